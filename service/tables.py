@@ -1,0 +1,364 @@
+"""The tables. Rows hold the truth; how they may change is in `states.py`.
+
+Not `models.py`: here a *model* is a neural network, always.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Identity,
+    Index,
+    MetaData,
+    String,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from uuid_utils.compat import uuid7
+
+from service.states import (
+    JobKind,
+    JobStatus,
+    Objective,
+    RegistrationStatus,
+    RequestStatus,
+    Split,
+    VersionStatus,
+)
+
+
+def _enum(kind: type[StrEnum], name: str) -> Enum:
+    """A text column that a CHECK holds to the values of `kind`."""
+    return Enum(
+        kind,
+        native_enum=False,
+        length=24,
+        create_constraint=True,
+        name=name,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "fk": "%(table_name)s_%(column_0_name)s_fkey",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+            "ck": "%(table_name)s_%(constraint_name)s_check",
+            "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it from the class)
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB(none_as_null=True),
+        list[int]: JSONB(none_as_null=True),
+        list[str]: ARRAY(String),
+        str: String,
+        RegistrationStatus: _enum(RegistrationStatus, "status"),
+        RequestStatus: _enum(RequestStatus, "status"),
+        JobStatus: _enum(JobStatus, "status"),
+        JobKind: _enum(JobKind, "kind"),
+        VersionStatus: _enum(VersionStatus, "status"),
+        Objective: _enum(Objective, "objective"),
+        Split: _enum(Split, "split"),
+    }
+
+
+class Dataset(Base):
+    """A labelled set of samples somewhere in Parquet, and where its columns are."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    name: Mapped[str] = mapped_column(unique=True)
+    uri: Mapped[str]
+    definition: Mapped[dict[str, Any]]
+    """Columns, split names, input shape and what to do with bad rows, as they were registered."""
+
+    status: Mapped[RegistrationStatus] = mapped_column(default=RegistrationStatus.PENDING)
+    report: Mapped[dict[str, Any] | None]
+    """What indexing found: rows, samples per split, labels per class, bad rows with examples."""
+
+    failure: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ready_at: Mapped[datetime | None]
+
+
+class Sample(Base):
+    """One record of a dataset, found by its id, and where it stands in the files."""
+
+    __tablename__ = "samples"
+
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
+    sample_id: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger)
+    """Row number over all files of the dataset in the order of their names."""
+
+    label: Mapped[int]
+    split: Mapped[Split]
+
+
+class Model(Base):
+    """A trained classifier: how to build it, how to feed it, what data it was trained on."""
+
+    __tablename__ = "models"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    name: Mapped[str] = mapped_column(unique=True)
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"), index=True)
+    weights_uri: Mapped[str]
+    architecture: Mapped[dict[str, Any]]
+    head: Mapped[str]
+    preprocessing: Mapped[dict[str, Any]]
+    policy: Mapped[dict[str, Any]]
+    status: Mapped[RegistrationStatus] = mapped_column(default=RegistrationStatus.PENDING)
+    failure: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ready_at: Mapped[datetime | None]
+
+
+class ModelVersion(Base):
+    """Immutable weights of a model, and what was computed from data with them."""
+
+    __tablename__ = "model_versions"
+    __table_args__ = (
+        UniqueConstraint("model_id", "number"),
+        Index(
+            "model_versions_one_champion_idx",
+            "model_id",
+            unique=True,
+            postgresql_where=text("status = 'champion'"),
+        ),
+        CheckConstraint("(status = 'superseded') = (superseded_at IS NOT NULL)", "superseded_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"))
+    number: Mapped[int]
+    status: Mapped[VersionStatus]
+    parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id"))
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    """The job that made it. Unique: a job makes one version, however often it is tried."""
+
+    weights_sha256: Mapped[str]
+    statistics_sha256: Mapped[str]
+    """Moments of the retain features and the hold-out statistics, under these weights."""
+
+    reservoir_sha256: Mapped[str]
+    """Inputs kept for jobs: a class-balanced draw of the retain set, hold-out and test samples."""
+
+    figures: Mapped[dict[str, Any]]
+    """Accuracies, feature size and sample counts measured when the version was made."""
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    superseded_at: Mapped[datetime | None]
+
+
+class DeletionRequest(Base):
+    """A demand that samples be forgotten, by one model or by every model of a dataset.
+
+    Its status sums up its targets'; see `DeletionTarget`.
+    """
+
+    __tablename__ = "deletion_requests"
+    __table_args__ = (Index("deletion_requests_open_idx", "status", "due_at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
+    objective: Mapped[Objective]
+    status: Mapped[RequestStatus] = mapped_column(default=RequestStatus.PENDING)
+    subject_ref: Mapped[str | None]
+    reason: Mapped[str | None]
+    samples: Mapped[int]
+    """How many different ids were named."""
+
+    duplicates: Mapped[int]
+    """How many named ids were repetitions."""
+
+    received_at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    """One month after receipt (GDPR Article 12(3))."""
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+
+class RequestSample(Base):
+    """One sample named by a request."""
+
+    __tablename__ = "request_samples"
+
+    request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"), primary_key=True)
+    sample_id: Mapped[str] = mapped_column(primary_key=True)
+
+
+class DeletionTarget(Base):
+    """What one request asks of one model, and how far that is."""
+
+    __tablename__ = "deletion_targets"
+    __table_args__ = (Index(None, "job_id"), Index(None, "model_id", "status"))
+
+    request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"), primary_key=True)
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    status: Mapped[RequestStatus] = mapped_column(default=RequestStatus.PENDING)
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"))
+    already_forgotten: Mapped[int] = mapped_column(default=0)
+    """Named samples this model had forgotten before, when the request came in."""
+
+    not_trained_on: Mapped[int] = mapped_column(default=0)
+    """Named samples outside the training split: the model never learned from them."""
+
+
+class Tombstone(Base):
+    """A sample that a model has forgotten; it is never trained on, nor kept, again."""
+
+    __tablename__ = "tombstones"
+
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    sample_id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), index=True)
+    forgotten_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Job(Base):
+    """One piece of work for the worker, and who has it.
+
+    `attempt` is the fencing number: a worker may write only under the attempt it claimed.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index(
+            "jobs_one_open_per_model_idx",
+            "model_id",
+            unique=True,
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
+        Index("jobs_open_idx", "status", postgresql_where=text("status IN ('queued', 'running')")),
+        CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", "lease_iff_running"),
+        CheckConstraint("(status = 'failed') = (failure IS NOT NULL)", "failure_iff_failed"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    kind: Mapped[JobKind]
+    dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id"))
+    model_id: Mapped[UUID | None] = mapped_column(ForeignKey("models.id"), index=True)
+    status: Mapped[JobStatus] = mapped_column(default=JobStatus.QUEUED)
+    attempt: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    phase: Mapped[str | None]
+    """What the job is doing now, for people."""
+
+    progress: Mapped[float] = mapped_column(default=0.0)
+    """Share of the work that is done, 0 to 1."""
+
+    objective: Mapped[Objective | None]
+    config: Mapped[dict[str, Any] | None]
+    """The full configuration of the method, as it ran, the seed included."""
+
+    environment: Mapped[dict[str, Any] | None]
+    """Code version, library versions and device it ran with."""
+
+    base_version_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("model_versions.id", use_alter=True)
+    )
+    verdict: Mapped[str | None]
+    """What the audit said. Empty while there is no audit: a verdict is never made up."""
+
+    failure: Mapped[dict[str, Any] | None]
+    """`kind` (`input`, `bug`, `worker_lost`, `time_limit`) and a `reason` for people."""
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class _Scores:
+    """How forget and hold-out samples look to a model. Accuracies and alignments are in [0, 1]."""
+
+    forget_accuracy: Mapped[float]
+    retain_accuracy: Mapped[float]
+    holdout_accuracy: Mapped[float]
+    da_forget: Mapped[float]
+    da_holdout: Mapped[float | None]
+    da_gap: Mapped[float | None]
+    da_gap_low: Mapped[float | None]
+    da_gap_high: Mapped[float | None]
+
+
+class AlignmentScore(_Scores, Base):
+    """The alignment scores, losses and accuracies after one cycle of a job."""
+
+    __tablename__ = "alignment_scores"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    cycle: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int]
+    loss_alignment: Mapped[float]
+    loss_distillation: Mapped[float]
+    loss_retain: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Evaluation(_Scores, Base):
+    """Everything measured before or after a job."""
+
+    __tablename__ = "evaluations"
+    __table_args__ = (CheckConstraint("moment IN ('before', 'after')", "moment"),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    moment: Mapped[str] = mapped_column(primary_key=True)
+    figures: Mapped[dict[str, Any]]
+    """The remaining figures, by name, with k and the numbers of samples they rest on."""
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AuditEvent(Base):
+    """One state change, told once, in the transaction that made it.
+
+    A trigger refuses UPDATE, DELETE and TRUNCATE. `data` holds ids of rows, counts and digests,
+    never a sample id.
+    """
+
+    __tablename__ = "audit_events"
+    __table_args__ = (Index(None, "subject_id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    actor: Mapped[str]
+    """`api` or `worker`."""
+
+    event: Mapped[str]
+    """What happened, as `subject.past_participle`."""
+
+    subject_id: Mapped[UUID]
+    data: Mapped[dict[str, Any]]
+
+
+class IdempotencyKey(Base):
+    """The stored answer to a request that carried an `Idempotency-Key`."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    """SHA-256 of the canonical body."""
+
+    request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"))
+    response: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+

@@ -1,0 +1,9 @@
+"""What can go wrong while unlearning; anything else is a bug."""
+
+
+class UnlearningError(Exception):
+    """The job cannot be done with this model and these samples, however often it is tried."""
+
+
+class NotFinite(UnlearningError):
+    """A loss or a weight became NaN or infinite."""

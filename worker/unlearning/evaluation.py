@@ -1,0 +1,206 @@
+"""Did it forget, did it keep: what a network answers and how its features lie.
+
+Shapes: N samples, d feature dimensions, C classes. Accuracies are fractions in [0, 1].
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from worker.unlearning.alignment import (
+    Eigenspace,
+    Gap,
+    Moments,
+    alignment,
+    alignment_gap,
+    effective_rank,
+    eigenspace,
+    matching_weights,
+    subspace_overlap,
+)
+from worker.unlearning.network import Network
+from worker.unlearning.samples import Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a network made of some samples, in evaluation mode, on the CPU."""
+
+    features: Tensor
+    """(N, d) float32."""
+
+    logits: Tensor
+    """(N, C) float32."""
+
+    labels: Tensor
+    """(N,) int64."""
+
+    @classmethod
+    def of(cls, network: Network, samples: Samples, batch_size: int) -> "Outputs":
+        return cls(*network.outputs(samples, batch_size), samples.labels)
+
+    def select(self, mask: Tensor) -> "Outputs":
+        """The outputs where `mask` (N,) is true."""
+        return Outputs(self.features[mask], self.logits[mask], self.labels[mask])
+
+    def losses(self) -> Tensor:
+        """(N,) cross-entropy in nats; float64, so that sure answers do not tie."""
+        return F.cross_entropy(self.logits.double(), self.labels, reduction="none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One network, measured. A field is None when there are no samples to measure it on."""
+
+    forget_accuracy: float
+    retain_accuracy: float
+    """On the reservoir, weighted to the class mix of the whole retain set."""
+
+    holdout_accuracy: float | None
+    """On hold-out samples of retained classes only: a removed class is not to be kept."""
+
+    test_accuracy: float | None
+    """On test samples of retained classes only."""
+
+    holdout_accuracy_same_classes: float | None
+    """On hold-out samples in the class mix of the forget set: what forget accuracy should be."""
+
+    da_forget: float
+    da_holdout: float
+    """Mean DA of the hold-out in the class mix of the forget set."""
+
+    da_gap: float
+    da_gap_low: float | None
+    da_gap_high: float | None
+    k: int
+    subspace_overlap: float | None
+    """None when there are at most k forget samples."""
+
+    forget_effective_rank: float
+    forget_feature_norm: float
+    """Mean Euclidean norm of the features."""
+
+    holdout_feature_norm: float
+    membership_auc: float | None
+    """Chance that a forget sample has a lower loss than a hold-out sample of the same class
+    mix; 0.5 means indistinguishable. None when the hold-out lacks all these classes."""
+
+
+def evaluate(
+    network: Network,
+    *,
+    forget: Samples,
+    retain: Samples,
+    holdout: Samples,
+    test: Samples | None,
+    class_counts: Tensor,
+    k: int | None = None,
+    moments: Moments | None = None,
+    batch_size: int = 500,
+    seed: int = 0,
+) -> Evaluation:
+    """Measure a network on the forget set and on what must stay.
+
+    Args:
+        retain: a class-balanced reservoir of the retain set.
+        class_counts: (C,) how many retain samples each class has.
+        k: directions of the eigenspace; the number of retained classes - 1 by default.
+        moments: of the retain features of this very network; estimated from the reservoir
+            when not given.
+
+    Raises:
+        ValueError: the forget set, the reservoir or the hold-out is empty.
+    """
+    require_samples(forget=forget, retain=retain, holdout=holdout)
+    mine, kept, unseen = (Outputs.of(network, s, batch_size) for s in (forget, retain, holdout))
+    tested = Outputs.of(network, test, batch_size) if test is not None else None
+    moments = retain_moments(kept, class_counts) if moments is None else moments
+    space = eigenspace(moments, k=default_k(class_counts) if k is None else k)
+    da_forget, da_holdout, gap = measured_gap(mine, unseen, space, seed)
+    alike = matching_weights(unseen.labels, mine.labels).float()
+    same = torch.isin(unseen.labels, mine.labels)
+    return Evaluation(
+        forget_accuracy=accuracy(mine) or 0.0,
+        retain_accuracy=accuracy(kept, retain_weights(kept.labels, class_counts)) or 0.0,
+        holdout_accuracy=accuracy(_of_retained(unseen, class_counts)),
+        test_accuracy=accuracy(_of_retained(tested, class_counts)) if tested else None,
+        holdout_accuracy_same_classes=accuracy(unseen, alike * same),
+        da_forget=da_forget,
+        da_holdout=da_holdout,
+        da_gap=gap.value,
+        da_gap_low=gap.low,
+        da_gap_high=gap.high,
+        k=space.k,
+        subspace_overlap=subspace_overlap(mine.features, space),
+        forget_effective_rank=effective_rank(mine.features),
+        forget_feature_norm=mine.features.norm(dim=1).mean().item(),
+        holdout_feature_norm=(alike @ unseen.features.norm(dim=1)).item(),
+        membership_auc=membership_auc(mine, unseen),
+    )
+
+
+def accuracy(outputs: Outputs, weights: Tensor | None = None) -> float | None:
+    """Share of right answers, each counted by its weight (N,); None when nothing counts."""
+    weights = torch.ones(len(outputs.labels)) if weights is None else weights
+    if weights.sum() == 0:
+        return None
+    right = outputs.logits.argmax(1) == outputs.labels
+    return ((right * weights).sum() / weights.sum()).item()
+
+
+def membership_auc(forget: Outputs, holdout: Outputs) -> float | None:
+    """Chance that a forget sample has a lower loss than a hold-out sample; ties count half.
+
+    The hold-out is weighted to the class mix of the forget set. None when it lacks all of
+    the forget set's classes.
+    """
+    weights = matching_weights(holdout.labels, forget.labels)
+    weights = weights * torch.isin(holdout.labels, forget.labels)
+    if weights.sum() == 0:
+        return None
+    unseen, order = holdout.losses().sort()
+    below = F.pad((weights / weights.sum())[order].cumsum(0), (1, 0))  # (H + 1,)
+    losses = forget.losses()
+    lower = below[torch.searchsorted(unseen, losses)]
+    not_higher = below[torch.searchsorted(unseen, losses, right=True)]
+    return (1 - (lower + not_higher) / 2).mean().item()
+
+
+def measured_gap(
+    forget: Outputs, holdout: Outputs, space: Eigenspace, seed: int
+) -> tuple[float, float, Gap]:
+    """Mean DA of the forget set, of the hold-out in its class mix, and the gap between them."""
+    mine, unseen = alignment(forget.features, space), alignment(holdout.features, space)
+    weights = matching_weights(holdout.labels, forget.labels)
+    generator = torch.Generator().manual_seed(seed)
+    gap = alignment_gap(mine, forget.labels, unseen, holdout.labels, generator)
+    return mine.mean().item(), (weights @ unseen.double()).item(), gap
+
+
+def retain_weights(labels: Tensor, class_counts: Tensor) -> Tensor:
+    """How many retain samples each reservoir sample (N,) stands for."""
+    present = labels.bincount(minlength=len(class_counts))
+    return class_counts[labels] / present[labels]
+
+
+def retain_moments(reservoir: Outputs, class_counts: Tensor) -> Moments:
+    """Moments of the whole retain set's features, estimated from a class-balanced reservoir."""
+    return Moments.of(reservoir.features, retain_weights(reservoir.labels, class_counts))
+
+
+def default_k(class_counts: Tensor) -> int:
+    """Retained classes - 1: the directions in which class means can differ; at least 1."""
+    return max(int((class_counts > 0).sum()) - 1, 1)
+
+
+def require_samples(**sets: Samples) -> None:
+    """Raise ValueError, naming the set, if one of them is empty."""
+    for name, samples in sets.items():
+        if len(samples) == 0:
+            raise ValueError(f"the {name} set is empty")
+
+
+def _of_retained(outputs: Outputs, class_counts: Tensor) -> Outputs:
+    return outputs.select(class_counts[outputs.labels] > 0)

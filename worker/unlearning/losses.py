@@ -1,0 +1,51 @@
+"""Losses of the unlearning objective. Pure functions of tensors.
+
+Shapes: N samples, d feature dimensions, C classes. Our reconstruction of the losses named by
+Seo, Kim, Han, WACV 2025 (arXiv:2407.17710).
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from worker.unlearning.alignment import Eigenspace, alignment
+
+
+def alignment_loss(
+    features: Tensor, space: Eigenspace, targets: Tensor, raise_only: Tensor
+) -> Tensor:
+    """Pull the mean DA of a batch to where unseen samples stand.
+
+    |mean(DA - target)| over the samples that may move both ways, plus max(0, mean(target - DA))
+    over those that may only rise, each weighted by its share of the batch. Means, because
+    single samples must keep their spread: DA is a property of a set.
+
+    Args:
+        features: (N, d), N > 0; gradients flow into them only.
+        targets: (N,) DA to reach, in [0, 1].
+        raise_only: (N,) bool, samples that are never pushed down.
+
+    Returns:
+        () in [0, 1], dimensionless.
+
+    Source:
+        Our reconstruction, arXiv:2407.17710, with a calibrated target instead of 1.
+    """
+    missing = targets - alignment(features, space)  # (N,)
+    rising = (missing * raise_only).mean().clamp_min(0)
+    return rising + (missing * ~raise_only).mean().abs()
+
+
+def distillation_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """KL(target || model), averaged over the batch.
+
+    Args:
+        logits: (N, C) of the model being changed.
+        targets: (N, C) probabilities; no gradient flows into them.
+
+    Returns:
+        () non-negative, in nats.
+
+    Source:
+        Hinton et al., 2015, arXiv:1503.02531, at temperature 1.
+    """
+    return F.kl_div(logits.log_softmax(1), targets.detach(), reduction="batchmean")

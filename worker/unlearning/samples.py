@@ -1,0 +1,81 @@
+"""Labelled samples, kept as they are stored and cut into batches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Labelled samples as they are stored: uint8 images, floats or token ids.
+
+    Nothing is scaled or moved to another device here; `Network` does that batch by batch.
+
+    Raises:
+        ValueError: the labels are not (N,) int64, or inputs and labels differ in length.
+    """
+
+    inputs: Tensor
+    """(N, ...) on the CPU, any dtype."""
+
+    labels: Tensor
+    """(N,) int64, on the CPU."""
+
+    def __post_init__(self) -> None:
+        if self.labels.ndim != 1 or self.labels.dtype != torch.int64:
+            shape = tuple(self.labels.shape)
+            raise ValueError(f"labels must be (N,) int64, got {shape} {self.labels.dtype}")
+        if len(self.inputs) != len(self.labels):
+            raise ValueError(f"{len(self.inputs)} inputs, but {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, chosen: Tensor) -> "Samples":
+        """The samples at these indices (int64), or where this mask (N,) is true."""
+        return Samples(self.inputs[chosen], self.labels[chosen])
+
+    def of_classes(self, classes: Tensor) -> "Samples":
+        """The samples whose label is among `classes`."""
+        return self.select(torch.isin(self.labels, classes))
+
+    def batches(
+        self, batch_size: int, generator: torch.Generator | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels in batches, each sample once; shuffled if a generator is given."""
+        for chosen in batch_indices(len(self), batch_size, generator):
+            yield self.inputs[chosen], self.labels[chosen]
+
+
+def batch_indices(
+    count: int, batch_size: int, generator: torch.Generator | None = None
+) -> Iterator[Tensor]:
+    """Indices 0..count-1 in batches of nearly equal size, at most `batch_size`.
+
+    Equal sizes keep a batch of one out of batch normalisation unless there is but one sample.
+    """
+    if count == 0:
+        return
+    order = torch.arange(count)
+    if generator is not None:
+        order = torch.randperm(count, generator=generator)
+    yield from order.tensor_split(-(-count // batch_size))
+
+
+def class_balanced(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Indices of `count` samples at most, with equal shares of every class present.
+
+    A class that has too few gives all it has, and the others share what it leaves.
+
+    Args:
+        labels: (N,) int64.
+    """
+    order = torch.randperm(len(labels), generator=generator)
+    shuffled = labels[order]
+    rank = torch.empty_like(shuffled)  # (N,) place of a sample within its own class
+    for label in shuffled.unique():
+        mine = shuffled == label
+        rank[mine] = torch.arange(int(mine.sum()))
+    return order[rank.argsort(stable=True)[:count]]

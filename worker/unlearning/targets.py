@@ -1,0 +1,75 @@
+"""What the changed model should answer on the forget set, taken from the frozen original.
+
+Shapes: N forget samples, H hold-out samples, C classes. Our reconstruction of the
+self-distillation of Seo, Kim, Han, WACV 2025 (arXiv:2407.17710), calibrated on a hold-out.
+"""
+
+import torch
+from torch import Tensor
+
+ENOUGH = 10
+"""Samples of a class, on both sides, from which its own quantiles are used."""
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """How far the logit of the true class stands above the best other one.
+
+    Args:
+        logits: (N, C). labels: (N,) int64.
+
+    Returns:
+        (N,) in logits; negative where the answer is wrong.
+    """
+    own = logits.gather(1, labels[:, None])
+    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    return own.squeeze(1) - others
+
+
+def masked(logits: Tensor, labels: Tensor, lost: Tensor) -> Tensor:
+    """The original's answer when neither the true class nor any lost class may be given.
+
+    Args:
+        logits: (N, C) of the original. labels: (N,) int64.
+        lost: (C,) bool, classes the model should no longer know.
+
+    Returns:
+        (N, C) probabilities.
+    """
+    allowed = logits.masked_fill(lost, -torch.inf)
+    return allowed.scatter(1, labels[:, None], -torch.inf).softmax(1)
+
+
+def calibrated(
+    logits: Tensor, labels: Tensor, holdout_logits: Tensor, holdout_labels: Tensor
+) -> Tensor:
+    """The original's answer, as sure of the true class as it is on samples it never saw.
+
+    A sample keeps its rank among the forget samples' margins and takes the hold-out margin at
+    the same quantile, within its class when both sides have `ENOUGH` samples of it, else among
+    all the rest. Only the logit of the true class moves.
+
+    Args:
+        logits: (N, C), holdout_logits: (H, C), both of the original.
+        labels: (N,), holdout_labels: (H,), int64.
+
+    Returns:
+        (N, C) probabilities.
+    """
+    current, unseen = margins(logits, labels), margins(holdout_logits, holdout_labels)
+    wanted = current.clone()
+    rest = torch.ones_like(labels, dtype=torch.bool)
+    for label in labels.unique():
+        mine, theirs = labels == label, holdout_labels == label
+        if min(int(mine.sum()), int(theirs.sum())) >= ENOUGH:
+            wanted[mine] = _quantile_matched(current[mine], unseen[theirs])
+            rest &= ~mine
+    wanted[rest] = _quantile_matched(current[rest], unseen)
+    return logits.scatter_add(1, labels[:, None], (wanted - current)[:, None]).softmax(1)
+
+
+def _quantile_matched(values: Tensor, reference: Tensor) -> Tensor:
+    """Each value (N,) replaced by the reference value (H,) at the same quantile."""
+    ranks = values.argsort().argsort().to(values)  # (N,) from 0
+    ordered = reference.sort().values
+    places = (ranks + 0.5) / max(len(values), 1) * len(ordered) - 0.5
+    return ordered[places.round().long().clamp(0, len(ordered) - 1)]
