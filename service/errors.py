@@ -1,5 +1,6 @@
 """What can go wrong that a caller can act on. Imports nothing, so that every layer may raise."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -14,6 +15,7 @@ class DomainError(Exception):
     slug: ClassVar[str]
     title: ClassVar[str]
     status: ClassVar[int]
+    headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, detail: str, **extra: object) -> None:
         super().__init__(detail)
@@ -23,6 +25,11 @@ class DomainError(Exception):
 
 class Unauthorized(DomainError):
     slug, title, status = "unauthorized", "A valid key is needed", 401
+    headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012 (a Mapping in the base class)
+
+
+class InvalidRequest(DomainError):
+    slug, title, status = "invalid-request", "The request is not valid", 422
 
 
 class NotFound(DomainError):
@@ -59,6 +66,7 @@ class IdempotencyKeyReused(DomainError):
 
 class IdempotencyKeyInFlight(DomainError):
     slug, title, status = "idempotency-key-in-flight", "The same request is being answered", 409
+    headers = {"Retry-After": "1"}  # noqa: RUF012
 
 
 class LocationRefused(DomainError):
@@ -79,6 +87,7 @@ class InvalidCursor(DomainError):
 
 class Unavailable(DomainError):
     slug, title, status = "unavailable", "A part the service needs does not answer", 503
+    headers = {"Retry-After": "5"}  # noqa: RUF012
 
 
 class JobError(Exception):

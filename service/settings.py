@@ -74,7 +74,7 @@ class WorkerSettings(Settings):
     sweep_interval: timedelta = timedelta(seconds=5)
     """How often waiting requests are planned, dead workers' jobs freed and doorbells rung again."""
 
-    max_attempts: int = 3
+    max_losses: int = Field(default=3, ge=1)
     """How often a job may lose its worker before it fails."""
 
     job_time_limit: timedelta = timedelta(hours=6)

@@ -257,6 +257,9 @@ class Job(Base):
     model_id: Mapped[UUID | None] = mapped_column(ForeignKey("models.id"), index=True)
     status: Mapped[JobStatus] = mapped_column(default=JobStatus.QUEUED)
     attempt: Mapped[int] = mapped_column(default=0)
+    losses: Mapped[int] = mapped_column(default=0)
+    """How often its worker was lost; too often, and the job fails."""
+
     worker: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     phase: Mapped[str | None]
@@ -291,7 +294,7 @@ class _Scores:
 
     forget_accuracy: Mapped[float]
     retain_accuracy: Mapped[float]
-    holdout_accuracy: Mapped[float]
+    holdout_accuracy: Mapped[float | None]
     da_forget: Mapped[float]
     da_holdout: Mapped[float | None]
     da_gap: Mapped[float | None]
@@ -361,4 +364,3 @@ class IdempotencyKey(Base):
     request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"))
     response: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
-

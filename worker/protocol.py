@@ -85,9 +85,7 @@ def hold(session: Session, held: Claim) -> Job:
     """
     job = session.scalars(
         select(Job)
-        .where(
-            Job.id == held.job_id, Job.attempt == held.attempt, Job.status == JobStatus.RUNNING
-        )
+        .where(Job.id == held.job_id, Job.attempt == held.attempt, Job.status == JobStatus.RUNNING)
         .with_for_update()
     ).one_or_none()
     if job is None:
@@ -119,15 +117,21 @@ def fail(session: Session, job: Job, *, kind: str, reason: str) -> None:
         audit.record(session, "worker", "model.failed", model.id, job=str(job.id))
 
 
-def release(session: Session, job: Job, *, max_attempts: int, why: str) -> None:
-    """Give a held job back to the queue after its worker was lost; fail it after too many."""
-    if job.attempt >= max_attempts:
-        reason = f"The worker was lost {job.attempt} times ({why}); the job is not tried again."
-        fail(session, job, kind="worker_lost", reason=reason)
-        return
+def release(session: Session, job: Job, *, why: str) -> None:
+    """Give a held job back to the queue: its worker stops in good order."""
     job.status, job.lease_until, job.phase = JobStatus.QUEUED, None, "waiting for a worker"
     audit.record(session, "worker", "job.released", job.id, attempt=job.attempt, why=why)
     move_requests(session, job.id, RequestStatus.SCHEDULED)
+
+
+def lose(session: Session, job: Job, *, why: str, max_losses: int) -> None:
+    """Give a job back after its worker was lost; fail it when that has happened too often."""
+    job.losses += 1
+    if job.losses < max_losses:
+        release(session, job, why=why)
+        return
+    reason = f"Its worker was lost {job.losses} times, last: {why}. It is not tried again."
+    fail(session, job, kind="worker_lost", reason=reason)
 
 
 def move_requests(session: Session, job_id: UUID, status: RequestStatus) -> None:
@@ -195,9 +199,7 @@ def sum_up(session: Session, request_ids: Any) -> None:
 def _write(session: Session, held: Claim, **values: Any) -> None:
     written = session.execute(
         update(Job)
-        .where(
-            Job.id == held.job_id, Job.attempt == held.attempt, Job.status == JobStatus.RUNNING
-        )
+        .where(Job.id == held.job_id, Job.attempt == held.attempt, Job.status == JobStatus.RUNNING)
         .values(**values)
         .returning(Job.id)
     ).one_or_none()

@@ -57,7 +57,7 @@ def scores() -> list[sa.Column[object]]:
     return [
         number("forget_accuracy"),
         number("retain_accuracy"),
-        number("holdout_accuracy"),
+        number("holdout_accuracy", nullable=True),
         number("da_forget"),
         number("da_holdout", nullable=True),
         number("da_gap", nullable=True),
@@ -127,6 +127,7 @@ def create_jobs_and_versions() -> None:
             "status", one_of("status", "queued", "running", "completed", "failed"), nullable=False
         ),
         integer("attempt"),
+        integer("losses"),
         text("worker", nullable=True),
         instant("lease_until"),
         text("phase", nullable=True),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worker.unlearning.samples import classes
+
 RESAMPLES = 1000
 """Bootstrap resamples behind an interval."""
 
@@ -125,7 +127,7 @@ def matching_weights(labels: Tensor, like: Tensor) -> Tensor:
     equal, so that a comparison is still defined.
     """
     weights = torch.zeros(len(labels), dtype=torch.float64)
-    for label in like.unique():
+    for label in classes(like):
         mine = labels == label
         weights[mine] = (like == label).sum().double() / mine.sum()
     total = weights.sum()
@@ -166,7 +168,7 @@ def alignment_gap(
     value = (excess.mean() - weights @ residual).item()
     chosen = weights > 0
     weights, residual, labels = weights[chosen], residual[chosen], holdout_labels[chosen]
-    for label in labels.unique():
+    for label in classes(labels):
         centre = residual[labels == label].mean()
         excess = torch.where(forget_labels == label, excess - centre, excess)
         residual = torch.where(labels == label, residual - centre, residual)
@@ -200,7 +202,8 @@ def subspace_overlap(features: Tensor, space: Eigenspace) -> float | None:
     if len(features) <= space.k:
         return None
     own = eigenspace(Moments.of(features), k=space.k)
-    return ((own.basis.T @ space.basis).square().sum() / space.k).item()
+    cosines = own.basis.T @ space.basis  # (k, k)
+    return (cosines.square().sum() / space.k).item()
 
 
 def effective_rank(features: Tensor) -> float:
@@ -213,4 +216,4 @@ def effective_rank(features: Tensor) -> float:
     """
     variances = torch.linalg.eigvalsh(Moments.of(features).covariance()).clamp_min(0)
     shares = variances / variances.sum().clamp_min(torch.finfo(variances.dtype).tiny)
-    return torch.special.entr(shares).sum().exp().item()
+    return float(torch.special.entr(shares).sum().exp())

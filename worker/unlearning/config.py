@@ -40,33 +40,37 @@ class Config:
     """Of SGD with momentum, at the start; annealed by a cosine over the whole run."""
 
     batch_size: int
+    """In the forget phase, half of it are hold-out samples that keep the others company."""
+
     alignment_weight: float
     distillation_weight: float
-    calibrated_share: float
-    """Share of the calibrated target in the mix with the masked one, in [0, 1]."""
+    masked_overshoot: float
+    """The masked target's share in the mix with the calibrated one, as a multiple of the error on
+    the hold-out of the class; the share is at most 1. Lost classes are masked entirely."""
 
     k: int | None = None
     """Directions of the eigenspace; None stands for the number of retained classes - 1."""
 
-    scoring_samples: int = 2000
+    scoring_samples: int = 1000
     """At most so many samples of each set are looked at between cycles."""
 
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("cycles", "forget_epochs", "recover_samples", "batch_size"):
+        for field in ("cycles", "forget_epochs", "recover_samples"):
             self._require(field, at_least=1)
+        self._require("batch_size", at_least=2)
         for field in ("forget_lr", "recover_lr", "alignment_weight", "distillation_weight"):
             self._require(field, at_least=0)
+        self._require("masked_overshoot", at_least=0)
         self._require("scoring_samples", at_least=2)
-        self._require("calibrated_share", at_least=0, at_most=1)
         if self.k is not None:
             self._require("k", at_least=1)
 
-    def _require(self, field: str, *, at_least: float, at_most: float = math.inf) -> None:
+    def _require(self, field: str, *, at_least: float) -> None:
         value = getattr(self, field)
-        if not (at_least <= value <= at_most and math.isfinite(value)):
-            raise ValueError(f"{field} must be in [{at_least}, {at_most}], got {value}")
+        if not (at_least <= value < math.inf):
+            raise ValueError(f"{field} must be finite and >= {at_least}, got {value}")
 
 
 def default_config(
@@ -78,18 +82,18 @@ def default_config(
     sets get more epochs for the same reason. The work of a run does not grow with the dataset.
     """
     batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))
-    batches = math.ceil(forget_count / batch_size)
+    batches = max(math.ceil(forget_count / (batch_size // 2)), 1)
     removing = objective is Objective.REMOVE_CLASS
     return Config(
         objective=objective,
         cycles=4,
-        forget_epochs=max(2, math.ceil(8 / batches)),
-        forget_lr=0.05,
+        forget_epochs=max(1, math.ceil(16 / batches)),
+        forget_lr=0.1,
         recover_samples=3000,
         recover_lr=0.02,
         batch_size=batch_size,
         alignment_weight=5.0 if removing else 1.0,
         distillation_weight=1.0,
-        calibrated_share=0.0 if removing else 0.3,
+        masked_overshoot=2.0,
         seed=seed,
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.unlearning import targets
-from worker.unlearning.alignment import Eigenspace, Moments, alignment, eigenspace
+from worker.unlearning.alignment import Eigenspace, Moments, eigenspace
 from worker.unlearning.config import Config, Objective
 from worker.unlearning.evaluation import (
     Outputs,
@@ -23,7 +23,7 @@ from worker.unlearning.evaluation import (
     retain_weights,
 )
 from worker.unlearning.network import Network
-from worker.unlearning.phases import Goal, forget_phase, recover_phase
+from worker.unlearning.phases import Goal, Peers, forget_phase, recover_phase
 from worker.unlearning.samples import Samples, class_balanced
 
 
@@ -96,20 +96,19 @@ def unlearn(
     require_samples(forget=forget, retain=retain, holdout=holdout)
     lost = _lost(forget, class_counts, config.objective)
     generator = torch.Generator().manual_seed(config.seed)
-    answers = _answers(network, forget, holdout, lost, config)
     scored = [_scored(samples, config, generator) for samples in (forget, retain, holdout)]
+    answers = _answers(network, forget, scored[-1], lost, config)
+    goal = Goal(answers, lost[forget.labels], Peers(holdout, lost))
+    space = eigenspace(moments, k=_k(class_counts, config))
     changed = network.copy()
     changed.model.requires_grad_(True)
-    view = _look(changed, scored, class_counts, config, moments)
     with torch.random.fork_rng(devices=[d for d in [changed.device] if d.type == "cuda"]):
         torch.manual_seed(config.seed)  # dropout
         for cycle in range(1, config.cycles + 1):
-            goal = _goal(answers, forget.labels, lost, view)
-            losses = forget_phase(
-                changed, forget, retain, goal, view.space, config, cycle, generator
-            )
+            losses = forget_phase(changed, forget, goal, space, config, cycle, generator)
             loss_retain = recover_phase(changed, retain, config, cycle, generator)
             view = _look(changed, scored, class_counts, config)
+            space = view.space
             on_cycle(_scores(cycle, view, class_counts, (*losses, loss_retain), config.seed))
     changed.model.zero_grad()
     return changed.model.eval()
@@ -119,7 +118,7 @@ def _lost(forget: Samples, class_counts: Tensor, objective: Objective) -> Tensor
     """(C,) bool: classes the model shall no longer know."""
     lost = class_counts.cpu() == 0
     if objective is Objective.REMOVE_CLASS:
-        lost[forget.labels.unique()] = True
+        lost[forget.labels] = True
     if lost.all():
         raise ValueError("no class stays")
     return lost
@@ -132,39 +131,25 @@ def _answers(
     original = Outputs.of(network, forget, config.batch_size)
     unseen = Outputs.of(network, holdout, config.batch_size)
     masked = targets.masked(original.logits, forget.labels, lost)
-    calibrated = targets.calibrated(
-        original.logits, forget.labels, unseen.logits, unseen.labels
-    )
-    share = torch.where(lost[forget.labels], 0.0, config.calibrated_share)[:, None]  # (F, 1)
-    return share * calibrated + (1 - share) * masked
-
-
-def _goal(answers: Tensor, labels: Tensor, lost: Tensor, view: _View) -> Goal:
-    """Align each class as its hold-out, and lost classes up to the hold-out of those that stay."""
-    da = alignment(view.holdout.features, view.space)
-    staying = ~lost[view.holdout.labels]
-    aim = torch.full(lost.shape, (da[staying] if staying.any() else da).mean().item())  # (C,)
-    for label in view.holdout.labels[staying].unique():
-        aim[label] = da[view.holdout.labels == label].mean()
-    return Goal(answers, aim[labels], lost[labels])
+    calibrated = targets.calibrated(original.logits, forget.labels, unseen.logits, unseen.labels)
+    share = targets.masked_shares(unseen.logits, unseen.labels, overshoot=config.masked_overshoot)
+    share = torch.where(lost, 1.0, share)[forget.labels][:, None]  # (F, 1)
+    return share * masked + (1 - share) * calibrated
 
 
 def _scored(samples: Samples, config: Config, generator: torch.Generator) -> Samples:
     return samples.select(class_balanced(samples.labels, config.scoring_samples, generator))
 
 
-def _look(
-    network: Network,
-    scored: list[Samples],
-    class_counts: Tensor,
-    config: Config,
-    moments: Moments | None = None,
-) -> _View:
+def _k(class_counts: Tensor, config: Config) -> int:
+    return default_k(class_counts) if config.k is None else config.k
+
+
+def _look(network: Network, scored: list[Samples], class_counts: Tensor, config: Config) -> _View:
     """Outputs of the three sets, and the eigenspace of the network as it is now."""
     forget, retain, holdout = (Outputs.of(network, s, config.batch_size) for s in scored)
-    moments = retain_moments(retain, class_counts) if moments is None else moments
-    k = default_k(class_counts) if config.k is None else config.k
-    return _View(forget, retain, holdout, eigenspace(moments, k=k))
+    moments = retain_moments(retain, class_counts)
+    return _View(forget, retain, holdout, eigenspace(moments, k=_k(class_counts, config)))
 
 
 def _scores(

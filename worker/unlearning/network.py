@@ -16,9 +16,7 @@ from worker.unlearning.samples import Samples
 class Network:
     """A classifier seen as features and logits; features are whatever enters the head module."""
 
-    def __init__(
-        self, model: nn.Module, *, head: str, prepare: Callable[[Tensor], Tensor]
-    ) -> None:
+    def __init__(self, model: nn.Module, *, head: str, prepare: Callable[[Tensor], Tensor]) -> None:
         """Watch `model` at its head.
 
         Args:

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from worker.unlearning.alignment import Eigenspace
+from worker.unlearning.alignment import Eigenspace, alignment
 from worker.unlearning.config import Config
 from worker.unlearning.errors import NotFinite
 from worker.unlearning.losses import alignment_loss, distillation_loss
 from worker.unlearning.network import Network
-from worker.unlearning.samples import Samples, batch_indices, class_balanced
+from worker.unlearning.samples import Samples, batch_indices, class_balanced, classes
 
 MOMENTUM = 0.9
 """Of the recover phase. The forget phase is plain SGD: momentum would carry it too far."""
@@ -25,22 +25,54 @@ MOMENTUM = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Where the forget samples shall end up in one cycle."""
+    """Where the forget samples shall end up."""
 
     answers: Tensor
     """(F, C) probabilities."""
 
-    da: Tensor
-    """(F,) dimensional alignment, in [0, 1]."""
-
     raise_only: Tensor
-    """(F,) bool: the alignment may rise to its goal but is never pushed down."""
+    """(F,) bool: alignment may rise to that of the peers, but is never pushed down."""
+
+    peers: "Peers"
+    """Unseen samples to be aligned like."""
+
+    def at(self, chosen: Tensor) -> "Goal":
+        """The goal of the forget samples at these indices."""
+        return Goal(self.answers[chosen], self.raise_only[chosen], self.peers)
+
+
+class Peers:
+    """Hold-out samples that keep forget samples company, class by class."""
+
+    def __init__(self, holdout: Samples, lost: Tensor) -> None:
+        """Let each class stand beside its own hold-out samples.
+
+        A lost class, or one that the hold-out lacks, stands beside those of all the classes
+        that stay; beside the whole hold-out when it has none of these.
+
+        Args:
+            lost: (C,) bool, classes the model shall no longer know.
+        """
+        self.inputs = holdout.inputs
+        staying = (~lost[holdout.labels]).nonzero().squeeze(1)
+        others = staying if len(staying) else torch.arange(len(holdout))
+        self._of_class = [others] * len(lost)
+        for label in classes(holdout.labels[staying]):
+            self._of_class[label] = (holdout.labels == label).nonzero().squeeze(1)
+
+    def draw(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Inputs of one random peer for each label (N,)."""
+        chosen = torch.empty_like(labels)
+        for label in classes(labels):
+            peers, mine = self._of_class[label], labels == label
+            drawn = torch.randint(len(peers), (int(mine.sum()),), generator=generator)
+            chosen[mine] = peers[drawn]
+        return self.inputs[chosen]
 
 
 def forget_phase(
     network: Network,
     forget: Samples,
-    retain: Samples,
     goal: Goal,
     space: Eigenspace,
     config: Config,
@@ -49,31 +81,48 @@ def forget_phase(
 ) -> tuple[float, float]:
     """Move the forget samples towards their goal; mean alignment and distillation loss.
 
-    Each batch carries retain samples as company: no loss comes from them, but batch
-    normalisation sees a mix rather than one class, or a single sample.
+    Half of each batch are peers, more if the forget set does not fill its half. Their DA is what
+    the forget samples' DA is pulled to: measured in the same batch, it shares the batch
+    normalisation. They also keep the batch from being a single class, or a single sample.
     """
     network.model.train()
-    device = network.device
     optimizer = torch.optim.SGD(network.model.parameters(), lr=config.forget_lr)
+    weights = torch.tensor([config.alignment_weight, config.distillation_weight])
+    weights, sums = weights.to(network.device), torch.zeros(2, device=network.device)
     steps = list(_epochs(len(forget), config, generator))
-    sums = torch.zeros(2, device=device)
     for step, chosen in enumerate(steps):
         _anneal(optimizer, config.forget_lr, cycle - 1 + step / len(steps), config.cycles)
-        company = torch.randint(len(retain), (_company(len(chosen), config),), generator=generator)
-        inputs = torch.cat([forget.inputs[chosen], retain.inputs[company]])
-        features, logits = (output[: len(chosen)] for output in network(inputs))
-        losses = torch.stack([
-            alignment_loss(
-                features, space, goal.da[chosen].to(features), goal.raise_only[chosen].to(device)
-            ),
-            distillation_loss(logits, goal.answers[chosen].to(logits)),
-        ])
-        weights = torch.tensor([config.alignment_weight, config.distillation_weight], device=device)
+        losses = _forget_losses(
+            network, forget.select(chosen), goal.at(chosen), space, config, generator
+        )
         _step(optimizer, weights @ losses)
         sums += losses.detach()
     _require_finite(network, sums, cycle)
     alignment_mean, distillation_mean = (sums / len(steps)).tolist()
     return alignment_mean, distillation_mean
+
+
+def _forget_losses(
+    network: Network,
+    batch: Samples,
+    goal: Goal,
+    space: Eigenspace,
+    config: Config,
+    generator: torch.Generator,
+) -> Tensor:
+    """(2,) alignment and distillation loss of a batch of forget samples."""
+    count = len(batch)
+    repeats = max(config.batch_size // count - 1, 1)
+    peers = goal.peers.draw(batch.labels.repeat(repeats), generator)
+    features, logits = network(torch.cat([batch.inputs, peers]))
+    aims = alignment(features[count:].detach(), space).view(repeats, count).mean(0)
+    raise_only, answers = goal.raise_only.to(aims.device), goal.answers.to(logits)
+    return torch.stack(
+        [
+            alignment_loss(features[:count], space, aims, raise_only),
+            distillation_loss(logits[:count], answers),
+        ]
+    )
 
 
 def recover_phase(
@@ -98,7 +147,7 @@ def recover_phase(
 
 def _epochs(count: int, config: Config, generator: torch.Generator) -> Iterator[Tensor]:
     for _ in range(config.forget_epochs):
-        yield from batch_indices(count, config.batch_size, generator)
+        yield from batch_indices(count, config.batch_size // 2, generator)
 
 
 def _draws(labels: Tensor, config: Config, generator: torch.Generator) -> Iterator[Tensor]:
@@ -109,10 +158,6 @@ def _draws(labels: Tensor, config: Config, generator: torch.Generator) -> Iterat
         for chosen in batch_indices(len(drawn), config.batch_size, generator):
             yield drawn[chosen]
         left -= len(drawn)
-
-
-def _company(count: int, config: Config) -> int:
-    return config.batch_size - count
 
 
 def _anneal(optimizer: torch.optim.Optimizer, lr: float, done: float, cycles: int) -> None:

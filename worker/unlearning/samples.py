@@ -37,16 +37,17 @@ class Samples:
         """The samples at these indices (int64), or where this mask (N,) is true."""
         return Samples(self.inputs[chosen], self.labels[chosen])
 
-    def of_classes(self, classes: Tensor) -> "Samples":
-        """The samples whose label is among `classes`."""
-        return self.select(torch.isin(self.labels, classes))
-
     def batches(
         self, batch_size: int, generator: torch.Generator | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and labels in batches, each sample once; shuffled if a generator is given."""
         for chosen in batch_indices(len(self), batch_size, generator):
             yield self.inputs[chosen], self.labels[chosen]
+
+
+def classes(labels: Tensor) -> list[int]:
+    """The classes that occur among `labels` (N,), in order."""
+    return sorted(set(labels.tolist()))
 
 
 def batch_indices(
@@ -75,7 +76,7 @@ def class_balanced(labels: Tensor, count: int, generator: torch.Generator) -> Te
     order = torch.randperm(len(labels), generator=generator)
     shuffled = labels[order]
     rank = torch.empty_like(shuffled)  # (N,) place of a sample within its own class
-    for label in shuffled.unique():
+    for label in classes(shuffled):
         mine = shuffled == label
         rank[mine] = torch.arange(int(mine.sum()))
     return order[rank.argsort(stable=True)[:count]]

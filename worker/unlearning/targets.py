@@ -7,6 +7,8 @@ self-distillation of Seo, Kim, Han, WACV 2025 (arXiv:2407.17710), calibrated on 
 import torch
 from torch import Tensor
 
+from worker.unlearning.samples import classes
+
 ENOUGH = 10
 """Samples of a class, on both sides, from which its own quantiles are used."""
 
@@ -58,13 +60,34 @@ def calibrated(
     current, unseen = margins(logits, labels), margins(holdout_logits, holdout_labels)
     wanted = current.clone()
     rest = torch.ones_like(labels, dtype=torch.bool)
-    for label in labels.unique():
+    for label in classes(labels):
         mine, theirs = labels == label, holdout_labels == label
         if min(int(mine.sum()), int(theirs.sum())) >= ENOUGH:
             wanted[mine] = _quantile_matched(current[mine], unseen[theirs])
             rest &= ~mine
     wanted[rest] = _quantile_matched(current[rest], unseen)
     return logits.scatter_add(1, labels[:, None], (wanted - current)[:, None]).softmax(1)
+
+
+def masked_shares(holdout_logits: Tensor, holdout_labels: Tensor, *, overshoot: float) -> Tensor:
+    """How much of the masked answer each class gets: what unseen samples get wrong, and more.
+
+    `overshoot` times the error on the hold-out of the class, or on all of it when there are not
+    `ENOUGH`; at most 1. A class that every unseen sample is answered right is hardly masked.
+
+    Args:
+        holdout_logits: (H, C) of the original. holdout_labels: (H,) int64.
+
+    Returns:
+        (C,) in [0, 1].
+    """
+    wrong = (holdout_logits.argmax(1) != holdout_labels).float()
+    shares = wrong.mean().repeat(holdout_logits.shape[1])
+    for label in classes(holdout_labels):
+        theirs = holdout_labels == label
+        if theirs.sum() >= ENOUGH:
+            shares[label] = wrong[theirs].mean()
+    return (overshoot * shares).clamp_max(1)
 
 
 def _quantile_matched(values: Tensor, reference: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from worker.unlearning.alignment import Moments
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
 
+torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
+
 CLASSES, PIXELS = 4, 12
 
 
@@ -40,7 +42,7 @@ def draw(count: int, generator: torch.Generator) -> Samples:
     """uint8 images whose class shows in one bright patch, not always clearly."""
     labels = torch.arange(count) % CLASSES
     centres = F.one_hot(labels, CLASSES).repeat_interleave(PIXELS // CLASSES, 1) * 60
-    noise = torch.randn(count, PIXELS, generator=generator) * 45
+    noise = torch.randn(count, PIXELS, generator=generator) * 75
     return Samples((centres + noise + 100).clamp(0, 255).to(torch.uint8), labels)
 
 

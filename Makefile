@@ -1,0 +1,67 @@
+# Lethe's commands. `make` alone lists them; each one first installs what it needs into .venv.
+
+PYTHON ?= python3
+# Dependency groups need pip 25.1 or newer; the Dockerfiles name the same version.
+PIP := 26.3
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo up test check migrate revision lock clean purge
+
+help: ## list the commands
+	@awk -F ' ## ' '/^[a-z]+:.* ## / {split($$1, name, ":"); printf "make %-9s %s\n", name[1], $$2}' \
+	  $(firstword $(MAKEFILE_LIST))
+
+demo: .venv/installed ## see a model forget, from an empty database to the new version
+	@.venv/bin/python -m demo
+
+up: .venv/installed ## run the service here, without Docker, until Ctrl-C
+	@.venv/bin/python -m local
+
+test: .venv/installed ## run the tests
+	.venv/bin/python -m pytest
+
+check: .venv/installed ## what a change must pass: format, lint, types, imports, containers, tests
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/hadolint docker/api.Dockerfile docker/worker.Dockerfile
+	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	.venv/bin/python -m pytest
+
+migrate: .venv/installed ## bring the database in LETHE_DATABASE_URL to the newest schema
+	.venv/bin/python -m alembic upgrade head
+
+revision: .venv/installed ## write a migration from what the tables say: make revision m="add …"
+	@test -n "$$m" || { echo 'Say what it does: make revision m="add …"'; exit 1; }
+	.venv/bin/python -m alembic revision --autogenerate -m "$$m"
+
+# Keeps the versions that still fit; `make lock upgrade=1` takes the newest of everything.
+lock: | .venv/bin/python ## resolve the dependencies in pyproject.toml into constraints.txt
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	  --no-config --no-annotate --custom-compile-command 'make lock' $(if $(upgrade),--upgrade) \
+	  --quiet --output-file constraints.txt
+
+clean: ## remove what was installed and cached, not what the service stored
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+purge: ## remove the local service's database, weights and keys (.lethe) and downloads (.cache)
+	@for pid in $$(find .lethe -name postmaster.pid -exec head -n 1 {} \; 2>/dev/null); do \
+	  ! kill -0 "$$pid" 2>/dev/null || { echo "It is running: stop it first."; exit 1; }; \
+	done
+	rm -rf .lethe .cache
+
+.venv/installed: constraints.txt pyproject.toml | .venv/bin/python
+	@echo "Installing what Lethe needs into .venv: about two minutes the first time."
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check pip==$(PIP)
+	@.venv/bin/python -m pip install --quiet -c constraints.txt --group dev
+	@touch $@
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Lethe needs Python 3.11 or newer, and '$(PYTHON)' is not." \
+	       "Name one that is: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv .venv

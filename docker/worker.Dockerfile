@@ -1,0 +1,28 @@
+# The worker that unlearns, and beat. A slim Python is enough for the GPU: torch brings its CUDA
+# libraries as packages, and the NVIDIA Container Toolkit adds the host's driver at run time.
+# The Python is the one the tests run on; its patch releases arrive with every rebuild.
+FROM python:3.11-slim-trixie AS build
+WORKDIR /build
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir pip==26.3
+COPY pyproject.toml constraints.txt ./
+# The CPU build of torch would pass unnoticed, and be slow for ever: better to fail here.
+RUN /venv/bin/pip install --no-cache-dir -c constraints.txt --group worker \
+ && /venv/bin/python -c "import torch; exit(torch.version.cuda is None)"
+
+FROM python:3.11-slim-trixie
+ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp LETHE_STORE=/var/lib/lethe
+# A new volume takes over the owner of the directory it is mounted on.
+RUN useradd --system --uid 10001 --no-create-home lethe && install -d -o lethe /var/lib/lethe
+WORKDIR /app
+COPY --from=build /venv /venv
+COPY docker/worker_alive.py ./
+COPY service/ service/
+COPY worker/ worker/
+# The build fails when a module needs what is not installed here.
+RUN python -c "import worker.child, worker.protocol"
+USER 10001
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --start-interval=2s \
+  CMD ["python", "worker_alive.py"]
+CMD ["python", "-m", "celery", "--quiet", "--app", "worker.tasks", "worker", \
+     "--pool=threads", "--concurrency=1", "--queues=lethe.jobs", \
+     "--hostname=worker@%h", "--without-gossip", "--without-mingle"]

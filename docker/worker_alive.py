@@ -1,0 +1,16 @@
+"""Exits 0 when this container's Celery worker answers a ping: it runs, and hears its broker.
+
+It asks through the broker, as jobs arrive. A job in progress does not delay the answer, because
+jobs run on a thread of their own.
+"""
+
+import os
+import socket
+import sys
+
+from celery import Celery
+
+host = socket.gethostname()
+app = Celery(broker=os.environ["LETHE_BROKER_URL"])
+answers = app.control.ping([f"worker@{host}", f"beat@{host}"], timeout=5, limit=1)
+sys.exit(0 if answers else "no answer")

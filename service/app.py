@@ -1,0 +1,72 @@
+"""What exists while the API runs, and which routers it serves.
+
+`uvicorn --factory service.app:from_environment`
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
+
+from service import __version__, admin, audit_log, doorbell, gate, health, log, problems
+from service.database import async_engine, async_sessions
+from service.datasets.router import router as datasets
+from service.deletion_requests.router import router as deletion_requests
+from service.jobs.router import router as jobs
+from service.models.router import router as models
+from service.settings import ApiSettings
+
+DESCRIPTION = """
+Makes trained classifiers forget.
+
+Register a dataset, then a model trained on it; then name samples in a deletion request, and follow
+its `Location` until it is `completed`. Failures are `application/problem+json` (RFC 9457): match on
+`type`.
+"""
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """The API with these settings. Connects to nothing until it is asked."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = async_engine(settings.database_url)
+        app.state.sessions = async_sessions(engine)
+        app.state.queue = doorbell.queue(str(settings.broker_url))
+        yield
+        app.state.queue.close()
+        await engine.dispose()
+
+    app: FastAPI = FastAPIOffline(
+        title="Lethe",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        static_url=gate.DOCS_ASSETS,
+        generate_unique_id_function=_function_name,
+    )
+    app.state.settings = settings
+    app.add_middleware(gate.Gate, settings=settings)
+    problems.install(app)
+    v1 = APIRouter(prefix="/v1", dependencies=[Depends(gate.bearer)])
+    for router in (datasets, models, deletion_requests, jobs, audit_log.router, admin.router):
+        v1.include_router(router)
+    app.include_router(v1)
+    app.include_router(health.router)
+    app.include_router(admin.scraping)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """The API with the settings in the environment."""
+    settings = ApiSettings()
+    log.configure(settings.log_format, process="api")
+    return create_app(settings)
+
+
+def _function_name(route: APIRoute) -> str:
+    """Operation ids that stay when paths change."""
+    return route.name

@@ -1,0 +1,112 @@
+"""What can be done with datasets. One function, one transaction."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service import audit
+from service.datasets.schemas import DatasetCreate, DatasetRead
+from service.dependencies import Sessions
+from service.errors import NameTaken, NotFound
+from service.locations import allowed_path
+from service.paging import Page, Window
+from service.states import JobKind, RegistrationStatus
+from service.tables import Dataset, Job
+
+
+async def register(
+    sessions: Sessions, wanted: DatasetCreate, *, data_roots: Sequence[Path]
+) -> DatasetRead:
+    """Store a dataset and the job that indexes it; once, however often it is sent.
+
+    A dataset whose registration failed may be defined anew under its name.
+
+    Raises:
+        LocationRefused: the URI lies outside the allowed directories.
+        NameTaken: the name already stands for another dataset.
+    """
+    allowed_path(wanted.uri, data_roots)
+    values = {"uri": wanted.uri, "definition": wanted.definition()}
+    async with sessions.begin() as session:
+        inserted = await session.scalar(
+            insert(Dataset)
+            .values(name=wanted.name, **values)
+            .on_conflict_do_nothing(index_elements=["name"])
+            .returning(Dataset.id)
+        )
+        dataset = (
+            await session.scalars(select(Dataset).filter_by(name=wanted.name).with_for_update())
+        ).one()
+        if not inserted and dataset.status is not RegistrationStatus.FAILED:
+            if (dataset.uri, dataset.definition) != (values["uri"], values["definition"]):
+                raise NameTaken(
+                    f"The dataset {wanted.name!r} is defined otherwise; choose another name."
+                )
+            return await _one(session, wanted.name)
+        if not inserted:
+            dataset.uri, dataset.definition = wanted.uri, wanted.definition()
+            dataset.status, dataset.failure = RegistrationStatus.PENDING, None
+            dataset.report = None
+        job = Job(kind=JobKind.INDEX_DATASET, dataset_id=dataset.id)
+        session.add(job)
+        await session.flush()
+        audit.record(session, "api", "dataset.registered", dataset.id, name=wanted.name)
+        audit.record(session, "api", "job.queued", job.id, dataset=str(dataset.id))
+        return await _one(session, wanted.name)
+
+
+async def get(sessions: Sessions, name: str) -> DatasetRead:
+    """One dataset. Raises NotFound when there is none of this name."""
+    async with sessions.begin() as session:
+        return await _one(session, name)
+
+
+async def find(sessions: Sessions, window: Window) -> Page[DatasetRead]:
+    """Datasets, newest first."""
+    after = window.after(UUID)
+    chosen = _datasets().order_by(Dataset.id.desc()).limit(window.limit + 1)
+    if after is not None:
+        chosen = chosen.where(Dataset.id < after)
+    async with sessions.begin() as session:
+        rows = (await session.execute(chosen)).all()
+    rows, next_cursor = window.cut(rows, lambda row: row[0].id)
+    return Page(items=[_read(*row) for row in rows], next_cursor=next_cursor)
+
+
+def _datasets() -> Select[Dataset, UUID]:
+    """Every dataset with its newest job."""
+    newest_job = (
+        select(Job.id)
+        .where(Job.dataset_id == Dataset.id)
+        .order_by(Job.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return select(Dataset, newest_job)
+
+
+async def _one(session: AsyncSession, name: str) -> DatasetRead:
+    row = (await session.execute(_datasets().where(Dataset.name == name))).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no dataset {name!r}.")
+    return _read(*row)
+
+
+def _read(dataset: Dataset, job_id: UUID) -> DatasetRead:
+    columns: dict[str, Any] = {
+        "id": dataset.id,
+        "name": dataset.name,
+        "uri": dataset.uri,
+        "status": dataset.status,
+        "report": dataset.report,
+        "failure": dataset.failure,
+        "job_id": job_id,
+        "created_at": dataset.created_at,
+        "ready_at": dataset.ready_at,
+    }
+    return DatasetRead.model_validate({**dataset.definition, **columns})

@@ -1,0 +1,95 @@
+"""What goes into and comes out of the routes of datasets."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from service.fields import In, Label, Name, Registered, Uri
+from service.states import RegistrationStatus
+
+
+class Columns(In):
+    """Which column of the Parquet files holds what."""
+
+    sample_id: Label
+    """Stable strings, one for each sample: what deletion requests name."""
+
+    input: Label
+    """Encoded images, or arrays of `input_shape`."""
+
+    label: Label
+    """Class numbers from 0."""
+
+    split: Label
+    """Which split a sample belongs to; see `splits`."""
+
+
+class Splits(In):
+    """The values in the split column."""
+
+    train: Label = "train"
+    holdout: Label = "holdout"
+    """Labelled samples never trained on: what forgotten samples are measured against."""
+
+    test: Label | None = "test"
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if len({self.train, self.holdout, self.test}) < 3:
+            raise ValueError("the splits need different names")
+        return self
+
+
+class DatasetDefinition(In):
+    """How the files of a dataset are to be read."""
+
+    columns: Columns
+    splits: Splits = Splits()
+    input_shape: Annotated[
+        list[Annotated[int, Field(ge=1, le=2**20)]] | None, Field(min_length=1, max_length=8)
+    ] = None
+    """Shape of one input, when they are arrays; null when they are encoded images."""
+
+    bad_rows: Literal["refuse", "skip"] = "refuse"
+    """Whether rows that cannot be read fail the registration, or are left out and reported."""
+
+
+class DatasetCreate(DatasetDefinition):
+    """A dataset to index."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "cifar10",
+                    "uri": "file:///data/cifar10",
+                    "columns": {
+                        "sample_id": "id",
+                        "input": "image",
+                        "label": "label",
+                        "split": "split",
+                    },
+                    "splits": {"train": "train", "holdout": "holdout", "test": "test"},
+                }
+            ]
+        }
+    )
+
+    name: Name
+    uri: Uri
+    """A Parquet file, or a directory of them, inside the allowed directories."""
+
+    def definition(self) -> dict[str, Any]:
+        """What is stored of it besides name and place."""
+        return self.model_dump(mode="json", exclude={"name", "uri"})
+
+
+class DatasetRead(DatasetDefinition, Registered):
+    """A dataset, and how far it is."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    uri: str
+    status: RegistrationStatus
+    report: dict[str, Any] | None
+    """What indexing found: rows, samples per split, labels per class, bad rows with examples."""

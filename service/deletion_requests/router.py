@@ -1,0 +1,84 @@
+"""The routes of deletion requests. HTTP only."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+
+from service import doorbell, polling
+from service.deletion_requests import operations
+from service.deletion_requests.schemas import DeletionRequestCreate, DeletionRequestRead
+from service.dependencies import IdempotencyKey, Queue, Sessions, Settings
+from service.errors import (
+    IdempotencyKeyInFlight,
+    IdempotencyKeyMissing,
+    IdempotencyKeyReused,
+    InvalidCursor,
+    NotFound,
+    NotReady,
+    TooManySamples,
+    UnknownSamples,
+)
+from service.fields import Name
+from service.paging import Page, Paging
+from service.problems import documented
+from service.states import OPEN_REQUESTS, RequestStatus
+
+router = APIRouter(prefix="/deletion-requests", tags=["deletion requests"])
+
+OnlyStatus = Annotated[RequestStatus | None, Query(alias="status")]
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=DeletionRequestRead,
+    responses=documented(
+        IdempotencyKeyMissing,
+        NotFound,
+        NotReady,
+        IdempotencyKeyInFlight,
+        IdempotencyKeyReused,
+        UnknownSamples,
+        TooManySamples,
+    ),
+)
+async def submit_deletion_request(
+    body: DeletionRequestCreate,
+    idempotency_key: IdempotencyKey,
+    sessions: Sessions,
+    queue: Queue,
+    settings: Settings,
+    background: BackgroundTasks,
+) -> Response:
+    """Ask that samples be forgotten. Accepted now, done later: follow `Location`.
+
+    Ids that are repeated are counted once; ids a model has forgotten before, or was never trained
+    on, are accepted and reported, and no work is done for them.
+    """
+    answer = await operations.submit(sessions, body, key=idempotency_key, settings=settings)
+    background.add_task(doorbell.ring_sweep, queue)
+    location = {"Location": f"/v1/deletion-requests/{answer.request_id}"}
+    replayed = {"Idempotent-Replayed": "true"} if answer.replayed else {}
+    return Response(
+        answer.body,
+        202,
+        headers=location | polling.RETRY_AFTER | replayed,
+        media_type="application/json",
+        background=background,
+    )
+
+
+@router.get("", responses=documented(InvalidCursor))
+async def list_deletion_requests(
+    sessions: Sessions, window: Paging, only_status: OnlyStatus = None, model: Name | None = None
+) -> Page[DeletionRequestRead]:
+    """Deletion requests, newest first: all, or those of one status or one model."""
+    return await operations.find(sessions, window, status=only_status, model=model)
+
+
+@router.get("/{request_id}", response_model=DeletionRequestRead, responses=documented(NotFound))
+async def read_deletion_request(request_id: UUID, sessions: Sessions, request: Request) -> Response:
+    """One deletion request: how far it is, and what came of it for each model."""
+    read = await operations.get(sessions, request_id)
+    return polling.answer(request, read, is_open=read.status in OPEN_REQUESTS)

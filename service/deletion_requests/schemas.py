@@ -1,0 +1,133 @@
+"""What goes into and comes out of the routes of deletion requests."""
+
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, Self
+from uuid import UUID
+
+from pydantic import ConfigDict, FailFast, Field, StringConstraints, model_validator
+
+from service.fields import STORABLE, Failure, In, Instant, Name, Out, Scores
+from service.states import Objective, RequestStatus
+
+SampleId = Annotated[
+    str, StringConstraints(pattern=STORABLE, min_length=1, max_length=512, strict=True)
+]
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class DeletionRequestCreate(In):
+    """A demand that samples be forgotten, by one model or by every model of a dataset."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "cifar10-cnn",
+                    "sample_ids": ["img-00017", "img-00342"],
+                    "subject_ref": "ticket 4711",
+                    "reason": "GDPR Article 17 request",
+                }
+            ]
+        }
+    )
+
+    model: Name | None = None
+    """The model that is to forget; give this or `dataset`."""
+
+    dataset: Name | None = None
+    """Every model trained on this dataset is to forget."""
+
+    # FailFast: a body of wrong ids is one error, not a million.
+    sample_ids: Annotated[list[SampleId], Field(min_length=1), FailFast()]
+    """Ids from the dataset's id column; at most 100,000 unless configured otherwise."""
+
+    objective: Objective = Objective.UNTRAIN_SAMPLES
+    """`untrain_samples`: behave as if never trained on these. `remove_class`: lose the concept."""
+
+    subject_ref: Annotated[str, Field(pattern=STORABLE, min_length=1, max_length=255)] | None = None
+    """Your reference to the person or ticket. Stored with the request, never logged."""
+
+    received_at: Annotated[Instant, Field(ge=EARLIEST)] | None = None
+    """When the person asked; now if not given. The legal month starts here."""
+
+    reason: Annotated[str, Field(pattern=STORABLE, max_length=4096)] | None = None
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> Self:
+        if (self.model is None) == (self.dataset is None):
+            raise ValueError("give exactly one of model and dataset")
+        return self
+
+    @model_validator(mode="after")
+    def _received_already(self) -> Self:
+        if self.received_at is not None and self.received_at > datetime.now(UTC):
+            raise ValueError("received_at lies in the future")
+        return self
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what it means: equal for bodies that differ in form only."""
+        return sha256(self.model_dump_json().encode()).hexdigest()
+
+
+class TargetResult(Out):
+    """What came of it: the version without the samples' influence, and how it was measured."""
+
+    version: int
+    weights_sha256: str
+    verdict: str | None
+    """`pass`, `fail` or `no_power`; null where no audit was made."""
+
+    verdict_note: str | None
+    """Why there is no verdict."""
+
+    before: Scores | None
+    """Measured with the version that knew the samples."""
+
+    after: Scores | None
+    """Measured with the new version."""
+
+
+class TargetRead(Out):
+    """What the request asks of one model, and how far that is."""
+
+    model: str
+    status: RequestStatus
+    job_id: UUID | None
+    """The job that serves it; null while it waits, and where nothing was left to forget."""
+
+    already_forgotten: int
+    """Named samples this model had forgotten before the request came in."""
+
+    not_trained_on: int
+    """Named samples outside the training split: the model never learned from them."""
+
+    result: TargetResult | None
+    """Null until completed, and where nothing was left to forget."""
+
+    failure: Failure | None
+
+
+class DeletionRequestRead(Out):
+    """A deletion request, and how far it is."""
+
+    id: UUID
+    status: RequestStatus
+    objective: Objective
+    dataset: str
+    samples: int
+    """How many different ids were named."""
+
+    duplicates: int
+    """How many named ids were repetitions."""
+
+    subject_ref: str | None
+    reason: str | None
+    received_at: Instant
+    due_at: Instant
+    """One month after receipt (GDPR Article 12(3))."""
+
+    created_at: Instant
+    finished_at: Instant | None
+    targets: list[TargetRead]
+    """One for each model that is to forget."""

@@ -1,0 +1,47 @@
+"""What a route may ask for."""
+
+import re
+from typing import Annotated, cast
+
+from celery import Celery
+from fastapi import Depends, Header, Request
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from service.errors import IdempotencyKeyMissing
+from service.settings import ApiSettings
+
+
+def sessions(request: Request) -> async_sessionmaker[AsyncSession]:
+    return cast("async_sessionmaker[AsyncSession]", request.app.state.sessions)
+
+
+def queue(request: Request) -> Celery:
+    return cast("Celery", request.app.state.queue)
+
+
+def settings(request: Request) -> ApiSettings:
+    return cast("ApiSettings", request.app.state.settings)
+
+
+def idempotency_key(
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="Required. Names this request, so that sending it again changes nothing: "
+            "1 to 255 visible ASCII characters, such as a UUID.",
+        ),
+    ] = None,
+) -> str:
+    if key is None or not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise IdempotencyKeyMissing(
+            "Send an `Idempotency-Key` header of 1 to 255 visible ASCII characters, such as a "
+            "UUID; send the same one when you send the same request again."
+        )
+    return key
+
+
+Sessions = Annotated[async_sessionmaker[AsyncSession], Depends(sessions)]
+Queue = Annotated[Celery, Depends(queue)]
+Settings = Annotated[ApiSettings, Depends(settings)]
+IdempotencyKey = Annotated[str, Depends(idempotency_key)]

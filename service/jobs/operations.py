@@ -1,0 +1,158 @@
+"""What can be asked about jobs. One function, one transaction."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from service.dependencies import Sessions
+from service.errors import NotFound
+from service.fields import VersionBrief
+from service.jobs.schemas import (
+    AlignmentCycle,
+    AlignmentPoint,
+    AlignmentRead,
+    CycleRead,
+    EvaluationRead,
+    JobRead,
+    JobSummary,
+)
+from service.paging import Page, Window
+from service.states import JobKind, JobStatus
+from service.tables import (
+    AlignmentScore,
+    Dataset,
+    DeletionTarget,
+    Evaluation,
+    Job,
+    Model,
+    ModelVersion,
+)
+
+Base, Made = aliased(ModelVersion), aliased(ModelVersion)
+
+
+async def get(sessions: Sessions, job_id: UUID) -> JobRead:
+    """One job with everything it measured. Raises NotFound when there is none with this id."""
+    chosen = (
+        _jobs()
+        .add_columns(Base, Made)
+        .outerjoin(Base, Base.id == Job.base_version_id)
+        .outerjoin(Made, Made.job_id == Job.id)
+        .where(Job.id == job_id)
+    )
+    async with sessions.begin() as session:
+        row = (await session.execute(chosen)).one_or_none()
+        if row is None:
+            raise NotFound(f"There is no job {job_id}.")
+        cycles, evaluations = await _measured(session, job_id)
+    job, model, dataset, requests, base, made = row
+    return JobRead(
+        **_common(job, model, dataset, requests),
+        worker=job.worker,
+        lease_until=job.lease_until,
+        objective=job.objective,
+        config=job.config,
+        environment=job.environment,
+        base_version=VersionBrief.model_validate(base) if base else None,
+        new_version=VersionBrief.model_validate(made) if made else None,
+        verdict=job.verdict,
+        before=_as(EvaluationRead, evaluations.get("before")),
+        cycles=[CycleRead.model_validate(cycle) for cycle in cycles],
+        after=_as(EvaluationRead, evaluations.get("after")),
+    )
+
+
+async def get_alignment(sessions: Sessions, job_id: UUID) -> AlignmentRead:
+    """The alignment scores of a job. Raises NotFound when there is none with this id."""
+    async with sessions.begin() as session:
+        status = await session.scalar(select(Job.status).where(Job.id == job_id))
+        if status is None:
+            raise NotFound(f"There is no job {job_id}.")
+        cycles, evaluations = await _measured(session, job_id)
+    return AlignmentRead(
+        job_id=job_id,
+        status=status,
+        before=_as(AlignmentPoint, evaluations.get("before")),
+        cycles=[AlignmentCycle.model_validate(cycle) for cycle in cycles],
+        after=_as(AlignmentPoint, evaluations.get("after")),
+    )
+
+
+async def find(
+    sessions: Sessions,
+    window: Window,
+    *,
+    status: JobStatus | None,
+    kind: JobKind | None,
+    model: str | None,
+) -> Page[JobSummary]:
+    """Jobs, newest first: all, or those of one status, kind or model."""
+    after = window.after(UUID)
+    chosen = _jobs().order_by(Job.id.desc()).limit(window.limit + 1)
+    if after is not None:
+        chosen = chosen.where(Job.id < after)
+    if status is not None:
+        chosen = chosen.where(Job.status == status)
+    if kind is not None:
+        chosen = chosen.where(Job.kind == kind)
+    if model is not None:
+        chosen = chosen.where(Model.name == model)
+    async with sessions.begin() as session:
+        rows = (await session.execute(chosen)).all()
+    rows, next_cursor = window.cut(rows, lambda row: row[0].id)
+    return Page(items=[JobSummary(**_common(*row)) for row in rows], next_cursor=next_cursor)
+
+
+def _jobs() -> Select[Any]:
+    """Every job with the names of its model and dataset, and how many requests it serves."""
+    requests = select(func.count()).where(DeletionTarget.job_id == Job.id).scalar_subquery()
+    return (
+        select(Job, Model.name, Dataset.name, requests)
+        .outerjoin(Model, Model.id == Job.model_id)
+        .outerjoin(Dataset, Dataset.id == func.coalesce(Job.dataset_id, Model.dataset_id))
+    )
+
+
+def _common(job: Job, model: str | None, dataset: str | None, requests: int) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "status": job.status,
+        "model": model,
+        "dataset": dataset,
+        "attempt": job.attempt,
+        "losses": job.losses,
+        "phase": job.phase,
+        "progress": job.progress,
+        "requests": requests,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "duration_seconds": _seconds(job),
+        "failure": job.failure,
+    }
+
+
+def _seconds(job: Job) -> float | None:
+    if job.started_at is None or job.finished_at is None:
+        return None
+    return (job.finished_at - job.started_at).total_seconds()
+
+
+async def _measured(
+    session: AsyncSession, job_id: UUID
+) -> tuple[Sequence[AlignmentScore], dict[str, Evaluation]]:
+    """The cycles of a job in their order, and its evaluations by moment."""
+    cycles = await session.scalars(
+        select(AlignmentScore).filter_by(job_id=job_id).order_by(AlignmentScore.cycle)
+    )
+    evaluations = await session.scalars(select(Evaluation).filter_by(job_id=job_id))
+    return cycles.all(), {evaluation.moment: evaluation for evaluation in evaluations}
+
+
+def _as(schema: Any, evaluation: Evaluation | None) -> Any:
+    return schema.model_validate(evaluation) if evaluation else None

@@ -1,0 +1,46 @@
+"""The routes of jobs. HTTP only."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service import polling
+from service.dependencies import Sessions
+from service.errors import InvalidCursor, NotFound
+from service.fields import Name
+from service.jobs import operations
+from service.jobs.schemas import AlignmentRead, JobRead, JobSummary
+from service.paging import Page, Paging
+from service.problems import documented
+from service.states import OPEN_JOBS, JobKind, JobStatus
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+OnlyStatus = Annotated[JobStatus | None, Query(alias="status")]
+
+
+@router.get("", responses=documented(InvalidCursor))
+async def list_jobs(
+    sessions: Sessions,
+    window: Paging,
+    only_status: OnlyStatus = None,
+    kind: JobKind | None = None,
+    model: Name | None = None,
+) -> Page[JobSummary]:
+    """Jobs, newest first: all, or those of one status, kind or model."""
+    return await operations.find(sessions, window, status=only_status, kind=kind, model=model)
+
+
+@router.get("/{job_id}", response_model=JobRead, responses=documented(NotFound))
+async def read_job(job_id: UUID, sessions: Sessions, request: Request) -> Response:
+    """One job: progress, scores after every cycle, evaluations before and after."""
+    job = await operations.get(sessions, job_id)
+    return polling.answer(request, job, is_open=job.status in OPEN_JOBS)
+
+
+@router.get("/{job_id}/alignment", response_model=AlignmentRead, responses=documented(NotFound))
+async def read_alignment(job_id: UUID, sessions: Sessions, request: Request) -> Response:
+    """The curve of alignment scores of a job: before, after every cycle, after."""
+    curve = await operations.get_alignment(sessions, job_id)
+    return polling.answer(request, curve, is_open=curve.status in OPEN_JOBS)

@@ -1,0 +1,109 @@
+"""What comes out of the routes of jobs."""
+
+from typing import Any
+from uuid import UUID
+
+from service.fields import Failure, Instant, Out, Scores, VersionBrief
+from service.states import JobKind, JobStatus, Objective
+
+
+class CycleRead(Scores):
+    """The scores and losses after one cycle: a forget phase and a recover phase."""
+
+    cycle: int
+    attempt: int
+    """The attempt of the job that measured them."""
+
+    loss_alignment: float
+    loss_distillation: float
+    loss_retain: float
+    created_at: Instant
+
+
+class EvaluationRead(Scores):
+    """Everything measured before or after a job."""
+
+    figures: dict[str, Any]
+    """The remaining figures, by name, with the numbers of samples they rest on."""
+
+
+class JobSummary(Out):
+    """One piece of work, and how far it is."""
+
+    id: UUID
+    kind: JobKind
+    status: JobStatus
+    model: str | None
+    dataset: str | None
+    attempt: int
+    """How often a worker took it."""
+
+    losses: int
+    """How often its worker was lost; too often, and it fails."""
+
+    phase: str | None
+    """What it is doing now, for people."""
+
+    progress: float
+    """Share of the work that is done, 0 to 1."""
+
+    requests: int
+    """How many deletion requests it serves."""
+
+    created_at: Instant
+    started_at: Instant | None
+    finished_at: Instant | None
+    duration_seconds: float | None
+    """From its first start to its end."""
+
+    failure: Failure | None
+
+
+class JobRead(JobSummary):
+    """A job with how it ran and what it measured."""
+
+    worker: str | None
+    lease_until: Instant | None
+    """Until when its worker holds it; a worker that falls silent loses it."""
+
+    objective: Objective | None
+    config: dict[str, Any] | None
+    """The full configuration of the method, as it ran, the seed included."""
+
+    environment: dict[str, Any] | None
+    """Code version, library versions and device it ran with."""
+
+    base_version: VersionBrief | None
+    """The version it started from."""
+
+    new_version: VersionBrief | None
+    """The version it made."""
+
+    verdict: str | None
+    before: EvaluationRead | None
+    cycles: list[CycleRead]
+    after: EvaluationRead | None
+
+
+class AlignmentPoint(Out):
+    """Dimensional alignment at one moment, in [0, 1]: forget samples, hold-out, and their gap."""
+
+    da_forget: float
+    da_holdout: float | None
+    da_gap: float | None
+    da_gap_low: float | None
+    da_gap_high: float | None
+
+
+class AlignmentCycle(AlignmentPoint):
+    cycle: int
+
+
+class AlignmentRead(Out):
+    """The curve of alignment scores of a job, from its start to where it is."""
+
+    job_id: UUID
+    status: JobStatus
+    before: AlignmentPoint | None
+    cycles: list[AlignmentCycle]
+    after: AlignmentPoint | None

@@ -1,0 +1,190 @@
+"""How the service is doing, in figures read from Postgres when they are asked for."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import ColumnElement, extract, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.dependencies import Sessions
+from service.fields import Out
+from service.states import (
+    OPEN_REQUESTS,
+    JobKind,
+    JobStatus,
+    RegistrationStatus,
+    RequestStatus,
+    VersionStatus,
+)
+from service.tables import AuditEvent, Dataset, DeletionRequest, Job, Model, ModelVersion
+
+DURATIONS = 100
+ANSWERED = (RequestStatus.COMPLETED, RequestStatus.CANCELLED, RequestStatus.REFUSED)
+
+
+class Durations(Out):
+    """Seconds from start to end of the last completed unlearning jobs."""
+
+    jobs: int
+    """How many there are, 100 at most."""
+
+    median: float | None
+    p95: float | None
+
+
+class Figures(Out):
+    """How the service is doing."""
+
+    requests: dict[RequestStatus, int]
+    """Deletion requests by status."""
+
+    overdue: int
+    """Deletion requests past their legal date that are not completed, failed ones included."""
+
+    oldest_wait_seconds: float
+    """Age of the oldest open deletion request; 0 when there is none."""
+
+    jobs: dict[JobKind, dict[JobStatus, int]]
+    oldest_queued_job_seconds: float
+    """Age of the oldest job that waits for a worker; 0 when there is none."""
+
+    expired_leases: int
+    """Running jobs whose worker has fallen silent."""
+
+    unlearn_seconds: Durations
+    datasets: dict[RegistrationStatus, int]
+    models: dict[RegistrationStatus, int]
+    versions_to_purge: int
+    """Superseded model versions: they hold forgotten data."""
+
+    audit_events: int
+
+
+async def read(sessions: Sessions) -> Figures:
+    """All figures, from one transaction."""
+    overdue = DeletionRequest.status.not_in(ANSWERED) & (DeletionRequest.due_at < func.now())
+    is_open = DeletionRequest.status.in_(OPEN_REQUESTS)
+    silent = (Job.status == JobStatus.RUNNING) & (Job.lease_until < func.now())
+    superseded = ModelVersion.status == VersionStatus.SUPERSEDED
+    async with sessions.begin() as session:
+        return Figures(
+            requests=await _by_status(session, DeletionRequest, RequestStatus),
+            overdue=await _count(session, DeletionRequest, overdue),
+            oldest_wait_seconds=await _oldest(session, DeletionRequest, is_open),
+            jobs=await _jobs(session),
+            oldest_queued_job_seconds=await _oldest(session, Job, Job.status == JobStatus.QUEUED),
+            expired_leases=await _count(session, Job, silent),
+            unlearn_seconds=await _durations(session),
+            datasets=await _by_status(session, Dataset, RegistrationStatus),
+            models=await _by_status(session, Model, RegistrationStatus),
+            versions_to_purge=await _count(session, ModelVersion, superseded),
+            audit_events=await _count(session, AuditEvent),
+        )
+
+
+def exposition(figures: Figures) -> bytes:
+    """The figures in Prometheus' text format, with those of this process."""
+    registry = CollectorRegistry()
+    registry.register(_Gauges(figures))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+class _Gauges(Collector):
+    """No ids among the labels: their number must not grow with the work."""
+
+    def __init__(self, figures: Figures) -> None:
+        self.figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        now = self.figures
+        yield _by_label("requests", "Deletion requests.", "status", now.requests)
+        yield _gauge(
+            "requests_overdue", "Deletion requests past their due date, not completed.", now.overdue
+        )
+        yield _gauge(
+            "oldest_request_wait_seconds",
+            "Age of the oldest open deletion request.",
+            now.oldest_wait_seconds,
+        )
+        jobs = GaugeMetricFamily("lethe_jobs", "Jobs.", labels=["kind", "status"])
+        for kind, statuses in now.jobs.items():
+            for status, count in statuses.items():
+                jobs.add_metric([kind, status], count)
+        yield jobs
+        yield _gauge(
+            "oldest_queued_job_seconds",
+            "Age of the oldest job without a worker.",
+            now.oldest_queued_job_seconds,
+        )
+        yield _gauge(
+            "jobs_lease_expired", "Running jobs whose worker fell silent.", now.expired_leases
+        )
+        took = now.unlearn_seconds
+        if took.median is not None and took.p95 is not None:
+            yield _by_label(
+                "unlearn_duration_seconds",
+                f"Duration of the last {DURATIONS} completed unlearning jobs.",
+                "quantile",
+                {"0.5": took.median, "0.95": took.p95},
+            )
+        yield _by_label("datasets", "Datasets.", "status", now.datasets)
+        yield _by_label("models", "Models.", "status", now.models)
+        yield _gauge(
+            "versions_to_purge", "Model versions that hold forgotten data.", now.versions_to_purge
+        )
+        yield _gauge("audit_events", "Events in the audit trail.", now.audit_events)
+
+
+def _gauge(name: str, help_text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"lethe_{name}", help_text, value=value)
+
+
+def _by_label(name: str, help_text: str, label: str, values: dict[Any, Any]) -> Metric:
+    family = GaugeMetricFamily(f"lethe_{name}", help_text, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
+
+
+async def _count(session: AsyncSession, table: Any, *where: ColumnElement[bool]) -> int:
+    return await session.scalar(select(func.count()).select_from(table).where(*where)) or 0
+
+
+async def _by_status(session: AsyncSession, table: Any, kind: type[StrEnum]) -> dict[Any, int]:
+    rows = await session.execute(select(table.status, func.count()).group_by(table.status))
+    return dict.fromkeys(kind, 0) | {status: count for status, count in rows}
+
+
+async def _jobs(session: AsyncSession) -> dict[JobKind, dict[JobStatus, int]]:
+    counts = {kind: dict.fromkeys(JobStatus, 0) for kind in JobKind}
+    query = select(Job.kind, Job.status, func.count()).group_by(Job.kind, Job.status)
+    for kind, status, count in await session.execute(query):
+        counts[kind][status] = count
+    return counts
+
+
+async def _oldest(session: AsyncSession, table: Any, where: ColumnElement[bool]) -> float:
+    age = extract("epoch", func.clock_timestamp() - func.min(table.created_at))
+    return max(0.0, float(await session.scalar(select(age).where(where)) or 0))
+
+
+async def _durations(session: AsyncSession) -> Durations:
+    last = (
+        select(extract("epoch", Job.finished_at - Job.started_at).label("seconds"))
+        .where(Job.kind == JobKind.UNLEARN, Job.status == JobStatus.COMPLETED)
+        .order_by(Job.finished_at.desc())
+        .limit(DURATIONS)
+        .subquery()
+    )
+
+    def quantile(share: float) -> Any:
+        return func.percentile_cont(share).within_group(last.c.seconds)
+
+    summary = select(func.count(), quantile(0.5), quantile(0.95)).select_from(last)
+    jobs, median, p95 = (await session.execute(summary)).one()
+    return Durations(jobs=jobs, median=median, p95=p95)

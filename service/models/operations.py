@@ -1,0 +1,227 @@
+"""What can be done with models. One function, one transaction."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, and_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from service import audit
+from service.dependencies import Sessions, Settings
+from service.errors import FactoryRefused, NameTaken, NotFound, NotReady, WeightsRefused
+from service.locations import allowed_path
+from service.models.schemas import ModelCreate, ModelRead, PythonArchitecture, VersionRead
+from service.paging import Page, Window
+from service.states import JobKind, RegistrationStatus, VersionStatus
+from service.tables import Dataset, Job, Model, ModelVersion
+
+Parent = aliased(ModelVersion)
+
+
+async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Settings) -> ModelRead:
+    """Store a model and the job that examines it; once, however often it is sent.
+
+    A model whose registration failed may be defined anew under its name.
+
+    Raises:
+        LocationRefused: the weights lie outside the allowed directories.
+        WeightsRefused: they are not safetensors.
+        FactoryRefused: the architecture's factory is not on the allow-list.
+        NotFound: there is no such dataset.
+        NotReady: the dataset is not indexed yet.
+        NameTaken: the name already stands for another model.
+    """
+    _check_weights(wanted, allowed_path(wanted.weights, settings.data_roots))
+    _check_factory(wanted, settings.factories)
+    async with sessions.begin() as session:
+        dataset = await _ready_dataset(session, wanted.dataset)
+        values: dict[str, Any] = {
+            "dataset_id": dataset.id,
+            "weights_uri": wanted.weights,
+            **wanted.model_dump(
+                mode="json", include={"architecture", "head", "preprocessing", "policy"}
+            ),
+        }
+        inserted = await session.scalar(
+            insert(Model)
+            .values(name=wanted.name, **values)
+            .on_conflict_do_nothing(index_elements=["name"])
+            .returning(Model.id)
+        )
+        model = (
+            await session.scalars(select(Model).filter_by(name=wanted.name).with_for_update())
+        ).one()
+        if not inserted and model.status is not RegistrationStatus.FAILED:
+            if any(getattr(model, column) != value for column, value in values.items()):
+                raise NameTaken(
+                    f"The model {wanted.name!r} is defined otherwise; choose another name."
+                )
+            return await _one(session, wanted.name)
+        if not inserted:
+            for column, value in values.items():
+                setattr(model, column, value)
+            model.status, model.failure = RegistrationStatus.PENDING, None
+        job = Job(kind=JobKind.REGISTER_MODEL, model_id=model.id)
+        session.add(job)
+        await session.flush()
+        audit.record(
+            session, "api", "model.registered", model.id, name=model.name, dataset=str(dataset.id)
+        )
+        audit.record(session, "api", "job.queued", job.id, model=str(model.id))
+        return await _one(session, wanted.name)
+
+
+async def get(sessions: Sessions, name: str) -> ModelRead:
+    """One model. Raises NotFound when there is none of this name."""
+    async with sessions.begin() as session:
+        return await _one(session, name)
+
+
+async def find(sessions: Sessions, window: Window) -> Page[ModelRead]:
+    """Models, newest first."""
+    after = window.after(UUID)
+    chosen = _models().order_by(Model.id.desc()).limit(window.limit + 1)
+    if after is not None:
+        chosen = chosen.where(Model.id < after)
+    async with sessions.begin() as session:
+        rows = (await session.execute(chosen)).all()
+    rows, next_cursor = window.cut(rows, lambda row: row[0].id)
+    return Page(items=[_read(*row) for row in rows], next_cursor=next_cursor)
+
+
+async def find_versions(sessions: Sessions, name: str, window: Window) -> Page[VersionRead]:
+    """Versions of a model, newest first. Raises NotFound when there is no such model."""
+    after = window.after(int)
+    chosen = _versions(name).order_by(ModelVersion.number.desc()).limit(window.limit + 1)
+    if after is not None:
+        chosen = chosen.where(ModelVersion.number < after)
+    async with sessions.begin() as session:
+        await _one(session, name)
+        rows = (await session.execute(chosen)).all()
+    rows, next_cursor = window.cut(rows, lambda row: row[0].number)
+    return Page(items=[_read_version(*row) for row in rows], next_cursor=next_cursor)
+
+
+async def get_version(sessions: Sessions, name: str, number: int) -> VersionRead:
+    """One version of a model. Raises NotFound when there is none."""
+    async with sessions.begin() as session:
+        found = await session.execute(_versions(name).where(ModelVersion.number == number))
+        row = found.one_or_none()
+    if row is None:
+        raise NotFound(f"There is no version {number} of a model {name!r}.")
+    return _read_version(*row)
+
+
+def _check_weights(wanted: ModelCreate, path: Path) -> None:
+    how = (
+        "Pickled weights can run code; convert them with "
+        "`safetensors.torch.save_file(model.state_dict(), 'model.safetensors')`."
+    )
+    if isinstance(wanted.architecture, PythonArchitecture):
+        if path.suffix != ".safetensors":
+            raise WeightsRefused(f"safetensors only: name one `.safetensors` file. {how}")
+    elif path.suffix in {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}:
+        raise WeightsRefused(
+            "safetensors only: name the directory that holds `config.json` and "
+            f"`model.safetensors`. {how}"
+        )
+
+
+def _check_factory(wanted: ModelCreate, allowed: list[str]) -> None:
+    if isinstance(wanted.architecture, PythonArchitecture):
+        factory = wanted.architecture.factory
+        if factory not in allowed and f"{factory.partition(':')[0]}:*" not in allowed:
+            raise FactoryRefused(
+                f"{factory!r} is not on the allow-list (LETHE_FACTORIES); "
+                "ask your administrator to add it."
+            )
+
+
+async def _ready_dataset(session: AsyncSession, name: str) -> Dataset:
+    dataset = await session.scalar(select(Dataset).filter_by(name=name))
+    if dataset is None:
+        raise NotFound(f"There is no dataset {name!r}.")
+    if dataset.status is RegistrationStatus.PENDING:
+        raise NotReady(
+            f"The dataset {name!r} is still being indexed; wait until "
+            f"`GET /v1/datasets/{name}` says `ready`."
+        )
+    if dataset.status is RegistrationStatus.FAILED:
+        raise NotReady(f"The dataset {name!r} could not be indexed; register it anew first.")
+    return dataset
+
+
+def _models() -> Select[Model, str, UUID, ModelVersion, int]:
+    """Every model with its dataset's name, newest job and champion."""
+    newest_job = (
+        select(Job.id)
+        .where(Job.model_id == Model.id, Job.kind == JobKind.REGISTER_MODEL)
+        .order_by(Job.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    is_champion = and_(
+        ModelVersion.model_id == Model.id, ModelVersion.status == VersionStatus.CHAMPION
+    )
+    return (
+        select(Model, Dataset.name, newest_job, ModelVersion, Parent.number)
+        .join(Dataset, Dataset.id == Model.dataset_id)
+        .outerjoin(ModelVersion, is_champion)
+        .outerjoin(Parent, Parent.id == ModelVersion.parent_id)
+    )
+
+
+def _versions(name: str) -> Select[ModelVersion, int]:
+    """The versions of a model, each with the number of its parent."""
+    return (
+        select(ModelVersion, Parent.number)
+        .join(Model, Model.id == ModelVersion.model_id)
+        .outerjoin(Parent, Parent.id == ModelVersion.parent_id)
+        .where(Model.name == name)
+    )
+
+
+async def _one(session: AsyncSession, name: str) -> ModelRead:
+    row = (await session.execute(_models().where(Model.name == name))).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no model {name!r}.")
+    return _read(*row)
+
+
+def _read(
+    model: Model, dataset: str, job_id: UUID, champion: ModelVersion | None, parent: int | None
+) -> ModelRead:
+    return ModelRead.model_validate(
+        {
+            "id": model.id,
+            "name": model.name,
+            "dataset": dataset,
+            "weights": model.weights_uri,
+            "architecture": model.architecture,
+            "head": model.head,
+            "preprocessing": model.preprocessing,
+            "policy": model.policy,
+            "status": model.status,
+            "failure": model.failure,
+            "job_id": job_id,
+            "champion": _read_version(champion, parent) if champion else None,
+            "created_at": model.created_at,
+            "ready_at": model.ready_at,
+        }
+    )
+
+
+def _read_version(version: ModelVersion, parent: int | None) -> VersionRead:
+    return VersionRead(
+        number=version.number,
+        status=version.status,
+        parent=parent,
+        weights_sha256=version.weights_sha256,
+        job_id=version.job_id,
+        figures=version.figures,
+        created_at=version.created_at,
+        superseded_at=version.superseded_at,
+    )

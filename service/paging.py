@@ -1,0 +1,60 @@
+"""Lists, one page at a time: `?limit=&cursor=` in, `items` and `next_cursor` out.
+
+A cursor names the last row of the page before, so that rows added meanwhile shift nothing.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Generic, TypeVar
+from uuid import UUID
+
+from fastapi import Depends, Query
+
+from service.errors import InvalidCursor
+from service.fields import Out
+
+T = TypeVar("T")
+Key = TypeVar("Key", int, UUID)
+
+
+class Page(Out, Generic[T]):
+    """Some of the items, and where the next ones are."""
+
+    items: list[T]
+    next_cursor: str | None
+    """Send it as `cursor` to get the next page; null on the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which page of a list is wanted."""
+
+    limit: Annotated[int, Query(ge=1, le=200)] = 50
+    cursor: Annotated[
+        str | None, Query(max_length=100, description="`next_cursor` of the page before.")
+    ] = None
+
+    def after(self, kind: Callable[[str], Key]) -> Key | None:
+        """The key of the last row already seen; None on the first page.
+
+        Raises:
+            InvalidCursor: this list never gave it out.
+        """
+        if self.cursor is None:
+            return None
+        try:
+            padded = self.cursor.encode("ascii") + b"=="
+            return kind(urlsafe_b64decode(padded).decode("ascii"))
+        except ValueError:
+            raise InvalidCursor("Send `next_cursor` of the page before, unchanged.") from None
+
+    def cut(self, rows: Sequence[T], key: Callable[[T], object]) -> tuple[Sequence[T], str | None]:
+        """Of `limit + 1` rows, those of this page and the cursor of the next."""
+        if len(rows) <= self.limit:
+            return rows, None
+        last = str(key(rows[self.limit - 1])).encode("ascii")
+        return rows[: self.limit], urlsafe_b64encode(last).rstrip(b"=").decode("ascii")
+
+
+Paging = Annotated[Window, Depends()]

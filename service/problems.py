@@ -1,0 +1,138 @@
+"""Renders every failure as `application/problem+json` (RFC 9457), and documents it in OpenAPI."""
+
+from collections import defaultdict
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy import exc
+from starlette.exceptions import HTTPException
+
+from service.errors import BodyTooLarge, DomainError, InvalidRequest, Unauthorized, Unavailable
+
+MEDIA_TYPE = "application/problem+json"
+ERRORS_SHOWN = 100
+LOCATION_SHOWN = 100
+"""Longest member name, in characters, that an error's location repeats."""
+
+COMMON: tuple[type[DomainError], ...] = (Unauthorized, InvalidRequest, BodyTooLarge, Unavailable)
+
+log = structlog.get_logger()
+
+
+def install(app: FastAPI) -> None:
+    """Render every failure as a problem document. A bug is a bare 500; its traceback is logged."""
+
+    @app.exception_handler(DomainError)
+    async def expected(request: Request, error: DomainError) -> JSONResponse:
+        return respond(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()
+        detail = f"{len(found)} field(s) are not valid; see `errors`."
+        fields = [_without_input(field) for field in found[:ERRORS_SHOWN]]
+        return respond(request, InvalidRequest(detail, errors=fields))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, DomainError):  # FastAPI wraps what ends reading the body
+            return respond(request, error.__cause__)
+        phrase = HTTPStatus(error.status_code).phrase
+        slug = phrase.lower().replace(" ", "-")
+        return _render(
+            request, slug, phrase, error.status_code, error.detail, {}, dict(error.headers or {})
+        )
+
+    @app.exception_handler(exc.OperationalError)
+    @app.exception_handler(exc.InterfaceError)
+    @app.exception_handler(exc.TimeoutError)
+    async def without_database(request: Request, error: Exception) -> JSONResponse:
+        log.warning("database.unavailable", kind=type(error).__name__, path=request.url.path)
+        return respond(request, Unavailable("The database does not answer; try again."))
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> JSONResponse:
+        log.error("request.crashed", path=request.url.path, exc_info=error)
+        detail = "The service failed; it was logged."
+        return _render(request, "internal-error", "Internal error", 500, detail, {}, {})
+
+
+def respond(request: Request, error: DomainError) -> JSONResponse:
+    """The problem document of an expected failure."""
+    return _render(
+        request, error.slug, error.title, error.status, error.detail, error.extra, error.headers
+    )
+
+
+def documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI responses of a route that may fail in these ways, and in those all share."""
+    by_status: defaultdict[int | str, list[type[DomainError]]] = defaultdict(list)
+    for kind in (*errors, *COMMON):
+        by_status[kind.status].append(kind)
+    return {
+        status: {
+            "description": " · ".join(kind.title for kind in kinds),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": _SCHEMA,
+                    "examples": {kind.slug: {"value": _example(kind)} for kind in kinds},
+                }
+            },
+        }
+        for status, kinds in by_status.items()
+    }
+
+
+_SCHEMA = {
+    "type": "object",
+    "title": "Problem",
+    "required": ["type", "title", "status", "detail", "instance"],
+    "properties": {
+        "type": {"type": "string", "description": "What went wrong; match on this."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What to do about it, for people."},
+        "instance": {"type": "string", "description": "The path that was asked."},
+    },
+}
+
+
+def _example(kind: type[DomainError]) -> dict[str, Any]:
+    return {"type": _urn(kind.slug), "title": kind.title, "status": kind.status}
+
+
+def _urn(slug: str) -> str:
+    return f"urn:lethe:problem:{slug}"
+
+
+def _without_input(error: dict[str, Any]) -> dict[str, Any]:
+    """Where and what, but not the value: it may be personal data."""
+    message = error["msg"]
+    if error["type"] == "union_tag_invalid":  # the one message of Pydantic that repeats the value
+        message = f"Input should be one of {error['ctx']['expected_tags']}"
+    location = [part[:LOCATION_SHOWN] if isinstance(part, str) else part for part in error["loc"]]
+    return {"loc": location, "msg": message}
+
+
+def _render(
+    request: Request,
+    slug: str,
+    title: str,
+    status: int,
+    detail: str,
+    extra: Any,
+    headers: Any,
+) -> JSONResponse:
+    problem = {
+        "type": _urn(slug),
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+        **extra,
+    }
+    return JSONResponse(problem, status, headers=headers, media_type=MEDIA_TYPE)

@@ -1,0 +1,182 @@
+"""A real Postgres built by the migrations; every test rolled back."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import create_autospec
+from uuid import uuid4
+
+import httpx2
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from celery import Celery
+from fastapi import FastAPI
+from psycopg import sql
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session, sessionmaker
+
+import local
+from service import dependencies
+from service.app import create_app
+from service.settings import ApiSettings
+from tests import factories
+
+KEY = "a-key-for-tests-only"
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Servers]:
+    """A real Postgres and a real Valkey, for the whole run."""
+    with local.servers(tmp_path_factory.mktemp("servers")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def new_database(servers: local.Servers) -> Callable[..., str]:
+    """Make a database, empty or a copy of another, and give its URL."""
+
+    def create(template: str | None = None) -> str:
+        name = f"test_{uuid4().hex}"
+        original = make_url(template).database if template else "template1"
+        assert original
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+        with psycopg.connect(servers.database_url, autocommit=True) as connection:
+            connection.execute(
+                statement.format(sql.Identifier(name), sql.Identifier(original))
+            )
+        url = make_url(servers.database_url).set(drivername="postgresql+psycopg", database=name)
+        return url.render_as_string(hide_password=False)
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def alembic() -> Callable[..., None]:
+    """Run one of Alembic's commands on the database with this URL."""
+
+    def run(name: str, url: str, *args: Any) -> None:
+        before = os.environ.get("LETHE_DATABASE_URL")
+        os.environ["LETHE_DATABASE_URL"] = url
+        try:
+            getattr(command, name)(Config(local.REPOSITORY / "alembic.ini"), *args)
+        finally:
+            del os.environ["LETHE_DATABASE_URL"]
+            if before is not None:
+                os.environ["LETHE_DATABASE_URL"] = before
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def migrated_template(new_database: Callable[..., str], alembic: Callable[..., None]) -> str:
+    """A migrated database that stays empty; to be copied."""
+    url = new_database()
+    alembic("upgrade", url, "head")
+    return url
+
+
+@pytest.fixture(scope="session")
+def database_url(new_database: Callable[..., str], migrated_template: str) -> str:
+    """A migrated database, in which nothing is ever committed."""
+    return new_database(migrated_template)
+
+
+@pytest.fixture
+def own_database_url(new_database: Callable[..., str], migrated_template: str) -> str:
+    """A migrated database for this test alone, which may commit."""
+    return new_database(migrated_template)
+
+
+@pytest.fixture
+async def sessions(database_url: str) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+    """Sessions that may commit; all of it is undone when the test ends."""
+    engine = create_async_engine(database_url, poolclass=NullPool)
+    async with engine.connect() as connection:
+        outer = await connection.begin()
+        yield async_sessionmaker(
+            connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
+        )
+        await outer.rollback()
+    await engine.dispose()
+
+
+@pytest.fixture
+def sync_sessions(database_url: str) -> Iterator[sessionmaker[Session]]:
+    """The same for synchronous code; neither sees what the other has written."""
+    engine = create_engine(database_url, poolclass=NullPool)
+    with engine.connect() as connection:
+        outer = connection.begin()
+        yield sessionmaker(
+            connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
+        )
+        outer.rollback()
+    engine.dispose()
+
+
+@pytest.fixture
+def queue() -> Any:
+    """The broker, faked at the border: it takes every message and does nothing."""
+    return create_autospec(Celery, instance=True)
+
+
+@pytest.fixture
+def settings(database_url: str, servers: local.Servers, tmp_path: Path) -> ApiSettings:
+    return ApiSettings(
+        database_url=database_url,
+        broker_url=servers.broker_url,
+        admin_key=KEY,
+        data_roots=[tmp_path],
+        factories=["nets.cnn:build", "zoo:*"],
+    )
+
+
+@pytest.fixture
+def app(
+    settings: ApiSettings, sessions: async_sessionmaker[AsyncSession], queue: Celery
+) -> FastAPI:
+    app = create_app(settings)
+    app.dependency_overrides = {
+        dependencies.sessions: lambda: sessions,
+        dependencies.queue: lambda: queue,
+    }
+    return app
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    """Speaks to the API with the key."""
+    async with speaking_to(app) as client:
+        yield client
+
+
+def speaking_to(app: FastAPI) -> httpx2.AsyncClient:
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    return httpx2.AsyncClient(
+        transport=transport, base_url="http://lethe", headers={"Authorization": f"Bearer {KEY}"}
+    )
+
+
+@pytest.fixture
+def store(sessions: async_sessionmaker[AsyncSession]) -> Callable[..., Any]:
+    """Put rows into the database."""
+
+    async def put(*rows: Any) -> None:
+        async with sessions.begin() as session:
+            session.add_all(rows)
+
+    return put
+
+
+@pytest.fixture
+async def model(store: Callable[..., Any]) -> factories.Model:
+    """A ready model: `t0`…`t9` are its training samples, `h0` and `h1` its hold-out."""
+    dataset = factories.dataset()
+    model = factories.model(dataset)
+    job = factories.job(model_id=model.id, kind=factories.JobKind.REGISTER_MODEL, finished=True)
+    await store(dataset, model, job, factories.version(model, job), *factories.samples(dataset))
+    return model

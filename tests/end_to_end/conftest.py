@@ -1,0 +1,135 @@
+"""A running house: the real API, worker and clock as processes, real Postgres, real Valkey."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+import local
+from demo import digits
+
+OPEN = ("pending", "scheduled", "running")
+
+
+class Client:
+    """Speaks to a house as a user would, and looks into its database as a user would not."""
+
+    def __init__(self, home: local.House) -> None:
+        self.home = home
+        self.http = httpx2.Client(base_url=home.url, headers=home.headers, timeout=30)
+
+    def get(self, path: str) -> dict[str, Any]:
+        body: dict[str, Any] = self.http.get(path).raise_for_status().json()
+        return body
+
+    def post(self, path: str, body: object, **headers: str) -> str:
+        response = self.http.post(path, json=body, headers=headers)
+        assert response.status_code == 202, response.text
+        return str(response.headers["location"])
+
+    def wait(
+        self, path: str, done: Callable[[dict[str, Any]], bool], timeout_s: float = 120
+    ) -> Any:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            row = self.get(path)
+            if done(row):
+                return row
+            time.sleep(0.05)
+        worker_log = self.home.log("worker").read_text()[-3000:]
+        raise AssertionError(f"{path} is not done: {row}\n{worker_log}")
+
+    def settled(self, path: str, timeout_s: float = 120) -> dict[str, Any]:
+        """The row, once it is no longer open."""
+        row: dict[str, Any] = self.wait(path, lambda row: row["status"] not in OPEN, timeout_s)
+        return row
+
+    def register_dataset(self, name: str, path: Path, **more: object) -> dict[str, Any]:
+        columns = {"sample_id": "sample_id", "input": "image", "label": "label", "split": "split"}
+        body = {"name": name, "uri": path.as_uri(), "columns": columns, **more}
+        return self.settled(self.post("/v1/datasets", body))
+
+    def register_model(self, name: str, weights: Path, **more: object) -> dict[str, Any]:
+        body = {
+            "name": name,
+            "dataset": "digits",
+            "weights": weights.as_uri(),
+            "architecture": {"kind": "python", "factory": "demo.digits:cnn"},
+            "head": "head",
+            "preprocessing": {"mode": "L"},
+            **more,
+        }
+        return self.settled(self.post("/v1/models", body))
+
+    def request(self, model: str, sample_ids: list[str], **more: object) -> str:
+        """Ask for the deletion; where to follow it."""
+        body = {"model": model, "sample_ids": sample_ids, **more}
+        return self.post("/v1/deletion-requests", body, **{"Idempotency-Key": str(uuid4())})
+
+    def job_of(self, where: str) -> dict[str, Any]:
+        """The job that serves the request, once it is planned."""
+        row = self.wait(where, lambda row: row["targets"][0]["job_id"] is not None)
+        return self.get(f"/v1/jobs/{row['targets'][0]['job_id']}")
+
+    def sql(self, query: str, *values: object) -> list[dict[str, Any]]:
+        url = self.home.environment["LETHE_DATABASE_URL"]
+        with psycopg.connect(url, row_factory=dict_row) as connection:
+            return connection.execute(query, values).fetchall()
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.House]:
+    state = tmp_path_factory.mktemp("house")
+    with local.house(
+        state,
+        LETHE_DATA_ROOTS=json.dumps([str(state / "data"), str(tmp_path_factory.getbasetemp())]),
+        LETHE_FACTORIES=json.dumps(
+            ["demo.digits:cnn", "benchmarks.cifar:cnn", "tests.broken_models:*"]
+        ),
+        LETHE_LEASE="PT4S",
+        LETHE_HEARTBEAT="PT1S",
+        LETHE_SWEEP_INTERVAL="PT1S",
+        LETHE_LOG_FORMAT="json",
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(home: local.House) -> Client:
+    return Client(home)
+
+
+@pytest.fixture(scope="session")
+def files(home: local.House) -> Path:
+    """The folder with the digits and the trained model."""
+    digits.prepare(home.state / "data")
+    return home.state / "data"
+
+
+@pytest.fixture(scope="session")
+def dataset(client: Client, files: Path) -> dict[str, Any]:
+    row = client.register_dataset("digits", files / digits.DATASET)
+    assert row["status"] == "ready", row
+    return row
+
+
+@pytest.fixture
+def model(client: Client, dataset: dict[str, Any], files: Path) -> str:
+    """A freshly registered model."""
+    name = f"digits-{uuid4().hex[:8]}"
+    row = client.register_model(name, files / digits.WEIGHTS)
+    assert row["status"] == "ready", row
+    return name
+
+
+@pytest.fixture(scope="session")
+def train_ids(client: Client, dataset: dict[str, Any]) -> list[str]:
+    rows = client.sql("SELECT sample_id FROM samples WHERE split = 'train' ORDER BY position")
+    return [row["sample_id"] for row in rows]

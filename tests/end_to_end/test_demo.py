@@ -1,0 +1,60 @@
+"""`make demo` as a newcomer sees it: what it prints, how it exits, what it leaves behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+import local
+
+
+def start(state: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "demo"],
+        cwd=local.REPOSITORY,
+        env={**os.environ, "LETHE_STATE": str(state), "COLUMNS": "120"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def left_behind(state: Path) -> list[str]:
+    """Command lines of processes that still use the state directory."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if str(state) in command:
+            found.append(command)
+    return found
+
+
+def test_the_demo_ends_with_a_table_and_stops_everything(tmp_path):
+    demo = start(tmp_path)
+    printed, _ = demo.communicate(timeout=300)
+
+    assert demo.returncode == 0, printed
+    for expected in ("forget accuracy", "gap between them", "audit not implemented yet", "SHA-256"):
+        assert expected in printed
+    assert left_behind(tmp_path) == []
+
+
+def test_ctrl_c_stops_everything(tmp_path):
+    demo = start(tmp_path)
+    deadline = time.monotonic() + 120
+    while not any("uvicorn" in " ".join(c.cmdline()) for c in psutil.Process(demo.pid).children()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    started = psutil.Process(demo.pid).children(recursive=True)
+
+    demo.send_signal(signal.SIGINT)
+    printed, _ = demo.communicate(timeout=60)
+
+    assert demo.returncode == 130, printed
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive
+    assert left_behind(tmp_path) == []

@@ -1,0 +1,76 @@
+"""What goes wrong in a job: it ends `failed` with a reason for people, and the champion stays."""
+
+from pathlib import Path
+
+import pytest
+
+from demo import digits
+
+
+def champion(client, model):
+    return client.get(f"/v1/models/{model}")["champion"]
+
+
+def failure_of(client, where):
+    request = client.settled(where)
+    assert request["status"] == "failed"
+    job = client.job_of(where)
+    assert job["status"] == "failed"
+    return job["failure"]
+
+
+def test_damaged_weights_fail_the_job_and_the_champion_stays(client, model, train_ids):
+    before = champion(client, model)
+    (path,) = Path(client.home.environment["LETHE_STORE"]).rglob(before["weights_sha256"])
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    try:
+        failure = failure_of(client, client.request(model, train_ids[:5]))
+    finally:
+        path.unlink()
+
+    assert failure["kind"] == "input"
+    assert before["weights_sha256"][:12] in failure["reason"]
+    assert champion(client, model) == before
+
+
+@pytest.mark.parametrize(
+    ("factory", "kind", "word"),
+    [("not_finite_when_trained", "input", "non-finite"), ("failing_when_trained", "bug", "Zero")],
+)
+def test_a_model_that_breaks_in_training_fails_the_job(
+    client, dataset, files, train_ids, factory, kind, word
+):
+    architecture = {"kind": "python", "factory": f"tests.broken_models:{factory}"}
+    row = client.register_model(factory, files / digits.WEIGHTS, architecture=architecture)
+    assert row["status"] == "ready", row
+
+    failure = failure_of(client, client.request(factory, train_ids[:5]))
+
+    assert failure["kind"] == kind
+    assert word in failure["reason"]
+    assert champion(client, factory)["number"] == 1
+
+
+def test_a_dataset_that_is_gone_fails_the_job_with_a_reason(client, model, files, train_ids):
+    path = files / digits.DATASET
+    aside = path.rename(path.with_suffix(".aside"))
+    try:
+        failure = failure_of(client, client.request(model, train_ids[:5]))
+    finally:
+        aside.rename(path)
+
+    assert failure["kind"] == "input"
+    assert "dataset" in failure["reason"]
+    assert champion(client, model)["number"] == 1
+
+
+def test_after_a_failure_a_new_request_can_succeed(client, model, files, train_ids):
+    path = files / digits.DATASET
+    aside = path.rename(path.with_suffix(".aside"))
+    try:
+        failure_of(client, client.request(model, train_ids[:5]))
+    finally:
+        aside.rename(path)
+
+    assert client.settled(client.request(model, train_ids[:5]))["status"] == "completed"

@@ -1,0 +1,144 @@
+"""From POST to the next GET: what a request changes, and what it leaves alone."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+
+@pytest.fixture
+def store(client) -> Path:
+    return Path(client.home.environment["LETHE_STORE"])
+
+
+def stored(store: Path, digest: str) -> bytes:
+    (path,) = store.rglob(digest)
+    return path.read_bytes()
+
+
+def test_a_request_makes_a_new_version_that_forgot(client, model, train_ids, store):
+    wanted = train_ids[:50]
+
+    where = client.request(model, wanted)
+    request = client.settled(where)
+
+    assert request["status"] == "completed"
+    result = request["targets"][0]["result"]
+    assert result["version"] == 2
+    assert result["verdict"] is None
+    versions = client.get(f"/v1/models/{model}/versions")["items"]
+    assert {v["number"]: v["status"] for v in versions} == {1: "superseded", 2: "champion"}
+    weights = stored(store, result["weights_sha256"])
+    assert hashlib.sha256(weights).hexdigest() == result["weights_sha256"]
+    assert len({v["weights_sha256"] for v in versions}) == 2
+
+
+def test_every_cycle_and_both_evaluations_are_rows(client, model, train_ids):
+    where = client.request(model, train_ids[:50])
+    client.settled(where)
+
+    job = client.job_of(where)
+    curve = client.get(f"/v1/jobs/{job['id']}/alignment")
+
+    assert job["status"] == "completed"
+    assert job["progress"] == 1.0
+    assert [row["cycle"] for row in job["cycles"]] == list(range(1, job["config"]["cycles"] + 1))
+    assert job["before"]["forget_accuracy"] == 1.0
+    for moment in (job["before"], job["after"], *curve["cycles"]):
+        assert 0 <= moment["da_forget"] <= 1
+        assert moment["da_gap_low"] <= moment["da_gap"] <= moment["da_gap_high"]
+    assert job["after"]["holdout_accuracy"] >= job["before"]["holdout_accuracy"] - 0.03
+    assert job["config"]["seed"] >= 0
+    assert job["environment"]["torch"]
+
+
+def test_samples_are_tombstoned_once_and_leave_the_reservoir(client, model, train_ids, store):
+    wanted = train_ids[:40]
+    client.settled(client.request(model, wanted))
+    again = client.settled(client.request(model, wanted[20:] + train_ids[40:60]))
+
+    buried = client.sql(
+        "SELECT sample_id, count(*) FROM tombstones JOIN models ON models.id = model_id "
+        "WHERE name = %s GROUP BY 1",
+        model,
+    )
+    assert {row["sample_id"] for row in buried} == set(train_ids[:60])
+    assert all(row["count"] == 1 for row in buried)
+    assert again["targets"][0]["already_forgotten"] == 20
+    champion = client.sql(
+        "SELECT reservoir_sha256 FROM model_versions v JOIN models m ON m.id = model_id "
+        "WHERE name = %s AND v.status = 'champion'",
+        model,
+    )[0]
+    kept = pq.read_table(io.BytesIO(stored(store, champion["reservoir_sha256"])))
+    assert kept.num_rows > 0
+    assert not set(kept["sample_id"].to_pylist()) & set(train_ids[:60])
+
+
+def test_a_request_for_forgotten_samples_is_done_at_once(client, model, train_ids):
+    client.settled(client.request(model, train_ids[:10]))
+
+    request = client.get(client.request(model, train_ids[:10]))
+
+    assert request["status"] == "completed"
+    assert request["targets"][0]["already_forgotten"] == 10
+    assert request["targets"][0]["job_id"] is None
+
+
+def test_requests_that_wait_together_share_a_job(client, model, train_ids):
+    first = client.request(model, train_ids[:20])
+    others = [client.request(model, train_ids[10 * i : 10 * i + 10]) for i in range(2, 7)]
+
+    done = [client.settled(where) for where in (first, *others)]
+
+    assert {request["status"] for request in done} == {"completed"}
+    jobs = {request["targets"][0]["job_id"] for request in done}
+    assert len(jobs) < len(done)
+    versions = client.get(f"/v1/models/{model}/versions")["items"]
+    assert len(versions) == 1 + len(jobs)
+
+
+def test_one_sample_can_be_forgotten(client, model, train_ids):
+    request = client.settled(client.request(model, train_ids[:1]))
+
+    assert request["status"] == "completed"
+
+
+def test_a_class_can_be_removed(client, model):
+    threes = client.sql("SELECT sample_id FROM samples WHERE label = 3 AND split = 'train'")
+    where = client.request(model, [row["sample_id"] for row in threes], objective="remove_class")
+
+    request = client.settled(where)
+
+    job = client.job_of(where)
+    assert request["status"] == "completed"
+    assert job["before"]["forget_accuracy"] > 0.95
+    assert job["after"]["forget_accuracy"] < 0.2
+    assert job["after"]["retain_accuracy"] > 0.95
+
+
+def test_the_audit_trail_tells_the_story_and_names_no_sample(client, model, train_ids):
+    where = client.request(model, train_ids[:5], subject_ref="customer-4711", reason="Ms. Miller")
+    request = client.settled(where)
+
+    job_id = request["targets"][0]["job_id"]
+    events = client.sql("SELECT * FROM audit_events ORDER BY id")
+    story = [e["event"] for e in events if str(e["subject_id"]) in (request["id"], job_id)]
+    assert story == [
+        "request.received",
+        "job.queued",
+        "request.scheduled",
+        "job.started",
+        "request.running",
+        "job.completed",
+        "request.completed",
+    ]
+    logs = "".join(path.read_text() for path in client.home.log("api").parent.iterdir())
+    metrics = client.http.get("/metrics").text
+    for secret in (*train_ids[:5], "customer-4711", "Ms. Miller"):
+        assert secret not in json.dumps(events, default=str)
+        assert secret not in logs
+        assert secret not in metrics

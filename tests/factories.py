@@ -1,0 +1,151 @@
+"""Valid rows by default, changed by keyword."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from uuid_utils.compat import uuid7
+
+from service.states import (
+    JobKind,
+    JobStatus,
+    Objective,
+    RegistrationStatus,
+    RequestStatus,
+    Split,
+    VersionStatus,
+)
+from service.tables import (
+    AlignmentScore,
+    Dataset,
+    DeletionRequest,
+    DeletionTarget,
+    Evaluation,
+    Job,
+    Model,
+    ModelVersion,
+    RequestSample,
+    Sample,
+    Tombstone,
+)
+
+NOW = datetime.now(UTC)
+
+DEFINITION = {
+    "columns": {"sample_id": "id", "input": "image", "label": "label", "split": "split"},
+    "splits": {"train": "train", "holdout": "holdout", "test": "test"},
+    "input_shape": None,
+    "bad_rows": "refuse",
+}
+
+
+def dataset(**changes: Any) -> Dataset:
+    values = {
+        "id": uuid7(),
+        "name": "digits",
+        "uri": "file:///data/digits",
+        "definition": DEFINITION,
+        "status": RegistrationStatus.READY,
+        "report": {"samples": {"train": 10, "holdout": 2, "test": 0}},
+    }
+    return Dataset(**values | changes)
+
+
+def samples(of: Dataset, *, train: int = 10, holdout: int = 2) -> list[Sample]:
+    """`t0`, `t1`, … and `h0`, `h1`, …"""
+    named = [(f"t{n}", Split.TRAIN) for n in range(train)]
+    named += [(f"h{n}", Split.HOLDOUT) for n in range(holdout)]
+    return [
+        Sample(dataset_id=of.id, sample_id=name, position=n, label=n % 2, split=split)
+        for n, (name, split) in enumerate(named)
+    ]
+
+
+def model(of: Dataset, **changes: Any) -> Model:
+    values = {
+        "id": uuid7(),
+        "name": "cnn",
+        "dataset_id": of.id,
+        "weights_uri": "file:///data/cnn.safetensors",
+        "architecture": {"kind": "python", "factory": "nets.cnn:build", "arguments": {}},
+        "head": "head",
+        "preprocessing": {},
+        "policy": {},
+        "status": RegistrationStatus.READY,
+    }
+    return Model(**values | changes)
+
+
+def job(*, finished: bool = False, **changes: Any) -> Job:
+    values: dict[str, Any] = {"id": uuid7(), "kind": JobKind.UNLEARN}
+    if finished:
+        values |= {
+            "status": JobStatus.COMPLETED,
+            "progress": 1.0,
+            "started_at": NOW - timedelta(seconds=30),
+            "finished_at": NOW,
+        }
+    return Job(**values | changes)
+
+
+def version(of: Model, by: Job, **changes: Any) -> ModelVersion:
+    values = {
+        "id": uuid7(),
+        "model_id": of.id,
+        "number": 1,
+        "status": VersionStatus.CHAMPION,
+        "job_id": by.id,
+        "weights_sha256": "a" * 64,
+        "statistics_sha256": "b" * 64,
+        "reservoir_sha256": "c" * 64,
+        "figures": {"test_accuracy": 0.9},
+    }
+    return ModelVersion(**values | changes)
+
+
+def request(of: Dataset, **changes: Any) -> DeletionRequest:
+    values = {
+        "id": uuid7(),
+        "dataset_id": of.id,
+        "objective": Objective.UNTRAIN_SAMPLES,
+        "status": RequestStatus.PENDING,
+        "samples": 1,
+        "duplicates": 0,
+        "received_at": NOW,
+        "due_at": NOW + timedelta(days=30),
+    }
+    return DeletionRequest(**values | changes)
+
+
+def request_samples(of: DeletionRequest, *ids: str) -> list[RequestSample]:
+    return [RequestSample(request_id=of.id, sample_id=sample_id) for sample_id in ids]
+
+
+def target(of: DeletionRequest, model: Model, **changes: Any) -> DeletionTarget:
+    return DeletionTarget(**{"request_id": of.id, "model_id": model.id} | changes)
+
+
+def tombstones(model: Model, by: Job, *ids: str) -> list[Tombstone]:
+    return [Tombstone(model_id=model.id, sample_id=name, job_id=by.id) for name in ids]
+
+
+SCORES = {
+    "forget_accuracy": 0.7,
+    "retain_accuracy": 0.99,
+    "holdout_accuracy": 0.71,
+    "da_forget": 0.81,
+    "da_holdout": 0.8,
+    "da_gap": 0.01,
+    "da_gap_low": -0.01,
+    "da_gap_high": 0.03,
+}
+
+
+def cycle(of: Job, number: int, **changes: Any) -> AlignmentScore:
+    losses = {"loss_alignment": 0.1, "loss_distillation": 0.2, "loss_retain": 0.3}
+    values = {"job_id": of.id, "cycle": number, "attempt": 1, **SCORES, **losses}
+    return AlignmentScore(**values | changes)
+
+
+def evaluation(of: Job, moment: str, **changes: Any) -> Evaluation:
+    values = {"job_id": of.id, "moment": moment, "figures": {"test_accuracy": 0.9}, **SCORES}
+    return Evaluation(**values | changes)

@@ -1,0 +1,146 @@
+from typing import Any
+from unittest.mock import ANY
+
+import pytest
+from sqlalchemy import func, select, update
+
+from service import doorbell
+from service.states import JobKind, RegistrationStatus
+from service.tables import AuditEvent, Dataset, Job
+from tests import factories
+
+
+@pytest.fixture
+def wanted(tmp_path) -> dict[str, Any]:
+    return {
+        "name": "digits",
+        "uri": (tmp_path / "digits.parquet").as_uri(),
+        "columns": {"sample_id": "id", "input": "image", "label": "label", "split": "split"},
+    }
+
+
+async def test_is_accepted_and_followed_at_its_location(client, wanted):
+    response = await client.post("/v1/datasets", json=wanted)
+
+    assert response.status_code == 202
+    assert response.headers["Location"] == "/v1/datasets/digits"
+    assert response.headers["Retry-After"] == "2"
+    followed = await client.get(response.headers["Location"])
+    assert followed.json() == response.json()
+    assert followed.headers["Retry-After"] == "2"
+    assert response.json() == {
+        "id": ANY,
+        "name": "digits",
+        "uri": wanted["uri"],
+        "columns": wanted["columns"],
+        "splits": {"train": "train", "holdout": "holdout", "test": "test"},
+        "input_shape": None,
+        "bad_rows": "refuse",
+        "status": "pending",
+        "report": None,
+        "failure": None,
+        "job_id": ANY,
+        "created_at": ANY,
+        "ready_at": None,
+    }
+
+
+async def test_queues_a_job_rings_for_it_and_tells_the_audit_trail(
+    client, sessions, queue, wanted
+):
+    response = await client.post("/v1/datasets", json=wanted)
+
+    async with sessions() as session:
+        job = (await session.scalars(select(Job))).one()
+        events = (await session.scalars(select(AuditEvent).order_by(AuditEvent.id))).all()
+    assert (job.kind, str(job.id)) == (JobKind.INDEX_DATASET, response.json()["job_id"])
+    assert str(job.dataset_id) == response.json()["id"]
+    assert [event.event for event in events] == ["dataset.registered", "job.queued"]
+    queue.send_task.assert_called_once_with(doorbell.RUN, args=(str(job.id),), expires=60)
+
+
+async def test_sent_twice_is_registered_once(client, sessions, wanted):
+    first = await client.post("/v1/datasets", json=wanted)
+    second = await client.post("/v1/datasets", json=wanted)
+
+    assert (first.status_code, first.json()) == (second.status_code, second.json())
+    async with sessions() as session:
+        assert await session.scalar(select(func.count(Job.id))) == 1
+
+
+async def test_a_name_stands_for_one_definition(client, wanted, problem):
+    await client.post("/v1/datasets", json=wanted)
+
+    response = await client.post("/v1/datasets", json=wanted | {"bad_rows": "skip"})
+
+    problem(response, 409, "name-taken")
+
+
+async def test_may_be_defined_anew_after_it_failed(client, sessions, wanted):
+    first = await client.post("/v1/datasets", json=wanted)
+    async with sessions.begin() as session:
+        await session.execute(
+            update(Dataset).values(status=RegistrationStatus.FAILED, failure="no such column")
+        )
+
+    second = await client.post("/v1/datasets", json=wanted | {"bad_rows": "skip"})
+
+    assert second.status_code == 202
+    assert second.json()["status"] == "pending"
+    assert second.json()["failure"] is None
+    assert second.json()["bad_rows"] == "skip"
+    assert second.json()["id"] == first.json()["id"]
+    assert second.json()["job_id"] != first.json()["job_id"]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["/etc/passwd", "https://example.org/x", "digits", "file://host/digits", "{root}/../outside"],
+)
+async def test_a_uri_outside_the_roots_is_refused(client, sessions, wanted, tmp_path, uri, problem):
+    response = await client.post("/v1/datasets", json=wanted | {"uri": uri.format(root=tmp_path)})
+
+    problem(response, 422, "location-refused")
+    async with sessions() as session:
+        assert await session.scalar(select(func.count(Dataset.id))) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "Digits"},
+        {"name": "-digits"},
+        {"name": "d" * 64},
+        {"uri": "http://["},
+        {"uri": "/data/\0"},
+        {"columns": {"sample_id": "id"}},
+        {"splits": {"train": "a", "holdout": "a"}},
+        {"input_shape": []},
+        {"input_shape": [0]},
+        {"bad_rows": "ignore"},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+async def test_a_wrong_definition_is_refused(client, wanted, change, problem):
+    response = await client.post("/v1/datasets", json=wanted | change)
+
+    problem(response, 422, "invalid-request")
+
+
+async def test_unknown_is_404(client, problem):
+    problem(await client.get("/v1/datasets/nothing"), 404, "not-found")
+
+
+async def test_are_listed_newest_first_page_by_page(client, store):
+    rows = [factories.dataset(name=f"d{n}") for n in range(3)]
+    await store(*rows, *(factories.job(dataset_id=row.id) for row in rows))
+
+    first = (await client.get("/v1/datasets", params={"limit": 2})).json()
+    second = (
+        await client.get("/v1/datasets", params={"limit": 2, "cursor": first["next_cursor"]})
+    ).json()
+
+    assert [item["name"] for item in first["items"]] == ["d2", "d1"]
+    assert [item["name"] for item in second["items"]] == ["d0"]
+    assert second["next_cursor"] is None

@@ -1,0 +1,240 @@
+import json
+from typing import Any
+from unittest.mock import ANY
+
+import pytest
+from sqlalchemy import func, select, update
+
+from service import doorbell
+from service.states import JobKind, RegistrationStatus, VersionStatus
+from service.tables import AuditEvent, Job, Model
+from tests import factories
+
+
+@pytest.fixture
+async def dataset(store) -> Any:
+    row = factories.dataset()
+    await store(row)
+    return row
+
+
+@pytest.fixture
+def wanted(tmp_path, dataset) -> dict[str, Any]:
+    return {
+        "name": "cnn",
+        "dataset": dataset.name,
+        "weights": str(tmp_path / "cnn.safetensors"),
+        "architecture": {"kind": "python", "factory": "nets.cnn:build", "arguments": {"width": 8}},
+        "head": "head",
+    }
+
+
+async def test_is_accepted_and_followed_at_its_location(client, wanted):
+    response = await client.post("/v1/models", json=wanted)
+
+    assert response.status_code == 202
+    assert response.headers["Location"] == "/v1/models/cnn"
+    assert response.headers["Retry-After"] == "2"
+    followed = await client.get(response.headers["Location"])
+    assert followed.json() == response.json()
+    assert followed.headers["Retry-After"] == "2"
+    assert response.json() == {
+        **wanted,
+        "id": ANY,
+        "preprocessing": {
+            "resize": None,
+            "mode": "RGB",
+            "scale": 1 / 255,
+            "mean": [0.0],
+            "std": [1.0],
+        },
+        "policy": {"reservoir_samples": 5000, "evaluation_samples": 10000},
+        "status": "pending",
+        "champion": None,
+        "failure": None,
+        "job_id": ANY,
+        "created_at": ANY,
+        "ready_at": None,
+    }
+
+
+async def test_queues_a_job_rings_for_it_and_tells_the_audit_trail(
+    client, sessions, queue, wanted
+):
+    response = await client.post("/v1/models", json=wanted)
+
+    async with sessions() as session:
+        job = (await session.scalars(select(Job))).one()
+        events = (await session.scalars(select(AuditEvent).order_by(AuditEvent.id))).all()
+    assert (job.kind, str(job.id)) == (JobKind.REGISTER_MODEL, response.json()["job_id"])
+    assert (str(job.model_id), job.dataset_id) == (response.json()["id"], None)
+    assert [event.event for event in events] == ["model.registered", "job.queued"]
+    queue.send_task.assert_called_once_with(doorbell.RUN, args=(str(job.id),), expires=60)
+
+
+async def test_sent_twice_is_registered_once(client, sessions, wanted):
+    first = await client.post("/v1/models", json=wanted)
+    second = await client.post("/v1/models", json=wanted)
+
+    assert (first.status_code, first.json()) == (second.status_code, second.json())
+    async with sessions() as session:
+        assert await session.scalar(select(func.count(Job.id))) == 1
+
+
+async def test_a_name_stands_for_one_definition(client, wanted, problem):
+    await client.post("/v1/models", json=wanted)
+
+    problem(await client.post("/v1/models", json=wanted | {"head": "fc"}), 409, "name-taken")
+
+
+async def test_may_be_defined_anew_after_it_failed(client, sessions, wanted):
+    first = (await client.post("/v1/models", json=wanted)).json()
+    async with sessions.begin() as session:
+        await session.execute(
+            update(Model).values(status=RegistrationStatus.FAILED, failure="no such module")
+        )
+        await session.execute(update(Job).values(status="failed", failure={"kind": "input"}))
+
+    second = (await client.post("/v1/models", json=wanted | {"head": "fc"})).json()
+
+    assert (second["id"], second["head"], second["status"]) == (first["id"], "fc", "pending")
+    assert second["failure"] is None
+    assert second["job_id"] != first["job_id"]
+
+
+async def test_may_be_a_transformers_directory(client, wanted, tmp_path):
+    body = wanted | {"weights": str(tmp_path / "vit"), "architecture": {"kind": "transformers"}}
+
+    response = await client.post("/v1/models", json=body)
+
+    assert response.status_code == 202
+    assert response.json()["architecture"] == {"kind": "transformers"}
+
+
+async def test_all_factories_of_a_module_may_be_allowed(client, wanted):
+    body = wanted | {"architecture": {"kind": "python", "factory": "zoo:anything"}}
+
+    assert (await client.post("/v1/models", json=body)).status_code == 202
+
+
+@pytest.mark.parametrize("factory", ["nets.cnn:other", "os:system", "zoo.sub:build", "nets:cnn"])
+async def test_a_factory_off_the_list_is_refused(client, wanted, factory, problem):
+    body = wanted | {"architecture": {"kind": "python", "factory": factory}}
+
+    problem(await client.post("/v1/models", json=body), 422, "factory-refused")
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [("python", "cnn.pt"), ("python", "cnn"), ("transformers", "pytorch_model.bin")],
+)
+async def test_pickled_weights_are_refused(client, wanted, tmp_path, kind, weights, problem):
+    body = wanted | {"weights": str(tmp_path / weights)}
+    if kind == "transformers":
+        body["architecture"] = {"kind": "transformers"}
+
+    refusal = problem(await client.post("/v1/models", json=body), 422, "weights-refused")
+
+    assert "safetensors only" in refusal["detail"]
+    assert "save_file" in refusal["detail"]
+
+
+async def test_weights_outside_the_roots_are_refused(client, wanted, problem):
+    response = await client.post("/v1/models", json=wanted | {"weights": "/x.safetensors"})
+
+    problem(response, 422, "location-refused")
+
+
+async def test_an_unknown_dataset_is_404(client, wanted, problem):
+    response = await client.post("/v1/models", json=wanted | {"dataset": "nothing"})
+
+    problem(response, 404, "not-found")
+
+
+@pytest.mark.parametrize("status", [RegistrationStatus.PENDING, RegistrationStatus.FAILED])
+async def test_its_dataset_must_be_ready(client, store, wanted, status, problem):
+    await store(factories.dataset(name="other", status=status))
+
+    problem(await client.post("/v1/models", json=wanted | {"dataset": "other"}), 409, "not-ready")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"architecture": {"kind": "python", "factory": "nets.cnn.build"}},
+        {"architecture": {"kind": "python", "factory": "zoo:b", "arguments": {"a": ["\0"]}}},
+        {"architecture": {"kind": "python", "factory": "zoo:b", "arguments": {"\0": 1}}},
+        {"architecture": {"kind": "onnx"}},
+        {"preprocessing": {"mean": [0.5, 0.5], "std": [1.0]}},
+        {"preprocessing": {"std": [0.0]}},
+        {"preprocessing": {"scale": 0}},
+        {"preprocessing": {"resize": [32]}},
+        {"policy": {"reservoir_samples": 0}},
+        {"head": ""},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+async def test_a_wrong_definition_is_refused(client, wanted, change, problem):
+    problem(await client.post("/v1/models", json=wanted | change), 422, "invalid-request")
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", '"\\ud800"'])
+async def test_arguments_that_are_not_json_are_refused(client, wanted, value, problem):
+    body = json.dumps(wanted).replace('"width": 8', f'"width": {value}')
+
+    response = await client.post(
+        "/v1/models", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    problem(response, 422, "invalid-request")
+
+
+async def test_shows_its_champion_and_its_versions(client, store, model, problem):
+    [first] = (await client.get("/v1/models/cnn/versions")).json()["items"]
+    champion = (await client.get("/v1/models/cnn")).json()["champion"]
+    assert first == champion
+    assert first == (await client.get("/v1/models/cnn/versions/1")).json()
+    assert first == {
+        "number": 1,
+        "status": "champion",
+        "parent": None,
+        "weights_sha256": "a" * 64,
+        "job_id": ANY,
+        "figures": {"test_accuracy": 0.9},
+        "created_at": ANY,
+        "superseded_at": None,
+    }
+    problem(await client.get("/v1/models/cnn/versions/2"), 404, "not-found")
+    problem(await client.get("/v1/models/cnn/versions/0"), 422, "invalid-request")
+    problem(await client.get("/v1/models/none/versions"), 404, "not-found")
+
+
+async def test_versions_are_listed_newest_first_with_their_parents(client, store):
+    dataset = factories.dataset()
+    model = factories.model(dataset)
+    jobs = [factories.job(model_id=model.id, finished=True) for _ in range(3)]
+    old = factories.version(
+        model, jobs[0], status=VersionStatus.SUPERSEDED, superseded_at=factories.NOW
+    )
+    await store(dataset, model, *jobs, old)
+    await store(factories.version(model, jobs[1], number=2, parent_id=old.id))
+
+    page = (await client.get("/v1/models/cnn/versions", params={"limit": 1})).json()
+    rest = await client.get(
+        "/v1/models/cnn/versions", params={"limit": 1, "cursor": page["next_cursor"]}
+    )
+
+    assert [(item["number"], item["parent"]) for item in page["items"]] == [(2, 1)]
+    assert [(item["number"], item["status"]) for item in rest.json()["items"]] == [
+        (1, "superseded")
+    ]
+    assert rest.json()["next_cursor"] is None
+
+
+async def test_are_listed(client, model):
+    page = (await client.get("/v1/models")).json()
+
+    assert [item["name"] for item in page["items"]] == ["cnn"]
+    assert page["next_cursor"] is None
+    assert "Retry-After" not in (await client.get("/v1/models/cnn")).headers

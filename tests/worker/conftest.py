@@ -1,0 +1,118 @@
+"""A job's means of work on a real database, and small real datasets in Parquet."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.settings import WorkerSettings
+from service.states import JobKind
+from service.tables import Dataset, Job, Model
+from worker import protocol
+from worker.artifacts import Store
+from worker.workbench import Workbench
+
+COLUMNS = {"sample_id": "id", "input": "pixels", "label": "digit", "split": "part"}
+SPLITS = {"train": "train", "holdout": "valid", "test": "test"}
+
+
+@pytest.fixture
+def definition() -> dict[str, Any]:
+    return {"columns": COLUMNS, "splits": SPLITS, "input_shape": [4], "bad_rows": "refuse"}
+
+
+@pytest.fixture
+def rows() -> Callable[..., dict[str, Any]]:
+    """Columns of a sound dataset of `count` arrays; columns given by keyword replace them."""
+
+    def make(count: int = 12, **columns: Any) -> dict[str, Any]:
+        return {
+            "id": [f"person-{n}" for n in range(count)],
+            "pixels": pa.array([[n % 256] * 4 for n in range(count)], pa.list_(pa.uint8())),
+            "digit": [n % 3 for n in range(count)],
+            "part": [["train", "train", "valid", "test"][n % 4] for n in range(count)],
+            **columns,
+        }
+
+    return make
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write columns to a Parquet file below the data root; its path."""
+
+    def to_file(columns: dict[str, Any] | pa.Table, name: str = "data.parquet", **how: Any) -> Path:
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = columns if isinstance(columns, pa.Table) else pa.table(columns)
+        pq.write_table(table, path, **how)
+        return path
+
+    return to_file
+
+
+@pytest.fixture
+def register(
+    sync_sessions: sessionmaker[Session], definition: dict[str, Any]
+) -> Callable[..., Dataset]:
+    """A dataset's row; by keyword, whatever is different."""
+
+    def add(path: Path, **columns: Any) -> Dataset:
+        with sync_sessions.begin() as session:
+            dataset = Dataset(
+                **{"name": f"data {path}", "uri": str(path), "definition": definition, **columns}
+            )
+            session.add(dataset)
+        return dataset
+
+    return add
+
+
+@pytest.fixture
+def bench_for(sync_sessions: sessionmaker[Session], tmp_path: Path) -> Callable[..., Workbench]:
+    """A workbench with a claimed job for a dataset or a model."""
+
+    def claim(target: Dataset | Model, **settings: Any) -> Workbench:
+        keys = {"model_id": target.id} if isinstance(target, Model) else {"dataset_id": target.id}
+        kind = JobKind.REGISTER_MODEL if isinstance(target, Model) else JobKind.INDEX_DATASET
+        with sync_sessions.begin() as session:
+            job = Job(kind=kind, **keys)
+            session.add(job)
+            session.flush()
+            lease = timedelta(minutes=5)
+            claimed = protocol.claim(session, job.id, worker="test", lease=lease)
+        assert claimed is not None
+        known = WorkerSettings(
+            database_url="postgresql://unused",
+            broker_url="redis://unused",
+            store=tmp_path / "store",
+            data_roots=[tmp_path],
+            **settings,
+        )
+        store = Store(tmp_path / "store")
+        return Workbench(claimed, sync_sessions, store, known, torch.device("cpu"))
+
+    return claim
+
+
+@pytest.fixture
+def refreshed(sync_sessions: sessionmaker[Session]) -> Callable[[Any], Any]:
+    """A row as it is in the database now."""
+
+    def read(row: Any) -> Any:
+        with sync_sessions.begin() as session:
+            return session.get_one(type(row), row.id, populate_existing=True)
+
+    return read
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

@@ -1,0 +1,36 @@
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from worker.unlearning.config import Objective, default_config
+
+
+@pytest.fixture
+def config():
+    return default_config(Objective.UNTRAIN_SAMPLES, forget_count=1000, reservoir_count=5000)
+
+
+def test_is_plain_json(config):
+    assert json.loads(json.dumps(asdict(config)))["objective"] == "untrain_samples"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("cycles", 0), ("batch_size", 1), ("masked_overshoot", -0.1), ("k", 0),
+     ("forget_lr", float("nan")), ("alignment_weight", -1)],
+)  # fmt: skip
+def test_names_the_field_that_is_out_of_range(config, field, value):
+    with pytest.raises(ValueError, match=field):
+        replace(config, **{field: value})
+
+
+@pytest.mark.parametrize("forget_count", [1, 7, 50, 1000, 100_000])
+@pytest.mark.parametrize("reservoir_count", [1, 40, 800, 1_000_000])
+@pytest.mark.parametrize("objective", Objective)
+def test_defaults_exist_for_every_size(objective, forget_count, reservoir_count):
+    config = default_config(objective, forget_count=forget_count, reservoir_count=reservoir_count)
+
+    assert 16 <= config.batch_size <= 128
+    steps = config.forget_epochs * -(-forget_count // (config.batch_size // 2))
+    assert steps >= 16

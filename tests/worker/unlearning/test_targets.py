@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from worker.unlearning import targets
+
+
+def logits_with_margins(margins, labels):
+    logits = torch.zeros(len(margins), 3, dtype=torch.float64)
+    return logits.scatter(1, labels[:, None], margins.double()[:, None])
+
+
+def test_margin_is_negative_where_the_answer_is_wrong():
+    logits = torch.tensor([[3.0, 1.0, 0.0], [3.0, 1.0, 0.0]])
+    assert targets.margins(logits, torch.tensor([0, 1])).tolist() == [2, -2]
+
+
+def test_masked_keeps_the_odds_of_what_may_still_be_given():
+    logits = torch.tensor([[5.0, 2.0, 1.0, 9.0]])
+    lost = torch.tensor([False, False, False, True])
+
+    answer = targets.masked(logits, torch.tensor([0]), lost)
+
+    assert answer[0, [0, 3]].tolist() == [0, 0]
+    assert answer.sum().item() == pytest.approx(1)
+    assert (answer[0, 1] / answer[0, 2]).log().item() == pytest.approx(1)
+
+
+def test_calibrated_gives_each_class_the_margins_of_its_holdout():
+    labels = torch.arange(40) % 2
+    holdout_labels = torch.arange(60) % 2
+    logits = logits_with_margins(torch.linspace(5, 9, 40), labels)
+    unseen = torch.where(holdout_labels == 0, 1.0, -2.0)
+
+    answers = targets.calibrated(
+        logits, labels, logits_with_margins(unseen, holdout_labels), holdout_labels
+    )
+
+    wanted = torch.where(labels == 0, 1.0, -2.0).double()
+    torch.testing.assert_close(targets.margins(answers.log(), labels), wanted)
+
+
+def test_calibrated_keeps_the_order_of_the_samples():
+    labels = torch.zeros(20, dtype=torch.int64)
+    logits = logits_with_margins(torch.rand(20, generator=torch.Generator().manual_seed(0)), labels)
+    unseen = logits_with_margins(torch.linspace(-3, 3, 20), labels)
+
+    answers = targets.calibrated(logits, labels, unseen, labels)
+
+    before, after = targets.margins(logits, labels), targets.margins(answers.log(), labels)
+    assert before.argsort().tolist() == after.argsort().tolist()
+    torch.testing.assert_close(after.sort().values, torch.linspace(-3, 3, 20).double())
+
+
+def test_calibrated_takes_all_the_holdout_for_a_class_it_lacks():
+    unseen_labels = torch.zeros(3, dtype=torch.int64)
+    unseen = logits_with_margins(torch.tensor([-1.0, 0.5, 4.0]), unseen_labels)
+    label = torch.tensor([2])
+
+    answer = targets.calibrated(
+        logits_with_margins(torch.tensor([8.0]), label), label, unseen, unseen_labels
+    )
+
+    assert targets.margins(answer.log(), label).item() == pytest.approx(0.5)
+
+
+def test_targets_leave_the_logits_alone():
+    logits, labels = torch.ones(1, 3), torch.tensor([1])
+
+    targets.masked(logits, labels, torch.tensor([False] * 3))
+    targets.calibrated(logits, labels, logits + 1, labels)
+
+    assert logits.tolist() == [[1, 1, 1]]

@@ -1,0 +1,46 @@
+"""The Celery process: its settings, its database and its schedule. It never imports torch."""
+
+import os
+import socket
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from service import doorbell, log
+from service.database import sync_engine, sync_sessions
+from service.settings import WorkerSettings
+
+settings = WorkerSettings()
+engine = sync_engine(settings.database_url)
+sessions = sync_sessions(engine)
+
+NAME = f"{socket.gethostname()}:{os.getpid()}"
+"""How this worker signs the jobs it takes."""
+
+
+@setup_logging.connect
+def configure_log(**_: object) -> None:
+    log.configure(settings.log_format, process="worker")
+
+
+def create() -> Celery:
+    """Celery with its limits: doorbells in, no results out, the sweep on a clock."""
+    app = doorbell.queue(str(settings.broker_url))
+    app.conf.update(
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=True,
+        broker_connection_retry=True,
+        broker_connection_max_retries=None,
+        beat_scheduler="celery.beat:Scheduler",  # keeps no file: a sweep missed is a sweep late
+        beat_schedule={
+            "sweep": {
+                "task": doorbell.SWEEP,
+                "schedule": settings.sweep_interval.total_seconds(),
+                "options": {"expires": settings.sweep_interval.total_seconds()},
+            }
+        },
+    )
+    return app
+
+
+app = create()

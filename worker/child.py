@@ -1,0 +1,101 @@
+"""One job in a process of its own: `python -m worker.child JOB ATTEMPT KIND`.
+
+It stores its own outcome and exits 0; any other exit tells the parent that it could not.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+import structlog
+import torch
+from sqlalchemy.exc import OperationalError
+
+from service import log as logs
+from service.database import sync_engine, sync_sessions
+from service.errors import JobError, LeaseLost
+from service.settings import WorkerSettings
+from service.states import JobKind
+from worker import protocol
+from worker.artifacts import Store
+from worker.index_dataset import index_dataset
+from worker.protocol import Claim
+from worker.register_model import register_model
+from worker.unlearn_model import unlearn_model
+from worker.workbench import Workbench
+
+WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
+    JobKind.INDEX_DATASET: index_dataset,
+    JobKind.REGISTER_MODEL: register_model,
+    JobKind.UNLEARN: unlearn_model,
+}
+LEASE_LOST = 3
+
+log = structlog.get_logger()
+
+
+def main(job_id: str, attempt: str, kind: str) -> int:
+    """Do the job and store how it ended; the exit status of the process."""
+    _end_with_parent()
+    settings = WorkerSettings()
+    logs.configure(settings.log_format, process="job", job_id=job_id, attempt=int(attempt))
+    engine = sync_engine(settings.database_url)
+    claim = Claim(UUID(job_id), int(attempt), JobKind(kind))
+    bench = Workbench(
+        claim, sync_sessions(engine), Store(settings.store), settings, _device(settings.device)
+    )
+    try:
+        return _carry_out(bench)
+    except LeaseLost:
+        log.warning("job.lost")
+        return LEASE_LOST
+    finally:
+        engine.dispose()
+
+
+def _carry_out(bench: Workbench) -> int:
+    try:
+        WORK[bench.claim.kind](bench)
+    except JobError as error:
+        _fail(bench, kind="input", reason=str(error))
+    except (LeaseLost, OperationalError):
+        raise  # not the job's fault: another worker has it, or Postgres is away
+    except torch.OutOfMemoryError:
+        reason = "The device has too little memory for this model and these samples."
+        _fail(bench, kind="memory", reason=reason)
+    except Exception as bug:  # the border of the process: a person must learn why it ended
+        log.exception("job.crashed")
+        reason = (
+            f"The job stopped on an unexpected {type(bug).__name__}. "
+            f"The worker's log has the details under job {bench.claim.job_id}."
+        )
+        _fail(bench, kind="bug", reason=reason)
+    return 0
+
+
+def _fail(bench: Workbench, *, kind: str, reason: str) -> None:
+    with bench.sessions.begin() as session:
+        protocol.fail(session, protocol.hold(session, bench.claim), kind=kind, reason=reason)
+    log.warning("job.failed", kind=kind, reason=reason)
+
+
+def _end_with_parent() -> None:
+    """Exit as soon as the parent is gone, however it went: its end of our stdin closes then."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

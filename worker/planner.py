@@ -1,0 +1,87 @@
+"""The sweep: what Postgres says should happen next, whatever became of the doorbells.
+
+Idempotent, and one at a time under an advisory lock.
+"""
+
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, sessionmaker
+
+from service import audit
+from service.states import JobKind, JobStatus, Objective, RequestStatus
+from service.tables import DeletionRequest, DeletionTarget, Job
+from worker import protocol
+
+SWEEP_LOCK = 0x1E7E
+"""The advisory lock that only one sweep holds."""
+
+
+def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
+    """Free expired leases and plan waiting requests; the ids of all queued jobs, oldest first."""
+    with sessions.begin() as session:
+        if not session.scalar(select(func.pg_try_advisory_xact_lock(SWEEP_LOCK))):
+            return []
+        free_expired(session, max_losses=max_losses)
+        plan(session)
+        return list(
+            session.scalars(
+                select(Job.id).where(Job.status == JobStatus.QUEUED).order_by(Job.created_at)
+            )
+        )
+
+
+def free_expired(session: Session, *, max_losses: int) -> None:
+    """Take jobs from workers whose lease ran out."""
+    silent = select(Job).where(Job.status == JobStatus.RUNNING, Job.lease_until < func.now())
+    for job in session.scalars(silent.with_for_update(skip_locked=True)):
+        protocol.lose(session, job, why="its lease ran out", max_losses=max_losses)
+
+
+def plan(session: Session) -> None:
+    """Put the waiting requests of each model into one job, if none runs for it already.
+
+    A job has one objective; requests with another one wait for the next job.
+    """
+    waiting = session.execute(
+        select(DeletionTarget.model_id, DeletionRequest.objective)
+        .join(DeletionRequest, DeletionRequest.id == DeletionTarget.request_id)
+        .where(DeletionTarget.status == RequestStatus.PENDING)
+        .group_by(DeletionTarget.model_id, DeletionRequest.objective)
+        .order_by(func.min(DeletionRequest.created_at))
+    ).all()
+    for model_id, objective in waiting:
+        job = _open_job(session, model_id, objective)
+        if job is not None:
+            _schedule(session, job)
+
+
+def _open_job(session: Session, model_id: UUID, objective: Objective) -> Job | None:
+    """The model's queued job with this objective, or a new one; None while another is open."""
+    queued_or_running = Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
+    job = session.scalars(
+        select(Job).where(Job.model_id == model_id, queued_or_running).with_for_update()
+    ).one_or_none()
+    if job is None:
+        job = Job(kind=JobKind.UNLEARN, model_id=model_id, objective=objective)
+        session.add(job)
+        session.flush()
+        audit.record(session, "worker", "job.queued", job.id, model=str(model_id))
+    elif job.status is not JobStatus.QUEUED or job.objective is not objective:
+        return None
+    return job
+
+
+def _schedule(session: Session, job: Job) -> None:
+    requests = select(DeletionRequest.id).where(DeletionRequest.objective == job.objective)
+    scheduled = session.scalars(
+        update(DeletionTarget)
+        .where(
+            DeletionTarget.model_id == job.model_id,
+            DeletionTarget.status == RequestStatus.PENDING,
+            DeletionTarget.request_id.in_(requests),
+        )
+        .values(status=RequestStatus.SCHEDULED, job_id=job.id)
+        .returning(DeletionTarget.request_id)
+    ).all()
+    protocol.sum_up(session, scheduled)

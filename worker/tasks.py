@@ -1,0 +1,39 @@
+"""The two things a doorbell can ask for: take a job, or look around for what waits."""
+
+import threading
+from uuid import UUID
+
+import structlog
+from celery.signals import worker_shutting_down
+
+from service import doorbell
+from worker import planner, supervisor
+from worker.app import NAME, app, sessions, settings
+
+log = structlog.get_logger()
+shutting_down = threading.Event()
+
+
+@worker_shutting_down.connect
+def stop_soon(**_: object) -> None:
+    shutting_down.set()
+
+
+@app.task(name=doorbell.RUN)
+def run(job_id: str) -> None:
+    """Carry a job from `queued` to its end, in a process of its own.
+
+    May be delivered twice or late: then there is nothing to take.
+    """
+    structlog.contextvars.bind_contextvars(job_id=job_id)
+    supervisor.run(UUID(job_id), sessions, settings, worker=NAME, stop=shutting_down)
+    structlog.contextvars.unbind_contextvars("job_id")
+    if not shutting_down.is_set():
+        doorbell.ring_sweep(app)
+
+
+@app.task(name=doorbell.SWEEP)
+def sweep() -> None:
+    """Free what dead workers hold, turn waiting requests into jobs, ring for queued ones."""
+    for job_id in planner.sweep(sessions, max_losses=settings.max_losses):
+        doorbell.ring_job(app, job_id)
