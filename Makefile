@@ -39,7 +39,7 @@ revision: .venv/installed ## write a migration from what the tables say: make re
 
 # Keeps the versions that still fit; `make lock upgrade=1` takes the newest of everything.
 lock: | .venv/bin/python ## resolve the dependencies in pyproject.toml into constraints.txt
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check uv
 	.venv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
 	  --no-config --no-annotate --custom-compile-command 'make lock' $(if $(upgrade),--upgrade) \
 	  --quiet --output-file constraints.txt
@@ -56,8 +56,8 @@ purge: ## remove the local service's database, weights and keys (.lethe) and dow
 
 .venv/installed: constraints.txt pyproject.toml | .venv/bin/python
 	@echo "Installing what Lethe needs into .venv: about two minutes the first time."
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check pip==$(PIP)
-	@.venv/bin/python -m pip install --quiet -c constraints.txt --group dev
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check pip==$(PIP)
+	@.venv/bin/python -m pip install -qq -c constraints.txt --group dev
 	@touch $@
 
 .venv/bin/python:

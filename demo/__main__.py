@@ -73,7 +73,8 @@ def register_dataset(client: httpx2.Client) -> None:
     where = _post(client, "/v1/datasets", body)
     dataset = _wait(client, where, lambda row: row["status"] != "pending", "Indexing the dataset")
     _require(dataset, "ready")
-    console.print("Dataset [bold]digits[/] is indexed:", dataset["report"]["samples"])
+    counts = ", ".join(f"{n} {split}" for split, n in dataset["report"]["samples"].items())
+    console.print(f"Dataset [bold]digits[/] is indexed: {counts} samples.")
 
 
 def register_model(client: httpx2.Client) -> str:
@@ -148,7 +149,8 @@ def report(
     """The verdict, the new version, and where to look."""
     result = request["targets"][0]["result"]
     console.print(f"Verdict: {result['verdict'] or 'audit not implemented yet'}")
-    console.print(f"New version: {model} v{result['version']}, SHA-256 {result['weights_sha256']}")
+    console.print(f"New version: {model} v{result['version']}")
+    console.print(f"SHA-256: {result['weights_sha256']}")
     console.print("Look at it with `make up`, which serves the same database:")
     for path in (
         f"/v1/deletion-requests/{request['id']}",

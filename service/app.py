@@ -3,6 +3,7 @@
 `uvicorn --factory service.app:from_environment`
 """
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -64,6 +65,9 @@ def from_environment() -> FastAPI:
     """The API with the settings in the environment."""
     settings = ApiSettings()
     log.configure(settings.log_format, process="api")
+    for name in ("uvicorn", "uvicorn.access"):  # have handlers of their own by now, if they may log
+        logger = logging.getLogger(name)
+        logger.propagate, logger.handlers = bool(logger.handlers), []
     return create_app(settings)
 
 

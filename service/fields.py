@@ -23,7 +23,10 @@ class Out(BaseModel):
 
 
 def _in_utc(instant: datetime) -> datetime:
-    return instant.astimezone(UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("out of range") from None
 
 
 def _splits(uri: str) -> str:

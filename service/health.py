@@ -49,7 +49,7 @@ async def live() -> Liveness:
     return Liveness()
 
 
-@router.get("/readyz", responses=documented())
+@router.get("/readyz", responses={503: documented()[503]})
 async def ready(sessions: Sessions, settings: Settings) -> Readiness:
     """Postgres answers and has the schema this code was written for."""
     revision, reachable = await asyncio.gather(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
@@ -10,6 +11,7 @@ from uuid import uuid4
 import httpx2
 import psycopg
 import pytest
+import structlog
 from alembic import command
 from alembic.config import Config
 from celery import Celery
@@ -29,6 +31,14 @@ from tests import factories
 KEY = "a-key-for-tests-only"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _plain_logs() -> None:
+    """Structlog's default draws a traceback with all local variables: that takes half a minute."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Servers]:
     """A real Postgres and a real Valkey, for the whole run."""
@@ -46,9 +56,7 @@ def new_database(servers: local.Servers) -> Callable[..., str]:
         assert original
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
         with psycopg.connect(servers.database_url, autocommit=True) as connection:
-            connection.execute(
-                statement.format(sql.Identifier(name), sql.Identifier(original))
-            )
+            connection.execute(statement.format(sql.Identifier(name), sql.Identifier(original)))
         url = make_url(servers.database_url).set(drivername="postgresql+psycopg", database=name)
         return url.render_as_string(hide_password=False)
 
@@ -135,16 +143,28 @@ def settings(database_url: str, servers: local.Servers, tmp_path: Path) -> ApiSe
     )
 
 
+@pytest.fixture(scope="session")
+def built_app(database_url: str, servers: local.Servers) -> FastAPI:
+    """The API, built once: every new one computes its routes anew."""
+    return create_app(
+        ApiSettings(database_url=database_url, broker_url=servers.broker_url, admin_key=KEY)
+    )
+
+
 @pytest.fixture
 def app(
-    settings: ApiSettings, sessions: async_sessionmaker[AsyncSession], queue: Celery
+    built_app: FastAPI,
+    settings: ApiSettings,
+    sessions: async_sessionmaker[AsyncSession],
+    queue: Celery,
 ) -> FastAPI:
-    app = create_app(settings)
-    app.dependency_overrides = {
+    """The API on this test's sessions, with the broker faked."""
+    built_app.dependency_overrides = {
         dependencies.sessions: lambda: sessions,
         dependencies.queue: lambda: queue,
+        dependencies.settings: lambda: settings,
     }
-    return app
+    return built_app
 
 
 @pytest.fixture
@@ -163,11 +183,13 @@ def speaking_to(app: FastAPI) -> httpx2.AsyncClient:
 
 @pytest.fixture
 def store(sessions: async_sessionmaker[AsyncSession]) -> Callable[..., Any]:
-    """Put rows into the database."""
+    """Put rows into the database, in this order."""
 
     async def put(*rows: Any) -> None:
         async with sessions.begin() as session:
-            session.add_all(rows)
+            for _, same in groupby(rows, type):
+                session.add_all(same)
+                await session.flush()
 
     return put
 

@@ -85,7 +85,8 @@ def _end_with_parent() -> None:
     """Exit as soon as the parent is gone, however it went: its end of our stdin closes then."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not sys.stdin.read(): at exit, Python aborts when a thread holds its lock.
+        os.read(sys.stdin.fileno(), 1)
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -153,27 +153,25 @@ def _record(
     """Write the files first, under their hashes; then version 1, in one transaction."""
     bench.report("measuring hold-out and test samples", 0.93)
     kept = gathered.kept()
-    outputs = {
-        split: Outputs.of(
-            network,
-            reservoir.samples(kept, split, model.preprocessing, dataset.definition),
-            BATCH,
-        )
-        for split in (Split.HOLDOUT, Split.TEST)
-    }
-    for of_split in outputs.values():
-        require_finite(of_split.features, of_split.logits)
+
+    def outputs(split: Split) -> Outputs:
+        samples = reservoir.samples(kept, split, model.preprocessing, dataset.definition)
+        found = Outputs.of(network, samples, BATCH)
+        require_finite(found.features, found.logits)
+        return found
+
+    holdout, test = outputs(Split.HOLDOUT), outputs(Split.TEST)
     moments, counts = gathered.moments(), gathered.class_counts
-    known = statistics.describe(outputs[Split.HOLDOUT], moments, counts)
+    known = statistics.describe(holdout, moments, counts)
     digests = {
         "weights_sha256": weights,
         "statistics_sha256": statistics.write(bench.store, known),
         "reservoir_sha256": reservoir.write(bench.store, kept),
     }
     figures = {
-        "train_accuracy": gathered.right / int(counts.sum()),
-        "holdout_accuracy": accuracy(outputs[Split.HOLDOUT]),
-        "test_accuracy": accuracy(outputs[Split.TEST]),
+        "retain_accuracy": gathered.right / int(counts.sum()),
+        "holdout_accuracy": accuracy(holdout),
+        "test_accuracy": accuracy(test),
         "features": len(moments.mean),
         "classes": len(counts),
         "parameters": sum(parameter.numel() for parameter in network.model.parameters()),

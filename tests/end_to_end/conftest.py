@@ -91,7 +91,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.House]:
         state,
         LETHE_DATA_ROOTS=json.dumps([str(state / "data"), str(tmp_path_factory.getbasetemp())]),
         LETHE_FACTORIES=json.dumps(
-            ["demo.digits:cnn", "benchmarks.cifar:cnn", "tests.broken_models:*"]
+            ["demo.digits:cnn", "benchmarks.cifar_models:cnn", "tests.broken_models:*"]
         ),
         LETHE_LEASE="PT4S",
         LETHE_HEARTBEAT="PT1S",
@@ -102,8 +102,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.House]:
 
 
 @pytest.fixture(scope="session")
-def client(home: local.House) -> Client:
-    return Client(home)
+def client(home: local.House) -> Iterator[Client]:
+    client = Client(home)
+    with client.http:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -45,9 +45,7 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
     }
 
 
-async def test_queues_a_job_rings_for_it_and_tells_the_audit_trail(
-    client, sessions, queue, wanted
-):
+async def test_queues_a_job_rings_for_it_and_tells_the_audit_trail(client, sessions, queue, wanted):
     response = await client.post("/v1/datasets", json=wanted)
 
     async with sessions() as session:

@@ -1,5 +1,4 @@
 import asyncio
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import ANY
@@ -10,7 +9,6 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import func, select, update
 
 from service import dependencies, doorbell
-from service.app import create_app
 from service.database import async_engine, async_sessions
 from service.states import JobStatus, RegistrationStatus, RequestStatus, Split, VersionStatus
 from service.tables import (
@@ -465,53 +463,50 @@ async def test_nothing_personal_is_logged(client, model, caplog, capsys):
     assert "t1" not in logged.split()
 
 
-async def test_fifty_equal_requests_at_once_are_one(own_database_url, settings, queue, tmp_path):
-    own = settings.model_copy(update={"database_url": own_database_url})
+@pytest.fixture
+async def committed(own_database_url, app):
+    """A client whose requests each have a connection, and commit; and the sessions beside it."""
     engine = async_engine(own_database_url)
     sessions = async_sessions(engine)
-    app = create_app(own)
-    app.dependency_overrides = {
-        dependencies.sessions: lambda: sessions,
-        dependencies.queue: lambda: queue,
-    }
+    app.dependency_overrides[dependencies.sessions] = lambda: sessions
     dataset = factories.dataset()
     async with sessions.begin() as session:
         session.add_all([dataset, factories.model(dataset), *factories.samples(dataset)])
-
     async with speaking_to(app) as client:
-        responses = await asyncio.gather(*(submit(client, "key") for _ in range(50)))
+        yield client, sessions
+    await engine.dispose()
+
+
+async def test_fifty_equal_requests_at_once_are_one(committed):
+    client, sessions = committed
+
+    responses = await asyncio.gather(*(submit(client, "key") for _ in range(50)))
 
     accepted = {response.content for response in responses if response.status_code == 202}
-    refused = {
-        json.loads(response.content)["type"]
-        for response in responses
-        if response.status_code != 202
-    }
+    refused = [response for response in responses if response.status_code != 202]
     assert len(accepted) == 1
-    assert refused <= {"urn:lethe:problem:idempotency-key-in-flight"}
-    async with sessions() as session:
-        assert await session.scalar(select(func.count(DeletionRequest.id))) == 1
-        assert await session.scalar(select(func.count(Job.id))) == 0
-    await engine.dispose()
-
-
-async def test_fifty_different_requests_at_once_are_fifty(own_database_url, settings, queue):
-    own = settings.model_copy(update={"database_url": own_database_url})
-    engine = async_engine(own_database_url)
-    sessions = async_sessions(engine)
-    app = create_app(own)
-    app.dependency_overrides = {
-        dependencies.sessions: lambda: sessions,
-        dependencies.queue: lambda: queue,
+    assert {(response.status_code, response.json()["type"]) for response in refused} <= {
+        (409, "urn:lethe:problem:idempotency-key-in-flight")
     }
-    dataset = factories.dataset()
-    async with sessions.begin() as session:
-        session.add_all([dataset, factories.model(dataset), *factories.samples(dataset)])
+    assert await count(sessions, DeletionRequest, IdempotencyKey) == [1, 1]
 
-    async with speaking_to(app) as client:
-        responses = await asyncio.gather(*(submit(client) for _ in range(50)))
+
+async def test_fifty_different_requests_at_once_are_fifty(committed):
+    client, sessions = committed
+
+    responses = await asyncio.gather(*(submit(client) for _ in range(50)))
 
     assert {response.status_code for response in responses} == {202}
-    async with sessions() as session:
-        assert await session.scalar(select(func.count(DeletionRequest.id))) == 50
-    await engine.dispose()
+    assert await count(sessions, DeletionRequest, DeletionTarget) == [50, 50]
+
+
+async def test_ten_equal_registrations_at_once_are_one(committed, tmp_path):
+    client, sessions = committed
+    columns = {"sample_id": "id", "input": "image", "label": "label", "split": "split"}
+    body = {"name": "new", "uri": str(tmp_path), "columns": columns}
+
+    responses = await asyncio.gather(*(client.post("/v1/datasets", json=body) for _ in range(10)))
+
+    assert {response.status_code for response in responses} == {202}
+    assert len({response.content for response in responses}) == 1
+    assert await count(sessions, Job) == [1]

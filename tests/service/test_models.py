@@ -58,9 +58,7 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
     }
 
 
-async def test_queues_a_job_rings_for_it_and_tells_the_audit_trail(
-    client, sessions, queue, wanted
-):
+async def test_queues_a_job_rings_for_it_and_tells_the_audit_trail(client, sessions, queue, wanted):
     response = await client.post("/v1/models", json=wanted)
 
     async with sessions() as session:
@@ -213,7 +211,10 @@ async def test_shows_its_champion_and_its_versions(client, store, model, problem
 async def test_versions_are_listed_newest_first_with_their_parents(client, store):
     dataset = factories.dataset()
     model = factories.model(dataset)
-    jobs = [factories.job(model_id=model.id, finished=True) for _ in range(3)]
+    jobs = [
+        factories.job(model_id=model.id, finished=True, kind=JobKind.REGISTER_MODEL)
+        for _ in range(2)
+    ]
     old = factories.version(
         model, jobs[0], status=VersionStatus.SUPERSEDED, superseded_at=factories.NOW
     )

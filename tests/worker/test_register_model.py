@@ -171,7 +171,7 @@ def test_a_sound_model_becomes_version_one_and_champion(digits, named, run, refr
     assert (version.number, version.status) == (1, VersionStatus.CHAMPION)
     assert version.job_id == bench.claim.job_id
     figures = version.figures
-    assert figures["train_accuracy"] > 0.9
+    assert figures["retain_accuracy"] > 0.9
     assert figures["holdout_accuracy"] > 0.8
     assert figures["test_accuracy"] > 0.8
     assert (figures["features"], figures["classes"]) == (16, 10)

@@ -86,14 +86,14 @@ def default_config(
     removing = objective is Objective.REMOVE_CLASS
     return Config(
         objective=objective,
-        cycles=4,
+        cycles=3 if removing else 4,
         forget_epochs=max(1, math.ceil(16 / batches)),
-        forget_lr=0.1,
-        recover_samples=3000,
+        forget_lr=0.15,
+        recover_samples=min(3000, 4 * reservoir_count),
         recover_lr=0.02,
         batch_size=batch_size,
         alignment_weight=5.0 if removing else 1.0,
         distillation_weight=1.0,
-        masked_overshoot=2.0,
+        masked_overshoot=2.5,
         seed=seed,
     )

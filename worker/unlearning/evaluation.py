@@ -20,6 +20,7 @@ from worker.unlearning.alignment import (
     matching_weights,
     subspace_overlap,
 )
+from worker.unlearning.errors import NotFinite
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
 
@@ -39,7 +40,15 @@ class Outputs:
 
     @classmethod
     def of(cls, network: Network, samples: Samples, batch_size: int) -> "Outputs":
-        return cls(*network.outputs(samples, batch_size), samples.labels)
+        """Run the network over the samples.
+
+        Raises:
+            NotFinite: a feature or a logit is NaN or infinite.
+        """
+        features, logits = network.outputs(samples, batch_size)
+        if not (features.isfinite().all() and logits.isfinite().all()):
+            raise NotFinite("the model answers with values that are not finite")
+        return cls(features, logits, samples.labels)
 
     def select(self, mask: Tensor) -> "Outputs":
         """The outputs where `mask` (N,) is true."""
@@ -111,6 +120,7 @@ def evaluate(
             when not given.
 
     Raises:
+        NotFinite: a feature or a logit is NaN or infinite.
         ValueError: the forget set, the reservoir or the hold-out is empty.
     """
     require_samples(forget=forget, retain=retain, holdout=holdout)

@@ -90,7 +90,8 @@ def unlearn(
         on_cycle: called after each cycle; what it raises stops the run.
 
     Raises:
-        NotFinite: a loss or a weight became NaN or infinite; names the cycle.
+        NotFinite: a loss or a weight became NaN or infinite, and in which cycle; or the model
+            given has such outputs already.
         ValueError: a set is empty, or no class stays.
     """
     require_samples(forget=forget, retain=retain, holdout=holdout)

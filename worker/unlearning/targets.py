@@ -32,13 +32,15 @@ def masked(logits: Tensor, labels: Tensor, lost: Tensor) -> Tensor:
 
     Args:
         logits: (N, C) of the original. labels: (N,) int64.
-        lost: (C,) bool, classes the model should no longer know.
+        lost: (C,) bool, classes the model should no longer know; not all of them.
 
     Returns:
-        (N, C) probabilities.
+        (N, C) probabilities. Where the true class alone is left, it may be given.
     """
     allowed = logits.masked_fill(lost, -torch.inf)
-    return allowed.scatter(1, labels[:, None], -torch.inf).softmax(1)
+    others = allowed.scatter(1, labels[:, None], -torch.inf)
+    nothing_left = others.isneginf().all(1, keepdim=True)  # (N, 1)
+    return torch.where(nothing_left, allowed, others).softmax(1)
 
 
 def calibrated(

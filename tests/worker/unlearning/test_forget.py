@@ -147,3 +147,12 @@ def test_refuses_to_forget_nothing_and_to_keep_nothing(problem):
         run(problem, problem.forgetting(some(0)) | {"retain": problem.train}, cycles=1)
     with pytest.raises(ValueError, match="no class stays"):
         run(problem, problem.forgetting(some(40)), Objective.REMOVE_CLASS)
+
+
+def test_says_when_the_original_is_broken(problem):
+    arguments = problem.forgetting(some(20))
+    broken = problem.network.copy()
+    torch.nn.init.constant_(broken.model[0].weight, float("nan"))
+
+    with pytest.raises(NotFinite, match="not finite"):
+        run(dataclasses.replace(problem, network=broken), arguments)

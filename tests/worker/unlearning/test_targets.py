@@ -70,3 +70,17 @@ def test_targets_leave_the_logits_alone():
     targets.calibrated(logits, labels, logits + 1, labels)
 
     assert logits.tolist() == [[1, 1, 1]]
+
+
+def test_a_class_is_masked_by_what_unseen_samples_of_it_get_wrong():
+    labels = torch.tensor([0] * 10 + [1] * 10 + [2] * 2)
+    answers = torch.tensor([0] * 8 + [1] * 2 + [0] * 9 + [1] + [2] * 2)
+
+    shares = targets.masked_shares(torch.eye(3)[answers], labels, overshoot=2)
+
+    torch.testing.assert_close(shares, torch.tensor([0.4, 1.0, 1.0]))
+
+
+def test_masked_may_give_the_true_class_when_no_other_is_left():
+    answer = targets.masked(torch.zeros(1, 2), torch.tensor([0]), torch.tensor([False, True]))
+    assert answer.tolist() == [[1, 0]]

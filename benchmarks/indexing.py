@@ -1,0 +1,202 @@
+"""How fast a dataset is indexed: the real job, on an embedded real Postgres.
+
+`python -m benchmarks.indexing` prints a table and writes benchmarks/results/indexing.json.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from sqlalchemy.orm import Session, sessionmaker
+
+import local
+from service.database import sync_engine, sync_sessions
+from service.settings import WorkerSettings
+from service.states import JobKind, RegistrationStatus
+from service.tables import Dataset, Job
+from worker import protocol
+from worker.artifacts import Store
+from worker.index_dataset import index_dataset
+from worker.workbench import Workbench
+
+RESULTS = Path(__file__).parent / "results" / "indexing.json"
+ROW_GROUP = 50_000
+PIXELS = 64
+SIDE = 64
+CLASSES = 10
+COLUMNS = {"sample_id": "id", "input": "input", "label": "label", "split": "split"}
+SPLITS = {"train": "train", "holdout": "holdout", "test": "test"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One dataset, indexed."""
+
+    inputs: str
+    rows: int
+    file_mb: float
+    seconds: float
+    rows_per_second: int
+    peak_memory_mb: int
+    """Of this process, Postgres not included; the largest so far."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arrays", type=int, default=1_000_000, help="rows of uint8 arrays")
+    parser.add_argument("--images", type=int, default=50_000, help="rows of JPEG images")
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        with local.servers(root / "servers") as servers:
+            settings = _migrated(servers, root)
+            engine = sync_engine(settings.database_url)
+            sessions = sync_sessions(engine)
+            figures = [
+                _indexed(settings, sessions, _arrays(wanted.arrays), wanted.arrays, "array"),
+                _indexed(settings, sessions, _images(wanted.images), wanted.images, "jpeg"),
+            ]
+            engine.dispose()
+    _print(figures)
+    RESULTS.parent.mkdir(exist_ok=True)
+    report = {"cores": os.cpu_count(), "figures": [asdict(figure) for figure in figures]}
+    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _migrated(servers: local.Servers, root: Path) -> WorkerSettings:
+    settings = WorkerSettings(
+        database_url=servers.database_url,
+        broker_url=servers.broker_url,
+        store=root / "store",
+        data_roots=[root],
+    )
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        cwd=local.REPOSITORY,
+        env={**os.environ, "LETHE_DATABASE_URL": settings.database_url},
+        check=True,
+        capture_output=True,
+    )
+    return settings
+
+
+def _indexed(
+    settings: WorkerSettings,
+    sessions: sessionmaker[Session],
+    batches: Iterator[pa.RecordBatch],
+    rows: int,
+    kind: str,
+) -> Figure:
+    """Write the dataset, index it, and see that all of it is there."""
+    path = settings.store.parent / f"{kind}.parquet"
+    first = next(batches)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        writer.write_batch(first)
+        for batch in batches:
+            writer.write_batch(batch)
+    shape = [PIXELS] if kind == "array" else None
+    definition = {"columns": COLUMNS, "splits": SPLITS, "input_shape": shape}
+    bench, dataset_id = _claimed(settings, sessions, path, definition)
+    started = perf_counter()
+    index_dataset(bench)
+    seconds = perf_counter() - started
+    with sessions.begin() as session:
+        dataset = session.get_one(Dataset, dataset_id)
+        assert dataset.status is RegistrationStatus.READY, dataset.failure
+        assert dataset.report is not None
+        assert sum(dataset.report["samples"].values()) == rows
+    return Figure(
+        inputs=f"uint8 array of {PIXELS}" if kind == "array" else f"JPEG {SIDE} x {SIDE}",
+        rows=rows,
+        file_mb=round(path.stat().st_size / 2**20, 1),
+        seconds=round(seconds, 1),
+        rows_per_second=round(rows / seconds),
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10,
+    )
+
+
+def _claimed(
+    settings: WorkerSettings,
+    sessions: sessionmaker[Session],
+    path: Path,
+    definition: dict[str, Any],
+) -> tuple[Workbench, UUID]:
+    with sessions.begin() as session:
+        dataset = Dataset(name=path.stem, uri=path.as_uri(), definition=definition)
+        session.add(dataset)
+        session.flush()
+        job = Job(kind=JobKind.INDEX_DATASET, dataset_id=dataset.id)
+        session.add(job)
+        session.flush()
+        claim = protocol.claim(session, job.id, worker="benchmark", lease=timedelta(hours=1))
+    assert claim is not None
+    store = Store(settings.store)
+    return Workbench(claim, sessions, store, settings, torch.device("cpu")), dataset.id
+
+
+def _arrays(count: int) -> Iterator[pa.RecordBatch]:
+    rng = np.random.default_rng(0)
+    for first in range(0, count, ROW_GROUP):
+        rows = min(ROW_GROUP, count - first)
+        pixels = pa.array(rng.integers(0, 256, rows * PIXELS, dtype=np.uint8))
+        yield _batch(first, rows, pa.FixedSizeListArray.from_arrays(pixels, PIXELS))
+
+
+def _images(count: int) -> Iterator[pa.RecordBatch]:
+    """A thousand different pictures, over and over: decoding is what is measured."""
+    rng = np.random.default_rng(0)
+    pictures = [_jpeg(rng) for _ in range(min(count, 1000))]
+    for first in range(0, count, ROW_GROUP):
+        rows = min(ROW_GROUP, count - first)
+        values = [pictures[(first + row) % len(pictures)] for row in range(rows)]
+        yield _batch(first, rows, pa.array(values, pa.binary()))
+
+
+def _jpeg(rng: np.random.Generator) -> bytes:
+    coarse = rng.integers(0, 256, (SIDE // 8, SIDE // 8, 3), dtype=np.uint8)
+    file = BytesIO()
+    Image.fromarray(coarse).resize((SIDE, SIDE)).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def _batch(first: int, rows: int, inputs: pa.Array) -> pa.RecordBatch:
+    """Ids in the order of a shuffled customer table, 8 of 10 rows for training."""
+    numbers = np.arange(first, first + rows, dtype=np.uint64)
+    scattered = numbers * np.uint64(0x9E3779B97F4A7C15)  # a bijection: no id twice
+    splits = np.array(["train"] * 8 + ["holdout", "test"])[numbers.astype(int) % 10]
+    return pa.record_batch({
+        "id": pa.array([f"customer-{number:020d}" for number in scattered.tolist()]),
+        "input": inputs,
+        "label": pa.array(numbers.astype(np.int64) % CLASSES),
+        "split": pa.array(splits).dictionary_encode(),
+    })  # fmt: skip
+
+
+def _print(figures: list[Figure]) -> None:
+    print(f"{'inputs':<20}{'rows':>12}{'file MB':>10}{'seconds':>10}{'rows/s':>10}{'peak MB':>10}")
+    for figure in figures:
+        print(
+            f"{figure.inputs:<20}{figure.rows:>12,}{figure.file_mb:>10}{figure.seconds:>10}"
+            f"{figure.rows_per_second:>10,}{figure.peak_memory_mb:>10}"
+        )
+
+
+if __name__ == "__main__":
+    main()

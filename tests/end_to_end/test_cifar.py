@@ -1,0 +1,92 @@
+"""The main job on real photographs: CIFAR-10, 10,000 training images, through the API.
+
+The images are not part of the project; where they are not, this test says so and is skipped.
+"""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import save_model
+
+import local
+from benchmarks import cifar_models
+from benchmarks.cifar_models import HOLDOUT_SAMPLES, TRAIN_SAMPLES, Recipe
+
+IMAGES = local.REPOSITORY.parent / "shared" / "data"
+FORGOTTEN = 1000
+EPOCHS = 8
+"""Enough to memorise most training images; the benchmark trains longer."""
+
+pytestmark = pytest.mark.skipif(
+    not (IMAGES / "cifar10_train.parquet").exists(),
+    reason="CIFAR-10 as Parquet is not in ../shared/data",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(home):
+    folder = home.state / "data" / "cifar"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(client, folder):
+    """The splits of the benchmark, as one directory of Parquet files with the JPEG bytes."""
+    rows = torch.randperm(50_000, generator=torch.Generator().manual_seed(0)).numpy()
+    train = pq.read_table(IMAGES / "cifar10_train.parquet")
+    splits = {
+        "train": train.take(rows[:TRAIN_SAMPLES]),
+        "holdout": train.take(rows[TRAIN_SAMPLES:][:HOLDOUT_SAMPLES]),
+        "test": pq.read_table(IMAGES / "cifar10_test.parquet"),
+    }
+    for name, table in splits.items():
+        table = table.append_column("split", pa.array([name] * table.num_rows))
+        pq.write_table(table, folder / f"{name}.parquet", row_group_size=1000)
+    row = client.register_dataset("cifar", folder)
+    assert row["status"] == "ready", row
+    assert row["report"]["samples"] == {"train": 10_000, "holdout": 5_000, "test": 10_000}
+    return row
+
+
+@pytest.fixture(scope="module")
+def model(client, dataset, folder):
+    cache = local.REPOSITORY / ".cache" / "cifar"
+    data = cifar_models.prepare_data(IMAGES, cache)
+    trained, _ = cifar_models.trained_model(data.train, Recipe(epochs=EPOCHS), cache)
+    weights = folder / "cnn.safetensors"
+    save_model(trained, str(weights))
+    row = client.register_model(
+        "cifar-cnn",
+        weights,
+        dataset="cifar",
+        architecture={"kind": "python", "factory": "benchmarks.cifar_models:cnn"},
+        preprocessing={"mean": [0.4914, 0.4822, 0.4465], "std": [0.2470, 0.2435, 0.2616]},
+    )
+    assert row["status"] == "ready", row
+    return "cifar-cnn"
+
+
+def test_a_thousand_photographs_are_forgotten(client, model, dataset):
+    ids = client.sql(
+        "SELECT sample_id FROM samples WHERE dataset_id = %s AND split = 'train' "
+        "ORDER BY md5(sample_id) LIMIT %s",
+        dataset["id"],
+        FORGOTTEN,
+    )
+
+    where = client.request(model, [row["sample_id"] for row in ids])
+    request = client.settled(where, timeout_s=400)
+
+    assert request["status"] == "completed", request
+    job = client.job_of(where)
+    before, after = job["before"], job["after"]
+    unseen = after["figures"]["holdout_accuracy_same_classes"]
+    assert before["forget_accuracy"] - before["holdout_accuracy"] > 0.15
+    assert abs(after["forget_accuracy"] - unseen) < 0.13
+    assert after["retain_accuracy"] > before["retain_accuracy"] - 0.04
+    assert after["figures"]["test_accuracy"] > before["figures"]["test_accuracy"] - 0.05
+    assert abs(after["da_gap"]) < abs(before["da_gap"])
+    assert after["da_gap_low"] < 0.005
+    assert abs(after["figures"]["membership_auc"] - 0.5) < 0.06

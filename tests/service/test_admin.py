@@ -1,0 +1,92 @@
+from datetime import timedelta
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.states import JobKind, JobStatus, RequestStatus, VersionStatus
+from tests import factories
+
+
+@pytest.fixture
+async def history(store, model):
+    """One request waits and is overdue, one failed and is overdue, one is done; some jobs ran."""
+    dataset = factories.dataset(id=model.dataset_id)
+    past = factories.NOW - timedelta(days=1)
+    took = [(factories.NOW, factories.NOW + timedelta(seconds=seconds)) for seconds in (10, 20, 90)]
+    jobs = [
+        factories.job(model_id=model.id, finished=True, started_at=start, finished_at=end)
+        for start, end in took
+    ]
+    old = {"status": VersionStatus.SUPERSEDED, "superseded_at": factories.NOW}
+    await store(
+        factories.request(dataset, due_at=past, created_at=factories.NOW - timedelta(hours=2)),
+        factories.request(dataset, due_at=past, status=RequestStatus.FAILED),
+        factories.request(dataset, due_at=past, status=RequestStatus.COMPLETED),
+        *jobs,
+        factories.job(
+            model_id=model.id, status=JobStatus.RUNNING, lease_until=past, started_at=past
+        ),
+        factories.job(kind=JobKind.INDEX_DATASET, created_at=past),
+        factories.version(model, jobs[0], number=2, **old),
+        factories.version(model, jobs[1], number=3, **old),
+    )
+
+
+async def test_figures_as_json(client, history):
+    figures = (await client.get("/v1/admin/metrics")).json()
+
+    assert figures["requests"] == {
+        **dict.fromkeys([status.value for status in RequestStatus], 0),
+        "pending": 1,
+        "failed": 1,
+        "completed": 1,
+    }
+    assert figures["overdue"] == 2
+    assert 7200 <= figures["oldest_wait_seconds"] < 8000
+    assert figures["jobs"]["unlearn"] == {"queued": 0, "running": 1, "completed": 3, "failed": 0}
+    assert 86400 <= figures["oldest_queued_job_seconds"] < 90000
+    assert figures["expired_leases"] == 1
+    assert figures["unlearn_seconds"] == {"jobs": 3, "median": 20, "p95": 83}
+    assert figures["datasets"] == {"pending": 0, "ready": 1, "failed": 0}
+    assert figures["models"] == {"pending": 0, "ready": 1, "failed": 0}
+    assert figures["versions_to_purge"] == 2
+    assert figures["audit_events"] == 0
+
+
+async def test_figures_of_an_empty_service(client):
+    figures = (await client.get("/v1/admin/metrics")).json()
+
+    assert figures["oldest_wait_seconds"] == 0
+    assert figures["unlearn_seconds"] == {"jobs": 0, "median": None, "p95": None}
+
+
+async def test_the_same_figures_for_prometheus(client, history):
+    response = await client.get("/metrics")
+
+    assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+    expected = {
+        ("lethe_requests", "pending"): 1,
+        ("lethe_requests", "running"): 0,
+        ("lethe_requests_overdue",): 2,
+        ("lethe_jobs", "unlearn", "completed"): 3,
+        ("lethe_jobs_lease_expired",): 1,
+        ("lethe_unlearn_duration_seconds", "0.5"): 20,
+        ("lethe_unlearn_duration_seconds", "0.95"): 83,
+        ("lethe_datasets", "ready"): 1,
+        ("lethe_models", "ready"): 1,
+        ("lethe_versions_to_purge",): 2,
+        ("lethe_audit_events",): 0,
+    }
+    assert {name: samples[name] for name in expected} == expected
+    assert samples["lethe_oldest_request_wait_seconds",] >= 7200
+    assert samples["lethe_oldest_queued_job_seconds",] >= 86400
+    assert samples["process_resident_memory_bytes",] > 0
+
+
+async def test_prometheus_gets_no_duration_before_there_is_one(client):
+    assert "unlearn_duration" not in (await client.get("/metrics")).text

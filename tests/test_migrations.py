@@ -1,0 +1,80 @@
+"""Migrations make what the tables say, can be undone, and protect the audit trail."""
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+from sqlalchemy import create_engine, make_url
+
+from service.tables import Base
+
+
+def connect(url: str) -> psycopg.Connection:
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, autocommit=True)
+
+
+def tables(url: str) -> set[str]:
+    with connect(url) as connection:
+        rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        return {name for (name,) in rows}
+
+
+def constraints(url: str) -> set[tuple[str, str, str]]:
+    with connect(url) as connection:
+        return set(
+            connection.execute(
+                "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) "
+                "FROM pg_constraint WHERE connamespace = 'public'::regnamespace "
+                "AND conrelid <> 0 AND conrelid::regclass::text <> 'alembic_version'"
+            )
+        )
+
+
+def test_up_down_and_up_again(new_database, alembic):
+    url = new_database()
+
+    alembic("upgrade", url, "head")
+    first = constraints(url)
+    alembic("downgrade", url, "base")
+    assert tables(url) == {"alembic_version"}
+    alembic("upgrade", url, "head")
+
+    assert tables(url) == {"alembic_version", *Base.metadata.tables}
+    assert constraints(url) == first
+
+
+def test_nothing_is_left_to_migrate(own_database_url, alembic):
+    alembic("check", own_database_url)
+
+
+def test_constraints_are_those_of_the_tables(own_database_url, new_database):
+    created = new_database()
+    engine = create_engine(created)
+    Base.metadata.create_all(engine)
+    engine.dispose()
+
+    migrated = constraints(own_database_url)
+
+    assert migrated == constraints(created)
+    assert sum("CHECK" in definition for *_, definition in migrated) > 10
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_events SET event = 'nothing.happened'",
+        "DELETE FROM audit_events",
+        "TRUNCATE audit_events",
+    ],
+)
+def test_the_audit_trail_only_grows(own_database_url, statement):
+    with connect(own_database_url) as connection:
+        connection.execute(
+            "INSERT INTO audit_events (actor, event, subject_id, data) "
+            "VALUES ('api', 'request.received', gen_random_uuid(), '{}')"
+        )
+        with pytest.raises(errors.RaiseException, match="append-only"):
+            connection.execute(sql.SQL(statement))
+        assert connection.execute("SELECT event FROM audit_events").fetchall() == [
+            ("request.received",)
+        ]
