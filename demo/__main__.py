@@ -6,14 +6,12 @@ only when the deletion request reached `completed`.
 
 import signal
 import sys
-import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import httpx2
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -23,7 +21,6 @@ import local
 from demo import digits
 
 FORGOTTEN = 50
-TIMEOUT_S = 300
 FOLDER = local.STATE / "data"
 
 console = Console()
@@ -48,21 +45,22 @@ def main() -> int:
 def show(home: local.House) -> int:
     """Register, request, follow, and print what came of it."""
     console.print(f"The API listens at {home.url}.")
-    with httpx2.Client(base_url=home.url, headers=home.headers, timeout=30) as client:
+    client = local.Client(home)
+    with client.http:
         register_dataset(client)
         model = register_model(client)
-        request = submit(client, model)
-        request = follow_job(client, request)
+        request = follow(client, submit(client, model))
         if request["status"] != "completed":
-            console.print(f"[red]The request ended {request['status']}:[/] {request}")
+            failures = [target["failure"] for target in request["targets"]]
+            console.print(f"[red]The request ended {request['status']}:[/]", failures)
             return 1
-        job = _get(client, f"/v1/jobs/{request['targets'][0]['job_id']}")
-        console.print(scores(job))
-        report(home, model, request, job)
+        job = client.get(f"/v1/jobs/{request['targets'][0]['job_id']}")
+    console.print(scores(job))
+    report(home, model, request, job)
     return 0
 
 
-def register_dataset(client: httpx2.Client) -> None:
+def register_dataset(client: local.Client) -> None:
     body = {
         "name": "digits",
         "uri": (FOLDER / digits.DATASET).as_uri(),
@@ -70,14 +68,14 @@ def register_dataset(client: httpx2.Client) -> None:
             "sample_id": "sample_id", "input": "image", "label": "label", "split": "split",
         },
     }  # fmt: skip
-    where = _post(client, "/v1/datasets", body)
-    dataset = _wait(client, where, lambda row: row["status"] != "pending", "Indexing the dataset")
-    _require(dataset, "ready")
+    with console.status("Indexing the dataset …"):
+        dataset = _ready(client, client.post("/v1/datasets", body))
     counts = ", ".join(f"{n} {split}" for split, n in dataset["report"]["samples"].items())
     console.print(f"Dataset [bold]digits[/] is indexed: {counts} samples.")
 
 
-def register_model(client: httpx2.Client) -> str:
+def register_model(client: local.Client) -> str:
+    """Register the trained model under a name that is new in every run; that name."""
     name = f"digits-cnn-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     body = {
         "name": name,
@@ -87,23 +85,23 @@ def register_model(client: httpx2.Client) -> str:
         "head": "head",
         "preprocessing": {"mode": "L"},
     }
-    where = _post(client, "/v1/models", body)
-    model = _wait(client, where, lambda row: row["status"] != "pending", "Checking the model")
-    _require(model, "ready")
+    with console.status("Checking the model …"):
+        model = _ready(client, client.post("/v1/models", body))
     accuracy = model["champion"]["figures"]["holdout_accuracy"]
     console.print(f"Model [bold]{name}[/] is registered: hold-out accuracy {accuracy:.1%}.")
     return name
 
 
-def submit(client: httpx2.Client, model: str) -> dict[str, Any]:
+def submit(client: local.Client, model: str) -> str:
+    """Ask for the deletion of the first training images; where to follow it."""
     train = pq.read_table(FOLDER / digits.DATASET, filters=[("split", "=", "train")])
     body = {"model": model, "sample_ids": train["sample_id"].to_pylist()[:FORGOTTEN]}
-    where = _post(client, "/v1/deletion-requests", body, {"Idempotency-Key": str(uuid4())})
+    where = client.post("/v1/deletion-requests", body, **{"Idempotency-Key": str(uuid4())})
     console.print(f"Deletion request for {FORGOTTEN} images accepted: {where}")
-    return _get(client, where)
+    return where
 
 
-def follow_job(client: httpx2.Client, request: Mapping[str, Any]) -> dict[str, Any]:
+def follow(client: local.Client, where: str) -> dict[str, Any]:
     """Follow the request with a progress bar until it is no longer open."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
@@ -113,12 +111,12 @@ def follow_job(client: httpx2.Client, request: Mapping[str, Any]) -> dict[str, A
 
         def closed(row: Mapping[str, Any]) -> bool:
             job_id = row["targets"][0]["job_id"]
-            job = _get(client, f"/v1/jobs/{job_id}") if job_id else {}
+            job = client.get(f"/v1/jobs/{job_id}") if job_id else {}
             phase = f"{row['status']}: {job['phase']}" if job.get("phase") else row["status"]
             bar.update(task, completed=job.get("progress", 0.0), description=phase)
-            return row["status"] not in ("pending", "scheduled", "running")
+            return row["status"] not in local.OPEN
 
-        return _wait(client, f"/v1/deletion-requests/{request['id']}", closed)
+        return client.wait(where, closed)
 
 
 def scores(job: Mapping[str, Any]) -> Table:
@@ -134,12 +132,12 @@ def scores(job: Mapping[str, Any]) -> Table:
         "retain accuracy": "retain_accuracy",
         "hold-out accuracy": "holdout_accuracy",
     }
-    before, after = job["before"], job["after"]
+    moments = job["before"], job["after"]
     for label, field in rows.items():
-        table.add_row(label, *(f"{moment[field]:+.3f}" if field == "da_gap"
-                               else f"{moment[field]:.3f}" for moment in (before, after)))  # fmt: skip
-    interval = (f"[{m['da_gap_low']:+.3f}, {m['da_gap_high']:+.3f}]" for m in (before, after))
-    table.add_row("95 % interval of the gap", *(text.replace("[", "\\[") for text in interval))
+        sign = "+" if field == "da_gap" else ""
+        table.add_row(label, *(f"{moment[field]:{sign}.3f}" for moment in moments))
+    intervals = (rf"\[{m['da_gap_low']:+.3f}, {m['da_gap_high']:+.3f}]" for m in moments)
+    table.add_row("95 % interval of the gap", *intervals)
     return table
 
 
@@ -162,41 +160,11 @@ def report(
     console.print(f"The key for all but the docs is in {home.state / 'admin-key'}.")
 
 
-def _post(
-    client: httpx2.Client,
-    path: str,
-    body: Mapping[str, Any],
-    headers: Mapping[str, str] | None = None,
-) -> str:
-    """Send a request and return where to follow it; a refusal ends the demo, in full."""
-    response = client.post(path, json=body, headers=headers)
-    if response.status_code != 202:
-        raise SystemExit(f"POST {path} was refused: {response.text}")
-    return str(response.headers["location"])
-
-
-def _get(client: httpx2.Client, path: str) -> dict[str, Any]:
-    body: dict[str, Any] = client.get(path).raise_for_status().json()
-    return body
-
-
-def _wait(
-    client: httpx2.Client, path: str, done: Callable[[dict[str, Any]], bool], what: str = ""
-) -> dict[str, Any]:
-    """Poll until done. Raises SystemExit when that takes too long."""
-    deadline = time.monotonic() + TIMEOUT_S
-    with console.status(f"{what} …") if what else nullcontext():
-        while time.monotonic() < deadline:
-            row = _get(client, path)
-            if done(row):
-                return row
-            time.sleep(0.2)
-    raise SystemExit(f"{path} was not done within {TIMEOUT_S} s.")
-
-
-def _require(row: Mapping[str, Any], status: str) -> None:
-    if row["status"] != status:
-        raise SystemExit(f"{row['name']} is {row['status']}: {row['failure']}")
+def _ready(client: local.Client, where: str) -> dict[str, Any]:
+    row = client.settled(where)
+    if row["status"] != "ready":
+        raise RuntimeError(f"{row['name']} is {row['status']}: {row['failure']}")
+    return row
 
 
 if __name__ == "__main__":

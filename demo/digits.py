@@ -72,10 +72,10 @@ def train(path: Path, *, epochs: int = 30, seed: int = 0) -> nn.Module:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for _ in range(epochs):
-        for batch in torch.randperm(len(labels)).split(100):
+        for batch in torch.split(torch.randperm(len(labels)), 100):
             loss = F.cross_entropy(model(images[batch]), labels[batch])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
             optimizer.step()
         schedule.step()
     return model.eval()

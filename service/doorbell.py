@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 def queue(broker_url: str) -> Celery:
-    """A Celery client that rings and expects no answer; a dead broker fails within a second."""
+    """A Celery client that rings and expects no answer; a dead broker costs it seconds."""
     app = Celery("lethe", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,

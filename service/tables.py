@@ -200,7 +200,10 @@ class RequestSample(Base):
 
     __tablename__ = "request_samples"
 
-    request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"), primary_key=True)
+    request_id: Mapped[UUID] = mapped_column(primary_key=True)
+    """Of a request stored in the same transaction. Not a foreign key: checking that for each of
+    100,000 rows takes as long as all the rest of storing them."""
+
     sample_id: Mapped[str] = mapped_column(primary_key=True)
 
 

@@ -1,6 +1,5 @@
 """The README's walk through the API, run as it stands, and its table of settings."""
 
-import os
 import re
 import subprocess
 
@@ -27,7 +26,7 @@ def test_the_walk_works_by_copy_and_paste(script, tmp_path):
         LETHE_FACTORIES='["demo.digits:cnn"]',
     ) as home:
         here = script.replace("http://127.0.0.1:8321", home.url)
-        here = here.replace('"$PWD"\'/.lethe', f"'{tmp_path}").replace("'" + str(tmp_path), "x")
+        here = here.replace("'\"$PWD\"'/.lethe", str(tmp_path)).replace(".lethe", str(tmp_path))
         walk = subprocess.run(
             ["bash", "-c", here],
             cwd=local.REPOSITORY,

@@ -135,8 +135,9 @@ def labelled(
 def preparer(preprocessing: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     """The function that makes the model's input of a batch from `decode`, on its device.
 
-    (x * scale - mean) / std in float32, per channel (dimension 1). Integers of more than 8 bits
-    are token ids: they become int64 and are not scaled.
+    (x * scale - mean) / std in float32, per channel (dimension 1); without a scale, bytes are
+    divided by 255 and floats are left as they are. Integers of more than 8 bits are token ids:
+    they become int64 and are not scaled.
     """
     scale = preprocessing.get("scale")
     mean, std = preprocessing.get("mean") or [0.0], preprocessing.get("std") or [1.0]
@@ -144,7 +145,8 @@ def preparer(preprocessing: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     def prepare(inputs: Tensor) -> Tensor:
         if not inputs.is_floating_point() and inputs.element_size() > 1:
             return inputs.long()
-        values = inputs.float() * (1.0 if scale is None else scale)
+        default = 1 / 255 if inputs.dtype is torch.uint8 else 1.0
+        values = inputs.float() * (default if scale is None else scale)
         return (values - _per_channel(mean, values)) / _per_channel(std, values)
 
     return prepare

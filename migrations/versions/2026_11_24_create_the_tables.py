@@ -13,7 +13,8 @@ down_revision = None
 NOW = sa.func.now()
 OPEN_JOB = sa.text("status IN ('queued', 'running')")
 REQUEST_STATUSES = (
-    "pending", "scheduled", "running", "completed", "needs_review", "failed", "cancelled", "refused",
+    "pending", "scheduled", "running", "completed", "needs_review", "failed", "cancelled",
+    "refused",
 )  # fmt: skip
 
 
@@ -204,7 +205,7 @@ def create_requests() -> None:
     op.create_index("deletion_requests_open_idx", "deletion_requests", ["status", "due_at"])
     op.create_table(
         "request_samples",
-        link("request_id", "deletion_requests.id", key=True),
+        sa.Column("request_id", sa.Uuid, primary_key=True),
         sa.Column("sample_id", sa.String, primary_key=True),
     )
     op.create_table(

@@ -55,7 +55,9 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
             await session.scalars(select(Model).filter_by(name=wanted.name).with_for_update())
         ).one()
         if not inserted and model.status is not RegistrationStatus.FAILED:
-            if any(getattr(model, column) != value for column, value in values.items()):
+            stored = {column: getattr(model, column) for column in values}
+            stored["architecture"] = _as_sent(model.architecture)
+            if stored != values:
                 raise NameTaken(
                     f"The model {wanted.name!r} is defined otherwise; choose another name."
                 )
@@ -200,7 +202,7 @@ def _read(
             "name": model.name,
             "dataset": dataset,
             "weights": model.weights_uri,
-            "architecture": model.architecture,
+            "architecture": _as_sent(model.architecture),
             "head": model.head,
             "preprocessing": model.preprocessing,
             "policy": model.policy,
@@ -212,6 +214,11 @@ def _read(
             "ready_at": model.ready_at,
         }
     )
+
+
+def _as_sent(architecture: dict[str, Any]) -> dict[str, Any]:
+    """The architecture without the config that registration read beside the weights."""
+    return {name: value for name, value in architecture.items() if name != "config"}
 
 
 def _read_version(version: ModelVersion, parent: int | None) -> VersionRead:

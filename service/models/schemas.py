@@ -41,7 +41,7 @@ class PythonArchitecture(In):
 
 
 class TransformersArchitecture(In):
-    """`config.json` beside the weights says which image classifier it is."""
+    """`config.json` beside the weights says which image or sequence classifier it is."""
 
     kind: Literal["transformers"]
 
@@ -57,7 +57,9 @@ class Preprocessing(In):
     mode: Literal["RGB", "L"] = "RGB"
     """Colour, or grey."""
 
-    scale: Annotated[float, Field(gt=0)] = 1 / 255
+    scale: Annotated[float, Field(gt=0)] | None = None
+    """Null stands for 1/255 where inputs are bytes (images), and for 1 where they are floats."""
+
     mean: list[float] = Field(default=[0.0], min_length=1, max_length=64)
     """One number, or one for each channel."""
 

@@ -1,13 +1,11 @@
 """A running house: the real API, worker and clock as processes, real Postgres, real Valkey."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx2
 import psycopg
 import pytest
 from psycopg.rows import dict_row
@@ -15,41 +13,13 @@ from psycopg.rows import dict_row
 import local
 from demo import digits
 
-OPEN = ("pending", "scheduled", "running")
 
-
-class Client:
+class Client(local.Client):
     """Speaks to a house as a user would, and looks into its database as a user would not."""
 
     def __init__(self, home: local.House) -> None:
+        super().__init__(home)
         self.home = home
-        self.http = httpx2.Client(base_url=home.url, headers=home.headers, timeout=30)
-
-    def get(self, path: str) -> dict[str, Any]:
-        body: dict[str, Any] = self.http.get(path).raise_for_status().json()
-        return body
-
-    def post(self, path: str, body: object, **headers: str) -> str:
-        response = self.http.post(path, json=body, headers=headers)
-        assert response.status_code == 202, response.text
-        return str(response.headers["location"])
-
-    def wait(
-        self, path: str, done: Callable[[dict[str, Any]], bool], timeout_s: float = 120
-    ) -> Any:
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            row = self.get(path)
-            if done(row):
-                return row
-            time.sleep(0.05)
-        worker_log = self.home.log("worker").read_text()[-3000:]
-        raise AssertionError(f"{path} is not done: {row}\n{worker_log}")
-
-    def settled(self, path: str, timeout_s: float = 120) -> dict[str, Any]:
-        """The row, once it is no longer open."""
-        row: dict[str, Any] = self.wait(path, lambda row: row["status"] not in OPEN, timeout_s)
-        return row
 
     def register_dataset(self, name: str, path: Path, **more: object) -> dict[str, Any]:
         columns = {"sample_id": "sample_id", "input": "image", "label": "label", "split": "split"}

@@ -3,15 +3,12 @@
 The images are not part of the project; where they are not, this test says so and is skipped.
 """
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import torch
 from safetensors.torch import save_model
 
 import local
 from benchmarks import cifar_models
-from benchmarks.cifar_models import HOLDOUT_SAMPLES, TRAIN_SAMPLES, Recipe
+from benchmarks.cifar_models import Recipe
 
 IMAGES = local.REPOSITORY.parent / "shared" / "data"
 FORGOTTEN = 1000
@@ -34,16 +31,7 @@ def folder(home):
 @pytest.fixture(scope="module")
 def dataset(client, folder):
     """The splits of the benchmark, as one directory of Parquet files with the JPEG bytes."""
-    rows = torch.randperm(50_000, generator=torch.Generator().manual_seed(0)).numpy()
-    train = pq.read_table(IMAGES / "cifar10_train.parquet")
-    splits = {
-        "train": train.take(rows[:TRAIN_SAMPLES]),
-        "holdout": train.take(rows[TRAIN_SAMPLES:][:HOLDOUT_SAMPLES]),
-        "test": pq.read_table(IMAGES / "cifar10_test.parquet"),
-    }
-    for name, table in splits.items():
-        table = table.append_column("split", pa.array([name] * table.num_rows))
-        pq.write_table(table, folder / f"{name}.parquet", row_group_size=1000)
+    cifar_models.write_dataset(IMAGES, folder)
     row = client.register_dataset("cifar", folder)
     assert row["status"] == "ready", row
     assert row["report"]["samples"] == {"train": 10_000, "holdout": 5_000, "test": 10_000}

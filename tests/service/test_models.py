@@ -44,7 +44,7 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
         "preprocessing": {
             "resize": None,
             "mode": "RGB",
-            "scale": 1 / 255,
+            "scale": None,
             "mean": [0.0],
             "std": [1.0],
         },
@@ -107,6 +107,24 @@ async def test_may_be_a_transformers_directory(client, wanted, tmp_path):
 
     assert response.status_code == 202
     assert response.json()["architecture"] == {"kind": "transformers"}
+
+
+async def test_the_config_that_registration_keeps_is_not_part_of_the_definition(
+    client, sessions, wanted, tmp_path
+):
+    body = wanted | {"weights": str(tmp_path / "vit"), "architecture": {"kind": "transformers"}}
+    await client.post("/v1/models", json=body)
+    kept = {"kind": "transformers", "config": {"model_type": "vit"}}
+    async with sessions.begin() as session:
+        await session.execute(
+            update(Model).values(status=RegistrationStatus.READY, architecture=kept)
+        )
+
+    again = await client.post("/v1/models", json=body)
+
+    assert again.status_code == 202
+    assert again.json()["status"] == "ready"
+    assert again.json()["architecture"] == {"kind": "transformers"}
 
 
 async def test_all_factories_of_a_module_may_be_allowed(client, wanted):

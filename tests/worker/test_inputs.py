@@ -147,6 +147,15 @@ def test_flat_arrays_are_prepared_as_well():
     assert inputs.preparer({"scale": 2.0})(torch.tensor([[1.0, 2.0]])).tolist() == [[2.0, 4.0]]
 
 
+def test_without_a_scale_only_bytes_are_divided_by_255():
+    prepare = inputs.preparer({"scale": None})
+
+    assert prepare(torch.tensor([[51, 255]], dtype=torch.uint8)).tolist() == [
+        [pytest.approx(0.2), 1.0]
+    ]
+    assert prepare(torch.tensor([[51.0, 255.0]])).tolist() == [[51.0, 255.0]]
+
+
 def test_token_ids_pass_through():
     prepared = inputs.preparer(PLAIN)(torch.tensor([[101, 7]], dtype=torch.int32))
 
