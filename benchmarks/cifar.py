@@ -26,7 +26,7 @@ from benchmarks.cifar_models import (
 )
 from worker.unlearning.alignment import Moments
 from worker.unlearning.config import Config, Objective, default_config
-from worker.unlearning.evaluation import evaluate
+from worker.unlearning.evaluation import Observed, evaluate
 from worker.unlearning.forget import CycleScores, unlearn
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples, class_balanced
@@ -115,16 +115,12 @@ def measure(task: Task, network: Network, reference: Network) -> dict[str, Any]:
     kl and agreement compare with the reference on the forget samples: KL(reference || network)
     in nats, and the share of equal answers.
     """
-    evaluation = evaluate(
-        network,
-        forget=task.forget,
-        retain=task.retain,
-        holdout=task.holdout,
-        test=task.test,
-        class_counts=task.class_counts,
+    observed = Observed.of(
+        network, forget=task.forget, retain=task.retain, holdout=task.holdout, test=task.test
     )
+    evaluation = evaluate(observed, class_counts=task.class_counts)
     wanted = reference.outputs(task.forget, 500)[1]
-    answered = network.outputs(task.forget, 500)[1]
+    answered = observed.forget.logits
     kl = F.kl_div(
         answered.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="batchmean"
     )

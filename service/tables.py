@@ -285,7 +285,7 @@ class Job(Base):
     """What the audit said. Empty while there is no audit: a verdict is never made up."""
 
     failure: Mapped[dict[str, Any] | None]
-    """`kind` (`input`, `bug`, `worker_lost`, `time_limit`) and a `reason` for people."""
+    """A `kind` (`input`, `method`, `memory`, `bug`, `worker_lost`, `time_limit`) and a `reason`."""
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]

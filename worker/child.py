@@ -24,6 +24,7 @@ from worker.index_dataset import index_dataset
 from worker.protocol import Claim
 from worker.register_model import register_model
 from worker.unlearn_model import unlearn_model
+from worker.unlearning.errors import UnlearningError
 from worker.workbench import Workbench
 
 WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
@@ -60,6 +61,8 @@ def _carry_out(bench: Workbench) -> int:
         WORK[bench.claim.kind](bench)
     except JobError as error:
         _fail(bench, kind="input", reason=str(error))
+    except UnlearningError as error:
+        _fail(bench, kind="method", reason=f"The method failed: {error}")
     except (LeaseLost, OperationalError):
         raise  # not the job's fault: another worker has it, or Postgres is away
     except torch.OutOfMemoryError:

@@ -33,9 +33,8 @@ from worker.index_dataset import open_source
 from worker.unlearning.alignment import Moments
 from worker.unlearning.config import Config, default_config
 from worker.unlearning.config import Objective as Method
-from worker.unlearning.errors import UnlearningError
 from worker.unlearning.evaluation import Evaluation as Measured
-from worker.unlearning.evaluation import Outputs, evaluate, retain_moments
+from worker.unlearning.evaluation import Observed, evaluate, retain_moments
 from worker.unlearning.forget import CycleScores, unlearn
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
@@ -78,34 +77,52 @@ class Material:
     kept: pa.Table
     """The reservoir without the samples to forget."""
 
+    def shown_to(self, network: Network) -> Observed:
+        """What the network makes of all of it."""
+        return Observed.of(
+            network,
+            forget=self.forget,
+            retain=self.retain,
+            holdout=self.holdout,
+            test=self.test,
+            batch_size=BATCH,
+        )
+
 
 def unlearn_model(bench: Workbench) -> None:
     """Make the champion forget the samples of the job's requests, as a new version.
 
     Raises:
-        JobError: a file, the data or the model is not what was registered, or the method
-            failed; the champion stays.
+        JobError: a file, the data or the model is not what was registered.
+        UnlearningError: the method cannot do it.
         LeaseLost: the job is somebody else's by now.
     """
     with bench.sessions.begin() as session:
         order = _read_order(session, bench.claim.job_id)
     if not order.forget:
-        _record_nothing_to_do(bench, order)
+        _record_without_training(bench, order)
         return
     bench.report("loading the model and its data", 0.02)
     network = _champion(bench, order)
     known = statistics.read(bench.store, order.champion.statistics_sha256)
     material = _material(bench, order, known.class_counts)
     config = _configure(bench, order, material)
-    forgotten, _ = network.outputs(material.forget, config.batch_size)
-    moments = known.moments.without(forgotten)
     bench.report("evaluating the champion", 0.05)
-    before = _evaluate(network, material, config, moments)
+    observed = material.shown_to(network)
+    moments = known.moments.without(observed.forget.features)
+    before = evaluate(
+        observed,
+        class_counts=material.class_counts,
+        k=config.k,
+        moments=moments,
+        seed=config.seed,
+    )
     _record_start(bench, order, config, before)
     changed = _unlearn(bench, network, moments, material, config)
     bench.report("evaluating the new version", 0.95)
-    after = _evaluate(changed, material, config)
-    _record(bench, order, changed, material, after)
+    observed = material.shown_to(changed)
+    after = evaluate(observed, class_counts=material.class_counts, k=config.k, seed=config.seed)
+    _record(bench, order, changed, material, observed, after)
 
 
 def _read_order(session: Session, job_id: UUID) -> Order:
@@ -181,22 +198,6 @@ def _configure(bench: Workbench, order: Order, material: Material) -> Config:
     )
 
 
-def _evaluate(
-    network: Network, material: Material, config: Config, moments: Moments | None = None
-) -> Measured:
-    return evaluate(
-        network,
-        forget=material.forget,
-        retain=material.retain,
-        holdout=material.holdout,
-        test=material.test,
-        class_counts=material.class_counts,
-        k=config.k,
-        moments=moments,
-        seed=config.seed,
-    )
-
-
 def _unlearn(
     bench: Workbench, network: Network, moments: Moments, material: Material, config: Config
 ) -> Network:
@@ -216,19 +217,16 @@ def _unlearn(
                 )
             )
 
-    try:
-        changed = unlearn(
-            network,
-            forget=material.forget,
-            retain=material.retain,
-            holdout=material.holdout,
-            moments=moments,
-            class_counts=material.class_counts,
-            config=config,
-            on_cycle=keep,
-        )
-    except UnlearningError as error:
-        raise JobError(f"The method failed: {error}") from error
+    changed = unlearn(
+        network,
+        forget=material.forget,
+        retain=material.retain,
+        holdout=material.holdout,
+        moments=moments,
+        class_counts=material.class_counts,
+        config=config,
+        on_cycle=keep,
+    )
     return Network(changed, head=network.head, prepare=network.prepare)
 
 
@@ -244,10 +242,15 @@ def _record_start(bench: Workbench, order: Order, config: Config, before: Measur
 
 
 def _record(
-    bench: Workbench, order: Order, changed: Network, material: Material, after: Measured
+    bench: Workbench,
+    order: Order,
+    changed: Network,
+    material: Material,
+    observed: Observed,
+    after: Measured,
 ) -> None:
     """Write the files first, under their hashes; then everything else in one transaction."""
-    digests = _write_files(bench, changed, material)
+    digests = _write_files(bench, changed, material, observed)
     with bench.sessions.begin() as session:
         job = protocol.hold(session, bench.claim)
         champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
@@ -276,13 +279,12 @@ def _record(
         protocol.complete(session, job)
 
 
-def _write_files(bench: Workbench, changed: Network, material: Material) -> dict[str, str]:
+def _write_files(
+    bench: Workbench, changed: Network, material: Material, observed: Observed
+) -> dict[str, str]:
     """Put weights, statistics and reservoir of the new version into the store; their digests."""
-    retain, holdout = (
-        Outputs.of(changed, samples, BATCH) for samples in (material.retain, material.holdout)
-    )
-    moments = retain_moments(retain, material.class_counts)
-    known = statistics.describe(holdout, moments, material.class_counts)
+    moments = retain_moments(observed.retain, material.class_counts)
+    known = statistics.describe(observed.holdout, moments, material.class_counts)
     return {
         "weights_sha256": bench.store.put(
             lambda path: architectures.save_weights(changed.model, path)
@@ -304,11 +306,23 @@ def _figures(parent: ModelVersion, material: Material, after: Measured) -> dict[
     }
 
 
-def _record_nothing_to_do(bench: Workbench, order: Order) -> None:
-    """Every named sample was forgotten while the requests waited: they are done."""
+def _record_without_training(bench: Workbench, order: Order) -> None:
+    """Nothing named is left for the model to forget: only what is kept for its jobs changes.
+
+    So it is when other requests had all training samples forgotten meanwhile, and when hold-out
+    or test samples alone are named. The champion stays, with a reservoir that lacks them.
+    """
+    kept = reservoir.read(bench.store, order.champion.reservoir_sha256)
+    digest = reservoir.write(bench.store, reservoir.without(kept, order.outside))
     with bench.sessions.begin() as session:
         job = protocol.hold(session, bench.claim)
+        champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
+        champion.reservoir_sha256 = digest
         _bury(session, order, job.id)
+        audit.record(
+            session, "worker", "reservoir.reduced", champion.id,
+            job=str(job.id), reservoir_sha256=digest, samples=len(order.outside),
+        )  # fmt: skip
         protocol.complete(session, job)
 
 

@@ -268,7 +268,7 @@ async def _store_samples(
             func.count().label("known"),
             func.count().filter(was_forgotten).label("forgotten"),
             func.count().filter(~was_trained_on).label("untrained"),
-            func.bool_or(was_trained_on & ~was_forgotten).label("something_left"),
+            func.bool_or(~was_forgotten).label("something_left"),
         )
         .select_from(Model)
         .join(known, true())

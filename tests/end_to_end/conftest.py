@@ -103,5 +103,10 @@ def model(client: Client, dataset: dict[str, Any], files: Path) -> str:
 
 @pytest.fixture(scope="session")
 def train_ids(client: Client, dataset: dict[str, Any]) -> list[str]:
-    rows = client.sql("SELECT sample_id FROM samples WHERE split = 'train' ORDER BY position")
-    return [row["sample_id"] for row in rows]
+    return ids_of(client, dataset, "split = 'train'")
+
+
+def ids_of(client: Client, dataset: dict[str, Any], condition: str) -> list[str]:
+    """Ids of the dataset's samples that meet a condition, in the order of the files."""
+    query = f"SELECT sample_id FROM samples WHERE dataset_id = %s AND {condition} ORDER BY position"
+    return [row["sample_id"] for row in client.sql(query, dataset["id"])]

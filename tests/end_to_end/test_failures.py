@@ -36,7 +36,7 @@ def test_damaged_weights_fail_the_job_and_the_champion_stays(client, model, trai
 
 @pytest.mark.parametrize(
     ("factory", "kind", "word"),
-    [("not_finite_when_trained", "input", "non-finite"), ("failing_when_trained", "bug", "Zero")],
+    [("not_finite_when_trained", "method", "non-finite"), ("failing_when_trained", "bug", "Zero")],
 )
 def test_a_model_that_breaks_in_training_fails_the_job(
     client, dataset, files, train_ids, factory, kind, word

@@ -8,6 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.end_to_end.conftest import ids_of
+
 
 @pytest.fixture
 def store(client) -> Path:
@@ -17,6 +19,16 @@ def store(client) -> Path:
 def stored(store: Path, digest: str) -> bytes:
     (path,) = store.rglob(digest)
     return path.read_bytes()
+
+
+def reservoir_of(client, model, store):
+    """What the champion keeps for its jobs."""
+    (champion,) = client.sql(
+        "SELECT reservoir_sha256 FROM model_versions v JOIN models m ON m.id = model_id "
+        "WHERE name = %s AND v.status = 'champion'",
+        model,
+    )
+    return pq.read_table(io.BytesIO(stored(store, champion["reservoir_sha256"])))
 
 
 def test_a_request_makes_a_new_version_that_forgot(client, model, train_ids, store):
@@ -34,6 +46,19 @@ def test_a_request_makes_a_new_version_that_forgot(client, model, train_ids, sto
     weights = stored(store, result["weights_sha256"])
     assert hashlib.sha256(weights).hexdigest() == result["weights_sha256"]
     assert len({v["weights_sha256"] for v in versions}) == 2
+
+
+def test_the_jobs_process_ends_in_good_order(client, model, train_ids):
+    job = client.job_of(where := client.request(model, train_ids[:5]))
+    client.settled(where)
+
+    def left():
+        lines = client.home.log("worker").read_text().splitlines()
+        events = [json.loads(line) for line in lines if line.startswith("{")]
+        return [e for e in events if e["event"] == "job.left" and e["job_id"] == job["id"]]
+
+    client.wait(where, lambda _: bool(left()))
+    assert [event["returncode"] for event in left()] == [0]
 
 
 def test_every_cycle_and_both_evaluations_are_rows(client, model, train_ids):
@@ -68,12 +93,7 @@ def test_samples_are_tombstoned_once_and_leave_the_reservoir(client, model, trai
     assert {row["sample_id"] for row in buried} == set(train_ids[:60])
     assert all(row["count"] == 1 for row in buried)
     assert again["targets"][0]["already_forgotten"] == 20
-    champion = client.sql(
-        "SELECT reservoir_sha256 FROM model_versions v JOIN models m ON m.id = model_id "
-        "WHERE name = %s AND v.status = 'champion'",
-        model,
-    )[0]
-    kept = pq.read_table(io.BytesIO(stored(store, champion["reservoir_sha256"])))
+    kept = reservoir_of(client, model, store)
     assert kept.num_rows > 0
     assert not set(kept["sample_id"].to_pylist()) & set(train_ids[:60])
 
@@ -86,6 +106,22 @@ def test_a_request_for_forgotten_samples_is_done_at_once(client, model, train_id
     assert request["status"] == "completed"
     assert request["targets"][0]["already_forgotten"] == 10
     assert request["targets"][0]["job_id"] is None
+
+
+def test_a_holdout_sample_leaves_the_reservoir_and_the_champion_stays(
+    client, model, dataset, store
+):
+    (named, *_) = ids_of(client, dataset, "split = 'holdout'")
+
+    request = client.settled(client.request(model, [named]))
+
+    assert request["status"] == "completed"
+    assert request["targets"][0]["not_trained_on"] == 1
+    assert request["targets"][0]["result"] is None
+    assert client.get(f"/v1/models/{model}")["champion"]["number"] == 1
+    assert named not in reservoir_of(client, model, store)["sample_id"].to_pylist()
+    again = client.get(client.request(model, [named]))
+    assert (again["status"], again["targets"][0]["already_forgotten"]) == ("completed", 1)
 
 
 def test_requests_that_wait_together_share_a_job(client, model, train_ids):
@@ -107,9 +143,9 @@ def test_one_sample_can_be_forgotten(client, model, train_ids):
     assert request["status"] == "completed"
 
 
-def test_a_class_can_be_removed(client, model):
-    threes = client.sql("SELECT sample_id FROM samples WHERE label = 3 AND split = 'train'")
-    where = client.request(model, [row["sample_id"] for row in threes], objective="remove_class")
+def test_a_class_can_be_removed(client, model, dataset):
+    threes = ids_of(client, dataset, "label = 3 AND split = 'train'")
+    where = client.request(model, threes, objective="remove_class")
 
     request = client.settled(where)
 

@@ -300,7 +300,7 @@ async def test_what_needs_no_work_is_counted_for_each_model(client, store, model
     dataset = factories.dataset(id=model.dataset_id)
     other = factories.model(dataset, name="other")
     job = factories.job(model_id=model.id, finished=True)
-    await store(other, job, *factories.tombstones(model, job, "t1", "t2"))
+    await store(other, job, *factories.tombstones(model, job, "t1", "t2", "h0"))
 
     ids = ["t1", "t2", "h0"]
     body = (await submit(client, model=None, dataset="digits", sample_ids=ids)).json()
@@ -310,13 +310,13 @@ async def test_what_needs_no_work_is_counted_for_each_model(client, store, model
         (target["model"], target["status"], target["already_forgotten"], target["not_trained_on"])
         for target in body["targets"]
     ]
-    assert counts == [("cnn", "completed", 2, 1), ("other", "pending", 0, 1)]
+    assert counts == [("cnn", "completed", 3, 1), ("other", "pending", 0, 1)]
 
 
-@pytest.mark.parametrize("ids", [["h0"], ["t1"], ["t1", "h1"]])
+@pytest.mark.parametrize("ids", [["h1"], ["t1"], ["t1", "h1"]])
 async def test_is_completed_at_once_where_nothing_is_left(client, sessions, store, model, ids):
     job = factories.job(model_id=model.id, finished=True)
-    await store(job, *factories.tombstones(model, job, "t1"))
+    await store(job, *factories.tombstones(model, job, "t1", "h1"))
 
     response = await submit(client, sample_ids=ids)
 
@@ -329,6 +329,14 @@ async def test_is_completed_at_once_where_nothing_is_left(client, sessions, stor
         events = await session.scalars(select(AuditEvent.event).order_by(AuditEvent.id))
         assert events.all() == ["request.received", "request.completed"]
     assert "Retry-After" not in (await client.get(response.headers["Location"])).headers
+
+
+async def test_a_holdout_sample_is_left_to_a_job(client, model):
+    """The model never learned from it, but its reservoir keeps it."""
+    body = (await submit(client, sample_ids=["h0"])).json()
+
+    assert body["status"] == "pending"
+    assert body["targets"][0]["not_trained_on"] == 1
 
 
 async def test_a_lost_ring_does_not_lose_the_request(client, queue, model):
@@ -426,9 +434,11 @@ async def test_are_listed_newest_first_page_by_page(client, model):
     assert second["next_cursor"] is None
 
 
-async def test_are_filtered_by_status_and_model(client, model):
+async def test_are_filtered_by_status_and_model(client, store, model):
+    job = factories.job(model_id=model.id, finished=True)
+    await store(job, *factories.tombstones(model, job, "t0"))
     await submit(client, sample_ids=["t1"])
-    await submit(client, sample_ids=["h0"])
+    await submit(client, sample_ids=["t0"])
 
     async def samples(**params: str) -> list[str]:
         page = (await client.get(URL, params=params)).json()

@@ -103,7 +103,7 @@ def test_each_model_and_each_objective_has_its_own_job(session, dataset, model):
     session.add(other)
     session.flush()
     ask(session, dataset, model, other)
-    later = factories.NOW + timedelta(minutes=1)
+    later = factories.NOW + timedelta(days=1)
     removal = ask(session, dataset, model, objective=Objective.REMOVE_CLASS, created_at=later)
 
     planner.plan(session)

@@ -97,35 +97,61 @@ class Evaluation:
     mix; 0.5 means indistinguishable. None when the hold-out lacks all these classes."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What one network made of each set."""
+
+    forget: Outputs
+    retain: Outputs
+    """Of a class-balanced reservoir of the retain set."""
+
+    holdout: Outputs
+    test: Outputs | None
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        *,
+        forget: Samples,
+        retain: Samples,
+        holdout: Samples,
+        test: Samples | None,
+        batch_size: int = 500,
+    ) -> "Observed":
+        """Show all sets to the network.
+
+        Raises:
+            NotFinite: a feature or a logit is NaN or infinite.
+            ValueError: the forget set, the reservoir or the hold-out is empty.
+        """
+        require_samples(forget=forget, retain=retain, holdout=holdout)
+        return cls(
+            forget=Outputs.of(network, forget, batch_size),
+            retain=Outputs.of(network, retain, batch_size),
+            holdout=Outputs.of(network, holdout, batch_size),
+            test=Outputs.of(network, test, batch_size) if test is not None else None,
+        )
+
+
 def evaluate(
-    network: Network,
+    observed: Observed,
     *,
-    forget: Samples,
-    retain: Samples,
-    holdout: Samples,
-    test: Samples | None,
     class_counts: Tensor,
     k: int | None = None,
     moments: Moments | None = None,
-    batch_size: int = 500,
     seed: int = 0,
 ) -> Evaluation:
-    """Measure a network on the forget set and on what must stay.
+    """Measure a network by what it made of the forget set and of what must stay.
 
     Args:
-        retain: a class-balanced reservoir of the retain set.
         class_counts: (C,) how many retain samples each class has.
         k: directions of the eigenspace; the number of retained classes - 1 by default.
         moments: of the retain features of this very network; estimated from the reservoir
             when not given.
-
-    Raises:
-        NotFinite: a feature or a logit is NaN or infinite.
-        ValueError: the forget set, the reservoir or the hold-out is empty.
     """
-    require_samples(forget=forget, retain=retain, holdout=holdout)
-    mine, kept, unseen = (Outputs.of(network, s, batch_size) for s in (forget, retain, holdout))
-    tested = Outputs.of(network, test, batch_size) if test is not None else None
+    mine, kept, unseen = observed.forget, observed.retain, observed.holdout
+    tested = _of_retained(observed.test, class_counts) if observed.test else None
     moments = retain_moments(kept, class_counts) if moments is None else moments
     space = eigenspace(moments, k=default_k(class_counts) if k is None else k)
     da_forget, da_holdout, gap = measured_gap(mine, unseen, space, seed)
@@ -135,7 +161,7 @@ def evaluate(
         forget_accuracy=accuracy(mine) or 0.0,
         retain_accuracy=accuracy(kept, retain_weights(kept.labels, class_counts)) or 0.0,
         holdout_accuracy=accuracy(_of_retained(unseen, class_counts)),
-        test_accuracy=accuracy(_of_retained(tested, class_counts)) if tested else None,
+        test_accuracy=accuracy(tested) if tested else None,
         holdout_accuracy_same_classes=accuracy(unseen, alike * same),
         da_forget=da_forget,
         da_holdout=da_holdout,

@@ -3,6 +3,7 @@ import torch
 
 from worker.unlearning.alignment import Moments
 from worker.unlearning.evaluation import (
+    Observed,
     Outputs,
     accuracy,
     evaluate,
@@ -68,11 +69,14 @@ def test_a_memorised_set_is_told_from_one_never_seen(problem):
         "retain": train.select(torch.arange(240) >= 60),
         "holdout": holdout.select(~half),
         "test": holdout,
-        "class_counts": torch.tensor([45] * 4),
     }
 
-    seen = evaluate(problem.network, forget=train.select(torch.arange(240) < 60), **shared)
-    unseen = evaluate(problem.network, forget=holdout.select(half), **shared)
+    def measured(forget):
+        observed = Observed.of(problem.network, forget=forget, **shared)
+        return evaluate(observed, class_counts=torch.tensor([45] * 4))
+
+    seen = measured(train.select(torch.arange(240) < 60))
+    unseen = measured(holdout.select(half))
 
     assert seen.membership_auc > 0.6
     assert unseen.membership_auc == pytest.approx(0.5, abs=0.1)
@@ -83,5 +87,5 @@ def test_a_memorised_set_is_told_from_one_never_seen(problem):
 def test_an_empty_set_is_named(problem):
     nothing = problem.train.select(torch.tensor([], dtype=torch.int64))
     with pytest.raises(ValueError, match="holdout set is empty"):
-        evaluate(problem.network, forget=problem.train, retain=problem.train, holdout=nothing,
-                 test=None, class_counts=torch.tensor([60] * 4))  # fmt: skip
+        Observed.of(problem.network, forget=problem.train, retain=problem.train, holdout=nothing,
+                    test=None)  # fmt: skip

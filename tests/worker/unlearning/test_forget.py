@@ -5,7 +5,7 @@ import torch
 
 from worker.unlearning.config import Objective, default_config
 from worker.unlearning.errors import NotFinite
-from worker.unlearning.evaluation import evaluate
+from worker.unlearning.evaluation import Observed, evaluate
 from worker.unlearning.forget import unlearn
 from worker.unlearning.network import Network
 
@@ -30,8 +30,9 @@ def run(
 
 
 def measured(network, arguments):
-    sets = {name: value for name, value in arguments.items() if name != "moments"}
-    return evaluate(network, **sets, test=None)
+    sets = {name: arguments[name] for name in ("forget", "retain", "holdout")}
+    observed = Observed.of(network, **sets, test=None)
+    return evaluate(observed, class_counts=arguments["class_counts"])
 
 
 def test_forgets_samples_and_keeps_the_rest(problem):

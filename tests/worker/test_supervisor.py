@@ -1,0 +1,128 @@
+"""The parent of a job: what it stores when the child cannot, and when it must not."""
+
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import create_engine, func, select, update
+from sqlalchemy.orm import sessionmaker
+
+from service.settings import WorkerSettings
+from service.states import JobStatus
+from service.tables import Job
+from tests import factories
+from worker import protocol, supervisor
+
+
+@pytest.fixture
+def sessions(own_database_url):
+    engine = create_engine(own_database_url)
+    yield sessionmaker(engine, expire_on_commit=False)
+    engine.dispose()
+
+
+@pytest.fixture
+def job_id(sessions):
+    with sessions.begin() as session:
+        dataset = factories.dataset()
+        session.add(dataset)
+        session.flush()
+        model = factories.model(dataset)
+        session.add(model)
+        session.flush()
+        job = factories.job(model_id=model.id)
+        session.add(job)
+    return job.id
+
+
+@pytest.fixture
+def run(sessions, job_id, own_database_url, tmp_path, monkeypatch):
+    """Run the job with a child that executes `code`; the job's row afterwards."""
+    children = []
+
+    def run(code, stop=None, **settings):
+        def spawn(held):
+            child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+            children.append(child)
+            return child
+
+        monkeypatch.setattr(supervisor, "_spawn", spawn)
+        settings = WorkerSettings(
+            database_url=own_database_url,
+            broker_url="redis://localhost:1/0",
+            store=tmp_path,
+            heartbeat=timedelta(seconds=0.1),
+            **settings,
+        )
+        supervisor.run(job_id, sessions, settings, worker="w", stop=stop or threading.Event())
+        assert all(child.poll() is not None for child in children)
+        for child in children:
+            child.stdin.close()
+        with sessions() as session:
+            return session.get_one(Job, job_id)
+
+    return run
+
+
+def test_a_child_that_crashes_costs_one_loss(run):
+    job = run("import os; os._exit(7)")
+
+    assert (job.status, job.losses) == (JobStatus.QUEUED, 1)
+
+
+def test_a_job_that_loses_its_child_too_often_fails(run):
+    job = run("import os; os._exit(7)", max_losses=1)
+
+    assert job.status is JobStatus.FAILED
+    assert job.failure["kind"] == "worker_lost"
+    assert "code 7" in job.failure["reason"]
+
+
+def test_a_child_that_runs_too_long_is_killed_and_the_job_fails(run):
+    job = run("import time; time.sleep(60)", job_time_limit=timedelta(seconds=0.5))
+
+    assert job.status is JobStatus.FAILED
+    assert job.failure["kind"] == "time_limit"
+
+
+def test_a_worker_that_is_stopped_gives_the_job_back(run):
+    stop = threading.Event()
+    stop.set()
+
+    job = run("import time; time.sleep(60)", stop=stop)
+
+    assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
+
+
+def test_the_lease_is_renewed_while_the_child_works(run, sessions, job_id):
+    job = run("import time; time.sleep(2)", lease=timedelta(seconds=1))
+
+    assert job.status is JobStatus.RUNNING  # this child ended without storing an outcome
+    with sessions() as session:
+        assert session.scalar(select(Job.lease_until > func.now()).filter_by(id=job_id))
+
+
+def test_a_child_whose_job_went_to_another_is_killed_and_nothing_is_stored(run, sessions, job_id):
+    def take_it_away():
+        with sessions.begin() as session:
+            session.execute(update(Job).values(lease_until=func.now() - timedelta(seconds=1)))
+            protocol.claim(session, job_id, worker="other", lease=timedelta(seconds=45))
+
+    timer = threading.Timer(0.5, take_it_away)
+    timer.start()
+
+    job = run("import time; time.sleep(60)")
+
+    timer.join()
+    assert (job.status, job.attempt, job.worker) == (JobStatus.RUNNING, 2, "other")
+
+
+def test_a_job_that_another_has_is_left_alone(run, sessions, job_id):
+    with sessions.begin() as session:
+        protocol.claim(session, job_id, worker="other", lease=timedelta(seconds=45))
+
+    job = run("raise SystemExit(1)")
+
+    assert (job.attempt, job.worker) == (1, "other")
