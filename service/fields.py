@@ -70,7 +70,7 @@ class Failure(Out):
     """Why a job failed."""
 
     kind: str
-    """`input`, `bug`, `worker_lost` or `time_limit`."""
+    """`input`, `method`, `memory`, `bug`, `worker_lost` or `time_limit`."""
 
     reason: str
 

@@ -102,4 +102,7 @@ def _device(wanted: str) -> torch.device:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    status = main(*sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # taking torch apart would keep the parent, and the GPU, waiting for seconds

@@ -23,8 +23,10 @@ from worker.protocol import Claim
 POLL_S = 0.2
 """How often the parent looks at the child and at its own orders."""
 
-log = structlog.get_logger()
+GRACE_S = 2
+"""How long a child may run on after its job has ended."""
 
+log = structlog.get_logger()
 
 How = Literal["ended", "lost", "time_limit", "stopped"]
 """Why watching a child came to an end."""
@@ -87,7 +89,10 @@ def _watch(
                 with sessions.begin() as session:
                     protocol.renew(session, held, lease=settings.lease)
                 renewed = now
-            except LeaseLost:
+            except LeaseLost:  # or the child has just stored the job's end, and is about to exit
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(GRACE_S)
+                    return "ended"
                 return "lost"
             except OperationalError:  # Postgres is away: the lease may outlast that
                 log.warning("lease.not_renewed", attempt=held.attempt)

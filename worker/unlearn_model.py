@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pyarrow as pa
 import torch
-from sqlalchemy import ARRAY, String, delete, distinct, func, insert, literal, select
+from sqlalchemy import ARRAY, String, delete, func, insert, literal, select
 from sqlalchemy.orm import Session
 
 from service import audit
@@ -133,7 +133,7 @@ def _read_order(session: Session, job_id: UUID) -> Order:
     ).one()
     forgotten = select(Tombstone.sample_id).filter_by(model_id=model.id)
     named = (
-        select(distinct(RequestSample.sample_id))
+        select(RequestSample.sample_id)
         .join(DeletionTarget, DeletionTarget.request_id == RequestSample.request_id)
         .where(DeletionTarget.job_id == job.id, DeletionTarget.model_id == model.id)
     )

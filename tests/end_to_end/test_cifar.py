@@ -71,6 +71,6 @@ def test_a_thousand_photographs_are_forgotten(client, model, dataset):
     assert abs(after["forget_accuracy"] - unseen) < 0.13
     assert after["retain_accuracy"] > before["retain_accuracy"] - 0.04
     assert after["figures"]["test_accuracy"] > before["figures"]["test_accuracy"] - 0.05
-    assert abs(after["da_gap"]) < abs(before["da_gap"])
-    assert after["da_gap_low"] < 0.005
+    assert after["da_gap_low"] < 0.01
+    assert after["da_gap_high"] > -0.01
     assert abs(after["figures"]["membership_auc"] - 0.5) < 0.06
