@@ -76,8 +76,28 @@ def register(
 
 
 @pytest.fixture
-def bench_for(sync_sessions: sessionmaker[Session], tmp_path: Path) -> Callable[..., Workbench]:
-    """A workbench with a claimed job for a dataset or a model."""
+def workbench(sync_sessions: sessionmaker[Session], tmp_path: Path) -> Callable[..., Workbench]:
+    """A workbench for a claimed job; one store for all of a test."""
+
+    def make(claimed: protocol.Claim, **settings: Any) -> Workbench:
+        known = WorkerSettings(
+            database_url="postgresql://unused",
+            broker_url="redis://unused",
+            store=tmp_path / "store",
+            data_roots=[tmp_path],
+            **settings,
+        )
+        store = Store(tmp_path / "store")
+        return Workbench(claimed, sync_sessions, store, known, torch.device("cpu"))
+
+    return make
+
+
+@pytest.fixture
+def bench_for(
+    sync_sessions: sessionmaker[Session], workbench: Callable[..., Workbench]
+) -> Callable[..., Workbench]:
+    """A workbench with a claimed job that registers a dataset or a model."""
 
     def claim(target: Dataset | Model, **settings: Any) -> Workbench:
         keys = {"model_id": target.id} if isinstance(target, Model) else {"dataset_id": target.id}
@@ -89,15 +109,7 @@ def bench_for(sync_sessions: sessionmaker[Session], tmp_path: Path) -> Callable[
             lease = timedelta(minutes=5)
             claimed = protocol.claim(session, job.id, worker="test", lease=lease)
         assert claimed is not None
-        known = WorkerSettings(
-            database_url="postgresql://unused",
-            broker_url="redis://unused",
-            store=tmp_path / "store",
-            data_roots=[tmp_path],
-            **settings,
-        )
-        store = Store(tmp_path / "store")
-        return Workbench(claimed, sync_sessions, store, known, torch.device("cpu"))
+        return workbench(claimed, **settings)
 
     return claim
 
