@@ -69,6 +69,13 @@ class Store:
             raise JobError(_lost(path, self.root, "is damaged"))
         return path
 
+    def remove(self, digest: str) -> None:
+        """Delete a file that no version names any more; one that is gone is no error."""
+        path = self._location(digest)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            _sync(path.parent)
+
     def _location(self, digest: str) -> Path:
         return self.root / "objects" / digest[:2] / digest
 

@@ -65,8 +65,10 @@ def _carry_out(bench: Workbench) -> int:
         _fail(bench, kind="method", reason=f"The method failed: {error}")
     except (LeaseLost, OperationalError):
         raise  # not the job's fault: another worker has it, or Postgres is away
-    except torch.OutOfMemoryError:
-        reason = "The device has too little memory for this model and these samples."
+    except (MemoryError, torch.OutOfMemoryError):
+        reason = (
+            "There is too little memory for this model and so many samples; send fewer at once."
+        )
         _fail(bench, kind="memory", reason=reason)
     except Exception as bug:  # the border of the process: a person must learn why it ended
         log.exception("job.crashed")

@@ -182,7 +182,7 @@ def _images(column: pa.Array, preprocessing: dict[str, Any]) -> Tensor:
     if len(column) == 0:
         return torch.empty((0, len(mode), *(resize or (0, 0))), dtype=torch.uint8)
     shape = _pixels(column, 0, mode, size).shape
-    pixels = np.empty((len(column), *shape), dtype=np.uint8)
+    pixels = np.empty((len(column), *shape), dtype=np.uint8)  # (N, C, H, W)
 
     def fill(chunk: Iterable[int]) -> None:
         for index in chunk:
@@ -195,13 +195,13 @@ def _images(column: pa.Array, preprocessing: dict[str, Any]) -> Tensor:
             pixels[index] = image
 
     _in_threads(fill, range(len(column)))
-    return torch.from_numpy(pixels).movedim(-1, 1).contiguous()  # (N, C, H, W)
+    return torch.from_numpy(pixels)
 
 
 def _pixels(
     column: pa.Array, index: int, mode: str, size: tuple[int, int] | None
 ) -> npt.NDArray[np.uint8]:
-    """(H, W, C) of one image."""
+    """(C, H, W) of one image."""
     try:
         with _opened(column, index) as image:
             converted = image.convert(mode)
@@ -209,7 +209,8 @@ def _pixels(
         raise JobError(CHANGED) from error
     if size is not None and converted.size != size:
         converted = converted.resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(converted, dtype=np.uint8).reshape(*converted.size[::-1], len(mode))
+    rows = np.asarray(converted, dtype=np.uint8).reshape(*converted.size[::-1], len(mode))
+    return rows.transpose(2, 0, 1)
 
 
 def _opened(column: pa.Array, index: int) -> Image.Image:

@@ -4,12 +4,13 @@ Every write names the attempt that was claimed; once another worker has the job 
 `LeaseLost`. The attempt number is the fencing token, the lease only decides when to hand over.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.orm import Session
 
 from service import audit
@@ -35,16 +36,13 @@ class Claim:
 
 
 def claim(session: Session, job_id: UUID, *, worker: str, lease: timedelta) -> Claim | None:
-    """Take a queued job, or one whose worker fell silent; None when there is nothing to take."""
+    """Take a queued job; None when it is taken, has ended, or never was.
+
+    A job whose worker fell silent is put back into the queue by the sweep, which counts the loss.
+    """
     taken = session.execute(
         update(Job)
-        .where(
-            Job.id == job_id,
-            or_(
-                Job.status == JobStatus.QUEUED,
-                and_(Job.status == JobStatus.RUNNING, Job.lease_until < func.now()),
-            ),
-        )
+        .where(Job.id == job_id, Job.status == JobStatus.QUEUED)
         .values(
             status=JobStatus.RUNNING,
             attempt=Job.attempt + 1,
@@ -145,47 +143,27 @@ def move_requests(session: Session, job_id: UUID, status: RequestStatus) -> None
     sum_up(session, moved)
 
 
-def sum_up(session: Session, request_ids: Any) -> None:
+def sum_up(session: Session, request_ids: Collection[UUID]) -> None:
     """Bring requests to the status their targets add up to, with one audit event for each change.
 
-    While a target is open the request is as far as the furthest of them; when none is, it has
-    failed if one has, and is completed otherwise.
+    While a target is open the request is as far as the furthest that a job works on or has worked
+    on; when none is, it has failed if one has, and is completed otherwise.
     """
-    if not request_ids:
-        return
-    status = DeletionTarget.status
-
-    def any_is(*statuses: RequestStatus) -> Any:
-        return func.bool_or(status.in_(statuses))
-
+    # Locked first, in one order: jobs of two models may end targets of one request at once, and
+    # the later of them must see what the earlier one stored.
+    session.execute(
+        select(DeletionRequest.id)
+        .where(DeletionRequest.id.in_(request_ids))
+        .order_by(DeletionRequest.id)
+        .with_for_update()
+    )
     total = (
-        select(
-            DeletionTarget.request_id.label("request_id"),
-            case(
-                (
-                    any_is(*OPEN_REQUESTS),
-                    case(
-                        (
-                            any_is(
-                                RequestStatus.RUNNING,
-                                RequestStatus.COMPLETED,
-                                RequestStatus.FAILED,
-                            ),
-                            RequestStatus.RUNNING.value,
-                        ),
-                        (any_is(RequestStatus.SCHEDULED), RequestStatus.SCHEDULED.value),
-                        else_=RequestStatus.PENDING.value,
-                    ),
-                ),
-                (any_is(RequestStatus.FAILED), RequestStatus.FAILED.value),
-                else_=RequestStatus.COMPLETED.value,
-            ).label("status"),
-        )
+        select(DeletionTarget.request_id, _sum_of_targets().label("status"))
         .where(DeletionTarget.request_id.in_(request_ids))
         .group_by(DeletionTarget.request_id)
         .subquery()
     )
-    ended = total.c.status.not_in([s.value for s in OPEN_REQUESTS])
+    ended = total.c.status.not_in([status.value for status in OPEN_REQUESTS])
     changed = session.execute(
         update(DeletionRequest)
         .where(DeletionRequest.id == total.c.request_id, DeletionRequest.status != total.c.status)
@@ -194,6 +172,28 @@ def sum_up(session: Session, request_ids: Any) -> None:
     ).all()
     for request_id, now in changed:
         audit.record(session, "worker", f"request.{now}", request_id)
+
+
+def _sum_of_targets() -> ColumnElement[str]:
+    """The status that all targets of a request add up to."""
+    status = DeletionTarget.status
+    at_work = status == RequestStatus.RUNNING
+    worked_on = status.in_([RequestStatus.COMPLETED, RequestStatus.FAILED])
+    return case(
+        (
+            func.bool_and(status.not_in(OPEN_REQUESTS)),
+            case(
+                (func.bool_or(status == RequestStatus.FAILED), RequestStatus.FAILED.value),
+                else_=RequestStatus.COMPLETED.value,
+            ),
+        ),
+        (
+            func.bool_or(at_work | (worked_on & DeletionTarget.job_id.is_not(None))),
+            RequestStatus.RUNNING.value,
+        ),
+        (func.bool_or(status == RequestStatus.SCHEDULED), RequestStatus.SCHEDULED.value),
+        else_=RequestStatus.PENDING.value,
+    )
 
 
 def _write(session: Session, held: Claim, **values: Any) -> None:

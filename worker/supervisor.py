@@ -4,6 +4,7 @@ The child may use the GPU, crash or be killed; the parent never imports torch.
 """
 
 import contextlib
+import signal
 import subprocess
 import sys
 import threading
@@ -118,6 +119,8 @@ def _settle(
                 protocol.release(session, job, why="the worker was stopped")
             else:
                 why = f"its process ended with code {code}"
+                if code == -signal.SIGKILL:
+                    why += ", killed from outside, perhaps because memory ran out"
                 protocol.lose(session, job, why=why, max_losses=settings.max_losses)
     except LeaseLost:
         log.warning("job.lost", attempt=held.attempt)

@@ -10,12 +10,12 @@ from uuid import UUID
 
 import pyarrow as pa
 import torch
-from sqlalchemy import ARRAY, String, delete, func, insert, literal, select
+from sqlalchemy import ARRAY, String, delete, exists, func, insert, literal, select
 from sqlalchemy.orm import Session
 
 from service import audit
 from service.errors import JobError
-from service.states import Split, VersionStatus
+from service.states import Objective, Split, VersionStatus
 from service.tables import (
     AlignmentScore,
     Dataset,
@@ -109,7 +109,10 @@ def unlearn_model(bench: Workbench) -> None:
     config = _configure(bench, order, material)
     bench.report("evaluating the champion", 0.05)
     observed = material.shown_to(network)
-    moments = known.moments.without(observed.forget.features)
+    if order.champion.parent_id is None:  # measured over the whole dataset, by registration
+        moments = known.moments.without(observed.forget.features)
+    else:  # estimated from the reservoir, as it was: better estimated from it as it is
+        moments = retain_moments(observed.retain, material.class_counts)
     before = evaluate(
         observed,
         class_counts=material.class_counts,
@@ -131,7 +134,10 @@ def _read_order(session: Session, job_id: UUID) -> Order:
     champion = session.scalars(
         select(ModelVersion).filter_by(model_id=model.id, status=VersionStatus.CHAMPION)
     ).one()
-    forgotten = select(Tombstone.sample_id).filter_by(model_id=model.id)
+    # Not `NOT IN`: beyond some 100,000 tombstones Postgres would go through all of them each time.
+    forgotten = exists().where(
+        Tombstone.model_id == model.id, Tombstone.sample_id == Sample.sample_id
+    )
     named = (
         select(RequestSample.sample_id)
         .join(DeletionTarget, DeletionTarget.request_id == RequestSample.request_id)
@@ -142,7 +148,7 @@ def _read_order(session: Session, job_id: UUID) -> Order:
         .where(
             Sample.dataset_id == model.dataset_id,
             Sample.sample_id.in_(named),
-            Sample.sample_id.not_in(forgotten),
+            ~forgotten,
         )
         .order_by(Sample.position)
     ).all()
@@ -184,6 +190,11 @@ def _material(bench: Workbench, order: Order, class_counts: torch.Tensor) -> Mat
             "kept or calibrated. Train a new model without them instead."
         )
     class_counts = class_counts - forget.labels.bincount(minlength=len(class_counts))
+    if order.job.objective is Objective.REMOVE_CLASS and class_counts[forget.labels].any():
+        raise JobError(
+            "remove_class needs every training sample of the classes it names; some are missing. "
+            "Name them all, or ask for untrain_samples."
+        )
     return Material(forget, retain, holdout, test if len(test) else None, class_counts, kept)
 
 
@@ -317,13 +328,18 @@ def _record_without_training(bench: Workbench, order: Order) -> None:
     with bench.sessions.begin() as session:
         job = protocol.hold(session, bench.claim)
         champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
-        champion.reservoir_sha256 = digest
+        replaced, champion.reservoir_sha256 = champion.reservoir_sha256, digest
         _bury(session, order, job.id)
         audit.record(
-            session, "worker", "reservoir.reduced", champion.id,
-            job=str(job.id), reservoir_sha256=digest, samples=len(order.outside),
+            session, "worker", "reservoir.replaced", champion.id,
+            job=str(job.id), reservoir_sha256=digest, replaced_sha256=replaced,
+            samples=len(order.outside),
         )  # fmt: skip
         protocol.complete(session, job)
+    with bench.sessions.begin() as session:
+        named = session.scalar(select(exists().where(ModelVersion.reservoir_sha256 == replaced)))
+    if not named:  # it holds what was to be forgotten
+        bench.store.remove(replaced)
 
 
 def _bury(session: Session, order: Order, job_id: UUID) -> None:

@@ -1,6 +1,6 @@
 """A job's means of work on a real database, and small real datasets in Parquet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from service.settings import WorkerSettings
 from service.states import JobKind
 from service.tables import Dataset, Job, Model
+from tests import factories
 from worker import protocol
 from worker.artifacts import Store
 from worker.workbench import Workbench
@@ -73,6 +74,31 @@ def register(
         return dataset
 
     return add
+
+
+@pytest.fixture
+def session(sync_sessions: sessionmaker[Session]) -> Iterator[Session]:
+    """One session for tests that look at rows while they change."""
+    with sync_sessions() as session:
+        yield session
+
+
+@pytest.fixture
+def dataset(session: Session) -> Dataset:
+    """A ready dataset, without files."""
+    dataset = factories.dataset()
+    session.add(dataset)
+    session.flush()
+    return dataset
+
+
+@pytest.fixture
+def model(session: Session, dataset: Dataset) -> Model:
+    """A ready model of that dataset, without files."""
+    model = factories.model(dataset)
+    session.add(model)
+    session.flush()
+    return model
 
 
 @pytest.fixture

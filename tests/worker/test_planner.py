@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-import pytest
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import sessionmaker
 
@@ -10,28 +9,6 @@ from service.states import JobStatus, Objective, RequestStatus
 from service.tables import DeletionTarget, Job
 from tests import factories
 from worker import planner, protocol
-
-
-@pytest.fixture
-def session(sync_sessions):
-    with sync_sessions() as session:
-        yield session
-
-
-@pytest.fixture
-def dataset(session):
-    dataset = factories.dataset()
-    session.add(dataset)
-    session.flush()
-    return dataset
-
-
-@pytest.fixture
-def model(session, dataset):
-    model = factories.model(dataset)
-    session.add(model)
-    session.flush()
-    return model
 
 
 def ask(session, dataset, *models, **changes):

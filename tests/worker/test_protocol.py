@@ -1,40 +1,21 @@
 """Who has a job: claims, leases, the fencing number, and what becomes of lost jobs."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import create_engine, select, update
+from sqlalchemy.orm import sessionmaker
 
 from service.errors import LeaseLost
 from service.states import JobStatus, RegistrationStatus, RequestStatus
 from service.tables import AuditEvent, DeletionRequest, DeletionTarget, Job
 from tests import factories
-from worker import protocol
+from worker import planner, protocol
 
 LEASE = timedelta(seconds=45)
 OVER = timedelta(seconds=-1)
-
-
-@pytest.fixture
-def session(sync_sessions):
-    with sync_sessions() as session:
-        yield session
-
-
-@pytest.fixture
-def dataset(session):
-    dataset = factories.dataset()
-    session.add(dataset)
-    session.flush()
-    return dataset
-
-
-@pytest.fixture
-def model(session, dataset):
-    model = factories.model(dataset)
-    session.add(model)
-    session.flush()
-    return model
 
 
 @pytest.fixture
@@ -79,10 +60,14 @@ def test_a_job_is_claimed_once(session, job, request_row):
     assert events(session) == ["job.started", "request.running"]
 
 
-def test_a_job_whose_lease_ran_out_can_be_claimed_again(session, job):
+def test_a_job_whose_lease_ran_out_waits_for_the_sweep_which_counts_the_loss(session, job):
     claim(session, job, lease=OVER)
+    assert claim(session, job) is None
+
+    planner.free_expired(session, max_losses=3)
 
     assert claim(session, job).attempt == 2
+    assert job.losses == 1
 
 
 def test_a_finished_job_cannot_be_claimed(session, job):
@@ -94,6 +79,7 @@ def test_a_finished_job_cannot_be_claimed(session, job):
 
 def test_whoever_lost_the_lease_writes_nothing(session, job):
     stale = claim(session, job, lease=OVER)
+    planner.free_expired(session, max_losses=3)
     claim(session, job)
 
     with pytest.raises(LeaseLost):
@@ -231,3 +217,55 @@ def test_targets_are_untouched_by_other_jobs(session, dataset, model, job, reque
     target = session.scalars(select(DeletionTarget)).one()
     assert target.status is RequestStatus.SCHEDULED
     assert session.scalars(select(DeletionRequest.status)).one() is RequestStatus.SCHEDULED
+
+
+def test_a_target_that_was_done_from_the_start_does_not_count_as_work(
+    session, dataset, job, request_row
+):
+    other = factories.model(dataset, name="other")
+    session.add(other)
+    session.flush()
+    session.add(factories.target(request_row, other, status=RequestStatus.COMPLETED))
+    session.flush()
+
+    protocol.sum_up(session, [request_row.id])
+
+    assert status_of(session, request_row) is RequestStatus.SCHEDULED
+
+
+def test_two_jobs_that_end_at_once_complete_the_request_they_share(own_database_url):
+    engine = create_engine(own_database_url)
+    sessions = sessionmaker(engine, expire_on_commit=False)
+    with sessions.begin() as session:
+        session.add(dataset := factories.dataset())
+        session.flush()
+        models = [factories.model(dataset, name=name) for name in ("a", "b")]
+        session.add_all(models)
+        session.flush()
+        jobs = [factories.job(model_id=model.id) for model in models]
+        request = factories.request(dataset, status=RequestStatus.SCHEDULED)
+        session.add_all([*jobs, request])
+        session.flush()
+        session.add_all(
+            factories.target(request, model, status=RequestStatus.SCHEDULED, job_id=job.id)
+            for model, job in zip(models, jobs, strict=True)
+        )
+    held = []
+    for job in jobs:
+        with sessions.begin() as session:
+            held.append(claim(session, job))
+    together = threading.Barrier(2)
+
+    def end(mine):
+        with sessions.begin() as session:
+            job = protocol.hold(session, mine)
+            together.wait(10)
+            protocol.complete(session, job)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(end, held))
+
+    with sessions() as session:
+        status = session.scalars(select(DeletionRequest.status)).one()
+    engine.dispose()
+    assert status is RequestStatus.COMPLETED

@@ -13,7 +13,7 @@ from service.settings import WorkerSettings
 from service.states import JobStatus
 from service.tables import Job
 from tests import factories
-from worker import protocol, supervisor
+from worker import planner, protocol, supervisor
 
 
 @pytest.fixture
@@ -108,6 +108,7 @@ def test_a_child_whose_job_went_to_another_is_killed_and_nothing_is_stored(run, 
     def take_it_away():
         with sessions.begin() as session:
             session.execute(update(Job).values(lease_until=func.now() - timedelta(seconds=1)))
+            planner.free_expired(session, max_losses=3)
             protocol.claim(session, job_id, worker="other", lease=timedelta(seconds=45))
 
     timer = threading.Timer(0.5, take_it_away)

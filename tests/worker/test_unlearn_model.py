@@ -22,8 +22,8 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from service.errors import LeaseLost
-from service.states import JobStatus, RequestStatus, VersionStatus
+from service.errors import JobError, LeaseLost
+from service.states import JobStatus, Objective, RequestStatus, VersionStatus
 from service.tables import (
     AlignmentScore,
     AuditEvent,
@@ -34,7 +34,7 @@ from service.tables import (
     Tombstone,
 )
 from tests import factories
-from worker import architectures, planner, protocol
+from worker import architectures, planner, protocol, reservoir
 from worker.index_dataset import index_dataset
 from worker.register_model import register_model
 from worker.unlearn_model import unlearn_model
@@ -147,8 +147,9 @@ def claim(sync_sessions, workbench):
             session.execute(
                 update(Job).where(Job.lease_until.is_not(None)).values(lease_until=over)
             )
-            is_open = Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
-            job_id = session.scalars(select(Job.id).where(Job.model_id == model.id, is_open)).one()
+            planner.free_expired(session, max_losses=3)
+            queued = select(Job.id).filter_by(model_id=model.id, status=JobStatus.QUEUED)
+            job_id = session.scalars(queued).one()
             held = protocol.claim(session, job_id, worker="w", lease=timedelta(minutes=5))
         return workbench(held, factories=["toy_models:*"])
 
@@ -159,10 +160,10 @@ def claim(sync_sessions, workbench):
 def ask(sync_sessions, claim):
     """Plan a request to this model, and claim its job."""
 
-    def make(model, *ids) -> Workbench:
+    def make(model, *ids, **changes) -> Workbench:
         with sync_sessions.begin() as session:
             dataset = factories.dataset(id=model.dataset_id)  # for its id alone
-            request = factories.request(dataset, samples=len(ids))
+            request = factories.request(dataset, samples=len(ids), **changes)
             session.add(request)
             session.flush()
             session.add(factories.target(request, model))
@@ -259,9 +260,48 @@ def test_samples_forgotten_meanwhile_leave_nothing_to_do(registered, ask, sync_s
         assert len(session.scalars(done).all()) == 2
 
 
+def test_a_class_is_removed_whole_or_not_at_all(registered, ask):
+    model = registered(flat_floats)
+    sevens = [f"digit-{n}" for n in range(COUNT) if PARTS[n] == "train" and LABELS[n] == 7]
+
+    with pytest.raises(JobError, match="every training sample of the classes"):
+        unlearn_model(ask(model, *sevens[1:], objective=Objective.REMOVE_CLASS))
+
+
+def test_a_whole_class_can_be_removed(registered, ask, sync_sessions):
+    model = registered(flat_floats)
+    sevens = [f"digit-{n}" for n in range(COUNT) if PARTS[n] == "train" and LABELS[n] == 7]
+
+    unlearn_model(ask(model, *sevens, objective=Objective.REMOVE_CLASS))
+
+    with sync_sessions() as session:
+        assert session.scalars(select(Job.status).order_by(Job.id.desc())).first() == "completed"
+
+
+def test_a_holdout_sample_leaves_the_reservoir_and_the_old_file_goes(
+    registered, ask, sync_sessions
+):
+    model = registered(flat_floats)
+    with sync_sessions() as session:
+        before = session.scalars(select(ModelVersion.reservoir_sha256)).one()
+    held_out = next(f"digit-{n}" for n in range(COUNT) if PARTS[n] == "valid")
+    bench = ask(model, held_out)
+
+    unlearn_model(bench)
+
+    with sync_sessions() as session:
+        version = session.scalars(select(ModelVersion)).one()
+    assert version.number == 1
+    assert (
+        held_out
+        not in reservoir.read(bench.store, version.reservoir_sha256)["sample_id"].to_pylist()
+    )
+    assert list(bench.store.root.rglob(before)) == []
+
+
 def test_forgetting_everything_is_refused_with_advice(registered, ask):
     model = registered(flat_floats)
     everything = [f"digit-{n}" for n in range(COUNT) if PARTS[n] == "train"]
 
-    with pytest.raises(Exception, match="Train a new model without them"):
+    with pytest.raises(JobError, match="Train a new model without them"):
         unlearn_model(ask(model, *everything))

@@ -7,3 +7,7 @@ class UnlearningError(Exception):
 
 class NotFinite(UnlearningError):
     """A loss or a weight became NaN or infinite."""
+
+
+class NothingStays(UnlearningError):
+    """Every class would be lost; there is nothing to recover on."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from worker.unlearning import targets
 from worker.unlearning.alignment import Eigenspace, Moments, eigenspace
 from worker.unlearning.config import Config, Objective
+from worker.unlearning.errors import NothingStays
 from worker.unlearning.evaluation import (
     Outputs,
     accuracy,
@@ -92,7 +93,8 @@ def unlearn(
     Raises:
         NotFinite: a loss or a weight became NaN or infinite, and in which cycle; or the model
             given has such outputs already.
-        ValueError: a set is empty, or no class stays.
+        NothingStays: no class would be left to keep.
+        ValueError: a set is empty.
     """
     require_samples(forget=forget, retain=retain, holdout=holdout)
     lost = _lost(forget, class_counts, config.objective)
@@ -121,7 +123,7 @@ def _lost(forget: Samples, class_counts: Tensor, objective: Objective) -> Tensor
     if objective is Objective.REMOVE_CLASS:
         lost[forget.labels] = True
     if lost.all():
-        raise ValueError("no class stays")
+        raise NothingStays("no class would stay; train a new model instead")
     return lost
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from worker.unlearning.config import Objective, default_config
-from worker.unlearning.errors import NotFinite
+from worker.unlearning.errors import NotFinite, NothingStays
 from worker.unlearning.evaluation import Observed, evaluate
 from worker.unlearning.forget import unlearn
 from worker.unlearning.network import Network
@@ -146,7 +146,7 @@ def test_stops_when_the_caller_does(problem):
 def test_refuses_to_forget_nothing_and_to_keep_nothing(problem):
     with pytest.raises(ValueError, match="forget set is empty"):
         run(problem, problem.forgetting(some(0)) | {"retain": problem.train}, cycles=1)
-    with pytest.raises(ValueError, match="no class stays"):
+    with pytest.raises(NothingStays, match="no class would stay"):
         run(problem, problem.forgetting(some(40)), Objective.REMOVE_CLASS)
 
 
