@@ -99,7 +99,7 @@ def forget(task: Task, config: Config) -> tuple[Network, float, list[CycleScores
         config=config,
         on_cycle=scores.append,
     )
-    return Network(model, head="head", prepare=prepare), perf_counter() - started, scores
+    return task.original.around(model), perf_counter() - started, scores
 
 
 def timed_retraining(task: Task) -> float:

@@ -18,7 +18,7 @@ JOBS_QUEUE = "lethe.jobs"
 SWEEPS_QUEUE = "lethe.sweeps"
 
 RING_EXPIRES = timedelta(minutes=1)
-"""Rings do not pile up behind a long job: older ones are dropped, the sweep makes new ones."""
+"""An older ring is dropped when it is heard; the sweep has made new ones by then."""
 
 log = structlog.get_logger()
 
@@ -44,6 +44,15 @@ def ring_sweep(app: Celery) -> None:
 def ring_job(app: Celery, job_id: UUID) -> None:
     """Ask for a job to be taken now."""
     _ring(app, RUN, str(job_id))
+
+
+def silence(app: Celery) -> None:
+    """Take back all rings for jobs that nobody has heard yet."""
+    try:
+        with app.connection_for_write() as connection:
+            connection.default_channel.queue_purge(JOBS_QUEUE)
+    except OperationalError:
+        log.warning("doorbell.not_silenced")
 
 
 def _ring(app: Celery, task: str, *args: str) -> None:

@@ -1,29 +1,44 @@
 """Structured logs, the same shape in every process: ids and counts, never record contents."""
 
 import logging
-from typing import Literal
+import re
+from typing import Any, Literal
 
 import structlog
+from structlog.typing import EventDict, Processor
+
+VALUES = re.compile(r"\n\s*(DETAIL|CONTEXT):.*")
 
 
-def configure(log_format: Literal["json", "console"], **bound: object) -> None:
-    """Send structlog and the standard library's loggers to stderr, one event a line."""
-    shared: list[structlog.typing.Processor] = [
+def configure(log_format: Literal["json", "console"], **always: object) -> None:
+    """Send structlog and the standard library's loggers to stderr, one event a line.
+
+    Args:
+        always: what every event of this process carries.
+    """
+
+    def add_always(_: Any, __: str, event: EventDict) -> EventDict:
+        return {**always, **event}
+
+    # Without local variables: they may hold sample ids.
+    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    as_json = log_format == "json"
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_always,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.ExceptionRenderer(tracebacks)
+        if as_json
+        else structlog.processors.format_exc_info,
+        without_values,
     ]
-    renderer: structlog.typing.Processor
-    if log_format == "json":
-        # Without local variables: they may hold sample ids.
-        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-        shared.append(structlog.processors.ExceptionRenderer(tracebacks))
-        renderer = structlog.processors.JSONRenderer()
-    else:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=False, exception_formatter=structlog.dev.plain_traceback
-        )
+    renderer: Processor = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=False)
+    )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -38,4 +53,14 @@ def configure(log_format: Literal["json", "console"], **bound: object) -> None:
     )
     root = logging.getLogger()
     root.handlers, root.level = [handler], logging.INFO
-    structlog.contextvars.bind_contextvars(**bound)
+
+
+def without_values(_: Any, __: str, event: EventDict) -> EventDict:
+    """Cut the lines in which Postgres repeats the values of a row: sample ids may be among them."""
+    told = event.get("exception")
+    if isinstance(told, str):
+        event["exception"] = VALUES.sub("", told)
+    elif isinstance(told, list):
+        for exception in told:
+            exception["exc_value"] = VALUES.sub("", exception["exc_value"])
+    return event

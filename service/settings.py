@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, RedisDsn, SecretStr
+from pydantic import AfterValidator, Field, RedisDsn, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
@@ -79,3 +79,9 @@ class WorkerSettings(Settings):
 
     job_time_limit: timedelta = timedelta(hours=6)
     """Longest one attempt may run; then its process is killed and the job fails."""
+
+    @model_validator(mode="after")
+    def _lease_outlasts_heartbeats(self) -> Self:
+        if self.heartbeat * 2 > self.lease:
+            raise ValueError("the lease must last for two heartbeats at least")
+        return self

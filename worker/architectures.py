@@ -8,7 +8,7 @@ import importlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from safetensors.torch import load_file, load_model, save_model
 from torch import Tensor, nn
 
 from service.errors import JobError
+from worker.artifacts import UNFINISHED
 
 ANSWERS_WITH_LOGITS = "lethe_answers_with_logits"
 """An attribute that marks what `build` made of a transformers config; copies carry it too."""
@@ -42,15 +43,19 @@ def completed(architecture: dict[str, Any], location: Path) -> dict[str, Any]:
     """
     if architecture["kind"] != "transformers":
         return architecture
-    path = (location if location.is_dir() else location.parent) / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(config_file(location).read_text())
     except (OSError, ValueError) as error:
         raise JobError(
             f"No readable config.json beside the weights ({type(error).__name__}); register the "
             "directory that save_pretrained wrote."
         ) from error
     return {**architecture, "config": config}
+
+
+def config_file(location: Path) -> Path:
+    """Where the config of a transformers model lies: in the directory of its weights."""
+    return (location if location.is_dir() else location.parent) / "config.json"
 
 
 def weights_file(location: Path) -> Path:
@@ -96,6 +101,26 @@ def build(architecture: dict[str, Any], allowed: Iterable[str]) -> nn.Module:
     return module.eval()
 
 
+def pooling(module: nn.Module, head: str) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """How a transformers decoder picks one vector of each sequence: at its last real token.
+
+    Its linear head is put on every token, and the logits of the last one that is not padding
+    count. None for any other network: what enters the head is one vector already.
+    """
+    parts = dict(module.named_modules())
+    if not _of_transformers(module) or not isinstance(parts.get(head), nn.Linear):
+        return None
+    padding = getattr(module.config, "pad_token_id", None)
+
+    def last_token(entered: Tensor, tokens: Tensor) -> Tensor:
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        real = torch.ones_like(tokens) if padding is None else (tokens != padding).long()
+        last = (places * real).argmax(1)  # (N,)
+        return entered[torch.arange(len(entered), device=entered.device), last]
+
+    return last_token
+
+
 def load_weights(module: nn.Module, path: Path) -> None:
     """Load all weights, strictly; tensors that are tied in the module are in the file once.
 
@@ -131,7 +156,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
     if not _of_transformers(module):
         save_model(module, str(path))
         return
-    with tempfile.TemporaryDirectory(dir=path.parent) as directory:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=path.parent) as directory:
         module.save_pretrained(directory, max_shard_size="1000TB")  # type: ignore[operator]
         Path(directory, "model.safetensors").replace(path)
 
@@ -155,13 +180,21 @@ def _from_factory(
     factory: str, arguments: dict[str, Any] | None, allowed: Iterable[str]
 ) -> nn.Module:
     module_name, _, name = factory.partition(":")
-    if not {factory, f"{module_name}:*"} & set(allowed):
+    allowed = set(allowed)
+    if not {factory, f"{module_name}:*"} & allowed:
         raise JobError(
             f"The factory {factory!r} is not on the allow-list (LETHE_FACTORIES); ask your "
             "administrator to add it."
         )
     with users_code(f"The factory {factory!r}"):
-        network = getattr(importlib.import_module(module_name), name)(**(arguments or {}))
+        function = getattr(importlib.import_module(module_name), name)
+    home = getattr(function, "__module__", "")
+    if factory not in allowed and not f"{home}.".startswith(f"{module_name}."):
+        raise JobError(
+            f"{factory!r} is only imported there; {module_name}:* allows what the module defines."
+        )
+    with users_code(f"The factory {factory!r}"):
+        network = function(**(arguments or {}))
     if not isinstance(network, nn.Module):
         kind = type(network).__name__
         raise JobError(f"The factory {factory!r} gave a {kind}, not a torch.nn.Module.")

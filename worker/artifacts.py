@@ -84,7 +84,7 @@ class Store:
         for path in self.root.glob(f"{UNFINISHED}*"):
             try:
                 if time.time() - path.stat().st_mtime > STALE_S:
-                    path.unlink()
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
             except FileNotFoundError:  # another process was faster
                 continue
 

@@ -2,11 +2,14 @@
 
 import hashlib
 import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 import service
+
+LIBRARIES = ("torch", "transformers", "safetensors", "numpy", "pillow", "pyarrow")
 
 
 def describe(device: torch.device) -> dict[str, str]:
@@ -15,7 +18,8 @@ def describe(device: torch.device) -> dict[str, str]:
         "lethe": service.__version__,
         "code_sha256": _code_digest(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        **{name: version(name) for name in LIBRARIES},
+        "cuda": torch.version.cuda or "none",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
 

@@ -68,9 +68,12 @@ def open_source(bench: Workbench, dataset: Dataset) -> Source:
     """
     try:
         path = allowed_path(dataset.uri, bench.settings.data_roots)
+        source = Source.open(path, dataset.definition)
+        for file in source.files:  # links in a directory may lead out of it
+            allowed_path(str(file), bench.settings.data_roots)
     except LocationRefused as error:
         raise JobError(error.detail) from error
-    return Source.open(path, dataset.definition)
+    return source
 
 
 def _stage(

@@ -67,9 +67,9 @@ class Source:
         return source
 
     @property
-    def images(self) -> bool:
-        """Whether inputs are encoded images; else they are arrays of numbers."""
-        return bool(pa.types.is_large_binary(self._types["input"]))
+    def files(self) -> set[Path]:
+        """Every file that is read."""
+        return {group.file for group in self._groups}
 
     def batches(
         self, roles: Sequence[str] = ROLES, *, rows: int = 4096

@@ -12,10 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from sqlalchemy import cast, exists, func, select
 from sqlalchemy.dialects.postgresql import UUID
 from sqlalchemy.orm import Session
-from torch import nn
+from torch import Tensor, nn
 
 from service import audit
 from service.errors import JobError, LocationRefused
@@ -47,9 +48,12 @@ def register_model(bench: Workbench) -> None:
         dataset = session.get_one(Dataset, model.dataset_id)
         drawn = _draw(session, model)
     bench.report("checking the weights", 0.01)
-    location = _weights_location(bench, model)
+    location = _allowed(bench, model.weights_uri)
+    if model.architecture["kind"] == "transformers":
+        _allowed(bench, str(architectures.config_file(location)))
     architecture = architectures.completed(model.architecture, location)
-    weights = bench.store.add(architectures.weights_file(location))
+    file = _allowed(bench, str(architectures.weights_file(location)))
+    weights = bench.store.add(file)
     module = architectures.build(architecture, bench.settings.factories)
     architectures.load_weights(module, bench.store.path(weights))
     source = open_source(bench, dataset)
@@ -60,9 +64,10 @@ def register_model(bench: Workbench) -> None:
     _record(bench, model, dataset, architecture, weights, network, gathered)
 
 
-def _weights_location(bench: Workbench, model: Model) -> Path:
+def _allowed(bench: Workbench, location: str) -> Path:
+    """The file or directory, links resolved: one in an allowed directory may lead out of it."""
     try:
-        return allowed_path(model.weights_uri, bench.settings.data_roots)
+        return allowed_path(location, bench.settings.data_roots)
     except LocationRefused as error:
         raise JobError(error.detail) from error
 
@@ -100,7 +105,8 @@ def _network(bench: Workbench, module: nn.Module, model: Model) -> Network:
             f"{', '.join(linear[-10:]) or 'none'}. Register the model with one of them."
         )
     prepare = inputs.preparer(model.preprocessing)
-    return Network(module.to(bench.device), head=model.head, prepare=prepare)
+    pool = architectures.pooling(module, model.head)
+    return Network(module.to(bench.device), head=model.head, prepare=prepare, pool=pool)
 
 
 def _try_out(
@@ -130,6 +136,11 @@ def _try_out(
             f"The network enters its head {network.head!r} {len(entries)} times in one forward "
             "pass; name the module that it enters once, last."
         )
+    if network.pool is not None and not _heads_agree(network, features, logits):
+        raise JobError(
+            f"What enters {network.head!r} does not give the network's answer; name the module "
+            "that does, last."
+        )
     if len(features) != len(samples) or len(logits) != len(samples):
         raise JobError("The network does not answer with one row of logits for each sample.")
     require_finite(features, logits)
@@ -139,6 +150,14 @@ def _try_out(
             f"{highest}. Register the model with the dataset it was trained on."
         )
     return logits.shape[1]
+
+
+def _heads_agree(network: Network, features: Tensor, logits: Tensor) -> bool:
+    """Whether the vectors that were picked from the sequences are those whose logits count."""
+    head = network.model.get_submodule(network.head)
+    with torch.no_grad():
+        again = head(features.to(network.device)).float().cpu()
+    return again.shape == logits.shape and bool(torch.allclose(again, logits, atol=1e-4))
 
 
 def _record(

@@ -90,13 +90,14 @@ def survey(
         JobError: the dataset changed since it was indexed, or the network fails on a sample.
     """
     gathered = Survey(classes)
+    kept = np.asarray(wanted, dtype=np.int64)
     indexed, reported = 0, monotonic()
     for first, batch in source.batches(rows=ROWS):
         splits = _indexed_splits(bench, model, dataset, first, batch)
         indexed += int((splits != "").sum())
         train = batch.filter(pa.array(splits == Split.TRAIN.value))
         _measure(network, train, model, source, gathered)
-        chosen = (splits != "") & np.isin(np.arange(first, first + len(splits)), wanted)
+        chosen = (splits != "") & np.isin(np.arange(first, first + len(splits)), kept)
         if chosen.any():
             named = batch.set_column(3, "split", pa.array(splits.tolist(), pa.string()))
             gathered.keep(named.filter(pa.array(chosen)))

@@ -25,15 +25,18 @@ def run(job_id: str) -> None:
 
     May be delivered twice or late: then there is nothing to take.
     """
-    structlog.contextvars.bind_contextvars(job_id=job_id)
-    supervisor.run(UUID(job_id), sessions, settings, worker=NAME, stop=shutting_down)
-    structlog.contextvars.unbind_contextvars("job_id")
+    with structlog.contextvars.bound_contextvars(job_id=job_id):
+        supervisor.run(UUID(job_id), sessions, settings, worker=NAME, stop=shutting_down)
     if not shutting_down.is_set():
         doorbell.ring_sweep(app)
 
 
 @app.task(name=doorbell.SWEEP)
 def sweep() -> None:
-    """Free what dead workers hold, turn waiting requests into jobs, ring for queued ones."""
+    """Free what dead workers hold, turn waiting requests into jobs, ring for queued ones.
+
+    Old rings are taken back first: so there is one for each queued job, however long they wait.
+    """
+    doorbell.silence(app)
     for job_id in planner.sweep(sessions, max_losses=settings.max_losses):
         doorbell.ring_job(app, job_id)

@@ -169,6 +169,7 @@ def _champion(bench: Workbench, order: Order) -> Network:
         module.to(bench.device).eval(),
         head=order.model.head,
         prepare=inputs.preparer(order.model.preprocessing),
+        pool=architectures.pooling(module, order.model.head),
     )
 
 
@@ -238,7 +239,7 @@ def _unlearn(
         config=config,
         on_cycle=keep,
     )
-    return Network(changed, head=network.head, prepare=network.prepare)
+    return network.around(changed)
 
 
 def _record_start(bench: Workbench, order: Order, config: Config, before: Measured) -> None:

@@ -53,8 +53,9 @@ async def submit_deletion_request(
 ) -> Response:
     """Ask that samples be forgotten. Accepted now, done later: follow `Location`.
 
-    Ids that are repeated are counted once; ids a model has forgotten before, or was never trained
-    on, are accepted and reported, and no work is done for them.
+    Ids that are repeated are counted once. Ids a model has forgotten before are accepted and
+    reported, and no work is done for them. Hold-out and test samples, which no model was trained
+    on, are taken out of what is kept for its jobs.
     """
     answer = await operations.submit(sessions, body, key=idempotency_key, settings=settings)
     background.add_task(doorbell.ring_sweep, queue)

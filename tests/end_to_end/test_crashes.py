@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import psutil
 import pytest
@@ -69,4 +70,19 @@ def test_an_emptied_broker_loses_no_request(client, model, train_ids):
         broker.flushall()
     client.home.start("worker")
 
+    assert client.settled(where)["status"] == "completed"
+
+
+def test_rings_do_not_pile_up_while_nobody_hears_them(client, model, train_ids):
+    """One for each queued job, however long it waits; the sweep rings every second here."""
+    client.home.stop("worker")
+    where = client.request(model, train_ids[:5])
+    client.wait(where, lambda row: row["status"] == "scheduled")
+    time.sleep(4)
+
+    with redis.from_url(client.home.environment["LETHE_BROKER_URL"]) as broker:
+        waiting = broker.llen("lethe.jobs")
+    client.home.start("worker")
+
+    assert waiting <= 1
     assert client.settled(where)["status"] == "completed"

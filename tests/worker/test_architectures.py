@@ -8,7 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file, save_model
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, ViTConfig
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    ViTConfig,
+)
 from transformers import ViTForImageClassification as Vit
 from transformers.utils import logging
 
@@ -17,7 +23,7 @@ from worker import architectures
 from worker.unlearning.network import Network
 
 logging.disable_progress_bar()
-ALLOWED = ["toy_models:*"]
+ALLOWED = [f"toy_models:{name}" for name in ("linear", "tied", "number", "empty", "gone")]
 
 
 class Tied(nn.Module):
@@ -187,6 +193,38 @@ def test_the_head_of_a_transformers_network_goes_by_its_own_name(vit, tmp_path):
 
     features, logits = network(torch.rand(2, 1, 8, 8))
     assert (features.shape, logits.shape) == ((2, 16), (2, 5))
+
+
+def test_a_decoder_is_seen_at_its_last_token_that_is_not_padding(tmp_path):
+    config = GPT2Config(
+        vocab_size=9, n_embd=16, n_layer=1, n_head=2, n_positions=8, num_labels=5, pad_token_id=0
+    )
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
+    module = rebuilt(tmp_path)
+    pool = architectures.pooling(module, "score")
+    network = Network(module, head="score", prepare=torch.Tensor.long, pool=pool)
+
+    with torch.no_grad():
+        features, logits = network(torch.tensor([[5, 6, 7, 0, 0], [1, 2, 3, 4, 5]]))
+
+    assert features.shape == (2, 16)
+    torch.testing.assert_close(module.score(features), logits)
+
+
+def test_only_a_linear_head_of_transformers_is_pooled(vit, tmp_path):
+    vit.save_pretrained(tmp_path)
+
+    assert architectures.pooling(rebuilt(tmp_path), "vit") is None
+    assert architectures.pooling(nn.Sequential(nn.Linear(2, 2)), "0") is None
+
+
+def test_a_wildcard_does_not_allow_what_the_module_imports():
+    architecture = {"kind": "python", "factory": "demo.digits:load_digits"}
+    own = architectures.build({"kind": "python", "factory": "demo.digits:cnn"}, ["demo.digits:*"])
+    assert isinstance(own, nn.Module)
+
+    with pytest.raises(JobError, match="only imported there"):
+        architectures.build(architecture, ["demo.digits:*"])
 
 
 def test_a_copy_of_a_transformers_network_is_a_network_of_its_own(vit, tmp_path):

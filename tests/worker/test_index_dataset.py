@@ -2,6 +2,7 @@ from io import BytesIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from sqlalchemy import select, text
@@ -233,6 +234,18 @@ def test_indexing_again_replaces_what_was_there(
 
     assert len(samples(dataset)) == 8
     assert dataset.report["rows"] == 8
+
+
+def test_a_link_that_leads_out_of_the_data_roots_is_refused(
+    bench_for, register, rows, tmp_path, tmp_path_factory
+):
+    outside = tmp_path_factory.mktemp("outside") / "data.parquet"
+    pq.write_table(pa.table(rows()), outside)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "data.parquet").symlink_to(outside)
+
+    with pytest.raises(JobError, match="outside the allowed directories"):
+        index_dataset(bench_for(register(tmp_path / "linked")))
 
 
 def test_files_outside_the_data_roots_are_refused(bench_for, register, tmp_path):

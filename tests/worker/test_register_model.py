@@ -67,6 +67,9 @@ class Choosy(nn.Module):
         return self.head(x.flatten(1))
 
 
+TOY_MODELS = [f"toy_models:{name}" for name in ("convolutional", "Twice", "Idle", "Choosy")]
+
+
 @pytest.fixture(autouse=True)
 def toy_models(monkeypatch) -> None:
     module = ModuleType("toy_models")
@@ -149,7 +152,7 @@ def named(sync_sessions, tmp_path, trained):
 @pytest.fixture
 def run(bench_for):
     def register(model):
-        bench = bench_for(model, factories=["toy_models:*"])
+        bench = bench_for(model, factories=TOY_MODELS)
         register_model(bench)
         return bench
 

@@ -180,6 +180,7 @@ def evaluate(
 def accuracy(outputs: Outputs, weights: Tensor | None = None) -> float | None:
     """Share of right answers, each counted by its weight (N,); None when nothing counts."""
     weights = torch.ones(len(outputs.labels)) if weights is None else weights
+    weights = weights.double()
     if weights.sum() == 0:
         return None
     right = outputs.logits.argmax(1) == outputs.labels

@@ -16,7 +16,14 @@ from worker.unlearning.samples import Samples
 class Network:
     """A classifier seen as features and logits; features are whatever enters the head module."""
 
-    def __init__(self, model: nn.Module, *, head: str, prepare: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        head: str,
+        prepare: Callable[[Tensor], Tensor],
+        pool: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
         """Watch `model` at its head.
 
         Args:
@@ -24,6 +31,8 @@ class Network:
             head: dotted name of the submodule that turns features into logits.
             prepare: maps a batch of stored inputs, already on the model's device, to what
                 the model takes.
+            pool: for a head that takes a sequence (N, T, d): maps that and the prepared inputs
+                to the one vector (N, d) whose logits count.
 
         Raises:
             ValueError: the model has no submodule of that name; the names it has are listed.
@@ -34,6 +43,7 @@ class Network:
         self.model = model
         self.head = head
         self.prepare = prepare
+        self.pool = pool
 
     @property
     def device(self) -> torch.device:
@@ -42,7 +52,11 @@ class Network:
 
     def copy(self) -> "Network":
         """The same network around a deep copy of the model."""
-        return Network(copy.deepcopy(self.model), head=self.head, prepare=self.prepare)
+        return self.around(copy.deepcopy(self.model))
+
+    def around(self, model: nn.Module) -> "Network":
+        """The same view of another model of the same architecture."""
+        return Network(model, head=self.head, prepare=self.prepare, pool=self.pool)
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, d) and logits (N, C) of stored inputs, with gradients.
@@ -57,12 +71,16 @@ class Network:
             entered.append(args[0])
 
         with self.model.get_submodule(self.head).register_forward_pre_hook(keep):
-            logits = self.model(self.prepare(inputs.to(self.device)))
+            prepared = self.prepare(inputs.to(self.device))
+            logits = self.model(prepared)
         if not entered:
             raise ValueError(f"the model never calls {self.head!r}; name a module it calls")
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise ValueError("the model must answer with a logits tensor (N, C)")
-        return _flattened(entered[-1], self.head), logits
+        features = entered[-1]
+        if self.pool is not None and features.ndim == 3:
+            features = self.pool(features, prepared)
+        return _flattened(features, self.head), logits
 
     @torch.no_grad()
     def outputs(self, samples: Samples, batch_size: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,6 @@ from worker.unlearning.config import Objective, default_config
 from worker.unlearning.errors import NotFinite, NothingStays
 from worker.unlearning.evaluation import Observed, evaluate
 from worker.unlearning.forget import unlearn
-from worker.unlearning.network import Network
 
 
 def some(count):
@@ -26,7 +25,7 @@ def run(
     )
     config = dataclasses.replace(config, **changes)
     model = unlearn(problem.network, **arguments, config=config, on_cycle=on_cycle)
-    return Network(model, head=problem.network.head, prepare=problem.network.prepare)
+    return problem.network.around(model)
 
 
 def measured(network, arguments):
