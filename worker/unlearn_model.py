@@ -200,8 +200,8 @@ def _material(bench: Workbench, order: Order, class_counts: torch.Tensor) -> Mat
 
 
 def _configure(bench: Workbench, order: Order, material: Material) -> Config:
-    """The defaults for this problem. The seed follows from the job, so that a second attempt
-    gives what the first would have given."""
+    """The defaults for this problem. The seed follows from the job, so that on the CPU a second
+    attempt gives what the first would have given."""
     return default_config(
         Method(str(order.job.objective)),
         forget_count=len(material.forget),
