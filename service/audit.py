@@ -3,7 +3,6 @@
 Sample ids, subject references and free-text reasons never enter it; counts and digests do.
 """
 
-from collections.abc import Iterable
 from typing import Any, Literal
 from uuid import UUID
 
@@ -20,17 +19,3 @@ def record(
 ) -> None:
     """Add one event to the session's transaction: it is stored if, and only if, the change is."""
     session.add(AuditEvent(actor=actor, event=event, subject_id=subject_id, data=data))
-
-
-def record_each(
-    session: Session | AsyncSession,
-    actor: Actor,
-    event: str,
-    subject_ids: Iterable[UUID],
-    **data: Any,
-) -> None:
-    """The same event for several subjects."""
-    session.add_all(
-        AuditEvent(actor=actor, event=event, subject_id=subject_id, data=data)
-        for subject_id in subject_ids
-    )

@@ -97,8 +97,6 @@ class JobError(Exception):
     and names no sample.
     """
 
-    kind: ClassVar[str] = "input"
-
 
 class LeaseLost(Exception):
     """Another worker has the job: this one must stop and write nothing more."""

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from service import audit
-from service.states import JobKind, JobStatus, Objective, RequestStatus
+from service.states import OPEN_JOBS, JobKind, JobStatus, Objective, RequestStatus
 from service.tables import DeletionRequest, DeletionTarget, Job
 from worker import protocol
 
@@ -58,9 +58,8 @@ def plan(session: Session) -> None:
 
 def _open_job(session: Session, model_id: UUID, objective: Objective) -> Job | None:
     """The model's queued job with this objective, or a new one; None while another is open."""
-    queued_or_running = Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
     job = session.scalars(
-        select(Job).where(Job.model_id == model_id, queued_or_running).with_for_update()
+        select(Job).where(Job.model_id == model_id, Job.status.in_(OPEN_JOBS)).with_for_update()
     ).one_or_none()
     if job is None:
         job = Job(kind=JobKind.UNLEARN, model_id=model_id, objective=objective)
