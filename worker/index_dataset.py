@@ -193,7 +193,7 @@ def _store(
     session.execute(delete(Sample).filter_by(dataset_id=dataset_id))
     problem = _problem(dataset, findings)
     if problem is not None:
-        protocol.fail(session, job, kind=JobError.kind, reason=problem)
+        protocol.fail(session, job, kind="input", reason=problem)
         return
     session.execute(
         text(

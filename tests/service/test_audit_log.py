@@ -11,7 +11,7 @@ async def subjects(sessions):
     async with sessions.begin() as session:
         audit.record(session, "api", "request.received", one, samples=3)
         audit.record(session, "worker", "job.started", other, attempt=1)
-        audit.record_each(session, "worker", "request.completed", [one])
+        audit.record(session, "worker", "request.completed", one)
         await session.flush()
     return one, other
 
