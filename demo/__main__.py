@@ -4,6 +4,7 @@ Starts the whole house on this machine, speaks to it over HTTP alone, and stops 
 only when the deletion request reached `completed`.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ def main() -> int:
     try:
         with console.status("Training a small CNN on 1,000 handwritten digits …"):
             digits.prepare(FOLDER)
-        console.print(f"Dataset and trained model written to {FOLDER}.")
+        console.print(f"Dataset and trained model written to {os.path.relpath(FOLDER)}.")
         with ExitStack() as stack:
             with console.status("Starting Postgres, Valkey, the API and the worker …"):
                 home = stack.enter_context(local.house(local.STATE, port=local.PORT))
