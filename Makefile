@@ -6,10 +6,10 @@ PIP := 26.3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test check migrate revision lock clean purge
+.PHONY: help demo up test check bench-scaling migrate revision lock clean purge
 
 help: ## list the commands
-	@awk -F ' ## ' '/^[a-z]+:.* ## / {split($$1, name, ":"); printf "make %-9s %s\n", name[1], $$2}' \
+	@awk -F ' ## ' '/^[a-z-]+:.* ## / {split($$1, name, ":"); printf "make %-13s %s\n", name[1], $$2}' \
 	  $(firstword $(MAKEFILE_LIST))
 
 demo: .venv/installed ## see a model forget, from an empty database to the new version
@@ -29,6 +29,9 @@ check: .venv/installed ## what a change must pass: format, lint, types, imports,
 	.venv/bin/hadolint docker/api.Dockerfile docker/worker.Dockerfile
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	.venv/bin/python -m pytest
+
+bench-scaling: .venv/installed ## what a job costs at 10,000 to 1,000,000 training samples
+	.venv/bin/python -m benchmarks.scaling
 
 migrate: .venv/installed ## bring the database in LETHE_DATABASE_URL to the newest schema
 	.venv/bin/python -m alembic upgrade head

@@ -51,14 +51,15 @@ def show(home: local.House) -> int:
         register_dataset(client)
         model = register_model(client)
         request = follow(client, submit(client, model))
-        if request["status"] != "completed":
+        if request["targets"][0]["result"] is None:
             failures = [target["failure"] for target in request["targets"]]
             console.print(f"[red]The request ended {request['status']}:[/]", failures)
             return 1
         job = client.get(f"/v1/jobs/{request['targets'][0]['job_id']}")
     console.print(scores(job))
+    console.print(tests(job))
     report(home, model, request, job)
-    return 0
+    return 0 if request["status"] == "completed" else 1
 
 
 def register_dataset(client: local.Client) -> None:
@@ -142,12 +143,34 @@ def scores(job: Mapping[str, Any]) -> Table:
     return table
 
 
+def tests(job: Mapping[str, Any]) -> Table:
+    """Every test of the audit, on a line of its own."""
+    table = Table(title="the audit: can these images be told from images never trained on?")
+    for heading in ("", "before", "after", "interval", "expected", ""):
+        table.add_column(heading, justify="left" if not heading else "right")
+    audit = job["audit"]
+    before = {test["name"]: f"{test['value']:+.3f}" for test in audit["before"]}
+    for test in (*audit["after"], *audit["guards"]):
+        bounds = ("" if end is None else f"{end:+.3f}" for end in (test["low"], test["high"]))
+        table.add_row(
+            test["name"].replace("_", " "),
+            before.get(test["name"], ""),
+            f"{test['value']:+.3f}",
+            rf"\[{', '.join(bounds)}]",
+            f"{test['expected']:z.2f}",
+            "ok" if test["passed"] else "[red]failed[/]",
+        )
+    return table
+
+
 def report(
     home: local.House, model: str, request: Mapping[str, Any], job: Mapping[str, Any]
 ) -> None:
     """The verdict, the new version, and where to look."""
     result = request["targets"][0]["result"]
-    console.print(f"Verdict: {result['verdict'] or 'audit not implemented yet'}")
+    console.print(f"Verdict: [bold]{result['verdict']}[/] ({result['mode']})")
+    console.print(result["meaning"])
+    console.print(f"Why: {result['verdict_reason']}")
     console.print(f"New version: {model} v{result['version']}")
     console.print(f"SHA-256: {result['weights_sha256']}")
     console.print("Look at it with `make up`, which serves the same database:")

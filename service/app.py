@@ -15,6 +15,7 @@ from service import __version__, admin, audit_log, doorbell, gate, health, log, 
 from service.database import async_engine, async_sessions
 from service.datasets.router import router as datasets
 from service.deletion_requests.router import router as deletion_requests
+from service.estimates.router import router as estimates
 from service.jobs.router import router as jobs
 from service.models.router import router as models
 from service.settings import ApiSettings
@@ -53,7 +54,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(gate.Gate, settings=settings)
     problems.install(app)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(gate.bearer)])
-    for router in (datasets, models, deletion_requests, jobs, audit_log.router, admin.router):
+    for router in (
+        datasets, models, estimates, deletion_requests, jobs, audit_log.router, admin.router,
+    ):  # fmt: skip
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(health.router)

@@ -81,6 +81,22 @@ class FactoryRefused(DomainError):
     slug, title, status = "factory-refused", "The factory is not on the allow-list", 422
 
 
+class RecipeRefused(DomainError):
+    slug, title, status = "recipe-refused", "The recipe is not on the allow-list", 422
+
+
+class NoRecipe(DomainError):
+    slug, title, status = "no-recipe", "A model cannot be retrained", 422
+
+
+class NothingToDecide(DomainError):
+    slug, title, status = "nothing-to-decide", "No decision is waited for", 409
+
+
+class ChampionChanged(DomainError):
+    slug, title, status = "champion-changed", "The champion changed since", 409
+
+
 class InvalidCursor(DomainError):
     slug, title, status = "invalid-cursor", "The cursor is not valid", 422
 

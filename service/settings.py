@@ -43,6 +43,10 @@ class Settings(MigrationSettings):
     """Allowed `package.module:factory` of `python` architectures; `package.module:*` allows all
     factories of one module."""
 
+    recipes: list[str] = ["worker.recipes:train"]
+    """Allowed `package.module:function` that train a model anew; `package.module:*` as above.
+    `worker.recipes:train` is the one that comes with the worker."""
+
 
 class ApiSettings(Settings):
     """What only the API needs."""

@@ -30,7 +30,9 @@ class JobKind(StrEnum):
 
     INDEX_DATASET = "index_dataset"
     REGISTER_MODEL = "register_model"
+    TRAIN_REFERENCES = "train_references"
     UNLEARN = "unlearn"
+    ESTIMATE = "estimate"
 
 
 class RegistrationStatus(StrEnum):
@@ -42,10 +44,34 @@ class RegistrationStatus(StrEnum):
 
 
 class VersionStatus(StrEnum):
-    """Whether a model version is the one to serve, or holds forgotten data."""
+    """Whether a model version is the one to serve, might become it, or holds forgotten data."""
 
+    CANDIDATE = "candidate"
     CHAMPION = "champion"
     SUPERSEDED = "superseded"
+
+
+class Mode(StrEnum):
+    """How a version came to be: trained without the samples, or changed to forget them."""
+
+    APPROXIMATE = "approximate"
+    EXACT = "exact"
+
+
+class Verdict(StrEnum):
+    """What the audit of a job's outcome says."""
+
+    PASS = "pass"  # noqa: S105 (no password)
+    FAIL = "fail"
+    NO_POWER = "no_power"
+
+
+class Decision(StrEnum):
+    """What a person may decide when every attempt of a job got the verdict `fail`."""
+
+    ACCEPT = "accept"
+    RETRY = "retry"
+    REFUSE = "refuse"
 
 
 class Split(StrEnum):
@@ -67,13 +93,22 @@ REQUEST_STEPS: dict[RequestStatus, frozenset[RequestStatus]] = {
     RequestStatus.PENDING: frozenset({RequestStatus.SCHEDULED, RequestStatus.COMPLETED}),
     RequestStatus.SCHEDULED: frozenset({RequestStatus.RUNNING, RequestStatus.COMPLETED}),
     RequestStatus.RUNNING: frozenset(
-        {RequestStatus.SCHEDULED, RequestStatus.COMPLETED, RequestStatus.FAILED}
+        {
+            RequestStatus.SCHEDULED,
+            RequestStatus.COMPLETED,
+            RequestStatus.NEEDS_REVIEW,
+            RequestStatus.FAILED,
+        }
+    ),
+    RequestStatus.NEEDS_REVIEW: frozenset(
+        {RequestStatus.PENDING, RequestStatus.COMPLETED, RequestStatus.REFUSED}
     ),
 }
 """From each status to those that may follow; a status without an entry is final.
 
-`running -> scheduled` is a worker that was lost. `cancelled`, `refused` and `needs_review` get
-their steps together with the routes that take them.
+`running -> scheduled` is a worker that was lost. The steps from `needs_review` are a person's
+decisions: retry, accept, refuse. `cancelled` gets its steps together with the route that takes
+them.
 """
 
 JOB_STEPS: dict[JobStatus, frozenset[JobStatus]] = {
@@ -88,4 +123,7 @@ def sources(target: RequestStatus) -> list[RequestStatus]:
 
 
 OPEN_REQUESTS = frozenset(REQUEST_STEPS)
+MOVING_REQUESTS = OPEN_REQUESTS - {RequestStatus.NEEDS_REVIEW}
+"""Those that change without anybody doing anything."""
+
 OPEN_JOBS = frozenset(JOB_STEPS)

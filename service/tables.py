@@ -10,11 +10,13 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    REAL,
     BigInteger,
     CheckConstraint,
     DateTime,
     Enum,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     MetaData,
@@ -27,13 +29,17 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
+from service.policy import Escalation
 from service.states import (
+    Decision,
     JobKind,
     JobStatus,
+    Mode,
     Objective,
     RegistrationStatus,
     RequestStatus,
     Split,
+    Verdict,
     VersionStatus,
 )
 
@@ -73,6 +79,10 @@ class Base(DeclarativeBase):
         VersionStatus: _enum(VersionStatus, "status"),
         Objective: _enum(Objective, "objective"),
         Split: _enum(Split, "split"),
+        Mode: _enum(Mode, "mode"),
+        Verdict: _enum(Verdict, "verdict"),
+        Escalation: _enum(Escalation, "step"),
+        Decision: _enum(Decision, "decision"),
     }
 
 
@@ -122,7 +132,12 @@ class Model(Base):
     architecture: Mapped[dict[str, Any]]
     head: Mapped[str]
     preprocessing: Mapped[dict[str, Any]]
+    recipe: Mapped[str | None]
+    """The function that trains it anew; without one it is never retrained."""
+
     policy: Mapped[dict[str, Any]]
+    """As `service.policy.Policy` dumps it."""
+
     status: Mapped[RegistrationStatus] = mapped_column(default=RegistrationStatus.PENDING)
     failure: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -148,6 +163,9 @@ class ModelVersion(Base):
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"))
     number: Mapped[int]
     status: Mapped[VersionStatus]
+    mode: Mapped[Mode] = mapped_column(default=Mode.EXACT)
+    """`exact` for a version that was trained without what was forgotten, version 1 included."""
+
     parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id"))
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), unique=True)
     """The job that made it. Unique: a job makes one version, however often it is tried."""
@@ -160,7 +178,7 @@ class ModelVersion(Base):
     """Inputs kept for jobs: a class-balanced draw of the retain set, hold-out and test samples."""
 
     figures: Mapped[dict[str, Any]]
-    """Accuracies, feature size and sample counts measured when the version was made."""
+    """Accuracies, feature size, sample counts and drift measured when the version was made."""
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     superseded_at: Mapped[datetime | None]
@@ -178,6 +196,9 @@ class DeletionRequest(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
     objective: Mapped[Objective]
+    exact: Mapped[bool] = mapped_column(default=False)
+    """Whether nothing but a training without the samples will do."""
+
     status: Mapped[RequestStatus] = mapped_column(default=RequestStatus.PENDING)
     subject_ref: Mapped[str | None]
     reason: Mapped[str | None]
@@ -247,7 +268,7 @@ class Job(Base):
             "jobs_one_open_per_model_idx",
             "model_id",
             unique=True,
-            postgresql_where=text("status IN ('queued', 'running')"),
+            postgresql_where=text("status IN ('queued', 'running') AND kind <> 'estimate'"),
         ),
         Index("jobs_open_idx", "status", postgresql_where=text("status IN ('queued', 'running')")),
         CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", "lease_iff_running"),
@@ -281,8 +302,14 @@ class Job(Base):
     base_version_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("model_versions.id", use_alter=True)
     )
-    verdict: Mapped[str | None]
-    """What the audit said. Empty while there is no audit: a verdict is never made up."""
+    mode: Mapped[Mode | None]
+    """How the job makes its version; empty until that is decided."""
+
+    mode_reason: Mapped[str | None]
+    """Why so, for people."""
+
+    verdict: Mapped[Verdict | None]
+    """What the audit said of the version it made; empty while there is none."""
 
     failure: Mapped[dict[str, Any] | None]
     """A `kind` (`input`, `method`, `memory`, `bug`, `worker_lost`, `time_limit`) and a `reason`."""
@@ -311,6 +338,7 @@ class AlignmentScore(_Scores, Base):
     __tablename__ = "alignment_scores"
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     cycle: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     attempt: Mapped[int]
     loss_alignment: Mapped[float]
@@ -331,6 +359,177 @@ class Evaluation(_Scores, Base):
     """The remaining figures, by name, with k and the numbers of samples they rest on."""
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Round(Base):
+    """One try of a job at a version, and what the audit said of it.
+
+    The tests are a family with one error rate, `alpha`; their p-values come from `permutations`
+    permutations, drawn with `seed`. All three are empty where the round broke off: then there was
+    nothing to audit, the verdict is `fail`, and the reason says why.
+    """
+
+    __tablename__ = "rounds"
+    __table_args__ = (CheckConstraint("(number = 1) = (step IS NULL)", "first_has_no_step"),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """From 1; each that follows comes after a `fail`."""
+
+    step: Mapped[Escalation | None]
+    """What was tried because the round before failed."""
+
+    mode: Mapped[Mode]
+    config: Mapped[dict[str, Any]]
+    verdict: Mapped[Verdict]
+    reason: Mapped[str]
+    alpha: Mapped[float | None]
+    permutations: Mapped[int | None]
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+    kept: Mapped[bool] = mapped_column(default=False)
+    """Whether the job's version comes from this round."""
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AuditTest(Base):
+    """One test of one round: its value, its interval and what it was held against."""
+
+    __tablename__ = "audit_tests"
+    __table_args__ = (
+        ForeignKeyConstraint(["job_id", "round"], ["rounds.job_id", "rounds.number"]),
+        CheckConstraint("moment IN ('before', 'after', 'guard')", "moment"),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    moment: Mapped[str] = mapped_column(primary_key=True)
+    """`before` and `after`: the family on the champion and on the new version. `guard`: what the
+    new version must have kept."""
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    """Its place in the order of the audit."""
+
+    value: Mapped[float]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    expected: Mapped[float | None]
+    threshold: Mapped[float | None]
+    p_value: Mapped[float | None]
+    forget_samples: Mapped[int]
+    holdout_samples: Mapped[int]
+    passed: Mapped[bool]
+
+
+class ReviewDecision(Base):
+    """What a person decided about a request whose job could not get a better verdict."""
+
+    __tablename__ = "decisions"
+    __table_args__ = (Index(None, "request_id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"))
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"))
+    """The job whose outcome it is about."""
+
+    decision: Mapped[Decision]
+    ground: Mapped[str]
+    decided_by: Mapped[str]
+    decided_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ReferenceTables(Base):
+    """What reference models of a model left behind; while there is no row, nothing may be read.
+
+    Reference models are networks of the same architecture, trained on random halves of the training
+    samples and discarded. Each training sample is unseen by half of them.
+    """
+
+    __tablename__ = "reference_tables"
+
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    models: Mapped[int]
+    """How many were trained."""
+
+    recipe: Mapped[str]
+    """The function that trained them."""
+
+    completed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class OutOfSamplePrediction(Base):
+    """What models that never saw a training sample answer to it, on the average."""
+
+    __tablename__ = "out_of_sample_predictions"
+
+    model_id: Mapped[UUID] = mapped_column(primary_key=True)
+    """Of a row in `reference_tables`. Not a foreign key, for the reason in `RequestSample`."""
+
+    sample_id: Mapped[str] = mapped_column(primary_key=True)
+    probabilities: Mapped[bytes]
+    """One little-endian float16 for each class."""
+
+
+class MembershipStatistics(Base):
+    """How sure reference models are of a sample's class, with and without having learned from it.
+
+    Mean and deviation of log(p / (1 - p)), where p is the probability of the true class.
+    """
+
+    __tablename__ = "membership_statistics"
+
+    model_id: Mapped[UUID] = mapped_column(primary_key=True)
+    """As in `OutOfSamplePrediction`."""
+
+    sample_id: Mapped[str] = mapped_column(primary_key=True)
+    in_mean: Mapped[float | None] = mapped_column(REAL)
+    """Of the models that learned from it; null for hold-out samples, as no model did."""
+
+    in_std: Mapped[float | None] = mapped_column(REAL)
+    out_mean: Mapped[float] = mapped_column(REAL)
+    out_std: Mapped[float] = mapped_column(REAL)
+
+
+class Estimate(Base):
+    """A question what a deletion request would meet, asked of one or more models."""
+
+    __tablename__ = "estimates"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
+    objective: Mapped[Objective]
+    exact: Mapped[bool]
+    samples: Mapped[int]
+    """How many different ids were named."""
+
+    duplicates: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EstimateTarget(Base):
+    """What an estimate asks of one model, and the answer."""
+
+    __tablename__ = "estimate_targets"
+
+    estimate_id: Mapped[UUID] = mapped_column(ForeignKey("estimates.id"), primary_key=True)
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    already_forgotten: Mapped[int]
+    not_trained_on: Mapped[int]
+    result: Mapped[dict[str, Any] | None]
+
+
+class EstimateSample(Base):
+    """One sample named to an estimate; it goes when the job that needs it ends."""
+
+    __tablename__ = "estimate_samples"
+
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    """Of a job stored in the same transaction. Not a foreign key, as in `RequestSample`."""
+
+    sample_id: Mapped[str] = mapped_column(primary_key=True)
 
 
 class AuditEvent(Base):

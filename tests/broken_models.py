@@ -1,4 +1,4 @@
-"""Architectures that pass registration and break in training, for tests of failing jobs."""
+"""Architectures and recipes that pass registration and break in training, for failing jobs."""
 
 import torch
 from torch import Tensor, nn
@@ -26,4 +26,23 @@ def failing_when_trained() -> nn.Module:
 
     model = cnn()
     model.register_forward_pre_hook(fail)
+    return model
+
+
+def ruined_when_trained() -> nn.Module:
+    """Once it was in training mode it gives one answer to everything."""
+
+    def spoil(module: nn.Module, args: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+        module.spoilt = module.spoilt or module.training
+        if module.training or not module.spoilt:
+            return logits
+        return nn.functional.one_hot(torch.zeros(len(logits)).long(), 10) * 9.0
+
+    model = cnn()
+    model.spoilt = False
+    model.register_forward_hook(spoil)
+    return model
+
+
+def learn_nothing(model: nn.Module, data: object, *, seed: int) -> nn.Module:
     return model

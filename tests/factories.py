@@ -8,14 +8,17 @@ from uuid_utils.compat import uuid7
 from service.states import (
     JobKind,
     JobStatus,
+    Mode,
     Objective,
     RegistrationStatus,
     RequestStatus,
     Split,
+    Verdict,
     VersionStatus,
 )
 from service.tables import (
     AlignmentScore,
+    AuditTest,
     Dataset,
     DeletionRequest,
     DeletionTarget,
@@ -24,6 +27,7 @@ from service.tables import (
     Model,
     ModelVersion,
     RequestSample,
+    Round,
     Sample,
     Tombstone,
 )
@@ -142,10 +146,45 @@ SCORES = {
 
 def cycle(of: Job, number: int, **changes: Any) -> AlignmentScore:
     losses = {"loss_alignment": 0.1, "loss_distillation": 0.2, "loss_retain": 0.3}
-    values = {"job_id": of.id, "cycle": number, "attempt": 1, **SCORES, **losses}
+    values = {"job_id": of.id, "round": 1, "cycle": number, "attempt": 1, **SCORES, **losses}
     return AlignmentScore(**values | changes)
 
 
 def evaluation(of: Job, moment: str, **changes: Any) -> Evaluation:
     values = {"job_id": of.id, "moment": moment, "figures": {"test_accuracy": 0.9}, **SCORES}
     return Evaluation(**values | changes)
+
+
+def tried(of: Job, number: int = 1, **changes: Any) -> Round:
+    values = {
+        "job_id": of.id,
+        "number": number,
+        "mode": Mode.APPROXIMATE,
+        "config": {"seed": 7},
+        "verdict": Verdict.PASS,
+        "reason": "every test passed",
+        "alpha": 0.05,
+        "permutations": 2000,
+        "seed": 7,
+        "kept": True,
+    }
+    return Round(**values | changes)
+
+
+TEST = {
+    "name": "alignment",
+    "value": 0.01,
+    "low": -0.02,
+    "high": 0.04,
+    "expected": 0.0,
+    "threshold": 0.03,
+    "p_value": 0.4,
+    "forget_samples": 20,
+    "holdout_samples": 100,
+    "passed": True,
+}
+
+
+def audit_test(of: Round, moment: str, position: int = 0, **changes: Any) -> AuditTest:
+    keys = {"job_id": of.job_id, "round": of.number, "moment": moment, "position": position}
+    return AuditTest(**keys | TEST | changes)

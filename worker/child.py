@@ -20,9 +20,11 @@ from service.settings import WorkerSettings
 from service.states import JobKind
 from worker import protocol
 from worker.artifacts import Store
+from worker.estimate import estimate
 from worker.index_dataset import index_dataset
 from worker.protocol import Claim
 from worker.register_model import register_model
+from worker.train_references import train_references
 from worker.unlearn_model import unlearn_model
 from worker.unlearning.errors import UnlearningError
 from worker.workbench import Workbench
@@ -30,7 +32,9 @@ from worker.workbench import Workbench
 WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
     JobKind.INDEX_DATASET: index_dataset,
     JobKind.REGISTER_MODEL: register_model,
+    JobKind.TRAIN_REFERENCES: train_references,
     JobKind.UNLEARN: unlearn_model,
+    JobKind.ESTIMATE: estimate,
 }
 LEASE_LOST = 3
 

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from io import BytesIO
 from typing import Any
 
@@ -142,23 +143,28 @@ def preparer(preprocessing: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     scale = preprocessing.get("scale")
     mean, std = preprocessing.get("mean") or [0.0], preprocessing.get("std") or [1.0]
 
+    @cache
+    def constants(device: torch.device) -> tuple[Tensor, Tensor]:
+        return torch.tensor(mean, device=device), torch.tensor(std, device=device)
+
     def prepare(inputs: Tensor) -> Tensor:
         if not inputs.is_floating_point() and inputs.element_size() > 1:
             return inputs.long()
         default = 1 / 255 if inputs.dtype is torch.uint8 else 1.0
         values = inputs.float() * (default if scale is None else scale)
-        return (values - _per_channel(mean, values)) / _per_channel(std, values)
+        shift, spread = (_per_channel(numbers, values) for numbers in constants(values.device))
+        return (values - shift) / spread
 
     return prepare
 
 
-def _per_channel(numbers: list[float], values: Tensor) -> Tensor:
+def _per_channel(numbers: Tensor, values: Tensor) -> Tensor:
     if len(numbers) not in (1, values.shape[1]):
         raise ValueError(
             f"preprocessing names {len(numbers)} channels in mean or std, the inputs have "
             f"{values.shape[1]}"
         )
-    return torch.tensor(numbers, device=values.device).view(-1, *[1] * (values.ndim - 2))
+    return numbers.view(-1, *[1] * (values.ndim - 2))
 
 
 def _undecodable(column: pa.Array) -> Mask:
@@ -181,20 +187,21 @@ def _images(column: pa.Array, preprocessing: dict[str, Any]) -> Tensor:
     size = (resize[1], resize[0]) if resize else None  # Pillow says width first
     if len(column) == 0:
         return torch.empty((0, len(mode), *(resize or (0, 0))), dtype=torch.uint8)
-    shape = _pixels(column, 0, mode, size).shape
-    pixels = np.empty((len(column), *shape), dtype=np.uint8)  # (N, C, H, W)
+    first = _pixels(column, 0, mode, size)
+    pixels = np.empty((len(column), *first.shape), dtype=np.uint8)  # (N, C, H, W)
+    pixels[0] = first
 
     def fill(chunk: Iterable[int]) -> None:
         for index in chunk:
             image = _pixels(column, index, mode, size)
-            if image.shape != shape:
+            if image.shape != first.shape:
                 raise JobError(
                     "The images differ in size; set the model's preprocessing.resize to the size "
                     "it was trained with."
                 )
             pixels[index] = image
 
-    _in_threads(fill, range(len(column)))
+    _in_threads(fill, range(1, len(column)))
     return torch.from_numpy(pixels)
 
 

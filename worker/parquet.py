@@ -7,13 +7,14 @@ in the order of their names.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,6 +24,12 @@ from service.errors import JobError
 ROLES = ("sample_id", "input", "label", "split")
 BATCH_BYTES = 32 * 2**20
 """About as much is in memory at a time, uncompressed, as long as rows are smaller than this."""
+
+BUFFER_BYTES = 2**16
+"""Read ahead of the page that is being decoded, in each column."""
+
+TAKEN_ROWS = 128
+"""Rows read at a time where single ones are wanted: what lies behind the last is not decoded."""
 
 CHANGED = (
     "The dataset changed since it was indexed; restore its files, or register it anew under "
@@ -36,6 +43,12 @@ class _RowGroup:
     index: int
     first: int
     rows: int
+    """How many rows are read, from the first on."""
+
+    def until(self, ordered: npt.NDArray[np.int64]) -> "_RowGroup":
+        """The row group as far as the last of these positions in it; no rows if there is none."""
+        below = ordered[: np.searchsorted(ordered, self.first + self.rows)]
+        return replace(self, rows=max(int(below[-1]) + 1 - self.first, 0) if len(below) else 0)
 
 
 class Source:
@@ -75,12 +88,14 @@ class Source:
         self, roles: Sequence[str] = ROLES, *, rows: int = 4096
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """All rows in order, at most `rows` at a time, each batch with its first position."""
-        yield from self._read(self._groups, roles, rows)
+        for first, batch in self._read(self._groups, roles, rows):
+            yield first, self._by_role(batch, roles)
 
     def take(self, positions: Sequence[int], roles: Sequence[str] = ROLES) -> pa.Table:
         """The rows at these positions, in this order.
 
-        Reads only the row groups concerned and keeps only the rows asked for.
+        Reads only the row groups concerned, each as far as its last row asked for, and keeps
+        only the rows asked for.
 
         Raises:
             JobError: there is no such row.
@@ -89,16 +104,13 @@ class Source:
         ordered = np.unique(wanted)
         if len(ordered) and not 0 <= ordered[0] <= ordered[-1] < self.rows:
             raise JobError(CHANGED)
-        concerned = [
-            group
-            for group in self._groups
-            if np.searchsorted(ordered, group.first)
-            < np.searchsorted(ordered, group.first + group.rows)
-        ]
+        concerned = [group.until(ordered) for group in self._groups]
         pieces = []
-        for first, batch in self._read(concerned, roles, rows=4096):
+        for first, batch in self._read([g for g in concerned if g.rows], roles, rows=TAKEN_ROWS):
             low, high = np.searchsorted(ordered, [first, first + batch.num_rows])
-            pieces.append(batch.take(pa.array(ordered[low:high] - first)))
+            if low < high:
+                named = pa.array(ordered[low:high] - first)
+                pieces.append(self._by_role(batch, roles).take(named))
         schema = pa.schema({role: self._types[role] for role in roles})
         table = pa.Table.from_batches(pieces, schema)
         return table.take(pa.array(np.searchsorted(ordered, wanted)))
@@ -106,20 +118,23 @@ class Source:
     def _read(
         self, groups: Sequence[_RowGroup], roles: Sequence[str], rows: int
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        names = [self._names[role] for role in roles]
-        distinct = sorted(set(names))
+        """The columns of these roles as they are stored, batch by batch."""
+        names = sorted({self._names[role] for role in roles})
         for file, of_file in groupby(groups, key=attrgetter("file")):
             with _opened(file) as parquet:
                 for group in of_file:
                     first = group.first
                     size = _rows_that_fit(parquet.metadata.row_group(group.index), names, rows)
-                    for batch in parquet.iter_batches(size, [group.index], distinct):
-                        columns = [
-                            _uniform(batch.column(name), self._types[role])
-                            for role, name in zip(roles, names, strict=True)
-                        ]
-                        yield first, pa.RecordBatch.from_arrays(columns, names=list(roles))
+                    for batch in parquet.iter_batches(size, [group.index], names):
+                        yield first, batch
                         first += batch.num_rows
+                        if first >= group.first + group.rows:
+                            break
+
+    def _by_role(self, batch: pa.RecordBatch, roles: Sequence[str]) -> pa.RecordBatch:
+        """The columns of these roles, under their names and in their types."""
+        columns = [_uniform(batch.column(self._names[role]), self._types[role]) for role in roles]
+        return pa.RecordBatch.from_arrays(columns, names=list(roles))
 
     def _check_columns(self, file: Path, schema: pa.Schema) -> None:
         for role in ROLES:
@@ -205,7 +220,10 @@ def _opened(file: Path) -> Iterator[pq.ParquetFile]:
     """The opened file; what is wrong with it becomes a sentence, what is wrong with the disk
     stays an OSError."""
     try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        # A row group may be the whole file, so it is not read into memory before it is decoded.
+        with pq.ParquetFile(
+            file, pre_buffer=False, buffer_size=BUFFER_BYTES, page_checksum_verification=True
+        ) as parquet:
             yield parquet
     except FileNotFoundError as error:
         raise JobError(f"There is no file {file}; put it back or correct the URI.") from error

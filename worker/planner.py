@@ -5,12 +5,12 @@ Idempotent, and one at a time under an advisory lock.
 
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from service import audit
+from service import audit, progress
 from service.states import OPEN_JOBS, JobKind, JobStatus, Objective, RequestStatus
-from service.tables import DeletionRequest, DeletionTarget, Job
+from service.tables import DeletionRequest, DeletionTarget, EstimateSample, Job
 from worker import protocol
 
 SWEEP_LOCK = 0x1E7E
@@ -24,6 +24,7 @@ def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
             return []
         free_expired(session, max_losses=max_losses)
         plan(session)
+        drop_estimated(session)
         return list(
             session.scalars(
                 select(Job.id).where(Job.status == JobStatus.QUEUED).order_by(Job.created_at)
@@ -38,10 +39,17 @@ def free_expired(session: Session, *, max_losses: int) -> None:
         protocol.lose(session, job, why="its lease ran out", max_losses=max_losses)
 
 
+def drop_estimated(session: Session) -> None:
+    """Delete the ids named to estimates that no open job needs, if any are left behind."""
+    needed = exists().where(Job.id == EstimateSample.job_id, Job.status.in_(OPEN_JOBS))
+    session.execute(delete(EstimateSample).where(~needed))
+
+
 def plan(session: Session) -> None:
     """Put the waiting requests of each model into one job, if none runs for it already.
 
-    A job has one objective; requests with another one wait for the next job.
+    A job has one objective; requests with another one wait for the next job. One that asks for an
+    exact job gets it, and those that share the job get no less.
     """
     waiting = session.execute(
         select(DeletionTarget.model_id, DeletionRequest.objective)
@@ -59,7 +67,9 @@ def plan(session: Session) -> None:
 def _open_job(session: Session, model_id: UUID, objective: Objective) -> Job | None:
     """The model's queued job with this objective, or a new one; None while another is open."""
     job = session.scalars(
-        select(Job).where(Job.model_id == model_id, Job.status.in_(OPEN_JOBS)).with_for_update()
+        select(Job)
+        .where(Job.model_id == model_id, Job.status.in_(OPEN_JOBS), Job.kind != JobKind.ESTIMATE)
+        .with_for_update()
     ).one_or_none()
     if job is None:
         job = Job(kind=JobKind.UNLEARN, model_id=model_id, objective=objective)
@@ -72,15 +82,13 @@ def _open_job(session: Session, model_id: UUID, objective: Objective) -> Job | N
 
 
 def _schedule(session: Session, job: Job) -> None:
-    requests = select(DeletionRequest.id).where(DeletionRequest.objective == job.objective)
-    scheduled = session.scalars(
-        update(DeletionTarget)
-        .where(
-            DeletionTarget.model_id == job.model_id,
-            DeletionTarget.status == RequestStatus.PENDING,
-            DeletionTarget.request_id.in_(requests),
-        )
-        .values(status=RequestStatus.SCHEDULED, job_id=job.id)
-        .returning(DeletionTarget.request_id)
-    ).all()
-    protocol.sum_up(session, scheduled)
+    alike = select(DeletionRequest.id).where(DeletionRequest.objective == job.objective)
+    progress.move(
+        session,
+        RequestStatus.SCHEDULED,
+        DeletionTarget.model_id == job.model_id,
+        DeletionTarget.status == RequestStatus.PENDING,
+        DeletionTarget.request_id.in_(alike),
+        actor="worker",
+        job_id=job.id,
+    )

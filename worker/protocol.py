@@ -4,26 +4,18 @@ Every write names the attempt that was claimed; once another worker has the job 
 `LeaseLost`. The attempt number is the fencing token, the lease only decides when to hand over.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from service import audit
+from service import audit, progress
 from service.errors import LeaseLost
-from service.states import (
-    OPEN_REQUESTS,
-    JobKind,
-    JobStatus,
-    RegistrationStatus,
-    RequestStatus,
-    sources,
-)
-from service.tables import Dataset, DeletionRequest, DeletionTarget, Job, Model
+from service.states import JobKind, JobStatus, RegistrationStatus, RequestStatus
+from service.tables import Dataset, DeletionTarget, EstimateSample, Job, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +83,24 @@ def hold(session: Session, held: Claim) -> Job:
     return job
 
 
-def complete(session: Session, job: Job) -> None:
-    """End a held job well, and with it what it served."""
-    _end(job, JobStatus.COMPLETED)
+def complete(
+    session: Session, job: Job, *, requests: RequestStatus = RequestStatus.COMPLETED
+) -> None:
+    """End a held job well.
+
+    Args:
+        requests: what becomes of those it served: completed, or a person is to decide.
+    """
+    _end(session, job, JobStatus.COMPLETED)
     job.progress = 1.0
-    audit.record(session, "worker", "job.completed", job.id, attempt=job.attempt)
-    move_requests(session, job.id, RequestStatus.COMPLETED)
+    verdict = {"verdict": job.verdict} if job.verdict else {}
+    audit.record(session, "worker", "job.completed", job.id, attempt=job.attempt, **verdict)
+    move_requests(session, job.id, requests)
 
 
 def fail(session: Session, job: Job, *, kind: str, reason: str) -> None:
     """End a held job badly: what it served fails with it, the champion stays."""
-    _end(job, JobStatus.FAILED)
+    _end(session, job, JobStatus.FAILED)
     job.failure = {"kind": kind, "reason": reason}
     audit.record(session, "worker", "job.failed", job.id, attempt=job.attempt, kind=kind)
     move_requests(session, job.id, RequestStatus.FAILED)
@@ -134,66 +133,8 @@ def lose(session: Session, job: Job, *, why: str, max_losses: int) -> None:
 
 def move_requests(session: Session, job_id: UUID, status: RequestStatus) -> None:
     """Take the targets a job serves one lawful step on, and their requests with them."""
-    moved = session.scalars(
-        update(DeletionTarget)
-        .where(DeletionTarget.job_id == job_id, DeletionTarget.status.in_(sources(status)))
-        .values(status=status)
-        .returning(DeletionTarget.request_id)
-    ).all()
-    sum_up(session, moved)
-
-
-def sum_up(session: Session, request_ids: Collection[UUID]) -> None:
-    """Bring requests to the status their targets add up to, with one audit event for each change.
-
-    While a target is open the request is as far as the furthest that a job works on or has worked
-    on; when none is, it has failed if one has, and is completed otherwise.
-    """
-    # Locked first, in one order: jobs of two models may end targets of one request at once, and
-    # the later of them must see what the earlier one stored.
-    session.execute(
-        select(DeletionRequest.id)
-        .where(DeletionRequest.id.in_(request_ids))
-        .order_by(DeletionRequest.id)
-        .with_for_update()
-    )
-    total = (
-        select(DeletionTarget.request_id, _sum_of_targets().label("status"))
-        .where(DeletionTarget.request_id.in_(request_ids))
-        .group_by(DeletionTarget.request_id)
-        .subquery()
-    )
-    ended = total.c.status.not_in([status.value for status in OPEN_REQUESTS])
-    changed = session.execute(
-        update(DeletionRequest)
-        .where(DeletionRequest.id == total.c.request_id, DeletionRequest.status != total.c.status)
-        .values(status=total.c.status, finished_at=case((ended, func.now()), else_=None))
-        .returning(DeletionRequest.id, DeletionRequest.status)
-    ).all()
-    for request_id, now in changed:
-        audit.record(session, "worker", f"request.{now}", request_id)
-
-
-def _sum_of_targets() -> ColumnElement[str]:
-    """The status that all targets of a request add up to."""
-    status = DeletionTarget.status
-    at_work = status == RequestStatus.RUNNING
-    worked_on = status.in_([RequestStatus.COMPLETED, RequestStatus.FAILED])
-    return case(
-        (
-            func.bool_and(status.not_in(OPEN_REQUESTS)),
-            case(
-                (func.bool_or(status == RequestStatus.FAILED), RequestStatus.FAILED.value),
-                else_=RequestStatus.COMPLETED.value,
-            ),
-        ),
-        (
-            func.bool_or(at_work | (worked_on & DeletionTarget.job_id.is_not(None))),
-            RequestStatus.RUNNING.value,
-        ),
-        (func.bool_or(status == RequestStatus.SCHEDULED), RequestStatus.SCHEDULED.value),
-        else_=RequestStatus.PENDING.value,
-    )
+    served = DeletionTarget.job_id == job_id
+    progress.move(session, status, served, actor="worker", job_id=job_id)
 
 
 def _write(session: Session, held: Claim, **values: Any) -> None:
@@ -207,6 +148,7 @@ def _write(session: Session, held: Claim, **values: Any) -> None:
         raise LeaseLost(f"job {held.job_id}, attempt {held.attempt}")
 
 
-def _end(job: Job, status: JobStatus) -> None:
+def _end(session: Session, job: Job, status: JobStatus) -> None:
+    session.execute(delete(EstimateSample).filter_by(job_id=job.id))
     job.status, job.lease_until, job.phase = status, None, None
     job.finished_at = func.now()

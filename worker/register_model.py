@@ -23,7 +23,7 @@ from service.errors import JobError, LocationRefused
 from service.locations import allowed_path
 from service.states import RegistrationStatus, Split, VersionStatus
 from service.tables import Dataset, Job, Model, ModelVersion, Sample, Tombstone
-from worker import architectures, inputs, protocol, reservoir, statistics
+from worker import architectures, inputs, protocol, reservoir, statistics, train_references
 from worker.index_dataset import open_source
 from worker.parquet import Source
 from worker.survey import BATCH, Survey, require_finite, survey
@@ -201,6 +201,8 @@ def _record(
         job = protocol.hold(session, bench.claim)
         _add_version(session, job, model, architecture, digests, figures)
         protocol.complete(session, job)
+        session.flush()  # a model has one open job at most
+        train_references.queue(session, model)
 
 
 def _count(table: pa.Table, split: Split) -> int:

@@ -1,46 +1,46 @@
-"""The job that makes a model forget: load, evaluate, unlearn, evaluate, store.
+"""The job that makes a model forget: load, evaluate, try until the audit agrees, store.
 
-The shell around `worker.unlearning`: all the I/O is here, and three short transactions.
+The shell around `worker.unlearning`: `material` reads, `rounds` tries, and what came of it is
+stored here, in one transaction.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-import pyarrow as pa
-import torch
-from sqlalchemy import ARRAY, String, delete, exists, func, insert, literal, select
+from sqlalchemy import ARRAY, String, delete, exists, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
-from service import audit
-from service.errors import JobError
-from service.states import Objective, Split, VersionStatus
+from service import audit, drift
+from service.drift import Drift
+from service.states import Mode, RequestStatus, Verdict, VersionStatus
 from service.tables import (
     AlignmentScore,
-    Dataset,
-    DeletionTarget,
+    AuditTest,
     Evaluation,
-    Job,
-    Model,
     ModelVersion,
-    RequestSample,
-    Sample,
+    Round,
     Tombstone,
 )
-from worker import architectures, environment, inputs, protocol, reservoir, statistics
-from worker.index_dataset import open_source
-from worker.unlearning.alignment import Moments
-from worker.unlearning.config import Config, default_config
-from worker.unlearning.config import Objective as Method
+from worker import (
+    architectures,
+    environment,
+    escalation,
+    inputs,
+    protocol,
+    references,
+    reservoir,
+    rounds,
+    statistics,
+)
+from worker.escalation import Plan
+from worker.material import Material, Order, read_material, read_order
+from worker.rounds import Case, Outcome
+from worker.unlearning.audit import ReferenceScores
 from worker.unlearning.evaluation import Evaluation as Measured
-from worker.unlearning.evaluation import Observed, evaluate, retain_moments
-from worker.unlearning.forget import CycleScores, unlearn
+from worker.unlearning.evaluation import evaluate, retain_moments
 from worker.unlearning.network import Network
-from worker.unlearning.samples import Samples
 from worker.workbench import Workbench
-
-BATCH = 256
 
 EVALUATION_COLUMNS = (
     "forget_accuracy", "retain_accuracy", "holdout_accuracy",
@@ -48,121 +48,65 @@ EVALUATION_COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the job is to do, read once."""
-
-    job: Job
-    model: Model
-    dataset: Dataset
-    champion: ModelVersion
-    forget: Sequence[tuple[str, int]]
-    """Ids and positions of the training samples to forget, in the order of their positions."""
-
-    outside: frozenset[str]
-    """Named ids outside the training split: nothing to unlearn, but not to be kept either."""
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """Everything the method works on."""
-
-    forget: Samples
-    retain: Samples
-    holdout: Samples
-    test: Samples | None
-    class_counts: torch.Tensor
-    """(C,) training samples that stay."""
-
-    kept: pa.Table
-    """The reservoir without the samples to forget."""
-
-    def shown_to(self, network: Network) -> Observed:
-        """What the network makes of all of it."""
-        return Observed.of(
-            network,
-            forget=self.forget,
-            retain=self.retain,
-            holdout=self.holdout,
-            test=self.test,
-            batch_size=BATCH,
-        )
-
-
 def unlearn_model(bench: Workbench) -> None:
     """Make the champion forget the samples of the job's requests, as a new version.
 
     Raises:
-        JobError: a file, the data or the model is not what was registered.
+        JobError: a file, the data or the model is not what was registered, or the model would have
+            to be trained anew and cannot be.
         UnlearningError: the method cannot do it.
         LeaseLost: the job is somebody else's by now.
     """
     with bench.sessions.begin() as session:
-        order = _read_order(session, bench.claim.job_id)
+        order = read_order(session, bench.claim.job_id)
     if not order.forget:
         _record_without_training(bench, order)
         return
     bench.report("loading the model and its data", 0.02)
-    network = _champion(bench, order)
+    network = load_champion(bench, order)
     known = statistics.read(bench.store, order.champion.statistics_sha256)
-    material = _material(bench, order, known.class_counts)
-    config = _configure(bench, order, material)
+    plan = escalation.plan(
+        order.policy,
+        _drift(order),
+        exact_asked=order.exact_asked,
+        recipe=order.model.recipe,
+        forget=len(order.forget),
+        remaining=int(known.class_counts.sum()),
+    )
+    material = read_material(bench, order, known.class_counts)
     bench.report("evaluating the champion", 0.05)
     observed = material.shown_to(network)
-    if order.champion.parent_id is None:  # measured over the whole dataset, by registration
+    if order.champion.mode is Mode.EXACT:  # measured over all samples it was trained on
         moments = known.moments.without(observed.forget.features)
     else:  # estimated from the reservoir, as it was: better estimated from it as it is
         moments = retain_moments(observed.retain, material.class_counts)
-    before = evaluate(
-        observed,
-        class_counts=material.class_counts,
-        k=config.k,
-        moments=moments,
-        seed=config.seed,
+    # The seed follows from the job, so that on the CPU a second attempt gives what the first would
+    # have given.
+    seed = bench.claim.job_id.int % 2**31
+    before = evaluate(observed, class_counts=material.class_counts, moments=moments, seed=seed)
+    _record_start(bench, order, plan, before)
+    outcome = rounds.run(
+        bench,
+        Case(
+            order=order,
+            material=material,
+            plan=plan,
+            champion=network,
+            moments=moments,
+            before=observed,
+            **_known(bench, order, material),
+            seed=seed,
+        ),
     )
-    _record_start(bench, order, config, before)
-    changed = _unlearn(bench, network, moments, material, config)
-    bench.report("evaluating the new version", 0.95)
-    observed = material.shown_to(changed)
-    after = evaluate(observed, class_counts=material.class_counts, k=config.k, seed=config.seed)
-    _record(bench, order, changed, material, observed, after)
+    bench.report("storing the new version", 0.99)
+    after = evaluate(
+        outcome.observed, class_counts=material.class_counts, moments=outcome.moments, seed=seed
+    )
+    _record(bench, order, material, outcome, before, after)
 
 
-def _read_order(session: Session, job_id: UUID) -> Order:
-    job = session.get_one(Job, job_id)
-    model = session.get_one(Model, job.model_id)
-    champion = session.scalars(
-        select(ModelVersion).filter_by(model_id=model.id, status=VersionStatus.CHAMPION)
-    ).one()
-    # Not `NOT IN`: beyond some 100,000 tombstones Postgres would go through all of them each time.
-    forgotten = exists().where(
-        Tombstone.model_id == model.id, Tombstone.sample_id == Sample.sample_id
-    )
-    named = (
-        select(RequestSample.sample_id)
-        .join(DeletionTarget, DeletionTarget.request_id == RequestSample.request_id)
-        .where(DeletionTarget.job_id == job.id, DeletionTarget.model_id == model.id)
-    )
-    rows = session.execute(
-        select(Sample.sample_id, Sample.position, Sample.split)
-        .where(
-            Sample.dataset_id == model.dataset_id,
-            Sample.sample_id.in_(named),
-            ~forgotten,
-        )
-        .order_by(Sample.position)
-    ).all()
-    return Order(
-        job,
-        model,
-        session.get_one(Dataset, model.dataset_id),
-        champion,
-        [(row.sample_id, row.position) for row in rows if row.split is Split.TRAIN],
-        frozenset(row.sample_id for row in rows if row.split is not Split.TRAIN),
-    )
-
-
-def _champion(bench: Workbench, order: Order) -> Network:
+def load_champion(bench: Workbench, order: Order) -> Network:
+    """The version to serve, on the worker's device."""
     module = architectures.build(order.model.architecture, bench.settings.factories)
     architectures.load_weights(module, bench.store.path(order.champion.weights_sha256))
     return Network(
@@ -173,149 +117,143 @@ def _champion(bench: Workbench, order: Order) -> Network:
     )
 
 
-def _material(bench: Workbench, order: Order, class_counts: torch.Tensor) -> Material:
-    """Read the forget set from the dataset, the rest from the version's reservoir."""
-    model, definition = order.model, order.dataset.definition
-    source = open_source(bench, order.dataset)
-    forget = inputs.fetch(source, order.forget, model.preprocessing)
-    kept = reservoir.without(
-        reservoir.read(bench.store, order.champion.reservoir_sha256),
-        {sample_id for sample_id, _ in order.forget} | order.outside,
+def _known(bench: Workbench, order: Order, material: Material) -> dict[str, Any]:
+    """What reference models left behind about the samples, as `Case` takes it."""
+    with bench.sessions.begin() as session:
+        forget = references.read(session, order.model.id, order.forget_ids)
+        unseen = references.read(session, order.model.id, material.audit_ids)
+    if forget is None or unseen is None:
+        return {"predictions": None, "references": None}
+    scores = ReferenceScores(
+        forget_mean=forget.out_mean,
+        forget_std=forget.out_std,
+        holdout_mean=unseen.out_mean,
+        holdout_std=unseen.out_std,
     )
-    retain, holdout, test = (
-        reservoir.samples(kept, split, model.preprocessing, definition) for split in Split
-    )
-    if not len(retain) or not len(holdout):
-        raise JobError(
-            "Without these samples no retain or no hold-out samples are left, so nothing can be "
-            "kept or calibrated. Train a new model without them instead."
-        )
-    class_counts = class_counts - forget.labels.bincount(minlength=len(class_counts))
-    if order.job.objective is Objective.REMOVE_CLASS and class_counts[forget.labels].any():
-        raise JobError(
-            "remove_class needs every training sample of the classes it names; some are missing. "
-            "Name them all, or ask for untrain_samples."
-        )
-    return Material(forget, retain, holdout, test if len(test) else None, class_counts, kept)
+    return {"predictions": forget.predictions, "references": scores}
 
 
-def _configure(bench: Workbench, order: Order, material: Material) -> Config:
-    """The defaults for this problem. The seed follows from the job, so that on the CPU a second
-    attempt gives what the first would have given."""
-    return default_config(
-        Method(str(order.job.objective)),
-        forget_count=len(material.forget),
-        reservoir_count=len(material.retain),
-        seed=bench.claim.job_id.int % 2**31,
-    )
+def _drift(order: Order) -> Drift:
+    return drift.of_version(order.champion.number, order.champion.figures)
 
 
-def _unlearn(
-    bench: Workbench, network: Network, moments: Moments, material: Material, config: Config
-) -> Network:
-    """The changed network. After every cycle its scores are a row in Postgres."""
-
-    def keep(scores: CycleScores) -> None:
-        with bench.sessions.begin() as session:
-            protocol.report(
-                session,
-                bench.claim,
-                phase=f"cycle {scores.cycle} of {config.cycles}",
-                progress=0.1 + 0.8 * scores.cycle / config.cycles,
-            )
-            session.add(
-                AlignmentScore(
-                    job_id=bench.claim.job_id, attempt=bench.claim.attempt, **asdict(scores)
-                )
-            )
-
-    changed = unlearn(
-        network,
-        forget=material.forget,
-        retain=material.retain,
-        holdout=material.holdout,
-        moments=moments,
-        class_counts=material.class_counts,
-        config=config,
-        on_cycle=keep,
-    )
-    return network.around(changed)
-
-
-def _record_start(bench: Workbench, order: Order, config: Config, before: Measured) -> None:
+def _record_start(bench: Workbench, order: Order, plan: Plan, before: Measured) -> None:
     """Store how the job runs, and how the champion stood; what an earlier attempt left goes."""
     with bench.sessions.begin() as session:
         job = protocol.hold(session, bench.claim)
-        job.config, job.environment = asdict(config), environment.describe(bench.device)
+        job.environment = environment.describe(bench.device)
+        job.mode, job.mode_reason = plan.mode, plan.reason
         job.base_version_id = order.champion.id
-        session.execute(delete(AlignmentScore).filter_by(job_id=job.id))
-        session.execute(delete(Evaluation).filter_by(job_id=job.id))
+        for table in (AlignmentScore, Evaluation, AuditTest, Round):
+            session.execute(delete(table).filter_by(job_id=job.id))
         session.add(_evaluation(job.id, "before", before))
 
 
 def _record(
     bench: Workbench,
     order: Order,
-    changed: Network,
     material: Material,
-    observed: Observed,
+    outcome: Outcome,
+    before: Measured,
     after: Measured,
 ) -> None:
-    """Write the files first, under their hashes; then everything else in one transaction."""
-    digests = _write_files(bench, changed, material, observed)
+    """Write the files first, under their hashes; then everything else in one transaction.
+
+    A version with the verdict `fail` becomes a candidate: a person decides whether it is served,
+    and until then nothing counts as forgotten.
+    """
+    digests = _write_files(bench, material, outcome)
+    failed = outcome.verdict is Verdict.FAIL
     with bench.sessions.begin() as session:
         job = protocol.hold(session, bench.claim)
         champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
         if champion.status is not VersionStatus.CHAMPION:
-            raise JobError("The champion was replaced while the job ran; submit the request anew.")
-        champion.status, champion.superseded_at = VersionStatus.SUPERSEDED, func.now()
-        session.flush()
+            protocol.release(session, job, why="the champion was replaced meanwhile")
+            return
+        job.mode, job.config, job.verdict = outcome.mode, outcome.config, outcome.verdict
+        of_job = {"job_id": job.id, "number": outcome.number}
+        session.execute(update(Round).filter_by(**of_job).values(kept=True))
+        session.add(_evaluation(job.id, "after", after))
+        if not failed:
+            _supersede(session, champion)
         version = ModelVersion(
             model_id=order.model.id,
-            number=champion.number + 1,
-            status=VersionStatus.CHAMPION,
+            number=_next_number(session, order.model.id),
+            status=VersionStatus.CANDIDATE if failed else VersionStatus.CHAMPION,
+            mode=outcome.mode,
             parent_id=champion.id,
             job_id=job.id,
-            figures=_figures(champion, material, after),
             **digests,
         )
-        session.add_all([version, _evaluation(job.id, "after", after)])
+        version.figures = _figures(order, version, material, before, after)
+        session.add(version)
         session.flush()
-        _bury(session, order, job.id)
-        audit.record(session, "worker", "version.superseded", champion.id, number=champion.number)
         audit.record(
             session, "worker", "version.created", version.id,
             model=str(order.model.id), number=version.number, job=str(job.id), **digests,
             parent_sha256=champion.weights_sha256, samples=len(order.forget),
+            status=version.status, mode=version.mode,
         )  # fmt: skip
-        protocol.complete(session, job)
+        if failed:
+            protocol.complete(session, job, requests=RequestStatus.NEEDS_REVIEW)
+        else:
+            _bury(session, order, job.id)
+            protocol.complete(session, job)
 
 
-def _write_files(
-    bench: Workbench, changed: Network, material: Material, observed: Observed
-) -> dict[str, str]:
+def _supersede(session: Session, champion: ModelVersion) -> None:
+    champion.status, champion.superseded_at = VersionStatus.SUPERSEDED, func.now()
+    session.flush()
+    audit.record(session, "worker", "version.superseded", champion.id, number=champion.number)
+
+
+def _next_number(session: Session, model_id: UUID) -> int:
+    """Candidates have numbers too, so that the champion's is not always the highest."""
+    highest = select(func.max(ModelVersion.number)).filter_by(model_id=model_id)
+    return session.scalars(highest).one() + 1
+
+
+def _write_files(bench: Workbench, material: Material, outcome: Outcome) -> dict[str, str]:
     """Put weights, statistics and reservoir of the new version into the store; their digests."""
-    moments = retain_moments(observed.retain, material.class_counts)
-    known = statistics.describe(observed.holdout, moments, material.class_counts)
+    known = statistics.describe(outcome.observed.holdout, outcome.moments, material.class_counts)
     return {
         "weights_sha256": bench.store.put(
-            lambda path: architectures.save_weights(changed.model, path)
+            lambda path: architectures.save_weights(outcome.network.model, path)
         ),
         "statistics_sha256": statistics.write(bench.store, known),
         "reservoir_sha256": reservoir.write(bench.store, material.kept),
     }
 
 
-def _figures(parent: ModelVersion, material: Material, after: Measured) -> dict[str, Any]:
+def _figures(
+    order: Order, version: ModelVersion, material: Material, before: Measured, after: Measured
+) -> dict[str, Any]:
     """What is known of the new version, under the names that version 1 has."""
-    kept = {"train": material.retain, "holdout": material.holdout, "test": material.test or ()}
+    kept = {
+        "train": len(material.retain),
+        "holdout": len(material.calibration) + len(material.audit),
+        "test": len(material.test or ()),
+    }
+    if version.mode is Mode.EXACT:
+        trained_on = int(material.class_counts.sum())
+        moved = Drift(version.number, trained_on, forgotten=0, accuracy_change=0.0)
+    else:
+        change = _accuracy(after) - _accuracy(before)
+        moved = _drift(order).further(forgotten=len(order.forget), accuracy_change=change)
     return {
-        **parent.figures,
+        **order.champion.figures,
         "retain_accuracy": after.retain_accuracy,
         "holdout_accuracy": after.holdout_accuracy,
         "test_accuracy": after.test_accuracy,
-        "reservoir": {split: len(samples) for split, samples in kept.items()},
+        "reservoir": kept,
+        "drift": moved.to_figures(),
     }
+
+
+def _accuracy(measured: Measured) -> float:
+    """On samples that are neither trained on nor to be forgotten."""
+    test, holdout = measured.test_accuracy, measured.holdout_accuracy
+    return (holdout if test is None else test) or 0.0
 
 
 def _record_without_training(bench: Workbench, order: Order) -> None:
@@ -329,6 +267,9 @@ def _record_without_training(bench: Workbench, order: Order) -> None:
     with bench.sessions.begin() as session:
         job = protocol.hold(session, bench.claim)
         champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
+        if champion.status is not VersionStatus.CHAMPION:
+            protocol.release(session, job, why="the champion was replaced meanwhile")
+            return
         replaced, champion.reservoir_sha256 = champion.reservoir_sha256, digest
         _bury(session, order, job.id)
         audit.record(
@@ -345,7 +286,7 @@ def _record_without_training(bench: Workbench, order: Order) -> None:
 
 def _bury(session: Session, order: Order, job_id: UUID) -> None:
     """One tombstone for every sample named, whether the model had learned from it or not."""
-    named = [sample_id for sample_id, _ in order.forget] + sorted(order.outside)
+    named = [*order.forget_ids, *sorted(order.outside)]
     session.execute(
         insert(Tombstone).from_select(
             ["model_id", "sample_id", "job_id"],
@@ -354,6 +295,7 @@ def _bury(session: Session, order: Order, job_id: UUID) -> None:
             ),
         )
     )
+    references.forget(session, order.model.id, named)
 
 
 def _evaluation(job_id: UUID, moment: str, measured: Measured) -> Evaluation:

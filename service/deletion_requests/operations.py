@@ -1,6 +1,6 @@
 """What can be done with deletion requests. One function, one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -10,6 +10,9 @@ from uuid import UUID
 import structlog
 from sqlalchemy import (
     ARRAY,
+    CTE,
+    Insert,
+    Row,
     String,
     and_,
     delete,
@@ -26,6 +29,7 @@ from sqlalchemy.orm import aliased
 
 from service import audit
 from service.deletion_requests.schemas import (
+    DecisionRead,
     DeletionRequestCreate,
     DeletionRequestRead,
     TargetRead,
@@ -35,12 +39,13 @@ from service.dependencies import Sessions, Settings
 from service.errors import (
     IdempotencyKeyInFlight,
     IdempotencyKeyReused,
+    NoRecipe,
     NotFound,
     NotReady,
     TooManySamples,
     UnknownSamples,
 )
-from service.fields import Failure, Scores
+from service.fields import MEANING, Failure, Scores
 from service.paging import Page, Window
 from service.states import RegistrationStatus, RequestStatus, Split
 from service.tables import (
@@ -53,12 +58,15 @@ from service.tables import (
     Model,
     ModelVersion,
     RequestSample,
+    ReviewDecision,
+    Round,
     Sample,
     Tombstone,
 )
 
 UNKNOWN_SHOWN = 100
-NO_AUDIT = "audit not implemented yet"
+REVIEWED = (RequestStatus.COMPLETED, RequestStatus.NEEDS_REVIEW)
+"""Statuses of a target that has a result."""
 
 Before, After = aliased(Evaluation), aliased(Evaluation)
 
@@ -85,29 +93,25 @@ async def submit(
         IdempotencyKeyReused: the key already stands for another body.
         NotFound: there is no such model or dataset.
         NotReady: a model that is to forget is not examined yet.
+        NoRecipe: a model that is to be retrained cannot be.
         UnknownSamples: some ids are not in the dataset.
     """
-    named = len(wanted.sample_ids)
-    if named > settings.max_samples_per_request:
-        raise TooManySamples(
-            f"{named} ids are named; {settings.max_samples_per_request} are allowed in one "
-            "request. Send several."
-        )
-    ids = list(dict.fromkeys(wanted.sample_ids))
+    ids = different_ids(wanted, settings)
     fingerprint = wanted.fingerprint()
     async with sessions.begin() as session:
         stored = await _stored_answer(session, key, fingerprint, settings.idempotency_retention)
         if stored:
             return stored
-        dataset_id, models = await _who_must_forget(session, wanted)
+        dataset_id, models = await who_must_forget(session, wanted)
         received_at: Any = wanted.received_at or func.now()
         request = DeletionRequest(
             dataset_id=dataset_id,
             objective=wanted.objective,
+            exact=wanted.exact,
             subject_ref=wanted.subject_ref,
             reason=wanted.reason,
             samples=len(ids),
-            duplicates=named - len(ids),
+            duplicates=len(wanted.sample_ids) - len(ids),
             received_at=received_at,
             due_at=_a_month_after(received_at),
         )
@@ -198,7 +202,18 @@ async def _stored_answer(
     return Answer(known.request_id, known.response["body"], replayed=True)
 
 
-async def _who_must_forget(
+def different_ids(wanted: DeletionRequestCreate, settings: Settings) -> list[str]:
+    """The named ids, each once. Raises TooManySamples when more are named than may be."""
+    named = len(wanted.sample_ids)
+    if named > settings.max_samples_per_request:
+        raise TooManySamples(
+            f"{named} ids are named; {settings.max_samples_per_request} are allowed in one "
+            "request. Send several."
+        )
+    return list(dict.fromkeys(wanted.sample_ids))
+
+
+async def who_must_forget(
     session: AsyncSession, wanted: DeletionRequestCreate
 ) -> tuple[UUID, list[UUID]]:
     """The dataset whose samples are named, and the models that are to forget them."""
@@ -211,6 +226,7 @@ async def _who_must_forget(
                 f"The model {wanted.model!r} is {model.status}; wait until "
                 f"`GET /v1/models/{wanted.model}` says `ready`."
             )
+        _require_recipes(wanted, [model])
         return model.dataset_id, [model.id]
 
     dataset_id = await session.scalar(select(Dataset.id).filter_by(name=wanted.dataset))
@@ -222,10 +238,20 @@ async def _who_must_forget(
     waiting = [model.name for model in models if model.status is RegistrationStatus.PENDING]
     if waiting:
         raise NotReady(f"Models of this dataset are not ready yet: {', '.join(waiting)}.")
-    ready = [model.id for model in models if model.status is RegistrationStatus.READY]
+    ready = [model for model in models if model.status is RegistrationStatus.READY]
     if not ready:
         raise NotReady(f"No model of the dataset {wanted.dataset!r} is ready: nothing can forget.")
-    return dataset_id, ready
+    _require_recipes(wanted, ready)
+    return dataset_id, [model.id for model in ready]
+
+
+def _require_recipes(wanted: DeletionRequestCreate, models: Sequence[Model]) -> None:
+    lacking = [model.name for model in models if model.recipe is None]
+    if wanted.exact and lacking:
+        raise NoRecipe(
+            f"`exact` needs a recipe, which these models lack: {', '.join(lacking)}. Leave out "
+            "`exact`, or register the model with a `recipe` under another name."
+        )
 
 
 def _a_month_after(received_at: Any) -> Any:
@@ -233,13 +259,19 @@ def _a_month_after(received_at: Any) -> Any:
     return func.timezone("UTC", func.timezone("UTC", received_at) + text("interval '1 month'"))
 
 
-async def _store_samples(
-    session: AsyncSession, request: DeletionRequest, ids: list[str], models: Sequence[UUID]
-) -> None:
-    """Store which samples are named, and what that asks of each model.
+async def store_named(
+    session: AsyncSession,
+    dataset_id: UUID,
+    ids: list[str],
+    models: Sequence[UUID],
+    store: Callable[[CTE], Insert],
+) -> Sequence[Row[UUID, int, int, int, bool]]:
+    """Store the named ids, and count what they are to each model.
 
-    One array and one statement: 100,000 ids are looked up once and cross the network once. Where
-    nothing is left to forget, the target is completed already.
+    One array and one statement: 100,000 ids are looked up once and cross the network once.
+
+    Args:
+        store: the statement that stores them, given what they are in the dataset.
 
     Raises:
         UnknownSamples: some are not in the dataset.
@@ -249,16 +281,8 @@ async def _store_samples(
         .table_valued("sample_id", with_ordinality="position", name="named")
         .render_derived()
     )
-    is_known = and_(Sample.dataset_id == request.dataset_id, Sample.sample_id == named.c.sample_id)
+    is_known = and_(Sample.dataset_id == dataset_id, Sample.sample_id == named.c.sample_id)
     known = select(named.c.sample_id, Sample.split).join_from(named, Sample, is_known).cte("known")
-    stored = (
-        insert(RequestSample)
-        .from_select(
-            ["request_id", "sample_id"],
-            select(literal(request.id), known.c.sample_id).order_by(known.c.sample_id),
-        )
-        .cte("stored")
-    )
     has_forgotten = and_(Tombstone.model_id == Model.id, Tombstone.sample_id == known.c.sample_id)
     was_forgotten = Tombstone.sample_id.is_not(None)
     was_trained_on = known.c.split == Split.TRAIN
@@ -275,7 +299,7 @@ async def _store_samples(
         .outerjoin(Tombstone, has_forgotten)
         .where(Model.id.in_(models))
         .group_by(Model.id)
-        .add_cte(stored)
+        .add_cte(store(known).cte("stored"))
     )
     counts = (await session.execute(counting)).all()
     unknown = len(ids) - (counts[0].known if counts else 0)
@@ -287,6 +311,25 @@ async def _store_samples(
             unknown_count=unknown,
             unknown_ids=list(await session.scalars(first)),
         )
+    return counts
+
+
+async def _store_samples(
+    session: AsyncSession, request: DeletionRequest, ids: list[str], models: Sequence[UUID]
+) -> None:
+    """Store which samples are named, and what that asks of each model.
+
+    Where nothing is left to forget, the target is completed already.
+
+    Raises:
+        UnknownSamples: some are not in the dataset.
+    """
+
+    def store(known: CTE) -> Insert:
+        named = select(literal(request.id), known.c.sample_id).order_by(known.c.sample_id)
+        return insert(RequestSample).from_select(["request_id", "sample_id"], named)
+
+    counts = await store_named(session, request.dataset_id, ids, models, store)
     for row in counts:
         session.add(
             DeletionTarget(
@@ -315,11 +358,13 @@ async def _read(session: AsyncSession, ids: Sequence[UUID]) -> list[DeletionRequ
     )
     by_id = {request.id: (request, dataset) for request, dataset in requests}
     targets = await _read_targets(session, ids)
+    decisions = await _read_decisions(session, ids)
     return [
         DeletionRequestRead(
             id=request.id,
             status=request.status,
             objective=request.objective,
+            exact=request.exact,
             dataset=dataset,
             samples=request.samples,
             duplicates=request.duplicates,
@@ -330,6 +375,7 @@ async def _read(session: AsyncSession, ids: Sequence[UUID]) -> list[DeletionRequ
             created_at=request.created_at,
             finished_at=request.finished_at,
             targets=targets[request.id],
+            decisions=decisions[request.id],
         )
         for request, dataset in (by_id[request_id] for request_id in ids if request_id in by_id)
     ]
@@ -338,17 +384,18 @@ async def _read(session: AsyncSession, ids: Sequence[UUID]) -> list[DeletionRequ
 async def _read_targets(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, list[TargetRead]]:
     """The targets of each request, by the names of their models."""
     rows = await session.execute(
-        select(DeletionTarget, Model.name, Job, ModelVersion, Before, After)
+        select(DeletionTarget, Model.name, Job, ModelVersion, Round.reason, Before, After)
         .join(Model, Model.id == DeletionTarget.model_id)
         .outerjoin(Job, Job.id == DeletionTarget.job_id)
         .outerjoin(ModelVersion, ModelVersion.job_id == Job.id)
+        .outerjoin(Round, and_(Round.job_id == Job.id, Round.kept))
         .outerjoin(Before, and_(Before.job_id == Job.id, Before.moment == "before"))
         .outerjoin(After, and_(After.job_id == Job.id, After.moment == "after"))
         .where(DeletionTarget.request_id.in_(ids))
         .order_by(Model.name)
     )
     targets: dict[UUID, list[TargetRead]] = {request_id: [] for request_id in ids}
-    for target, model, job, version, before, after in rows:
+    for target, model, job, version, reason, before, after in rows:
         targets[target.request_id].append(
             TargetRead(
                 model=model,
@@ -356,27 +403,43 @@ async def _read_targets(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID
                 job_id=target.job_id,
                 already_forgotten=target.already_forgotten,
                 not_trained_on=target.not_trained_on,
-                result=_result(target, job, version, before, after),
+                result=_result(target, job, version, reason, before, after),
                 failure=Failure.model_validate(job.failure) if job and job.failure else None,
             )
         )
     return targets
 
 
+async def _read_decisions(
+    session: AsyncSession, ids: Sequence[UUID]
+) -> dict[UUID, list[DecisionRead]]:
+    rows = await session.scalars(
+        select(ReviewDecision).where(ReviewDecision.request_id.in_(ids)).order_by(ReviewDecision.id)
+    )
+    decisions: dict[UUID, list[DecisionRead]] = {request_id: [] for request_id in ids}
+    for row in rows:
+        decisions[row.request_id].append(DecisionRead.model_validate(row))
+    return decisions
+
+
 def _result(
     target: DeletionTarget,
     job: Job | None,
     version: ModelVersion | None,
+    reason: str | None,
     before: Evaluation | None,
     after: Evaluation | None,
 ) -> TargetResult | None:
-    if target.status is not RequestStatus.COMPLETED or job is None or version is None:
+    if target.status not in REVIEWED or job is None or version is None:
         return None
     return TargetResult(
         version=version.number,
         weights_sha256=version.weights_sha256,
+        mode=version.mode,
+        mode_reason=job.mode_reason,
         verdict=job.verdict,
-        verdict_note=None if job.verdict else NO_AUDIT,
+        verdict_reason=reason,
+        meaning=MEANING[job.verdict] if job.verdict else None,
         before=Scores.model_validate(before) if before else None,
         after=Scores.model_validate(after) if after else None,
     )

@@ -6,15 +6,22 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 
 from service import doorbell, polling
-from service.deletion_requests import operations
-from service.deletion_requests.schemas import DeletionRequestCreate, DeletionRequestRead
+from service.deletion_requests import decisions, operations
+from service.deletion_requests.schemas import (
+    DecisionCreate,
+    DeletionRequestCreate,
+    DeletionRequestRead,
+)
 from service.dependencies import IdempotencyKey, Queue, Sessions, Settings
 from service.errors import (
+    ChampionChanged,
     IdempotencyKeyInFlight,
     IdempotencyKeyMissing,
     IdempotencyKeyReused,
     InvalidCursor,
+    NoRecipe,
     NotFound,
+    NothingToDecide,
     NotReady,
     TooManySamples,
     UnknownSamples,
@@ -22,7 +29,7 @@ from service.errors import (
 from service.fields import Name
 from service.paging import Page, Paging
 from service.problems import documented
-from service.states import OPEN_REQUESTS, RequestStatus
+from service.states import MOVING_REQUESTS, RequestStatus
 
 router = APIRouter(prefix="/deletion-requests", tags=["deletion requests"])
 
@@ -40,6 +47,7 @@ OnlyStatus = Annotated[RequestStatus | None, Query(alias="status")]
         IdempotencyKeyInFlight,
         IdempotencyKeyReused,
         UnknownSamples,
+        NoRecipe,
         TooManySamples,
     ),
 )
@@ -82,4 +90,24 @@ async def list_deletion_requests(
 async def read_deletion_request(request_id: UUID, sessions: Sessions, request: Request) -> Response:
     """One deletion request: how far it is, and what came of it for each model."""
     read = await operations.get(sessions, request_id)
-    return polling.answer(request, read, is_open=read.status in OPEN_REQUESTS)
+    return polling.answer(request, read, is_open=read.status in MOVING_REQUESTS)
+
+
+@router.post(
+    "/{request_id}/decision", responses=documented(NotFound, NothingToDecide, ChampionChanged)
+)
+async def decide_deletion_request(
+    request_id: UUID,
+    body: DecisionCreate,
+    sessions: Sessions,
+    queue: Queue,
+    background: BackgroundTasks,
+) -> DeletionRequestRead:
+    """Decide about a request whose jobs ended with the verdict `fail`, after all that was tried.
+
+    Other requests may have shared the job. Accepting completes them too; after a retry or a
+    refusal they are tried anew with it, or without it. The due date keeps running meanwhile.
+    """
+    await decisions.decide(sessions, request_id, body)
+    background.add_task(doorbell.ring_sweep, queue)
+    return await operations.get(sessions, request_id)

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import ConfigDict, FailFast, Field, StringConstraints, model_validator
 
 from service.fields import STORABLE, Failure, In, Instant, Name, Out, Scores
-from service.states import Objective, RequestStatus
+from service.states import Decision, Mode, Objective, RequestStatus, Verdict
 
 SampleId = Annotated[
     str, StringConstraints(pattern=STORABLE, min_length=1, max_length=512, strict=True)
@@ -45,6 +45,10 @@ class DeletionRequestCreate(In):
     objective: Objective = Objective.UNTRAIN_SAMPLES
     """`untrain_samples`: behave as if never trained on these. `remove_class`: lose the concept."""
 
+    exact: bool = False
+    """Only a training without the samples will do; every model asked needs a `recipe`. Without it
+    the models are changed, and retrained where their policy says so."""
+
     subject_ref: Annotated[str, Field(pattern=STORABLE, min_length=1, max_length=255)] | None = None
     """Your reference to the person or ticket. Stored with the request, never logged."""
 
@@ -70,16 +74,54 @@ class DeletionRequestCreate(In):
         return sha256(self.model_dump_json().encode()).hexdigest()
 
 
+class DecisionCreate(In):
+    """What a person decides about a request that needs review, and on what ground."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"decision": "accept", "ground": "Residual difference is negligible."}]
+        }
+    )
+
+    decision: Decision
+    """`accept`: serve the candidate in spite of its verdict. `retry`: try anew. `refuse`: the
+    samples stay."""
+
+    ground: Annotated[str, Field(pattern=STORABLE, min_length=1, max_length=4096)]
+    """Why. Stored with the request, never logged."""
+
+
+class DecisionRead(Out):
+    """What was decided, by whom and on what ground."""
+
+    job_id: UUID
+    """The job whose outcome it was about."""
+
+    decision: Decision
+    ground: str
+    decided_by: str
+    decided_at: Instant
+
+
 class TargetResult(Out):
-    """What came of it: the version without the samples' influence, and how it was measured."""
+    """What came of it: the version made to forget the samples, and how it was judged."""
 
     version: int
     weights_sha256: str
-    verdict: str | None
-    """`pass`, `fail` or `no_power`; null where no audit was made."""
+    mode: Mode
+    """`exact`: trained without the samples; `approximate`: changed to forget them."""
 
-    verdict_note: str | None
-    """Why there is no verdict."""
+    mode_reason: str | None
+    """Why in this way."""
+
+    verdict: Verdict | None
+    """Null where no audit was made."""
+
+    verdict_reason: str | None
+    """Which tests decided, in words; the job has them all."""
+
+    meaning: str | None
+    """What the verdict says, and no more."""
 
     before: Scores | None
     """Measured with the version that knew the samples."""
@@ -103,7 +145,7 @@ class TargetRead(Out):
     """Named samples outside the training split: the model never learned from them."""
 
     result: TargetResult | None
-    """Null until completed, and where nothing was left to forget."""
+    """Null until there is one to serve or to review, and where nothing was left to forget."""
 
     failure: Failure | None
 
@@ -114,6 +156,7 @@ class DeletionRequestRead(Out):
     id: UUID
     status: RequestStatus
     objective: Objective
+    exact: bool
     dataset: str
     samples: int
     """How many different ids were named."""
@@ -131,3 +174,6 @@ class DeletionRequestRead(Out):
     finished_at: Instant | None
     targets: list[TargetRead]
     """One for each model that is to forget."""
+
+    decisions: list[DecisionRead]
+    """What people decided about it, oldest first."""

@@ -10,26 +10,30 @@ from sqlalchemy.orm import aliased
 
 from service.dependencies import Sessions
 from service.errors import NotFound
-from service.fields import VersionBrief
+from service.fields import MEANING, VersionBrief
 from service.jobs.schemas import (
     AlignmentCycle,
     AlignmentPoint,
     AlignmentRead,
+    AuditRead,
     CycleRead,
     EvaluationRead,
     JobRead,
     JobSummary,
+    TestRead,
 )
 from service.paging import Page, Window
 from service.states import JobKind, JobStatus
 from service.tables import (
     AlignmentScore,
+    AuditTest,
     Dataset,
     DeletionTarget,
     Evaluation,
     Job,
     Model,
     ModelVersion,
+    Round,
 )
 
 Base, Made = aliased(ModelVersion), aliased(ModelVersion)
@@ -49,6 +53,7 @@ async def get(sessions: Sessions, job_id: UUID) -> JobRead:
         if row is None:
             raise NotFound(f"There is no job {job_id}.")
         cycles, evaluations = await _measured(session, job_id)
+        rounds = await _audits(session, job_id)
     job, model, dataset, requests, base, made = row
     return JobRead(
         **_common(job, model, dataset, requests),
@@ -59,7 +64,11 @@ async def get(sessions: Sessions, job_id: UUID) -> JobRead:
         environment=job.environment,
         base_version=VersionBrief.model_validate(base) if base else None,
         new_version=VersionBrief.model_validate(made) if made else None,
+        mode=job.mode,
+        mode_reason=job.mode_reason,
         verdict=job.verdict,
+        audit=next((tried for tried in rounds if tried.kept), None),
+        rounds=rounds,
         before=_as(EvaluationRead, evaluations.get("before")),
         cycles=[CycleRead.model_validate(cycle) for cycle in cycles],
         after=_as(EvaluationRead, evaluations.get("after")),
@@ -148,10 +157,43 @@ async def _measured(
 ) -> tuple[Sequence[AlignmentScore], dict[str, Evaluation]]:
     """The cycles of a job in their order, and its evaluations by moment."""
     cycles = await session.scalars(
-        select(AlignmentScore).filter_by(job_id=job_id).order_by(AlignmentScore.cycle)
+        select(AlignmentScore)
+        .filter_by(job_id=job_id)
+        .order_by(AlignmentScore.round, AlignmentScore.cycle)
     )
     evaluations = await session.scalars(select(Evaluation).filter_by(job_id=job_id))
     return cycles.all(), {evaluation.moment: evaluation for evaluation in evaluations}
+
+
+async def _audits(session: AsyncSession, job_id: UUID) -> list[AuditRead]:
+    """What the audit said of each round of a job, in their order."""
+    rounds = await session.scalars(select(Round).filter_by(job_id=job_id).order_by(Round.number))
+    tests = await session.scalars(
+        select(AuditTest).filter_by(job_id=job_id).order_by(AuditTest.position)
+    )
+    found: dict[tuple[int, str], list[TestRead]] = {}
+    for test in tests:
+        same = found.setdefault((test.round, test.moment), [])
+        same.append(TestRead.model_validate(test))
+    return [
+        AuditRead(
+            round=tried.number,
+            step=tried.step,
+            mode=tried.mode,
+            kept=tried.kept,
+            verdict=tried.verdict,
+            reason=tried.reason,
+            meaning=MEANING[tried.verdict],
+            alpha=tried.alpha,
+            permutations=tried.permutations,
+            seed=tried.seed,
+            config=tried.config,
+            before=found.get((tried.number, "before"), []),
+            after=found.get((tried.number, "after"), []),
+            guards=found.get((tried.number, "guard"), []),
+        )
+        for tried in rounds
+    ]
 
 
 def _as(schema: Any, evaluation: Evaluation | None) -> Any:

@@ -4,12 +4,14 @@ from typing import Any
 from uuid import UUID
 
 from service.fields import Failure, Instant, Out, Scores, VersionBrief
-from service.states import JobKind, JobStatus, Objective
+from service.policy import Escalation
+from service.states import JobKind, JobStatus, Mode, Objective, Verdict
 
 
 class CycleRead(Scores):
     """The scores and losses after one cycle: a forget phase and a recover phase."""
 
+    round: int
     cycle: int
     attempt: int
     """The attempt of the job that measured them."""
@@ -25,6 +27,67 @@ class EvaluationRead(Scores):
 
     figures: dict[str, Any]
     """The remaining figures, by name, with the numbers of samples they rest on."""
+
+
+class TestRead(Out):
+    """One test of an audit, with what it was held against."""
+
+    name: str
+    value: float
+    low: float | None
+    """With `high`, the interval of the value, simultaneous over the family."""
+
+    high: float | None
+    expected: float | None
+    """What it is for samples the model was never trained on."""
+
+    threshold: float | None
+    p_value: float | None
+    """Adjusted for the family."""
+
+    forget_samples: int
+    holdout_samples: int
+    passed: bool
+
+
+class AuditRead(Out):
+    """What the audit said of one round: one try of the job at a version.
+
+    The hold-out samples it compares with played no part in the job.
+    """
+
+    round: int
+    step: Escalation | None
+    """What was tried because the round before failed; null for the first."""
+
+    mode: Mode
+    kept: bool
+    """Whether the job's version comes from this round."""
+
+    verdict: Verdict
+    reason: str
+    """Which tests decided, in words."""
+
+    meaning: str
+    """What the verdict says, and no more."""
+
+    alpha: float | None
+    """Chance that the family of tests rejects a model that was never trained on the samples. Null,
+    like all figures, where the round broke off before there was anything to audit."""
+
+    permutations: int | None
+    seed: int | None
+    config: dict[str, Any]
+    """The configuration of the round."""
+
+    before: list[TestRead]
+    """The family of tests on the version that knew the samples: can they tell?"""
+
+    after: list[TestRead]
+    """The same on the new version."""
+
+    guards: list[TestRead]
+    """What the new version must have kept, and a removed class must have lost."""
 
 
 class JobSummary(Out):
@@ -79,7 +142,19 @@ class JobRead(JobSummary):
     new_version: VersionBrief | None
     """The version it made."""
 
-    verdict: str | None
+    mode: Mode | None
+    """How it makes its version; null until that is decided."""
+
+    mode_reason: str | None
+    """Why so."""
+
+    verdict: Verdict | None
+    audit: AuditRead | None
+    """What the verdict rests on; of the round whose version was kept."""
+
+    rounds: list[AuditRead]
+    """All that was tried, in this order: after a `fail`, what the model's policy says."""
+
     before: EvaluationRead | None
     cycles: list[CycleRead]
     after: EvaluationRead | None
@@ -96,6 +171,7 @@ class AlignmentPoint(Out):
 
 
 class AlignmentCycle(AlignmentPoint):
+    round: int
     cycle: int
 
 

@@ -4,21 +4,36 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, select
+from sqlalchemy import ScalarSelect, Select, and_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from service import audit
+from service import audit, drift
 from service.dependencies import Sessions, Settings
-from service.errors import FactoryRefused, NameTaken, NotFound, NotReady, WeightsRefused
+from service.errors import (
+    FactoryRefused,
+    NameTaken,
+    NotFound,
+    NotReady,
+    RecipeRefused,
+    WeightsRefused,
+)
 from service.locations import allowed_path
-from service.models.schemas import ModelCreate, ModelRead, PythonArchitecture, VersionRead
+from service.models.schemas import (
+    Drift,
+    ModelCreate,
+    ModelRead,
+    PythonArchitecture,
+    References,
+    VersionRead,
+)
 from service.paging import Page, Window
+from service.policy import Policy
 from service.states import JobKind, RegistrationStatus, VersionStatus
 from service.tables import Dataset, Job, Model, ModelVersion
 
-Parent = aliased(ModelVersion)
+Parent, Training = aliased(ModelVersion), aliased(Job)
 
 
 async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Settings) -> ModelRead:
@@ -30,19 +45,22 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
         LocationRefused: the weights lie outside the allowed directories.
         WeightsRefused: they are not safetensors.
         FactoryRefused: the architecture's factory is not on the allow-list.
+        RecipeRefused: the recipe is not on the allow-list.
         NotFound: there is no such dataset.
         NotReady: the dataset is not indexed yet.
         NameTaken: the name already stands for another model.
     """
     _check_weights(wanted, allowed_path(wanted.weights, settings.data_roots))
     _check_factory(wanted, settings.factories)
+    _check_recipe(wanted, settings.recipes)
     async with sessions.begin() as session:
         dataset = await _ready_dataset(session, wanted.dataset)
         values: dict[str, Any] = {
             "dataset_id": dataset.id,
             "weights_uri": wanted.weights,
             **wanted.model_dump(
-                mode="json", include={"architecture", "head", "preprocessing", "policy"}
+                mode="json",
+                include={"architecture", "head", "preprocessing", "recipe", "policy"},
             ),
         }
         inserted = await session.scalar(
@@ -135,11 +153,24 @@ def _check_weights(wanted: ModelCreate, path: Path) -> None:
 def _check_factory(wanted: ModelCreate, allowed: list[str]) -> None:
     if isinstance(wanted.architecture, PythonArchitecture):
         factory = wanted.architecture.factory
-        if factory not in allowed and f"{factory.partition(':')[0]}:*" not in allowed:
+        if not _is_allowed(factory, allowed):
             raise FactoryRefused(
                 f"{factory!r} is not on the allow-list (LETHE_FACTORIES); "
                 "ask your administrator to add it."
             )
+
+
+def _check_recipe(wanted: ModelCreate, allowed: list[str]) -> None:
+    if wanted.recipe is not None and not _is_allowed(wanted.recipe, allowed):
+        raise RecipeRefused(
+            f"{wanted.recipe!r} is not on the allow-list (LETHE_RECIPES); "
+            "ask your administrator to add it."
+        )
+
+
+def _is_allowed(function: str, allowed: list[str]) -> bool:
+    """Whether `package.module:function` is listed, itself or with all of its module."""
+    return function in allowed or f"{function.partition(':')[0]}:*" in allowed
 
 
 async def _ready_dataset(session: AsyncSession, name: str) -> Dataset:
@@ -156,23 +187,30 @@ async def _ready_dataset(session: AsyncSession, name: str) -> Dataset:
     return dataset
 
 
-def _models() -> Select[Model, str, UUID, ModelVersion, int]:
-    """Every model with its dataset's name, newest job and champion."""
-    newest_job = (
-        select(Job.id)
-        .where(Job.model_id == Model.id, Job.kind == JobKind.REGISTER_MODEL)
-        .order_by(Job.id.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
+def _newest(kind: JobKind) -> ScalarSelect[UUID]:
+    """The newest job of this kind that the model had."""
+    of_model = select(Job.id).where(Job.model_id == Model.id, Job.kind == kind)
+    return of_model.order_by(Job.id.desc()).limit(1).scalar_subquery()
+
+
+def _models() -> Select[Model, str, UUID, ModelVersion, int, Job]:
+    """Every model with its dataset's name, newest jobs and champion."""
     is_champion = and_(
         ModelVersion.model_id == Model.id, ModelVersion.status == VersionStatus.CHAMPION
     )
     return (
-        select(Model, Dataset.name, newest_job, ModelVersion, Parent.number)
+        select(
+            Model,
+            Dataset.name,
+            _newest(JobKind.REGISTER_MODEL),
+            ModelVersion,
+            Parent.number,
+            Training,
+        )
         .join(Dataset, Dataset.id == Model.dataset_id)
         .outerjoin(ModelVersion, is_champion)
         .outerjoin(Parent, Parent.id == ModelVersion.parent_id)
+        .outerjoin(Training, Training.id == _newest(JobKind.TRAIN_REFERENCES))
     )
 
 
@@ -194,7 +232,12 @@ async def _one(session: AsyncSession, name: str) -> ModelRead:
 
 
 def _read(
-    model: Model, dataset: str, job_id: UUID, champion: ModelVersion | None, parent: int | None
+    model: Model,
+    dataset: str,
+    job_id: UUID,
+    champion: ModelVersion | None,
+    parent: int | None,
+    training: Job | None,
 ) -> ModelRead:
     return ModelRead.model_validate(
         {
@@ -205,11 +248,14 @@ def _read(
             "architecture": _as_sent(model.architecture),
             "head": model.head,
             "preprocessing": model.preprocessing,
+            "recipe": model.recipe,
             "policy": model.policy,
             "status": model.status,
             "failure": model.failure,
             "job_id": job_id,
             "champion": _read_version(champion, parent) if champion else None,
+            "drift": _read_drift(model, champion) if champion else None,
+            "references": _read_references(model, training),
             "created_at": model.created_at,
             "ready_at": model.ready_at,
         }
@@ -221,10 +267,39 @@ def _as_sent(architecture: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in architecture.items() if name != "config"}
 
 
+def _read_drift(model: Model, champion: ModelVersion) -> Drift:
+    limits = Policy.model_validate(model.policy).drift
+    known = drift.of_version(champion.number, champion.figures)
+    return Drift(
+        since_version=known.since_version,
+        forgotten_share=known.forgotten_share,
+        accuracy_change=known.accuracy_change,
+        limits=limits,
+        exceeded=known.exceeds(limits),
+    )
+
+
+def _read_references(model: Model, training: Job | None) -> References | None:
+    """How far the reference models are, by the newest job that trains them."""
+    count = Policy.model_validate(model.policy).reference_models
+    if not count:
+        return None
+    read = References(models=count, status=RegistrationStatus.PENDING)
+    if training is None:
+        return read
+    if training.failure is not None:
+        read.status, read.failure = RegistrationStatus.FAILED, training.failure["reason"]
+    elif training.started_at and training.finished_at:
+        read.status, read.completed_at = RegistrationStatus.READY, training.finished_at
+        read.seconds = (training.finished_at - training.started_at).total_seconds()
+    return read
+
+
 def _read_version(version: ModelVersion, parent: int | None) -> VersionRead:
     return VersionRead(
         number=version.number,
         status=version.status,
+        mode=version.mode,
         parent=parent,
         weights_sha256=version.weights_sha256,
         job_id=version.job_id,

@@ -13,6 +13,7 @@ from service.errors import (
     NameTaken,
     NotFound,
     NotReady,
+    RecipeRefused,
     WeightsRefused,
 )
 from service.fields import Name
@@ -31,7 +32,13 @@ Number = Annotated[int, Path(ge=1, lt=2**31)]
     "",
     status_code=202,
     responses=documented(
-        NotFound, NotReady, NameTaken, LocationRefused, WeightsRefused, FactoryRefused
+        NotFound,
+        NotReady,
+        NameTaken,
+        LocationRefused,
+        WeightsRefused,
+        FactoryRefused,
+        RecipeRefused,
     ),
 )
 async def register_model(

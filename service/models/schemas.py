@@ -7,7 +7,8 @@ from uuid import UUID
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 
 from service.fields import In, Instant, Label, Name, Out, Registered, Uri
-from service.states import RegistrationStatus, VersionStatus
+from service.policy import DriftLimits, Policy
+from service.states import Mode, RegistrationStatus, VersionStatus
 
 
 def _storable(value: JsonValue) -> JsonValue:
@@ -27,13 +28,16 @@ def _storable(value: JsonValue) -> JsonValue:
     return value
 
 
+FunctionName = Annotated[
+    str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=255)
+]
+
+
 class PythonArchitecture(In):
     """A function of an allowed module builds the network."""
 
     kind: Literal["python"]
-    factory: Annotated[
-        str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=255)
-    ]
+    factory: FunctionName
     """`package.module:function`; it returns a `torch.nn.Module`."""
 
     arguments: Annotated[dict[str, JsonValue], AfterValidator(_storable)] = Field(default={})
@@ -72,16 +76,6 @@ class Preprocessing(In):
         return self
 
 
-class Policy(In):
-    """How much is kept for jobs, and measured by them."""
-
-    reservoir_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
-    """Retain samples kept for the recover phase, balanced over the classes."""
-
-    evaluation_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """At most this many samples of each split are measured before and after a job."""
-
-
 class _Definition(In):
     weights: Uri
     """A `.safetensors` file; for `transformers` the directory of `model.safetensors`."""
@@ -93,6 +87,10 @@ class _Definition(In):
     """Name of the module whose input are the features: the classification head."""
 
     preprocessing: Preprocessing = Preprocessing()
+    recipe: FunctionName | None = None
+    """`package.module:function` of an allowed module that trains the network anew; without one the
+    model cannot be retrained."""
+
     policy: Policy = Policy()
 
 
@@ -128,7 +126,11 @@ class VersionRead(Out):
 
     number: int
     status: VersionStatus
-    """`champion` is the one to serve; `superseded` ones hold forgotten data."""
+    """`champion` is the one to serve; a `candidate` waits for a person's decision; `superseded`
+    ones are never served again, as they hold forgotten data."""
+
+    mode: Mode
+    """`exact`: trained without the samples; `approximate`: made to forget them."""
 
     parent: int | None
     """Number of the version it was made from."""
@@ -144,6 +146,42 @@ class VersionRead(Out):
     superseded_at: Instant | None
 
 
+class Drift(Out):
+    """How far the champion is from the last version that was trained, not changed."""
+
+    since_version: int
+    """That version."""
+
+    forgotten_share: float
+    """Of the samples it was trained on, those that its successors were made to forget."""
+
+    accuracy_change: float
+    """Of the test accuracy (of the hold-out's without a test split), added up since."""
+
+    limits: DriftLimits
+    exceeded: bool
+    """Whether a limit is passed: then the model should be trained anew."""
+
+
+class References(Out):
+    """Networks trained on halves of the training samples, to learn what unseen samples meet.
+
+    They are discarded; what they said of each sample is kept, for jobs and audits.
+    """
+
+    models: int
+    """How many the policy asks for."""
+
+    status: RegistrationStatus
+    """Jobs make use of them once they are `ready`, and do without when they have `failed`."""
+
+    seconds: float | None = None
+    """What they cost: from the start of their training to its end."""
+
+    completed_at: Instant | None = None
+    failure: str | None = None
+
+
 class ModelRead(_Definition, Registered):
     """A model, how far its registration is, and the version to serve."""
 
@@ -153,3 +191,8 @@ class ModelRead(_Definition, Registered):
     weights: str
     status: RegistrationStatus
     champion: VersionRead | None
+    drift: Drift | None
+    """Null until there is a champion."""
+
+    references: References | None
+    """Null where the policy asks for none."""

@@ -13,6 +13,9 @@ from psycopg.rows import dict_row
 import local
 from demo import digits
 
+DONE = ("completed", "needs_review")
+"""A job was done to its end; which of the two is for the audit to say."""
+
 
 class Client(local.Client):
     """Speaks to a house as a user would, and looks into its database as a user would not."""
@@ -63,6 +66,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.House]:
         LETHE_FACTORIES=json.dumps(
             ["demo.digits:cnn", "benchmarks.cifar_models:cnn", "tests.broken_models:*"]
         ),
+        LETHE_RECIPES=json.dumps(["worker.recipes:train", "tests.broken_models:*"]),
         LETHE_LEASE="PT4S",
         LETHE_HEARTBEAT="PT1S",
         LETHE_SWEEP_INTERVAL="PT1S",

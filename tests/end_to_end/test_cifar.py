@@ -9,7 +9,7 @@ from safetensors.torch import save_model
 import local
 from benchmarks import cifar_models
 from benchmarks.cifar_models import Recipe
-from tests.end_to_end.conftest import ids_of
+from tests.end_to_end.conftest import DONE, ids_of
 
 IMAGES = local.REPOSITORY.parent / "shared" / "data"
 FORGOTTEN = 1000
@@ -63,7 +63,7 @@ def test_a_thousand_photographs_are_forgotten(client, model, dataset):
     where = client.request(model, ids)
     request = client.settled(where, timeout_s=400)
 
-    assert request["status"] == "completed", request
+    assert request["status"] in DONE, request
     job = client.job_of(where)
     before, after = job["before"], job["after"]
     unseen = after["figures"]["holdout_accuracy_same_classes"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.end_to_end.conftest import ids_of
+from tests.end_to_end.conftest import DONE, ids_of
 
 
 @pytest.fixture
@@ -40,7 +40,9 @@ def test_a_request_makes_a_new_version_that_forgot(client, model, train_ids, sto
     assert request["status"] == "completed"
     result = request["targets"][0]["result"]
     assert result["version"] == 2
-    assert result["verdict"] is None
+    assert result["verdict"] in ("pass", "no_power")
+    assert result["verdict_reason"]
+    assert result["mode"] == "approximate"
     versions = client.get(f"/v1/models/{model}/versions")["items"]
     assert {v["number"]: v["status"] for v in versions} == {1: "superseded", 2: "champion"}
     weights = stored(store, result["weights_sha256"])
@@ -70,7 +72,12 @@ def test_every_cycle_and_both_evaluations_are_rows(client, model, train_ids):
 
     assert job["status"] == "completed"
     assert job["progress"] == 1.0
-    assert [row["cycle"] for row in job["cycles"]] == list(range(1, job["config"]["cycles"] + 1))
+    for tried in job["rounds"]:
+        cycles = [row["cycle"] for row in job["cycles"] if row["round"] == tried["round"]]
+        assert cycles == list(range(1, len(cycles) + 1))
+        assert 1 <= len(cycles) <= tried["config"]["cycles"]
+    assert job["audit"]["verdict"] == job["verdict"]
+    assert {test["name"] for test in job["audit"]["after"]} >= {"alignment", "membership_loss"}
     assert job["before"]["forget_accuracy"] == 1.0
     for moment in (job["before"], job["after"], *curve["cycles"]):
         assert 0 <= moment["da_forget"] <= 1
@@ -130,7 +137,7 @@ def test_requests_that_wait_together_share_a_job(client, model, train_ids):
 
     done = [client.settled(where) for where in (first, *others)]
 
-    assert {request["status"] for request in done} == {"completed"}
+    assert {request["status"] for request in done} <= set(DONE)
     jobs = {request["targets"][0]["job_id"] for request in done}
     assert len(jobs) < len(done)
     versions = client.get(f"/v1/models/{model}/versions")["items"]
@@ -140,7 +147,7 @@ def test_requests_that_wait_together_share_a_job(client, model, train_ids):
 def test_one_sample_can_be_forgotten(client, model, train_ids):
     request = client.settled(client.request(model, train_ids[:1]))
 
-    assert request["status"] == "completed"
+    assert request["status"] in DONE
 
 
 def test_a_class_can_be_removed(client, model, dataset):
@@ -150,7 +157,7 @@ def test_a_class_can_be_removed(client, model, dataset):
     request = client.settled(where)
 
     job = client.job_of(where)
-    assert request["status"] == "completed"
+    assert request["status"] in DONE
     assert job["before"]["forget_accuracy"] > 0.95
     assert job["after"]["forget_accuracy"] < 0.2
     assert job["after"]["retain_accuracy"] > 0.95

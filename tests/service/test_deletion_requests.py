@@ -10,7 +10,15 @@ from sqlalchemy import func, select, update
 
 from service import dependencies, doorbell
 from service.database import async_engine, async_sessions
-from service.states import JobStatus, RegistrationStatus, RequestStatus, Split, VersionStatus
+from service.states import (
+    JobStatus,
+    Mode,
+    RegistrationStatus,
+    RequestStatus,
+    Split,
+    Verdict,
+    VersionStatus,
+)
 from service.tables import (
     AuditEvent,
     DeletionRequest,
@@ -54,6 +62,7 @@ async def test_is_accepted_and_followed_at_its_location(client, model):
         "id": ANY,
         "status": "pending",
         "objective": "untrain_samples",
+        "exact": False,
         "dataset": "digits",
         "samples": 2,
         "duplicates": 0,
@@ -74,6 +83,7 @@ async def test_is_accepted_and_followed_at_its_location(client, model):
                 "failure": None,
             }
         ],
+        "decisions": [],
     }
     assert body["received_at"].endswith("Z")
 
@@ -268,6 +278,19 @@ async def test_a_model_must_be_ready(client, store, model, status, problem):
     problem(await submit(client, model=None, dataset="other"), 409, "not-ready")
 
 
+async def test_exact_needs_a_recipe_of_every_model(client, sessions, store, model, problem):
+    dataset = factories.dataset(id=model.dataset_id)
+    await store(factories.model(dataset, name="able", recipe="zoo:train"))
+
+    refusal = problem(await submit(client, exact=True), 422, "no-recipe")
+    problem(await submit(client, model=None, dataset="digits", exact=True), 422, "no-recipe")
+    accepted = await submit(client, model="able", exact=True)
+
+    assert "cnn" in refusal["detail"]
+    assert accepted.json()["exact"] is True
+    assert await count(sessions, DeletionRequest) == [1]
+
+
 async def test_a_dataset_without_models_has_nobody_to_forget(client, store, problem):
     await store(factories.dataset())
 
@@ -358,10 +381,20 @@ async def test_a_dead_broker_does_not_lose_the_request(app, client, model):
     assert (await client.get(response.headers["Location"])).json()["status"] == "pending"
 
 
-async def test_shows_what_came_of_it(client, sessions, store, model):
+@pytest.mark.parametrize(
+    ("verdict", "word"),
+    [
+        (Verdict.PASS, "within the measured range of models never trained on these samples"),
+        (Verdict.FAIL, "can still be told"),
+        (Verdict.NO_POWER, "no evidence"),
+    ],
+)
+async def test_shows_what_came_of_it(client, sessions, store, model, verdict, word):
     accepted = (await submit(client)).json()
-    job = factories.job(model_id=model.id, finished=True)
-    await store(job)
+    job = factories.job(
+        model_id=model.id, finished=True, verdict=verdict, mode_reason="The model is changed."
+    )
+    await store(job, factories.tried(job, verdict=verdict, reason="because"))
     async with sessions.begin() as session:
         await session.execute(update(DeletionRequest).values(status=RequestStatus.COMPLETED))
         await session.execute(
@@ -369,7 +402,9 @@ async def test_shows_what_came_of_it(client, sessions, store, model):
         )
     retired = {"status": VersionStatus.SUPERSEDED, "superseded_at": factories.NOW}
     await store(
-        factories.version(model, job, number=2, weights_sha256="d" * 64, **retired),
+        factories.version(
+            model, job, number=2, weights_sha256="d" * 64, mode=Mode.APPROXIMATE, **retired
+        ),
         factories.evaluation(job, "before", da_gap=0.02),
         factories.evaluation(job, "after"),
     )
@@ -377,11 +412,15 @@ async def test_shows_what_came_of_it(client, sessions, store, model):
     [target] = (await client.get(f"{URL}/{accepted['id']}")).json()["targets"]
 
     assert target["job_id"] == str(job.id)
+    assert word in target["result"]["meaning"]
     assert target["result"] == {
         "version": 2,
         "weights_sha256": "d" * 64,
-        "verdict": None,
-        "verdict_note": "audit not implemented yet",
+        "mode": "approximate",
+        "mode_reason": "The model is changed.",
+        "verdict": verdict,
+        "verdict_reason": "because",
+        "meaning": ANY,
         "before": factories.SCORES | {"da_gap": 0.02},
         "after": factories.SCORES,
     }

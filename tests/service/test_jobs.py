@@ -4,7 +4,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import update
 
-from service.states import JobKind, JobStatus, RequestStatus, VersionStatus
+from service.policy import Escalation
+from service.states import JobKind, JobStatus, Mode, RequestStatus, Verdict, VersionStatus
 from service.tables import Job
 from tests import factories
 
@@ -28,6 +29,8 @@ async def job(store, model) -> Any:
         attempt=1,
         phase="cycle 3 of 4",
         progress=0.5,
+        mode=Mode.APPROXIMATE,
+        mode_reason="The model is changed.",
         config={"seed": 7},
         environment={"device": "cpu"},
         base_version_id=base.id,
@@ -61,7 +64,11 @@ async def test_shows_how_far_it_is_and_what_it_measured(client, job):
         "environment": {"device": "cpu"},
         "base_version": {"number": 2, "weights_sha256": "a" * 64},
         "new_version": None,
+        "mode": "approximate",
+        "mode_reason": "The model is changed.",
         "verdict": None,
+        "audit": None,
+        "rounds": [],
         "after": None,
         "failure": None,
         "duration_seconds": None,
@@ -87,6 +94,45 @@ async def test_shows_the_version_it_made_and_how_long_it_took(client, store, mod
     assert response.json()["after"]["da_gap"] == 0.01
 
 
+async def test_shows_every_round_with_every_test(client, store, job):
+    first = factories.tried(job, 1, verdict=Verdict.FAIL, kept=False)
+    step = {"step": Escalation.RETRAIN, "mode": Mode.EXACT}
+    second = factories.tried(job, 2, **step)
+    await store(
+        first,
+        second,
+        factories.audit_test(first, "after", name="accuracy", passed=False),
+        factories.audit_test(second, "after", 1),
+        factories.audit_test(second, "after", 0, name="probe_f1", value=float("nan")),
+        factories.audit_test(second, "before"),
+        factories.audit_test(second, "guard", name="test_accuracy", high=None, p_value=None),
+    )
+
+    body = (await client.get(f"/v1/jobs/{job.id}")).json()
+
+    assert [tried["round"] for tried in body["rounds"]] == [1, 2]
+    assert body["rounds"][0]["after"] == [factories.TEST | {"name": "accuracy", "passed": False}]
+    audit = body["audit"]
+    assert audit == body["rounds"][1]
+    assert (audit["step"], audit["mode"], audit["verdict"]) == ("retrain", "exact", "pass")
+    assert (audit["alpha"], audit["permutations"], audit["seed"]) == (0.05, 2000, 7)
+    assert [test["name"] for test in audit["after"]] == ["probe_f1", "alignment"]
+    assert audit["after"][0]["value"] is None
+    assert audit["before"] == [factories.TEST]
+    assert audit["guards"][0]["high"] is None
+    assert "under these tests" in audit["meaning"]
+
+
+async def test_shows_a_round_that_broke_off(client, store, job):
+    figures = dict.fromkeys(("alpha", "permutations", "seed"))
+    await store(factories.tried(job, verdict=Verdict.FAIL, kept=False, **figures))
+
+    (tried,) = (await client.get(f"/v1/jobs/{job.id}")).json()["rounds"]
+
+    assert tried["alpha"] is None
+    assert tried["after"] == []
+
+
 async def test_shows_the_curve_of_alignment_scores(client, job):
     curve = (await client.get(f"/v1/jobs/{job.id}/alignment")).json()
 
@@ -95,7 +141,7 @@ async def test_shows_the_curve_of_alignment_scores(client, job):
         "job_id": str(job.id),
         "status": "running",
         "before": point | {"da_gap": 0.05},
-        "cycles": [point | {"cycle": 1}, point | {"cycle": 2}],
+        "cycles": [point | {"round": 1, "cycle": 1}, point | {"round": 1, "cycle": 2}],
         "after": None,
     }
 

@@ -48,9 +48,21 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
             "mean": [0.0],
             "std": [1.0],
         },
-        "policy": {"reservoir_samples": 5000, "evaluation_samples": 10000},
+        "recipe": None,
+        "policy": {
+            "reservoir_samples": 5000,
+            "evaluation_samples": 10000,
+            "max_test_accuracy_drop": 0.03,
+            "max_class_accuracy_drop": 0.1,
+            "escalation": ["more_cycles", "stronger", "retrain"],
+            "max_forget_share": 0.5,
+            "drift": {"max_forgotten_share": 0.3, "max_accuracy_drop": 0.05},
+            "reference_models": 0,
+        },
         "status": "pending",
         "champion": None,
+        "drift": None,
+        "references": None,
         "failure": None,
         "job_id": ANY,
         "created_at": ANY,
@@ -186,6 +198,12 @@ async def test_its_dataset_must_be_ready(client, store, wanted, status, problem)
         {"preprocessing": {"scale": 0}},
         {"preprocessing": {"resize": [32]}},
         {"policy": {"reservoir_samples": 0}},
+        {"policy": {"max_forget_share": 1.5}},
+        {"policy": {"escalation": ["pray"]}},
+        {"policy": {"drift": {"max_forgotten_share": -1}}},
+        {"policy": {"reference_models": 3}},
+        {"policy": {"reference_models": 66}},
+        {"recipe": "os"},
         {"head": ""},
         {"unknown": 1},
     ],
@@ -214,6 +232,7 @@ async def test_shows_its_champion_and_its_versions(client, store, model, problem
     assert first == {
         "number": 1,
         "status": "champion",
+        "mode": "exact",
         "parent": None,
         "weights_sha256": "a" * 64,
         "job_id": ANY,
@@ -257,3 +276,68 @@ async def test_are_listed(client, model):
     assert [item["name"] for item in page["items"]] == ["cnn"]
     assert page["next_cursor"] is None
     assert "Retry-After" not in (await client.get("/v1/models/cnn")).headers
+
+
+async def test_a_recipe_is_stored_if_it_is_allowed(client, wanted, settings, app, problem):
+    refusal = problem(
+        await client.post("/v1/models", json=wanted | {"recipe": "my:train"}), 422, "recipe-refused"
+    )
+    assert "LETHE_RECIPES" in refusal["detail"]
+    default = {"recipe": "worker.recipes:train"}
+
+    response = await client.post("/v1/models", json=wanted | default)
+
+    assert response.status_code == 202
+    assert response.json()["recipe"] == "worker.recipes:train"
+    problem(await client.post("/v1/models", json=wanted), 409, "name-taken")
+
+
+async def test_shows_how_far_it_has_drifted(client, store, model):
+    fresh = (await client.get("/v1/models/cnn")).json()["drift"]
+    assert (fresh["since_version"], fresh["forgotten_share"], fresh["exceeded"]) == (1, 0.0, False)
+    dataset = factories.dataset(id=model.dataset_id)
+    other = factories.model(dataset, name="other", policy={"drift": {"max_forgotten_share": 0.2}})
+    job = factories.job(model_id=other.id, kind=JobKind.REGISTER_MODEL, finished=True)
+    known = {"since_version": 2, "trained_on": 200, "forgotten": 50, "accuracy_change": -0.01}
+    await store(other, job, factories.version(other, job, number=5, figures={"drift": known}))
+
+    body = (await client.get("/v1/models/other")).json()
+
+    assert body["drift"] == {
+        "since_version": 2,
+        "forgotten_share": 0.25,
+        "accuracy_change": -0.01,
+        "limits": {"max_forgotten_share": 0.2, "max_accuracy_drop": 0.05},
+        "exceeded": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "seconds", "failure"),
+    [
+        (None, "pending", None, None),
+        ({}, "pending", None, None),
+        ({"finished": True}, "ready", 30.0, None),
+        (
+            {"status": "failed", "failure": {"kind": "input", "reason": "The recipe raised."}},
+            "failed",
+            None,
+            "The recipe raised.",
+        ),
+    ],
+)
+async def test_shows_how_far_the_reference_models_are(
+    client, dataset, store, changes, status, seconds, failure
+):
+    model = factories.model(dataset, policy={"reference_models": 4})
+    register = factories.job(model_id=model.id, kind=JobKind.REGISTER_MODEL, finished=True)
+    await store(model, register)
+    if changes is not None:
+        job = {"model_id": model.id, "kind": JobKind.TRAIN_REFERENCES} | changes
+        await store(factories.job(**job))
+
+    read = (await client.get("/v1/models/cnn")).json()["references"]
+
+    assert (read["models"], read["status"]) == (4, status)
+    assert (read["seconds"], read["failure"]) == (seconds, failure)
+    assert (read["completed_at"] is not None) == (status == "ready")

@@ -93,6 +93,19 @@ def test_bad_images_are_told_from_good_ones(picture, monkeypatch):
     assert np.flatnonzero(bad["input_undecodable"]).tolist() == [3, 4, 5, 6, 7, 8]
 
 
+def test_every_image_is_decoded_once(rng, monkeypatch):
+    pictures = rng.integers(0, 256, (70, 4, 4, 3), dtype=np.uint8)
+    opened = []
+    original = Image.open
+    monkeypatch.setattr(
+        Image, "open", lambda *args, **how: opened.append(1) or original(*args, **how)
+    )
+
+    inputs.decode(images(*map(encoded, pictures)), PLAIN, None)
+
+    assert len(opened) == 70
+
+
 def test_an_image_that_broke_since_indexing_stops_the_job(picture):
     with pytest.raises(JobError, match="The dataset changed"):
         inputs.decode(images(encoded(picture), b"broken"), PLAIN, None)

@@ -57,6 +57,24 @@ def test_take_reads_only_the_row_groups_concerned(rows, write, definition, monke
     assert read == [1, 4]
 
 
+def test_take_decodes_nothing_behind_the_last_row_wanted(rows, write, definition, monkeypatch):
+    monkeypatch.setattr("worker.parquet.TAKEN_ROWS", 5)
+    source = Source.open(write(rows(100), row_group_size=50), definition)
+    decoded = []
+    original = pa.parquet.ParquetFile.iter_batches
+
+    def counted(*arguments):
+        for batch in original(*arguments):
+            decoded.append(batch.num_rows)
+            yield batch
+
+    monkeypatch.setattr(pa.parquet.ParquetFile, "iter_batches", counted)
+    table = source.take([57, 3, 11])
+
+    assert ids(table) == ["person-57", "person-3", "person-11"]
+    assert sum(decoded) == 15 + 10
+
+
 def test_take_of_nothing_is_an_empty_table(rows, write, definition):
     assert Source.open(write(rows()), definition).take([]).num_rows == 0
 

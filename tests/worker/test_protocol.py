@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import create_engine, select, update
 from sqlalchemy.orm import sessionmaker
 
+from service import progress
 from service.errors import LeaseLost
 from service.states import JobStatus, RegistrationStatus, RequestStatus
 from service.tables import AuditEvent, DeletionRequest, DeletionTarget, Job
@@ -228,7 +229,7 @@ def test_a_target_that_was_done_from_the_start_does_not_count_as_work(
     session.add(factories.target(request_row, other, status=RequestStatus.COMPLETED))
     session.flush()
 
-    protocol.sum_up(session, [request_row.id])
+    progress.sum_up(session, [request_row.id], actor="worker")
 
     assert status_of(session, request_row) is RequestStatus.SCHEDULED
 
@@ -269,3 +270,46 @@ def test_two_jobs_that_end_at_once_complete_the_request_they_share(own_database_
         status = session.scalars(select(DeletionRequest.status)).one()
     engine.dispose()
     assert status is RequestStatus.COMPLETED
+
+
+def test_a_job_may_leave_the_decision_to_a_person(session, job, request_row):
+    held = protocol.hold(session, claim(session, job))
+
+    protocol.complete(session, held, requests=RequestStatus.NEEDS_REVIEW)
+
+    assert status_of(session, job) is JobStatus.COMPLETED
+    assert status_of(session, request_row) is RequestStatus.NEEDS_REVIEW
+    assert request_row.finished_at is None
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (("needs_review", "running"), "needs_review"),
+        (("needs_review", "failed"), "needs_review"),
+        (("refused", "completed"), "refused"),
+        (("refused", "failed"), "failed"),
+        (("refused", "pending"), "pending"),
+        (("completed", "completed"), "completed"),
+    ],
+)
+def test_a_request_sums_its_targets_up(session, dataset, statuses, expected):
+    request = factories.request(dataset, status=RequestStatus.SCHEDULED)
+    models = [factories.model(dataset, name=name) for name in ("a", "b")]
+    session.add_all([request, *models])
+    session.flush()
+    for model, status in zip(models, statuses, strict=True):
+        session.add(factories.target(request, model, status=RequestStatus(status)))
+    session.flush()
+
+    progress.sum_up(session, [request.id], actor="worker")
+
+    assert status_of(session, request) == expected
+
+
+def test_only_lawful_steps_are_taken(session, model, job, request_row):
+    for status in (RequestStatus.REFUSED, RequestStatus.PENDING, RequestStatus.NEEDS_REVIEW):
+        of_job = DeletionTarget.job_id == job.id
+        assert progress.move(session, status, of_job, actor="api", job_id=job.id) == []
+
+    assert status_of(session, request_row) is RequestStatus.SCHEDULED

@@ -88,6 +88,10 @@ class Eigenspace:
     def k(self) -> int:
         return self.basis.shape[1]
 
+    def to(self, device: torch.device) -> "Eigenspace":
+        """The same there: moved once, it need not be waited for at every step."""
+        return Eigenspace(self.mean.to(device), self.basis.to(device))
+
 
 def eigenspace(moments: Moments, *, k: int) -> Eigenspace:
     """The k leading eigenvectors of the covariance; k is clipped to 1..d.

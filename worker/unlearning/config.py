@@ -25,7 +25,7 @@ class Config:
 
     objective: Objective
     cycles: int
-    """Forget phase plus recover phase, this many times."""
+    """Forget phase plus recover phase, at most this many times."""
 
     forget_epochs: int
     """Passes over the forget set in each cycle."""
@@ -40,18 +40,31 @@ class Config:
     """Of SGD with momentum, at the start; annealed by a cosine over the whole run."""
 
     batch_size: int
-    """In the forget phase, half of it are hold-out samples that keep the others company."""
+    """Of the recover phase. In the forget phase, half of it are forget samples and a quarter
+    retain samples that keep them company, more if the forget set does not fill its half."""
 
     alignment_weight: float
     distillation_weight: float
-    masked_overshoot: float
-    """The masked target's share in the mix with the calibrated one, as a multiple of the error on
-    the hold-out of the class; the share is at most 1. Lost classes are masked entirely."""
+    retain_weight: float = 1.0
+    """Of the cross-entropy of the company in the forget phase."""
+
+    spread: float = 1.5
+    """Nats of noise by which out-of-sample predictions are made to vary as one model's do."""
+
+    initial_shift: float
+    """Nats by which the true class is pushed below its target answer in the first cycle."""
+
+    shift_gain: float
+    """Nats added to the shift after a cycle for each unit by which membership AUC is above 0.5."""
+
+    stop_at: float = 0.2
+    """From the second cycle on, a run ends once the tests on the calibration hold-out have at least
+    this p-value; above 1, it never ends early."""
 
     k: int | None = None
     """Directions of the eigenspace; None stands for the number of retained classes - 1."""
 
-    scoring_samples: int = 1000
+    scoring_samples: int = 800
     """At most so many samples of each set are looked at between cycles."""
 
     seed: int = 0
@@ -59,10 +72,12 @@ class Config:
     def __post_init__(self) -> None:
         for field in ("cycles", "forget_epochs", "recover_samples"):
             self._require(field, at_least=1)
-        self._require("batch_size", at_least=2)
-        for field in ("forget_lr", "recover_lr", "alignment_weight", "distillation_weight"):
+        self._require("batch_size", at_least=4)
+        for field in (
+            "forget_lr", "recover_lr", "alignment_weight", "distillation_weight",
+            "retain_weight", "spread", "initial_shift", "shift_gain", "stop_at",
+        ):  # fmt: skip
             self._require(field, at_least=0)
-        self._require("masked_overshoot", at_least=0)
         self._require("scoring_samples", at_least=2)
         if self.k is not None:
             self._require("k", at_least=1)
@@ -74,26 +89,35 @@ class Config:
 
 
 def default_config(
-    objective: Objective, *, forget_count: int, reservoir_count: int, seed: int = 0
+    objective: Objective,
+    *,
+    forget_count: int,
+    reservoir_count: int,
+    seed: int = 0,
+    level: int = 0,
 ) -> Config:
     """The defaults, scaled to the size of the problem and to nothing else.
 
     Small sets get small batches, so that each phase has enough steps to act, and small forget
     sets get more epochs for the same reason. The work of a run does not grow with the dataset.
+
+    Args:
+        level: 0 for the first try; 1 for twice the cycles; 2 for twice the cycles at higher rates.
     """
     batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))
     batches = max(math.ceil(forget_count / (batch_size // 2)), 1)
     removing = objective is Objective.REMOVE_CLASS
     return Config(
         objective=objective,
-        cycles=3 if removing else 4,
-        forget_epochs=max(1, math.ceil(16 / batches)),
-        forget_lr=0.15,
-        recover_samples=min(3000, 4 * reservoir_count),
-        recover_lr=0.02,
+        cycles=4 if level == 0 else 8,
+        forget_epochs=max(2 - removing, math.ceil(16 / batches)),
+        forget_lr=0.08 if level < 2 else 0.15,
+        recover_samples=min(1200, 4 * reservoir_count) * (1 if level < 2 else 3),
+        recover_lr=0.04,
         batch_size=batch_size,
-        alignment_weight=5.0 if removing else 1.0,
+        alignment_weight=5.0 if removing else 2.0,
         distillation_weight=1.0,
-        masked_overshoot=2.5,
+        initial_shift=1.0,
+        shift_gain=10.0,
         seed=seed,
     )

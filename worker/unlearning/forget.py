@@ -11,21 +11,27 @@ import torch
 from torch import Tensor, nn
 
 from worker.unlearning import targets
-from worker.unlearning.alignment import Eigenspace, Moments, eigenspace
+from worker.unlearning.alignment import Eigenspace, Moments, alignment, eigenspace
+from worker.unlearning.audit import exchangeability
 from worker.unlearning.config import Config, Objective
 from worker.unlearning.errors import NothingStays
 from worker.unlearning.evaluation import (
+    Observed,
     Outputs,
     accuracy,
     default_k,
     measured_gap,
+    membership_auc,
     require_samples,
     retain_moments,
     retain_weights,
 )
 from worker.unlearning.network import Network
-from worker.unlearning.phases import Goal, Peers, forget_phase, recover_phase
-from worker.unlearning.samples import Samples, class_balanced
+from worker.unlearning.phases import Company, Goal, forget_phase, recover_phase
+from worker.unlearning.samples import Samples, class_balanced, classes
+
+PERMUTATIONS = 200
+"""Of the tests between cycles: enough to tell a p-value of `Config.stop_at`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +66,7 @@ class CycleScores:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What is looked at between cycles."""
+    """What is looked at before the first cycle and after each."""
 
     forget: Outputs
     retain: Outputs
@@ -78,41 +84,62 @@ def unlearn(
     class_counts: Tensor,
     config: Config,
     on_cycle: Callable[[CycleScores], None],
+    predictions: Tensor | None = None,
 ) -> nn.Module:
     """Return a copy of the model that behaves as if never trained on the forget set.
 
-    The model given is left as it is. On the CPU the same arguments give the same weights.
+    Ends at the first cycle, from the second on, whose tests against the hold-out pass with room
+    (`Config.stop_at`), or after `Config.cycles`. The model given is left as it is. On the CPU the
+    same arguments give the same weights.
 
     Args:
         retain: a class-balanced reservoir of the retain set, not all of it.
-        holdout: labelled samples never trained on; no gradient comes from them.
+        holdout: labelled samples never trained on, to calibrate by; an audit needs others. Those
+            of classes that leave are moved with the forget set; no gradient comes from the rest.
         moments: of the retain features of the original, without the forget set.
         class_counts: (C,) how many retain samples each class has; 0 for a class that leaves.
         on_cycle: called after each cycle; what it raises stops the run.
+        predictions: (F, C) probabilities from models that have not seen the forget samples, as
+            targets; without them, answers of the original are calibrated and masked.
 
     Raises:
         NotFinite: a loss or a weight became NaN or infinite, and in which cycle; or the model
             given has such outputs already.
         NothingStays: no class would be left to keep.
-        ValueError: a set is empty.
+        ValueError: a set is empty, or `predictions` do not fit the forget set.
     """
     require_samples(forget=forget, retain=retain, holdout=holdout)
+    if predictions is not None and len(predictions) != len(forget):
+        raise ValueError(f"{len(predictions)} predictions, but {len(forget)} forget samples")
     lost = _lost(forget, class_counts, config.objective)
     generator = torch.Generator().manual_seed(config.seed)
+    retain = network.resident(retain)
     scored = [_scored(samples, config, generator) for samples in (forget, retain, holdout)]
-    answers = _answers(network, forget, scored[-1], lost, config)
-    goal = Goal(answers, lost[forget.labels], Peers(holdout, lost))
-    space = eigenspace(moments, k=_k(class_counts, config))
+    view = _look(
+        network, scored, class_counts, config, eigenspace(moments, k=_k(class_counts, config))
+    )
+    leaving = holdout.select(lost[holdout.labels])
+    answers = _answers(network, forget, leaving, view.holdout, lost, predictions, config)
+    changing = network.resident(
+        Samples(
+            torch.cat([forget.inputs, leaving.inputs]), torch.cat([forget.labels, leaving.labels])
+        )
+    )
+    shift = config.initial_shift
     changed = network.copy()
     changed.model.requires_grad_(True)
+    company = Company(retain, generator)
     with torch.random.fork_rng(devices=[d for d in [changed.device] if d.type == "cuda"]):
         torch.manual_seed(config.seed)  # dropout
         for cycle in range(1, config.cycles + 1):
-            losses = forget_phase(changed, forget, goal, space, config, cycle, generator)
+            goal = _goal(changing, answers, shift, view, lost)
+            losses = forget_phase(changed, goal, company, config, cycle, generator)
             loss_retain = recover_phase(changed, retain, config, cycle, generator)
             view = _look(changed, scored, class_counts, config)
-            space = view.space
             on_cycle(_scores(cycle, view, class_counts, (*losses, loss_retain), config.seed))
+            if cycle > 1 and _passes(view, class_counts, config):
+                break
+            shift = _next_shift(shift, view, lost, config)
     changed.model.zero_grad()
     return changed.model.eval()
 
@@ -128,16 +155,87 @@ def _lost(forget: Samples, class_counts: Tensor, objective: Objective) -> Tensor
 
 
 def _answers(
-    network: Network, forget: Samples, holdout: Samples, lost: Tensor, config: Config
+    network: Network,
+    forget: Samples,
+    leaving: Samples,
+    unseen: Outputs,
+    lost: Tensor,
+    predictions: Tensor | None,
+    config: Config,
 ) -> Tensor:
-    """(F, C) probabilities: calibrated and masked targets, mixed; lost classes only masked."""
+    """(F + L, C) probabilities: what a model that never saw them might answer.
+
+    Out-of-sample predictions where there are any; else the calibrated and the masked answer, mixed
+    by the hold-out error of the class. Nothing is left for lost classes.
+    """
     original = Outputs.of(network, forget, config.batch_size)
-    unseen = Outputs.of(network, holdout, config.batch_size)
-    masked = targets.masked(original.logits, forget.labels, lost)
-    calibrated = targets.calibrated(original.logits, forget.labels, unseen.logits, unseen.labels)
-    share = targets.masked_shares(unseen.logits, unseen.labels, overshoot=config.masked_overshoot)
-    share = torch.where(lost, 1.0, share)[forget.labels][:, None]  # (F, 1)
-    return share * masked + (1 - share) * calibrated
+    if predictions is None:
+        masked = targets.masked(original.logits, forget.labels, lost)
+        calibrated = targets.calibrated(
+            original.logits, forget.labels, unseen.logits, unseen.labels
+        )
+        share = targets.masked_shares(unseen.logits, unseen.labels)[forget.labels][:, None]
+        predictions = share * masked + (1 - share) * calibrated
+    else:
+        predictions = targets.spread(predictions, config.spread, config.seed)
+    concept = Outputs.of(network, leaving, config.batch_size).logits if len(leaving) else None
+    answers = predictions.float()
+    if concept is not None:
+        answers = torch.cat([answers, concept.softmax(1)])
+    return targets.without_classes(answers, lost)
+
+
+def _goal(
+    changing: Samples,
+    answers: Tensor,
+    shift: float,
+    view: _View,
+    lost: Tensor,
+) -> Goal:
+    """Where the samples shall end up, given how unseen samples stand now."""
+    labels = changing.labels
+    staying = view.holdout.select(~lost[view.holdout.labels])
+    unseen = staying if len(staying.labels) else view.holdout
+    return Goal(
+        samples=changing,
+        answers=targets.shifted(answers, labels, shift),
+        alignments=_class_means(alignment(unseen.features, view.space), unseen.labels, len(lost))[
+            labels
+        ],
+        raise_only=lost[labels],
+        space=view.space,
+    )
+
+
+def _class_means(values: Tensor, labels: Tensor, count: int) -> Tensor:
+    """(C,) mean of the values (N,) over each class; over all, for a class that is not there."""
+    means = values.mean().repeat(count)
+    for label in classes(labels):
+        means[label] = values[labels == label].mean()
+    return means
+
+
+def _next_shift(shift: float, view: _View, lost: Tensor, config: Config) -> float:
+    """The shift after one more step of an integral controller that aims at membership AUC 0.5.
+
+    Few samples say little about the AUC: the step is shrunk by n / (n + 10). Never negative:
+    nothing is taught anew. Our reconstruction.
+    """
+    staying = view.forget.select(~lost[view.forget.labels])
+    auc = membership_auc(staying, view.holdout) if len(staying.labels) else None
+    if auc is None:
+        return shift
+    count = len(staying.labels)
+    return max(shift + config.shift_gain * (auc - 0.5) * count / (count + 10), 0.0)
+
+
+def _passes(view: _View, class_counts: Tensor, config: Config) -> bool:
+    """Whether the tests of the audit, on the calibration hold-out, pass with room."""
+    observed = Observed(forget=view.forget, retain=view.retain, holdout=view.holdout, test=None)
+    family = exchangeability(
+        observed, class_counts=class_counts, k=config.k, seed=config.seed, permutations=PERMUTATIONS
+    )
+    return family.p_value >= config.stop_at
 
 
 def _scored(samples: Samples, config: Config, generator: torch.Generator) -> Samples:
@@ -148,11 +246,18 @@ def _k(class_counts: Tensor, config: Config) -> int:
     return default_k(class_counts) if config.k is None else config.k
 
 
-def _look(network: Network, scored: list[Samples], class_counts: Tensor, config: Config) -> _View:
+def _look(
+    network: Network,
+    scored: list[Samples],
+    class_counts: Tensor,
+    config: Config,
+    space: Eigenspace | None = None,
+) -> _View:
     """Outputs of the three sets, and the eigenspace of the network as it is now."""
     forget, retain, holdout = (Outputs.of(network, s, config.batch_size) for s in scored)
-    moments = retain_moments(retain, class_counts)
-    return _View(forget, retain, holdout, eigenspace(moments, k=_k(class_counts, config)))
+    if space is None:
+        space = eigenspace(retain_moments(retain, class_counts), k=_k(class_counts, config))
+    return _View(forget, retain, holdout, space)
 
 
 def _scores(

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worker.unlearning.alignment import Eigenspace, alignment
+from worker.unlearning.alignment import Eigenspace
 from worker.unlearning.config import Config
 from worker.unlearning.errors import NotFinite
 from worker.unlearning.losses import alignment_loss, distillation_loss
 from worker.unlearning.network import Network
-from worker.unlearning.samples import Samples, batch_indices, class_balanced, classes
+from worker.unlearning.samples import Samples, batch_indices, class_balanced, moved, rows
 
 MOMENTUM = 0.9
 """Of the recover phase. The forget phase is plain SGD: momentum would carry it too far."""
@@ -30,103 +30,99 @@ of 10 falling to 3 were measured on a CNN. A small transformer diverged with suc
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Where the forget samples shall end up."""
+    """Samples to be changed, and where they shall end up."""
+
+    samples: Samples
+    """The forget set; where a class leaves, calibration samples of that class too."""
 
     answers: Tensor
-    """(F, C) probabilities."""
+    """(N, C) probabilities."""
+
+    alignments: Tensor
+    """(N,) DA of unseen samples of the same class."""
 
     raise_only: Tensor
-    """(F,) bool: alignment may rise to that of the peers, but is never pushed down."""
+    """(N,) bool: alignment may rise to that of unseen samples, but is never pushed down."""
 
-    peers: "Peers"
-    """Unseen samples to be aligned like."""
-
-    def at(self, chosen: Tensor) -> "Goal":
-        """The goal of the forget samples at these indices."""
-        return Goal(self.answers[chosen], self.raise_only[chosen], self.peers)
+    space: Eigenspace
 
 
-class Peers:
-    """Hold-out samples that keep forget samples company, class by class."""
+class Company:
+    """Retain samples that stand beside forget samples in a batch, each in its turn."""
 
-    def __init__(self, holdout: Samples, lost: Tensor) -> None:
-        """Let each class stand beside its own hold-out samples.
+    def __init__(self, retain: Samples, generator: torch.Generator) -> None:
+        self._retain = retain
+        self._generator = generator
+        self._waiting = torch.empty(0, dtype=torch.int64)
 
-        A lost class, or one that the hold-out lacks, stands beside those of all the classes
-        that stay; beside the whole hold-out when it has none of these.
-
-        Args:
-            lost: (C,) bool, classes the model shall no longer know.
-        """
-        self.inputs = holdout.inputs
-        staying = (~lost[holdout.labels]).nonzero().squeeze(1)
-        others = staying if len(staying) else torch.arange(len(holdout))
-        self._of_class = [others] * len(lost)
-        for label in classes(holdout.labels[staying]):
-            self._of_class[label] = (holdout.labels == label).nonzero().squeeze(1)
-
-    def draw(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Inputs of one random peer for each label (N,)."""
-        chosen = torch.empty_like(labels)
-        for label in classes(labels):
-            peers, mine = self._of_class[label], labels == label
-            drawn = torch.randint(len(peers), (int(mine.sum()),), generator=generator)
-            chosen[mine] = peers[drawn]
-        return self.inputs[chosen]
+    def draw(self, count: int) -> Samples:
+        """The next `count` samples, in random order over and over."""
+        while len(self._waiting) < count:
+            order = torch.randperm(len(self._retain), generator=self._generator)
+            self._waiting = torch.cat([self._waiting, order])
+        drawn, self._waiting = self._waiting[:count], self._waiting[count:]
+        return self._retain.select(drawn)
 
 
 def forget_phase(
     network: Network,
-    forget: Samples,
     goal: Goal,
-    space: Eigenspace,
+    company: Company,
     config: Config,
     cycle: int,
     generator: torch.Generator,
 ) -> tuple[float, float]:
-    """Move the forget samples towards their goal; mean alignment and distillation loss.
+    """Move samples towards their goal; mean alignment and distillation loss.
 
-    Half of each batch are peers, more if the forget set does not fill its half. Their DA is what
-    the forget samples' DA is pulled to: measured in the same batch, it shares the batch
-    normalisation. They also keep the batch from being a single class, or a single sample.
+    Retain samples in each batch, under cross-entropy, keep the damage small, the statistics of
+    batch normalisation those of a mix, and the batch from being a single class or a single sample.
     """
     network.model.train()
     optimizer = torch.optim.SGD(network.model.parameters(), lr=config.forget_lr)
-    weights = torch.tensor([config.alignment_weight, config.distillation_weight])
-    weights, sums = weights.to(network.device), torch.zeros(2, device=network.device)
-    steps = list(_epochs(len(forget), config, generator))
+    goal = _moved(goal, network.device)
+    weights = torch.tensor(
+        [
+            config.alignment_weight,
+            config.distillation_weight,
+            config.retain_weight,
+        ]
+    ).to(network.device)
+    sums = torch.zeros(3, device=network.device)
+    steps = list(_epochs(len(goal.samples), config, generator))
     for step, chosen in enumerate(steps):
         _anneal(optimizer, config.forget_lr, cycle - 1 + step / len(steps), config.cycles)
-        losses = _forget_losses(
-            network, forget.select(chosen), goal.at(chosen), space, config, generator
-        )
+        beside = company.draw(config.batch_size * 3 // 4 - len(chosen))
+        losses = _forget_losses(network, goal, chosen, beside)
         _step(network, optimizer, weights @ losses)
         sums += losses.detach()
     _require_finite(network, sums, cycle)
-    alignment_mean, distillation_mean = (sums / len(steps)).tolist()
+    alignment_mean, distillation_mean, *_ = (sums / len(steps)).tolist()
     return alignment_mean, distillation_mean
 
 
-def _forget_losses(
-    network: Network,
-    batch: Samples,
-    goal: Goal,
-    space: Eigenspace,
-    config: Config,
-    generator: torch.Generator,
-) -> Tensor:
-    """(2,) alignment and distillation loss of a batch of forget samples."""
-    count = len(batch)
-    repeats = max(config.batch_size // count - 1, 1)
-    peers = goal.peers.draw(batch.labels.repeat(repeats), generator)
-    features, logits = network(torch.cat([batch.inputs, peers]))
-    aims = alignment(features[count:].detach(), space).view(repeats, count).mean(0)
-    raise_only, answers = goal.raise_only.to(aims.device), goal.answers.to(logits)
+def _forget_losses(network: Network, goal: Goal, chosen: Tensor, beside: Samples) -> Tensor:
+    """(3,) alignment and distillation loss of a batch, and cross-entropy of its company."""
+    count = len(chosen)
+    parts = (rows(goal.samples.inputs, chosen), beside.inputs)
+    features, logits = network(torch.cat([moved(part, network.device) for part in parts]))
+    aims, rising = rows(goal.alignments, chosen), rows(goal.raise_only, chosen)
     return torch.stack(
         [
-            alignment_loss(features[:count], space, aims, raise_only),
-            distillation_loss(logits[:count], answers),
+            alignment_loss(features[:count], goal.space, aims, rising),
+            distillation_loss(logits[:count], rows(goal.answers, chosen)),
+            F.cross_entropy(logits[count:], moved(beside.labels, logits.device)),
         ]
+    )
+
+
+def _moved(goal: Goal, device: torch.device) -> Goal:
+    """The goal on the model's device, once for the phase and not at each step."""
+    return Goal(
+        goal.samples,
+        goal.answers.to(device),
+        goal.alignments.to(device),
+        goal.raise_only.to(device),
+        goal.space.to(device),
     )
 
 
@@ -142,8 +138,8 @@ def recover_phase(
     total = torch.zeros((), device=network.device)
     for step, chosen in enumerate(steps):
         _anneal(optimizer, config.recover_lr, cycle - 1 + step / len(steps), config.cycles)
-        _, logits = network(retain.inputs[chosen])
-        loss = F.cross_entropy(logits, retain.labels[chosen].to(logits.device))
+        _, logits = network(rows(retain.inputs, chosen))
+        loss = F.cross_entropy(logits, moved(retain.labels[chosen], logits.device))
         _step(network, optimizer, loss)
         total += loss.detach()
     _require_finite(network, total, cycle)

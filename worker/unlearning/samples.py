@@ -11,14 +11,15 @@ from torch import Tensor
 class Samples:
     """Labelled samples as they are stored: uint8 images, floats or token ids.
 
-    Nothing is scaled or moved to another device here; `Network` does that batch by batch.
+    Nothing is scaled here; `Network` does that batch by batch. Labels stay on the CPU: drawing
+    batches by them there keeps a GPU from being waited for.
 
     Raises:
         ValueError: the labels are not (N,) int64, or inputs and labels differ in length.
     """
 
     inputs: Tensor
-    """(N, ...) on the CPU, any dtype."""
+    """(N, ...) any dtype; on the CPU, or where `Network.resident` has put them."""
 
     labels: Tensor
     """(N,) int64, on the CPU."""
@@ -35,14 +36,26 @@ class Samples:
 
     def select(self, chosen: Tensor) -> "Samples":
         """The samples at these indices (int64), or where this mask (N,) is true."""
-        return Samples(self.inputs[chosen], self.labels[chosen])
+        return Samples(rows(self.inputs, chosen), self.labels[chosen])
 
     def batches(
         self, batch_size: int, generator: torch.Generator | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and labels in batches, each sample once; shuffled if a generator is given."""
         for chosen in batch_indices(len(self), batch_size, generator):
-            yield self.inputs[chosen], self.labels[chosen]
+            yield rows(self.inputs, chosen), self.labels[chosen]
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on that device. On the way to a GPU the host does not wait."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def rows(tensor: Tensor, chosen: Tensor) -> Tensor:
+    """The rows of a tensor (N, ...) on any device at these indices, which are on the CPU."""
+    return tensor[moved(chosen, tensor.device)]
 
 
 def classes(labels: Tensor) -> list[int]:

@@ -71,11 +71,11 @@ def calibrated(
     return logits.scatter_add(1, labels[:, None], (wanted - current)[:, None]).softmax(1)
 
 
-def masked_shares(holdout_logits: Tensor, holdout_labels: Tensor, *, overshoot: float) -> Tensor:
-    """How much of the masked answer each class gets: what unseen samples get wrong, and more.
+def masked_shares(holdout_logits: Tensor, holdout_labels: Tensor) -> Tensor:
+    """How much of the masked answer each class gets: the share of unseen samples it gets wrong.
 
-    `overshoot` times the error on the hold-out of the class, or on all of it when there are not
-    `ENOUGH`; at most 1. A class that every unseen sample is answered right is hardly masked.
+    That on the hold-out of the class, or on all of it when there are not `ENOUGH`. A class that
+    every unseen sample is answered right is hardly masked.
 
     Args:
         holdout_logits: (H, C) of the original. holdout_labels: (H,) int64.
@@ -89,7 +89,34 @@ def masked_shares(holdout_logits: Tensor, holdout_labels: Tensor, *, overshoot: 
         theirs = holdout_labels == label
         if theirs.sum() >= ENOUGH:
             shares[label] = wrong[theirs].mean()
-    return (overshoot * shares).clamp_max(1)
+    return shares
+
+
+def without_classes(probabilities: Tensor, lost: Tensor) -> Tensor:
+    """Probabilities (N, C) with nothing left for the lost classes (C,); uniform if nothing is."""
+    kept = probabilities.float().masked_fill(lost, 0).clamp_min(0) + 1e-7 * ~lost
+    return kept / kept.sum(1, keepdim=True)
+
+
+def spread(probabilities: Tensor, deviation: float, seed: int) -> Tensor:
+    """Probabilities (N, C) as one model might give them, from the mean of several.
+
+    A mean varies less than the models it is of, and answers that vary too little can be told from
+    those on unseen samples. So normal noise is added to each log-probability.
+
+    Args:
+        deviation: of the noise, in nats.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = deviation * torch.randn(probabilities.shape, generator=generator)
+    tiny = torch.finfo(torch.float32).tiny
+    return (probabilities.float().clamp_min(tiny).log() + noise).softmax(1)
+
+
+def shifted(probabilities: Tensor, labels: Tensor, shift: float) -> Tensor:
+    """Probabilities (N, C) with the true class's logit lowered by `shift` nats."""
+    own = torch.zeros_like(probabilities).scatter_(1, labels[:, None], shift)
+    return (probabilities.clamp_min(torch.finfo(torch.float32).tiny).log() - own).softmax(1)
 
 
 def _quantile_matched(values: Tensor, reference: Tensor) -> Tensor:

@@ -48,6 +48,34 @@ def test_not_everything_can_be_taken_out(features):
         Moments.of(features).without(features)
 
 
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_twenty_downdates_in_sequence_are_a_recomputation(offset):
+    """To 1e-6 and much better, also where the mean dwarfs the spread, as after a ReLU."""
+    features = torch.randn(3000, 8, generator=seeded()) + offset
+    moments = Moments.of(features)
+
+    for start in range(0, 1000, 50):
+        moments = moments.without(features[start : start + 50])
+
+    recomputed = Moments.of(features[1000:])
+    assert moments.count == recomputed.count
+    for left, right in (
+        (moments.mean, recomputed.mean),
+        (moments.second, recomputed.second),
+        (moments.covariance(), recomputed.covariance()),
+    ):
+        assert left.dtype is torch.float64
+        assert ((left - right).norm() / right.norm()).item() < 1e-9
+
+
+def test_downdated_moments_have_the_eigenspace_of_a_recomputation(features):
+    downdated = eigenspace(Moments.of(features).without(features[120:]), k=2)
+    recomputed = eigenspace(Moments.of(features[:120]), k=2)
+
+    cosines = torch.linalg.svdvals(downdated.basis.T @ recomputed.basis)
+    torch.testing.assert_close(cosines, torch.ones(2).double())
+
+
 def test_weights_count_samples_repeatedly(features):
     weights = torch.ones(200)
     weights[:10] = 3

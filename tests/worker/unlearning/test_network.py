@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from worker.unlearning.network import Network
-from worker.unlearning.samples import Samples
+from worker.unlearning.samples import Samples, moved
 
 
 class Transformer(nn.Module):
@@ -69,6 +69,28 @@ def test_outputs_leave_the_mode_of_every_module_and_the_statistics_alone():
 
     assert (model.training, model[0].training, model[1].training) == (True, True, False)
     assert model[1].running_mean.equal(before)
+
+
+def test_the_host_asks_nothing_of_the_device_while_it_trains():
+    """On the meta device, which has no values: whoever asks for one gets an error."""
+    with torch.device("meta"):
+        network = Network(convolutional(), head="3", prepare=lambda images: images.float())
+    labels = torch.arange(9) % 5
+    samples = Samples(torch.zeros(9, 3, 8, 8, dtype=torch.uint8, device="meta"), labels)
+
+    for inputs, wanted in samples.batches(4, torch.Generator()):
+        features, logits = network(inputs)
+        loss = nn.functional.cross_entropy(logits, moved(wanted, network.device))
+        (loss + features.sum()).backward()
+
+    with pytest.raises(RuntimeError, match="meta"):
+        loss.item()
+
+
+def test_samples_stay_where_they_are_without_a_gpu():
+    network = Network(convolutional(), head="3", prepare=lambda images: images)
+    samples = Samples(torch.zeros(1, 3, 8, 8), torch.zeros(1, dtype=torch.int64))
+    assert network.resident(samples) is samples
 
 
 def test_no_samples_have_no_outputs():

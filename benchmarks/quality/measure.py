@@ -1,0 +1,244 @@
+"""What one network does on one scenario, and how far that is from the retrained ones.
+
+Accuracies, AUCs, alignments and their differences are in percent; KL in nats.
+"""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.quality.prepare import Bench
+from benchmarks.quality.scenarios import Scenario
+from worker.unlearning.alignment import eigenspace, matching_weights, subspace_overlap
+from worker.unlearning.audit import Audit, Limits, ReferenceScores, audit, scaled_confidence
+from worker.unlearning.evaluation import (
+    Observed,
+    Outputs,
+    accuracy,
+    default_k,
+    measured_gap,
+    membership_auc,
+    retain_moments,
+)
+from worker.unlearning.network import Network
+from worker.unlearning.samples import Samples, batch_indices, class_balanced
+from worker.unlearning.targets import margins
+
+RESERVOIR = 5_000
+COMPARED = ("forget_acc", "retain_acc", "test_acc", "mia_auc")
+RELEARN_LR, RELEARN_EPOCHS, RELEARNT = 0.005, 8, 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """The samples of one scenario, as the service would have them."""
+
+    forget: Samples
+    retain: Samples
+    """All that stays: for opponents and for measuring."""
+
+    reservoir: Samples
+    calibration: Samples
+    """The half of the hold-out that methods may use."""
+
+    audit: Samples
+    """The other half, which only the audit sees."""
+
+    test: Samples
+    class_counts: Tensor
+
+    @classmethod
+    def of(cls, bench: Bench, forgotten: Tensor) -> "Sets":
+        train, holdout = bench.data.train, bench.data.holdout
+        retain = train.select(~forgotten)
+        drawn = class_balanced(retain.labels, RESERVOIR, torch.Generator().manual_seed(0))
+        odd = torch.arange(len(holdout)) % 2 == 1
+        return cls(
+            forget=train.select(forgotten),
+            retain=retain,
+            reservoir=retain.select(drawn),
+            calibration=holdout.select(~odd),
+            audit=holdout.select(odd),
+            test=bench.data.test,
+            class_counts=retain.labels.bincount(minlength=10),
+        )
+
+    def shown_to(self, network: Network) -> Observed:
+        return Observed.of(
+            network,
+            forget=self.forget,
+            retain=self.reservoir,
+            holdout=self.audit,
+            test=self.test,
+        )
+
+
+def reference_scores(bench: Bench, forgotten: Tensor) -> ReferenceScores:
+    """What the reference models that had not seen them said of the samples' own class."""
+    labels = bench.data.train.labels
+    seen, logits = bench.seen()[:, forgotten], bench.reference_logits("train")[:, forgotten]
+    scores = torch.stack([scaled_confidence(row, labels[forgotten]) for row in logits])  # (K, F)
+    unseen = scores.masked_fill(seen, torch.nan)
+    holdout = bench.data.holdout
+    odd = torch.arange(len(holdout)) % 2 == 1
+    theirs = torch.stack(
+        [
+            scaled_confidence(row[odd], holdout.labels[odd])
+            for row in bench.reference_logits("holdout")
+        ]
+    )
+    generator = torch.Generator().manual_seed(0)  # as few models as have not seen a forget sample
+    chosen = torch.rand(theirs.shape, generator=generator).argsort(0)[: len(theirs) // 2]
+    theirs = theirs.gather(0, chosen)
+    means = unseen.nanmean(0)
+    spread = (unseen - means).square().nansum(0) / ((~seen).sum(0) - 1)
+    pooled = torch.cat([spread, theirs.var(0)]).mean().sqrt()
+    return ReferenceScores(
+        forget_mean=means,
+        forget_std=pooled.expand_as(means),
+        holdout_mean=theirs.mean(0),
+        holdout_std=pooled.expand(int(odd.sum())),
+    )
+
+
+def verdict(
+    bench: Bench, scenario: Scenario, sets: Sets, before: Network, after: Network, seed: int = 0
+) -> Audit:
+    """The audit of a job that made `after` of `before`, with reference models."""
+    return audit(
+        sets.shown_to(before),
+        sets.shown_to(after),
+        class_counts=sets.class_counts,
+        removing=scenario.objective == "remove_class",
+        limits=Limits(),
+        references=reference_scores(bench, scenario.forgotten),
+        seed=seed,
+    )
+
+
+def figures(bench: Bench, scenario: Scenario, sets: Sets, network: Network) -> dict[str, Any]:
+    """What the network does with each set; nothing is compared yet, except the logits kept."""
+    mine, kept = (Outputs.of(network, s, 500) for s in (sets.forget, sets.retain))
+    unseen, test = (Outputs.of(network, s, 500) for s in (bench.data.holdout, sets.test))
+    tested = test.select(sets.class_counts[test.labels] > 0)
+    space = eigenspace(retain_moments(kept, sets.class_counts), k=default_k(sets.class_counts))
+    da_forget, da_holdout, gap = measured_gap(mine, unseen, space, seed=0)
+    alike = matching_weights(unseen.labels, mine.labels).float()
+    return {
+        "forget_acc": _percent(accuracy(mine)),
+        "retain_acc": _percent(accuracy(kept)),
+        "test_acc": _percent(accuracy(tested)),
+        "holdout_acc": _percent(accuracy(unseen, alike)),
+        "mia_auc": _percent(membership_auc(mine, unseen)),
+        "mia_auc_margin": _percent(_margin_auc(mine, unseen)),
+        "da_forget": 100 * da_forget,
+        "da_holdout": 100 * da_holdout,
+        "da_gap": 100 * gap.value,
+        "da_gap_low": _percent(gap.low),
+        "da_gap_high": _percent(gap.high),
+        "subspace_overlap": _percent(subspace_overlap(mine.features, space)),
+        "relearn_epochs": relearn_epochs(network, sets.forget),
+        "_forget_logits": mine.logits,
+        "_test_logits": tested.logits,
+    }
+
+
+def compare(row: dict[str, Any], oracles: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row with its distances to the mean oracle, without the logits.
+
+    avg_gap: mean distance over forget, retain, test accuracy and membership AUC, in points.
+    spread_*: the same distances in standard deviations of the oracles (at least 0.1 points).
+    """
+    mean = {name: statistics.mean(o[name] for o in oracles) for name in COMPARED}
+    away = {name: row[name] - mean[name] for name in COMPARED}
+    spread = {
+        name: max(statistics.stdev([o[name] for o in oracles]) if len(oracles) > 1 else 0.0, 0.1)
+        for name in COMPARED
+    }
+    compared = {name: value for name, value in row.items() if not name.startswith("_")}
+    return compared | {
+        "avg_gap": statistics.mean(abs(value) for value in away.values()),
+        **{f"gap_{name}": value for name, value in away.items()},
+        **{f"spread_{name}": away[name] / spread[name] for name in COMPARED},
+        "kl_oracle": _mean_kl(row, oracles, "_forget_logits"),
+        "kl_oracle_test": _mean_kl(row, oracles, "_test_logits"),
+        "agreement": statistics.mean(
+            100
+            * (o["_forget_logits"].argmax(1) == row["_forget_logits"].argmax(1))
+            .double()
+            .mean()
+            .item()
+            for o in oracles
+        ),
+    }
+
+
+def relearn_epochs(network: Network, forget: Samples) -> int:
+    """Epochs of plain SGD on the forget set until 95 % of it is answered right; at most 8."""
+    again = network.copy()
+    again.model.requires_grad_(True)
+    optimizer = torch.optim.SGD(again.model.parameters(), RELEARN_LR, momentum=0.9)
+    generator = torch.Generator().manual_seed(0)
+    for epoch in range(RELEARN_EPOCHS):
+        if (accuracy(Outputs.of(again, forget, 500)) or 0) >= RELEARNT:
+            return epoch
+        again.model.eval()  # a forget set of one must not meet batch statistics
+        for chosen in batch_indices(len(forget), 64, generator):
+            _, logits = again(forget.inputs[chosen])
+            optimizer.zero_grad()
+            F.cross_entropy(logits, forget.labels[chosen]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return RELEARN_EPOCHS
+
+
+def cached_figures(
+    bench: Bench, scenario: Scenario, sets: Sets, network: Network, name: str
+) -> dict[str, Any]:
+    """`figures`, kept in the cache under a name."""
+    path = bench.cache / "figures" / f"{name}.pt"
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        torch.save(figures(bench, scenario, sets, network), path)
+    found: dict[str, Any] = torch.load(path, weights_only=True)
+    return found
+
+
+def kl(wanted: Tensor, given: Tensor) -> float:
+    """KL(wanted || given) of logits (N, C), mean over the samples, in nats."""
+    return F.kl_div(
+        given.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="batchmean"
+    ).item()
+
+
+def save(path: Path, content: Any) -> None:
+    """Write JSON in one step: a run that is cut off leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(path)
+
+
+def _mean_kl(row: dict[str, Any], oracles: Sequence[dict[str, Any]], name: str) -> float:
+    return statistics.mean(kl(o[name], row[name]) for o in oracles)
+
+
+def _margin_auc(mine: Outputs, unseen: Outputs) -> float | None:
+    """AUC of the margin; `membership_auc` ranks losses, so margins stand in as logits of two."""
+
+    def as_losses(outputs: Outputs) -> Outputs:
+        margin = margins(outputs.logits, outputs.labels)
+        own = torch.zeros(len(margin), 10).scatter(1, outputs.labels[:, None], margin[:, None])
+        return Outputs(outputs.features, own, outputs.labels)
+
+    return membership_auc(as_losses(mine), as_losses(unseen))
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share

@@ -1,0 +1,139 @@
+"""Train, once, every model that the benchmark compares: originals, oracles, reference models.
+
+`python -m benchmarks.quality.prepare` fills the cache; what is there already is not trained again.
+"""
+
+import argparse
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.cifar_models import Data, Recipe, prepare, prepare_data, trained_model
+from benchmarks.quality.scenarios import Scenario, plant_canaries, scenarios
+from worker.unlearning.network import Network
+
+ROOT = Path(__file__).parents[2]
+CANARIES = 100
+REFERENCES = 8
+SEEDS = (0, 1, 2)
+DEV_SEED = 10
+ORACLE_SEED, REFERENCE_SEED = 100, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The data with its canaries, and the cache of models trained on parts of it."""
+
+    data: Data
+    canaries: Tensor
+    cache: Path
+
+    @classmethod
+    def open(cls, images: Path, cache: Path) -> "Bench":
+        data, canaries = plant_canaries(prepare_data(images, cache), CANARIES)
+        return cls(data, canaries, cache)
+
+    def original(self, seed: int) -> Network:
+        """Trained on everything."""
+        return self._trained(torch.ones_like(self.canaries), seed)
+
+    def oracle(self, scenario: Scenario, number: int) -> Network:
+        """Retrained without the forget set."""
+        return self._trained(~scenario.retrained_without, ORACLE_SEED + number)
+
+    def reference(self, number: int) -> Network:
+        """Trained on the half `self.seen()[number]`."""
+        return self._trained(self.seen()[number], REFERENCE_SEED + number)
+
+    def seen(self) -> Tensor:
+        """(K, N) bool: which training samples each reference model saw; each sample half."""
+        generator = torch.Generator().manual_seed(REFERENCE_SEED)
+        count = len(self.canaries)
+        halves = torch.zeros(REFERENCES // 2, count, dtype=torch.bool)
+        for half in halves:
+            half[torch.randperm(count, generator=generator)[: count // 2]] = True
+        return torch.cat([halves, ~halves])
+
+    def unseen_predictions(self) -> Tensor:
+        """(N, C) mean probabilities of the reference models that did not see the sample."""
+        return masked_mean(self.reference_logits("train").softmax(2), ~self.seen())
+
+    def reference_logits(self, split: str) -> Tensor:
+        """(K, N, C) of the reference models on a split, cached."""
+        path = self.cache / f"references-{split}.pt"
+        if not path.exists():
+            samples = getattr(self.data, split)
+            rows = [self.reference(n).outputs(samples, 500)[1] for n in range(REFERENCES)]
+            torch.save(torch.stack(rows), path)
+        logits: Tensor = torch.load(path)
+        return logits
+
+    def scenarios(self) -> dict[str, Scenario]:
+        def confidence() -> Tensor:
+            labels = self.data.train.labels[:, None]
+            return self.unseen_predictions().gather(1, labels).squeeze(1)
+
+        return scenarios(self.data.train, self.canaries, confidence)
+
+    def _trained(self, mask: Tensor, seed: int) -> Network:
+        model, _ = trained_model(self.data.train.select(mask), Recipe(seed=seed), self.cache)
+        return Network(model, head="head", prepare=prepare)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the first dimension of values (K, N, C), where mask (K, N) is true."""
+    weights = mask.double()[..., None]
+    return ((values * weights).sum(0) / weights.sum(0)).float()
+
+
+def wanted(bench: Bench) -> Iterator[tuple[Tensor, int]]:
+    """What is to be trained after the reference models, the most urgent first."""
+    everything = torch.ones_like(bench.canaries)
+    yield everything, DEV_SEED
+    for scenario in bench.scenarios().values():
+        for number in range(scenario.oracles):
+            yield ~scenario.retrained_without, ORACLE_SEED + number
+        if scenario.name == "dev class":
+            yield from ((everything, seed) for seed in SEEDS)
+
+
+_bench: Bench
+
+
+def _start(images: Path, cache: Path) -> None:
+    global _bench
+    torch.set_num_threads(1)
+    os.nice(5)
+    _bench = Bench.open(images, cache)
+
+
+def _train(mask: Tensor, seed: int) -> str:
+    _, seconds = trained_model(_bench.data.train.select(mask), Recipe(seed=seed), _bench.cache)
+    return f"{int(mask.sum()):>6} samples, seed {seed}: {seconds:.0f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache/quality")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    bench = Bench.open(options.data, options.cache)
+    arguments = (options.data, options.cache)
+    with ProcessPoolExecutor(options.workers, initializer=_start, initargs=arguments) as pool:
+        seen = bench.seen()
+        runs = [(seen[n], REFERENCE_SEED + n) for n in range(REFERENCES)]
+        for done in as_completed([pool.submit(_train, *run) for run in runs]):
+            print(done.result(), flush=True)
+        unique = {(mask.numpy().tobytes(), seed): (mask, seed) for mask, seed in wanted(bench)}
+        for done in as_completed([pool.submit(_train, *run) for run in unique.values()]):
+            print(done.result(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

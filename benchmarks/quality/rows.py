@@ -1,0 +1,211 @@
+"""One row of the benchmark: one method on one scenario with one seed, timed and measured.
+
+Each row is made in a process of its own, so that its peak memory is its own, and kept in the
+cache under everything it depends on: the settings, and the source of the method.
+"""
+
+import hashlib
+import inspect
+import json
+import resource
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import worker.unlearning
+from benchmarks.cifar_models import Recipe, cnn, train
+from benchmarks.quality import measure, methods
+from benchmarks.quality.measure import Sets
+from benchmarks.quality.methods.given import Given
+from benchmarks.quality.prepare import DEV_SEED, Bench
+from benchmarks.quality.scenarios import Scenario
+from worker.unlearning.alignment import Moments
+from worker.unlearning.config import Config, Objective, default_config
+from worker.unlearning.forget import unlearn
+from worker.unlearning.network import Network
+
+OURS, OURS_WITH = "Lethe", "Lethe, out-of-sample"
+TIMED_STEPS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is to be done for one row."""
+
+    scenario: str
+    method: str
+    seed: int
+    """Of the original, and of the method."""
+
+    settings: str = "{}"
+    """JSON: settings of an opponent, or fields of our `Config` that differ from the defaults."""
+
+    def key(self) -> str:
+        """A digest of the row and of the source it depends on."""
+        digest = hashlib.sha256(json.dumps(asdict(self)).encode())
+        digest.update(_source(self.method).encode())
+        return digest.hexdigest()[:20]
+
+
+def perform(row: Row, images: Path, cache: Path, threads: int) -> dict[str, Any]:
+    """The finished row, from the cache or made now."""
+    path = cache / "rows" / f"{row.key()}.json"
+    if path.exists():
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+    torch.set_num_threads(threads)
+    bench = Bench.open(images, cache)
+    done = _make(bench, row)
+    measure.save(path, done)
+    return done
+
+
+def oracle_figures(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
+    """The figures of all retrained models of a scenario."""
+    sets = Sets.of(bench, scenario.forgotten)
+    return [
+        measure.cached_figures(
+            bench,
+            scenario,
+            sets,
+            bench.oracle(scenario, number),
+            f"oracle {scenario.name} {number}".replace(" ", "-"),
+        )
+        for number in range(scenario.oracles)
+    ]
+
+
+def _make(bench: Bench, row: Row) -> dict[str, Any]:
+    scenario = bench.scenarios()[row.scenario]
+    sets = Sets.of(bench, scenario.forgotten)
+    original = bench.original(row.seed)
+    retraining = [_retraining_seconds(sets, bench)]
+    before_mib = _peak_mib()
+    spent, after = 0.0, original
+    for batch in _batches(scenario):
+        now = replace(scenario, forgotten=batch.upto)
+        after, seconds = _unlearnt(bench, now, after, batch.new, row)
+        spent += seconds
+    peak = _peak_mib()
+    retraining.append(_retraining_seconds(sets, bench))
+    retrain_seconds = statistics.mean(retraining)
+    measured = measure.figures(bench, scenario, sets, after)
+    judged = measure.verdict(bench, scenario, sets, original, after)
+    return {
+        "scenario": row.scenario,
+        "method": row.method,
+        "seed": row.seed,
+        "settings": json.loads(row.settings),
+        **measure.compare(measured, oracle_figures(bench, scenario)),
+        "seconds": spent,
+        "retrain_seconds": retrain_seconds,
+        "time_ratio": spent / retrain_seconds,
+        "peak_mib": peak,
+        "peak_mib_before": before_mib,
+        "verdict": judged.verdict.value,
+        "reason": judged.reason,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    new: Tensor
+    upto: Tensor
+
+
+def _batches(scenario: Scenario) -> list[_Batch]:
+    """The requests in which the forget set arrives, as masks (N,)."""
+    places = scenario.forgotten.nonzero().squeeze(1)
+    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(7))
+    found, upto = [], torch.zeros_like(scenario.forgotten)
+    for part in places[order].tensor_split(scenario.batches):
+        new = torch.zeros_like(upto)
+        new[part] = True
+        upto = upto | new
+        found.append(_Batch(new, upto))
+    return found
+
+
+def _unlearnt(
+    bench: Bench, scenario: Scenario, base: Network, new: Tensor, row: Row
+) -> tuple[Network, float]:
+    """The network after one request, and the seconds that took."""
+    sets = replace(Sets.of(bench, scenario.forgotten), forget=bench.data.train.select(new))
+    settings = json.loads(row.settings)
+    if row.method in (OURS, OURS_WITH):
+        predictions = bench.unseen_predictions()[new] if row.method == OURS_WITH else None
+        moments = Moments.of(base.outputs(sets.retain, 500)[0])  # kept since registration
+        config = configured(scenario.objective, sets, row.seed, settings)
+        started = perf_counter()
+        model = unlearn(
+            base,
+            forget=sets.forget,
+            retain=sets.reservoir,
+            holdout=sets.calibration,
+            moments=moments,
+            class_counts=sets.class_counts,
+            config=config,
+            on_cycle=lambda _: None,
+            predictions=predictions,
+        )
+    else:
+        given = Given(
+            original=base,
+            forget=sets.forget,
+            retain=sets.retain,
+            holdout=sets.calibration,
+            fresh=_fresh,
+            removing=scenario.objective is Objective.REMOVE_CLASS,
+            seed=row.seed,
+        )
+        started = perf_counter()
+        model = methods.METHODS[row.method].unlearn(given, **settings)
+    return base.around(model.eval()), perf_counter() - started
+
+
+def configured(objective: Objective, sets: Sets, seed: int, settings: dict[str, Any]) -> Config:
+    """The defaults of the service for this problem, with some fields replaced."""
+    config = default_config(
+        objective,
+        forget_count=len(sets.forget),
+        reservoir_count=len(sets.reservoir),
+        seed=seed,
+    )
+    return replace(config, **settings)
+
+
+def _fresh(seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return cnn()
+
+
+def _retraining_seconds(sets: Sets, bench: Bench) -> float:
+    """What retraining would take on this machine as busy as it is now, from a few of its steps."""
+    recipe = Recipe(seed=DEV_SEED, epochs=1)
+    few = sets.retain.select(torch.arange(TIMED_STEPS * recipe.batch_size))
+    started = perf_counter()
+    train(few, recipe)
+    steps = Recipe().epochs * -(-len(sets.retain) // recipe.batch_size)
+    return (perf_counter() - started) / TIMED_STEPS * steps
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _source(method: str) -> str:
+    if method not in (OURS, OURS_WITH):
+        return inspect.getsource(methods.METHODS[method])
+    [folder] = worker.unlearning.__path__
+    files: Sequence[Path] = sorted(Path(folder).glob("*.py"))
+    return "".join(file.read_text() for file in files if file.stem not in ("audit", "references"))
+
+
+Made = Callable[[Row], dict[str, Any]]

@@ -1,0 +1,106 @@
+"""What is to be forgotten: one mask over the training split for each scenario.
+
+All scenarios share one training set, in which some records are planted canaries: mislabelled, so
+that a model can only know their label by having seen them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks.cifar_models import CLASSES, Data
+from worker.unlearning.config import Objective
+from worker.unlearning.samples import Samples
+
+CAT, DOG, HORSE = (CLASSES.index(name) for name in ("cat", "dog", "horse"))
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A forget set, and what a retrained model is for it."""
+
+    name: str
+    objective: Objective
+    forgotten: Tensor
+    """(N,) bool over the training split."""
+
+    oracles: int
+    """How many models are retrained."""
+
+    retrained_without: Tensor
+    """(N,) bool: what the oracles never saw; all of the forget set, at least."""
+
+    batches: int = 1
+    """Requests in sequence that the forget set is split into."""
+
+
+def plant_canaries(data: Data, count: int) -> tuple[Data, Tensor]:
+    """The data with `count` training records mislabelled, and the mask (N,) of these records.
+
+    The wrong label of record i of class y is (y + 1 + i mod 9) mod 10: any but the right one.
+    """
+    mask = choose(torch.ones(len(data.train), dtype=torch.bool), count, seed=1000)
+    labels, places = data.train.labels.clone(), torch.arange(len(mask))
+    labels[mask] = (labels + 1 + places % 9)[mask] % len(CLASSES)
+    return Data(Samples(data.train.inputs, labels), data.holdout, data.test), mask
+
+
+def scenarios(
+    train: Samples, canaries: Tensor, unseen_confidence: Callable[[], Tensor]
+) -> dict[str, Scenario]:
+    """Every scenario by its name; those that begin with `dev` are for tuning, and for nothing else.
+
+    Args:
+        canaries: (N,) bool.
+        unseen_confidence: gives (N,) the probability that models which have not seen a sample
+            give its label; the lowest are the most memorised.
+    """
+    labels, tenth = train.labels, len(train) // 10
+    plain = ~canaries
+    random = choose(plain, tenth, seed=0)
+    few = choose(plain, 100, seed=2)
+    ten = choose(few, 10, seed=3)
+    confidence = unseen_confidence().masked_fill(canaries, torch.inf)
+    memorised = torch.zeros_like(canaries)
+    memorised[confidence.argsort()[: tenth // 5]] = True
+    part = choose(plain & (labels == DOG), 200, seed=4)
+    remove = Objective.REMOVE_CLASS
+
+    def scenario(
+        name: str,
+        mask: Tensor,
+        oracles: int,
+        *,
+        objective: Objective = Objective.UNTRAIN_SAMPLES,
+        lacking: Tensor | None = None,
+        batches: int = 1,
+    ) -> Scenario:
+        return Scenario(
+            name, objective, mask, oracles, mask if lacking is None else lacking, batches
+        )
+
+    every = (
+        scenario("dev random", choose(plain, tenth, seed=10), 3),
+        scenario("dev class", labels == HORSE, 3, objective=remove),
+        scenario("random 10 %", random, 5),
+        scenario("class", labels == CAT, 3, objective=remove),
+        scenario("part of a class", part, 3),
+        scenario("memorised", memorised, 3),
+        scenario("canaries", canaries, 3),
+        scenario("random 100", few, 3),
+        scenario("random 10", ten, 3, lacking=few),
+        scenario("random 1", choose(ten, 1, seed=5), 3, lacking=few),
+        scenario("sequence", random, 5, batches=20),
+    )
+    return {each.name: each for each in every}
+
+
+def choose(among: Tensor, count: int, *, seed: int) -> Tensor:
+    """A mask (N,) of `count` random samples among those where `among` (N,) is true."""
+    places = among.nonzero().squeeze(1)
+    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
+    mask = torch.zeros_like(among)
+    mask[places[order[:count]]] = True
+    return mask

@@ -1,0 +1,165 @@
+"""What a person decides where no attempt of a job got a better verdict than `fail`.
+
+One function, one transaction: all candidates that a request waits for are decided together.
+"""
+
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service import audit, progress
+from service.deletion_requests.schemas import DecisionCreate
+from service.dependencies import Sessions
+from service.errors import ChampionChanged, NotFound, NothingToDecide
+from service.states import Decision, RequestStatus, VersionStatus
+from service.tables import (
+    DeletionRequest,
+    DeletionTarget,
+    MembershipStatistics,
+    Model,
+    ModelVersion,
+    OutOfSamplePrediction,
+    RequestSample,
+    ReviewDecision,
+    Tombstone,
+)
+
+ADMIN = "admin"
+"""Who holds the one key there is."""
+
+
+async def decide(sessions: Sessions, request_id: UUID, wanted: DecisionCreate) -> None:
+    """Store a decision and do what it says.
+
+    Raises:
+        NotFound: there is no such request.
+        NothingToDecide: it does not need review, or not any more.
+        ChampionChanged: the candidate to accept was made from a version that is not served now.
+    """
+    async with sessions.begin() as session:
+        await session.run_sync(_decide, request_id, wanted)
+
+
+def _decide(session: Session, request_id: UUID, wanted: DecisionCreate) -> None:
+    if session.get(DeletionRequest, request_id) is None:
+        raise NotFound(f"There is no deletion request {request_id}.")
+    candidates = _candidates(session, request_id)
+    if not candidates:
+        raise NothingToDecide("This request does not wait for a decision; see its status.")
+    for candidate in candidates:
+        audit.record(
+            session, "api", "request.decided", request_id,
+            decision=wanted.decision, job=str(candidate.job_id), by=ADMIN,
+        )  # fmt: skip
+        if wanted.decision is Decision.ACCEPT:
+            _promote(session, candidate)
+            decided = _end(session, candidate, RequestStatus.COMPLETED)
+        else:
+            _discard(session, candidate)
+            if wanted.decision is Decision.REFUSE:
+                mine = DeletionTarget.request_id == request_id
+                _end(session, candidate, RequestStatus.REFUSED, mine)
+            _try_again(session, candidate)
+            decided = [request_id]
+        session.add_all(
+            ReviewDecision(
+                request_id=each,
+                job_id=candidate.job_id,
+                decision=wanted.decision,
+                ground=wanted.ground,
+                decided_by=ADMIN,
+            )
+            for each in decided
+        )
+
+
+def _candidates(session: Session, request_id: UUID) -> list[ModelVersion]:
+    """The candidates the request waits for, locked: of two decisions at once, one finds none."""
+    served = select(DeletionTarget.job_id).where(
+        DeletionTarget.request_id == request_id,
+        DeletionTarget.status == RequestStatus.NEEDS_REVIEW,
+    )
+    return list(
+        session.scalars(
+            select(ModelVersion)
+            .where(ModelVersion.job_id.in_(served), ModelVersion.status == VersionStatus.CANDIDATE)
+            .order_by(ModelVersion.id)
+            .with_for_update()
+        )
+    )
+
+
+def _promote(session: Session, candidate: ModelVersion) -> None:
+    """Serve the candidate; the samples it was made to forget are forgotten from now on."""
+    champion = session.scalars(
+        select(ModelVersion)
+        .filter_by(model_id=candidate.model_id, status=VersionStatus.CHAMPION)
+        .with_for_update()
+    ).one()
+    # Hold-out and test samples leave the champion's reservoir without making a new version.
+    changed = exists().where(
+        Tombstone.model_id == candidate.model_id, Tombstone.forgotten_at > candidate.created_at
+    )
+    if champion.id != candidate.parent_id or session.scalar(select(changed)):
+        raise ChampionChanged(
+            "Since the candidate was made, its model has forgotten other samples, which the "
+            "candidate still knows. Decide `retry`: a new job starts from the new champion."
+        )
+    champion.status, champion.superseded_at = VersionStatus.SUPERSEDED, func.now()
+    session.flush()
+    candidate.status = VersionStatus.CHAMPION
+    session.flush()
+    _bury(session, candidate)
+    audit.record(session, "api", "version.superseded", champion.id, number=champion.number)
+    audit.record(
+        session, "api", "version.promoted", candidate.id,
+        number=candidate.number, weights_sha256=candidate.weights_sha256,
+    )  # fmt: skip
+
+
+def _bury(session: Session, candidate: ModelVersion) -> None:
+    """One tombstone for every sample that the candidate's job was to make forgotten; what reference
+    models said of them goes."""
+    named = select(
+        literal(candidate.model_id), RequestSample.sample_id, literal(candidate.job_id)
+    ).join(
+        DeletionTarget,
+        and_(
+            DeletionTarget.request_id == RequestSample.request_id,
+            DeletionTarget.job_id == candidate.job_id,
+        ),
+    )
+    session.execute(
+        insert(Tombstone)
+        .from_select(["model_id", "sample_id", "job_id"], named.distinct())
+        .on_conflict_do_nothing()
+    )
+    # One at a time: what reference models said of a sample must not be written after this.
+    session.execute(select(Model.id).filter_by(id=candidate.model_id).with_for_update())
+    for table in (OutOfSamplePrediction, MembershipStatistics):
+        forgotten = exists().where(
+            Tombstone.model_id == table.model_id, Tombstone.sample_id == table.sample_id
+        )
+        session.execute(delete(table).where(table.model_id == candidate.model_id, forgotten))
+
+
+def _discard(session: Session, candidate: ModelVersion) -> None:
+    """The candidate is never served; like any old version, it holds what was to be forgotten."""
+    candidate.status, candidate.superseded_at = VersionStatus.SUPERSEDED, func.now()
+    session.flush()
+    audit.record(session, "api", "version.superseded", candidate.id, number=candidate.number)
+
+
+def _end(
+    session: Session, candidate: ModelVersion, status: RequestStatus, *where: ColumnElement[bool]
+) -> list[UUID]:
+    served = DeletionTarget.job_id == candidate.job_id
+    return progress.move(session, status, served, *where, actor="api", job_id=candidate.job_id)
+
+
+def _try_again(session: Session, candidate: ModelVersion) -> None:
+    """What still waits for the candidate waits for a new job."""
+    served = DeletionTarget.job_id == candidate.job_id
+    progress.move(session, RequestStatus.PENDING, served, actor="api", job_id=None)

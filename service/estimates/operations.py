@@ -1,0 +1,133 @@
+"""What can be done with estimates. One function, one transaction."""
+
+from uuid import UUID
+
+from sqlalchemy import ARRAY, CTE, Insert, Uuid, func, insert, literal, select, true
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from service import audit
+from service.deletion_requests import operations as requests
+from service.deletion_requests.schemas import DeletionRequestCreate
+from service.dependencies import Sessions, Settings
+from service.errors import NotFound
+from service.estimates.schemas import EstimateRead, EstimateResult, EstimateTargetRead
+from service.fields import Failure
+from service.states import OPEN_JOBS, JobKind, JobStatus
+from service.tables import Dataset, Estimate, EstimateSample, EstimateTarget, Job, Model
+
+
+async def ask(
+    sessions: Sessions, wanted: DeletionRequestCreate, *, settings: Settings
+) -> EstimateRead:
+    """Store the question and a job for each model. No request, model or tombstone changes.
+
+    The named ids are kept for the jobs alone, and go with them.
+
+    Raises:
+        TooManySamples: more are named than one request may.
+        NotFound: there is no such model or dataset.
+        NotReady: a model is not examined yet.
+        NoRecipe: a model that is to be retrained cannot be.
+        UnknownSamples: some ids are not in the dataset.
+    """
+    ids = requests.different_ids(wanted, settings)
+    async with sessions.begin() as session:
+        dataset_id, models = await requests.who_must_forget(session, wanted)
+        estimate = Estimate(
+            id=uuid7(),
+            dataset_id=dataset_id,
+            objective=wanted.objective,
+            exact=wanted.exact,
+            samples=len(ids),
+            duplicates=len(wanted.sample_ids) - len(ids),
+        )
+        jobs = {
+            model_id: Job(
+                id=uuid7(), kind=JobKind.ESTIMATE, model_id=model_id, objective=wanted.objective
+            )
+            for model_id in models
+        }
+        session.add_all([estimate, *jobs.values()])
+        await session.flush()
+
+        def store(known: CTE) -> Insert:
+            theirs = literal([job.id for job in jobs.values()], ARRAY(Uuid))
+            each = func.unnest(theirs).table_valued("job_id", name="each").render_derived()
+            named = select(each.c.job_id, known.c.sample_id).join_from(each, known, true())
+            return insert(EstimateSample).from_select(["job_id", "sample_id"], named)
+
+        counts = await requests.store_named(session, dataset_id, ids, models, store)
+        for row in counts:
+            job = jobs[row.id]
+            session.add(
+                EstimateTarget(
+                    estimate_id=estimate.id,
+                    model_id=row.id,
+                    job_id=job.id,
+                    already_forgotten=row.forgotten,
+                    not_trained_on=row.untrained,
+                )
+            )
+            audit.record(session, "api", "job.queued", job.id, model=str(row.id))
+        await session.flush()
+        return await _one(session, estimate.id)
+
+
+async def get(sessions: Sessions, estimate_id: UUID) -> EstimateRead:
+    """One estimate. Raises NotFound when there is none with this id."""
+    async with sessions.begin() as session:
+        return await _one(session, estimate_id)
+
+
+async def _one(session: AsyncSession, estimate_id: UUID) -> EstimateRead:
+    row = (
+        await session.execute(
+            select(Estimate, Dataset.name)
+            .join(Dataset, Dataset.id == Estimate.dataset_id)
+            .where(Estimate.id == estimate_id)
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no estimate {estimate_id}.")
+    estimate, dataset = row
+    rows = await session.execute(
+        select(EstimateTarget, Model.name, Job)
+        .join(Model, Model.id == EstimateTarget.model_id)
+        .join(Job, Job.id == EstimateTarget.job_id)
+        .where(EstimateTarget.estimate_id == estimate_id)
+        .order_by(Model.name)
+    )
+    targets = [_target(target, model, job) for target, model, job in rows]
+    return EstimateRead(
+        id=estimate.id,
+        status=_sum({target.status for target in targets}),
+        objective=estimate.objective,
+        exact=estimate.exact,
+        dataset=dataset,
+        samples=estimate.samples,
+        duplicates=estimate.duplicates,
+        created_at=estimate.created_at,
+        targets=targets,
+    )
+
+
+def _target(target: EstimateTarget, model: str, job: Job) -> EstimateTargetRead:
+    return EstimateTargetRead(
+        model=model,
+        status=job.status,
+        job_id=job.id,
+        already_forgotten=target.already_forgotten,
+        not_trained_on=target.not_trained_on,
+        result=EstimateResult.model_validate(target.result) if target.result else None,
+        failure=Failure.model_validate(job.failure) if job.failure else None,
+    )
+
+
+def _sum(statuses: set[JobStatus]) -> JobStatus:
+    """What the jobs' statuses add up to."""
+    if len(statuses) == 1:
+        return next(iter(statuses))
+    if statuses & OPEN_JOBS:
+        return JobStatus.RUNNING
+    return JobStatus.FAILED

@@ -1,0 +1,67 @@
+"""What the owner of a model allows its jobs to do: the one place of these limits' defaults.
+
+Stored as JSON with the model; the worker reads it back through `Policy.model_validate`.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Escalation(StrEnum):
+    """What a job may try after a verdict of `fail`."""
+
+    MORE_CYCLES = "more_cycles"
+    STRONGER = "stronger"
+    RETRAIN = "retrain"
+
+
+class _Limits(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class DriftLimits(_Limits):
+    """How far approximate versions may lead away from the last exact training."""
+
+    max_forgotten_share: Share = 0.3
+    """Of the samples of that training."""
+
+    max_accuracy_drop: Share = 0.05
+    """Of the test accuracy, added up over the versions since."""
+
+
+class Policy(_Limits):
+    """How much is kept for jobs, how they are judged, and what follows from a verdict."""
+
+    reservoir_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
+    """Retain samples kept for the recover phase, balanced over the classes."""
+
+    evaluation_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """At most this many samples of each split are measured before and after a job."""
+
+    max_test_accuracy_drop: Share = 0.03
+    """A verdict is `fail` when the test accuracy fell by more, by all evidence."""
+
+    max_class_accuracy_drop: Share = 0.10
+    """The same for the retain samples of the class that lost most."""
+
+    escalation: Annotated[list[Escalation], Field(max_length=3)] = list(Escalation)
+    """What is tried, in this order, after a verdict of `fail`: a run with more cycles, one with a
+    stronger setting, a training without the samples (skipped where the model has no `recipe`).
+    Then a person decides."""
+
+    max_forget_share: Share = 0.5
+    """A job that is to forget a larger share of the training samples retrains the model."""
+
+    drift: DriftLimits = DriftLimits()
+    """A job that would go beyond retrains the model, if it has a `recipe`."""
+
+    reference_models: Annotated[int, Field(ge=0, le=64, multiple_of=2)] = 0
+    """So many networks are trained on halves of the training samples, when the model is registered,
+    to learn what networks answer that never saw a sample. Jobs then have exact targets, and the
+    audit a test for each sample. An even number; 0 for none."""

@@ -1,0 +1,103 @@
+"""Takes deletion requests from one status to the next, for the API and the worker alike.
+
+What a request asks of one model is a target; the request's own status sums its targets up.
+"""
+
+from collections.abc import Collection
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy.orm import Session
+
+from service import audit
+from service.audit import Actor
+from service.states import OPEN_REQUESTS, RequestStatus, sources
+from service.tables import DeletionRequest, DeletionTarget
+
+
+def move(
+    session: Session,
+    status: RequestStatus,
+    *where: ColumnElement[bool],
+    actor: Actor,
+    job_id: UUID | None,
+) -> list[UUID]:
+    """Take targets one lawful step on, and their requests with them.
+
+    Targets from which no such step leads are left alone.
+
+    Args:
+        where: which targets.
+        job_id: the job that serves them from now on.
+
+    Returns:
+        The requests of the targets that moved.
+    """
+    moved = session.scalars(
+        update(DeletionTarget)
+        .where(*where, DeletionTarget.status.in_(sources(status)))
+        .values(status=status, job_id=job_id)
+        .returning(DeletionTarget.request_id)
+        .execution_options(synchronize_session=False)
+    ).all()
+    sum_up(session, moved, actor=actor)
+    return list(moved)
+
+
+def sum_up(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> None:
+    """Bring requests to the status their targets add up to, with one audit event for each change.
+
+    A request needs review as soon as one of its targets does. Else, while a target is open, it is
+    as far as the furthest that a job works on or has worked on; when none is, it has failed if one
+    has, is refused if one was, and is completed otherwise.
+    """
+    # Locked first, in one order: jobs of two models may end targets of one request at once, and
+    # the later of them must see what the earlier one stored.
+    session.execute(
+        select(DeletionRequest.id)
+        .where(DeletionRequest.id.in_(request_ids))
+        .order_by(DeletionRequest.id)
+        .with_for_update()
+    )
+    total = (
+        select(DeletionTarget.request_id, _sum_of_targets().label("status"))
+        .where(DeletionTarget.request_id.in_(request_ids))
+        .group_by(DeletionTarget.request_id)
+        .subquery()
+    )
+    ended = total.c.status.not_in([status.value for status in OPEN_REQUESTS])
+    changed = session.execute(
+        update(DeletionRequest)
+        .where(DeletionRequest.id == total.c.request_id, DeletionRequest.status != total.c.status)
+        .values(status=total.c.status, finished_at=case((ended, func.now()), else_=None))
+        .returning(DeletionRequest.id, DeletionRequest.status)
+    ).all()
+    for request_id, now in changed:
+        audit.record(session, actor, f"request.{now}", request_id)
+
+
+def _sum_of_targets() -> ColumnElement[str]:
+    """The status that all targets of a request add up to."""
+    status = DeletionTarget.status
+    at_work = status == RequestStatus.RUNNING
+    worked_on = status.in_([RequestStatus.COMPLETED, RequestStatus.FAILED])
+    return case(
+        (
+            func.bool_or(status == RequestStatus.NEEDS_REVIEW),
+            RequestStatus.NEEDS_REVIEW.value,
+        ),
+        (
+            func.bool_and(status.not_in(OPEN_REQUESTS)),
+            case(
+                (func.bool_or(status == RequestStatus.FAILED), RequestStatus.FAILED.value),
+                (func.bool_or(status == RequestStatus.REFUSED), RequestStatus.REFUSED.value),
+                else_=RequestStatus.COMPLETED.value,
+            ),
+        ),
+        (
+            func.bool_or(at_work | (worked_on & DeletionTarget.job_id.is_not(None))),
+            RequestStatus.RUNNING.value,
+        ),
+        (func.bool_or(status == RequestStatus.SCHEDULED), RequestStatus.SCHEDULED.value),
+        else_=RequestStatus.PENDING.value,
+    )

@@ -1,0 +1,120 @@
+"""From a verdict of `fail` to a person's decision, and the exact way, through the running house."""
+
+import pytest
+
+from demo import digits
+
+DECIDED = {"accept": "completed", "refuse": "refused"}
+GROUND = {"ground": "the residual difference does not matter"}
+
+
+@pytest.fixture
+def ruined(client, dataset, files):
+    """A model that every run of the method spoils."""
+    architecture = {"kind": "python", "factory": "tests.broken_models:ruined_when_trained"}
+
+    def register(name, **more):
+        row = client.register_model(name, files / digits.WEIGHTS, architecture=architecture, **more)
+        assert row["status"] == "ready", row
+        return name
+
+    return register
+
+
+def decide(client, where, decision):
+    response = client.http.post(f"{where}/decision", json={"decision": decision, **GROUND})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def champion(client, model):
+    return client.get(f"/v1/models/{model}")["champion"]
+
+
+@pytest.mark.parametrize("decision", ["accept", "refuse"])
+def test_a_fail_is_escalated_and_then_decided(client, ruined, train_ids, decision):
+    model = ruined(f"ruined-{decision}")
+    where = client.request(model, train_ids[:30])
+
+    request = client.settled(where)
+
+    assert request["status"] == "needs_review"
+    assert request["targets"][0]["result"]["verdict"] == "fail"
+    job = client.job_of(where)
+    assert [tried["step"] for tried in job["rounds"]] == [None, "more_cycles", "stronger"]
+    assert {cycle["round"] for cycle in job["cycles"]} == {1, 2, 3}
+    assert champion(client, model)["number"] == 1
+    assert decide(client, where, decision)["status"] == DECIDED[decision]
+    versions = client.get(f"/v1/models/{model}/versions")["items"]
+    assert [v["status"] for v in versions] == (
+        ["champion", "superseded"] if decision == "accept" else ["superseded", "champion"]
+    )
+    again = client.get(client.request(model, train_ids[:30]))
+    assert again["targets"][0]["already_forgotten"] == (30 if decision == "accept" else 0)
+    client.settled(f"/v1/deletion-requests/{again['id']}")
+
+
+def test_a_retry_is_a_new_job(client, ruined, train_ids):
+    model = ruined("ruined-retry", policy={"escalation": []})
+    where = client.request(model, train_ids[:30])
+    client.settled(where)
+    first = client.job_of(where)["id"]
+
+    assert decide(client, where, "retry")["status"] in ("pending", "scheduled")
+
+    again = client.settled(where)
+    assert again["status"] == "needs_review"
+    assert again["targets"][0]["job_id"] != first
+    assert [each["job_id"] for each in again["decisions"]] == [first]
+    assert again["targets"][0]["result"]["version"] == 3
+
+
+def test_exact_by_request(client, dataset, files, train_ids):
+    row = client.register_model(
+        "exact", files / digits.WEIGHTS, recipe="worker.recipes:train", policy={"escalation": []}
+    )
+    assert row["status"] == "ready", row
+    where = client.request("exact", train_ids[:30], exact=True)
+
+    request = client.settled(where)
+
+    job = client.job_of(where)
+    result = request["targets"][0]["result"]
+    assert (job["mode"], result["mode"], job["audit"]["mode"]) == ("exact", "exact", "exact")
+    assert job["config"]["recipe"] == "worker.recipes:train"
+    assert job["cycles"] == []
+    assert job["after"]["retain_accuracy"] > 0.97
+    assert job["after"]["holdout_accuracy"] > 0.9
+
+
+def test_a_poor_recipe_ends_in_review(client, dataset, files, train_ids):
+    recipe = "tests.broken_models:learn_nothing"
+    client.register_model("poor", files / digits.WEIGHTS, recipe=recipe)
+
+    request = client.settled(client.request("poor", train_ids[:30], exact=True))
+
+    assert request["status"] == "needs_review"
+    assert "accuracy" in request["targets"][0]["result"]["verdict_reason"]
+
+
+def test_most_of_the_data_needs_a_recipe(client, model, train_ids):
+    request = client.settled(client.request(model, train_ids[:600]))
+
+    assert request["status"] == "failed"
+    failure = request["targets"][0]["failure"]
+    assert failure["kind"] == "input"
+    assert "retraining is cheaper" in failure["reason"]
+    assert "`recipe`" in failure["reason"]
+    assert champion(client, model)["number"] == 1
+
+
+def test_drift_is_shown_and_adds_up(client, model, train_ids):
+    client.settled(client.request(model, train_ids[:20]))
+    client.settled(client.request(model, train_ids[20:50]))
+
+    drift = client.get(f"/v1/models/{model}")["drift"]
+
+    assert drift["since_version"] == 1
+    assert drift["forgotten_share"] == 0.05
+    assert drift["limits"]["max_forgotten_share"] == 0.3
+    assert drift["exceeded"] is False

@@ -1,0 +1,298 @@
+"""What a person decides where every attempt of a job got the verdict `fail`."""
+
+import asyncio
+from itertools import groupby
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import select
+
+from service import dependencies, doorbell
+from service.database import async_engine, async_sessions
+from service.states import JobKind, Mode, RequestStatus, Verdict, VersionStatus
+from service.tables import (
+    AuditEvent,
+    MembershipStatistics,
+    ModelVersion,
+    OutOfSamplePrediction,
+    Tombstone,
+)
+from tests import factories
+from tests.conftest import speaking_to
+
+URL = "/v1/deletion-requests"
+GROUND = "Ms. Miller agrees"
+
+
+def waiting(model, champion, *named, number=2):
+    """Rows of a job that ended with `fail`, its candidate, and a request for each list of ids."""
+    dataset = factories.dataset(id=model.dataset_id)
+    job = factories.job(model_id=model.id, finished=True, verdict=Verdict.FAIL)
+    review = RequestStatus.NEEDS_REVIEW
+    requests = [factories.request(dataset, status=review) for _ in named]
+    candidate = factories.version(
+        model,
+        job,
+        number=number,
+        status=VersionStatus.CANDIDATE,
+        mode=Mode.APPROXIMATE,
+        parent_id=champion.id,
+    )
+    samples = [
+        row
+        for request, ids in zip(requests, named, strict=True)
+        for row in factories.request_samples(request, *ids)
+    ]
+    targets = [factories.target(each, model, job_id=job.id, status=review) for each in requests]
+    return [
+        job,
+        factories.tried(job, verdict=Verdict.FAIL),
+        candidate,
+        *requests,
+        *targets,
+        *samples,
+    ]
+
+
+@pytest.fixture
+def champion(sessions, model) -> Any:
+    async def find(of=model) -> ModelVersion:
+        async with sessions() as session:
+            chosen = select(ModelVersion).filter_by(model_id=of.id, status=VersionStatus.CHAMPION)
+            return (await session.scalars(chosen)).one()
+
+    return find
+
+
+@pytest.fixture
+def review(store, model, champion) -> Any:
+    """Requests that wait for a decision about one candidate."""
+
+    async def make(*named, **changes) -> list[Any]:
+        rows = waiting(model, await champion(), *named, **changes)
+        await store(*rows)
+        return [row for row in rows if isinstance(row, factories.DeletionRequest)]
+
+    return make
+
+
+async def decide(client, request, decision):
+    body = {"decision": decision, "ground": GROUND}
+    return await client.post(f"{URL}/{request.id}/decision", json=body)
+
+
+async def status_of(client, request):
+    return (await client.get(f"{URL}/{request.id}")).json()["status"]
+
+
+async def test_shows_the_candidate_and_does_not_ask_to_be_polled(client, review):
+    [request] = await review(["t1", "t2"])
+
+    response = await client.get(f"{URL}/{request.id}")
+
+    assert "Retry-After" not in response.headers
+    body = response.json()
+    assert (body["status"], body["finished_at"]) == ("needs_review", None)
+    [target] = body["targets"]
+    assert (target["result"]["version"], target["result"]["verdict"]) == (2, "fail")
+
+
+async def test_accepting_serves_the_candidate(client, sessions, queue, review, champion):
+    [request, sharing] = await review(["t1", "t2"], ["t2", "h0"])
+    old = await champion()
+
+    response = await decide(client, request, "accept")
+
+    assert response.status_code == 200
+    body = response.json()
+    assert body["status"] == "completed"
+    assert body["finished_at"] is not None
+    assert body["targets"][0]["result"]["verdict"] == "fail"
+    [decision] = body["decisions"]
+    assert (decision["decision"], decision["ground"]) == ("accept", GROUND)
+    assert decision["decided_by"] == "admin"
+    assert await status_of(client, sharing) == "completed"
+    new = await champion()
+    assert (new.number, new.parent_id) == (2, old.id)
+    async with sessions() as session:
+        buried = set(await session.scalars(select(Tombstone.sample_id)))
+        before = await session.get_one(ModelVersion, old.id)
+    assert buried == {"t1", "t2", "h0"}
+    assert (before.status, before.superseded_at is None) == (VersionStatus.SUPERSEDED, False)
+    queue.send_task.assert_called_once_with(doorbell.SWEEP, args=(), expires=60)
+
+
+async def test_what_reference_models_said_goes_when_the_candidate_is_accepted(
+    client, sessions, store, model, review
+):
+    await store(
+        *(
+            MembershipStatistics(model_id=model.id, sample_id=name, out_mean=0.0, out_std=1.0)
+            for name in ("t1", "t2")
+        ),
+        *(
+            OutOfSamplePrediction(model_id=model.id, sample_id=name, probabilities=b"12")
+            for name in ("t1", "t2")
+        ),
+    )
+    [request] = await review(["t1"])
+
+    await decide(client, request, "accept")
+
+    async with sessions() as session:
+        for table in (MembershipStatistics, OutOfSamplePrediction):
+            assert list(await session.scalars(select(table.sample_id))) == ["t2"]
+
+
+async def test_a_retry_tries_everything_that_shared_the_job_anew(
+    client, sessions, review, champion
+):
+    [request, sharing] = await review(["t1"], ["t2"])
+
+    body = (await decide(client, request, "retry")).json()
+
+    assert body["status"] == "pending"
+    assert body["targets"][0]["job_id"] is None
+    assert [each["decision"] for each in body["decisions"]] == ["retry"]
+    assert await status_of(client, sharing) == "pending"
+    assert (await champion()).number == 1
+    async with sessions() as session:
+        candidate = (await session.scalars(select(ModelVersion).filter_by(number=2))).one()
+        assert candidate.status is VersionStatus.SUPERSEDED
+        assert list(await session.scalars(select(Tombstone))) == []
+
+
+async def test_a_refusal_ends_one_request_and_tries_the_others_anew(
+    client, sessions, review, champion
+):
+    [request, sharing] = await review(["t1"], ["t2"])
+
+    body = (await decide(client, request, "refuse")).json()
+
+    assert body["status"] == "refused"
+    assert body["finished_at"] is not None
+    assert body["decisions"][0]["ground"] == GROUND
+    assert await status_of(client, sharing) == "pending"
+    assert (await champion()).number == 1
+    async with sessions() as session:
+        assert list(await session.scalars(select(Tombstone))) == []
+
+
+async def test_the_trail_tells_of_the_decision_but_not_its_ground(client, sessions, review):
+    [request] = await review(["t1"])
+
+    await decide(client, request, "accept")
+
+    async with sessions() as session:
+        events = (await session.scalars(select(AuditEvent).order_by(AuditEvent.id))).all()
+    assert [event.event for event in events] == [
+        "request.decided", "version.superseded", "version.promoted", "request.completed",
+    ]  # fmt: skip
+    assert {event.actor for event in events} == {"api"}
+    told = str([event.data for event in events])
+    assert "t1" not in told
+    assert GROUND not in told
+
+
+async def test_a_candidate_of_a_former_champion_is_not_accepted(client, review, champion, problem):
+    [first] = await review(["t1"])
+    [second] = await review(["t2"], number=3)
+    await decide(client, second, "accept")
+
+    refusal = problem(await decide(client, first, "accept"), 409, "champion-changed")
+
+    assert "retry" in refusal["detail"]
+    assert (await champion()).number == 3
+    assert await status_of(client, first) == "needs_review"
+    assert (await decide(client, first, "retry")).json()["status"] == "pending"
+
+
+async def test_a_candidate_that_keeps_what_was_forgotten_meanwhile_is_not_accepted(
+    client, store, model, review, problem
+):
+    """Hold-out samples leave the champion's reservoir without making a new version."""
+    [request] = await review(["t1"])
+    job = factories.job(model_id=model.id, finished=True)
+    later = factories.NOW.replace(year=factories.NOW.year + 1)
+    await store(
+        job, Tombstone(model_id=model.id, sample_id="h1", job_id=job.id, forgotten_at=later)
+    )
+
+    problem(await decide(client, request, "accept"), 409, "champion-changed")
+
+
+async def test_a_request_to_several_models_is_decided_for_all_that_wait(
+    client, store, model, champion, review
+):
+    dataset = factories.dataset(id=model.dataset_id)
+    other = factories.model(dataset, name="other")
+    registration = factories.job(model_id=other.id, kind=JobKind.REGISTER_MODEL, finished=True)
+    first = factories.version(other, registration)
+    await store(other, registration, first)
+    [request] = await review(["t1"])
+    job, tried, candidate, *_ = waiting(other, first, ["t1"])
+    review_too = factories.target(request, other, job_id=job.id, status=RequestStatus.NEEDS_REVIEW)
+    await store(job, tried, candidate, review_too)
+
+    body = (await decide(client, request, "accept")).json()
+
+    assert body["status"] == "completed"
+    assert len(body["decisions"]) == 2
+    assert [(await champion(of)).number for of in (model, other)] == [2, 2]
+
+
+@pytest.mark.parametrize("status", set(RequestStatus) - {RequestStatus.NEEDS_REVIEW})
+async def test_nothing_is_decided_where_no_decision_is_waited_for(
+    client, store, model, problem, status
+):
+    request = factories.request(factories.dataset(id=model.dataset_id), status=status)
+    await store(request, factories.target(request, model, status=status))
+
+    problem(await decide(client, request, "refuse"), 409, "nothing-to-decide")
+    assert await status_of(client, request) == status
+
+
+async def test_an_unknown_request_is_404(client, problem):
+    body = {"decision": "accept", "ground": GROUND}
+    problem(await client.post(f"{URL}/{uuid4()}/decision", json=body), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"decision": "accept"},
+        {"decision": "accept", "ground": ""},
+        {"decision": "guess", "ground": "x"},
+        {"decision": "accept", "ground": "a\0"},
+        {"decision": "accept", "ground": "x", "by": "me"},
+    ],
+)
+async def test_a_wrong_body_is_refused(client, review, body, problem):
+    [request] = await review(["t1"])
+
+    problem(await client.post(f"{URL}/{request.id}/decision", json=body), 422, "invalid-request")
+
+
+async def test_of_many_decisions_at_once_one_is_taken(own_database_url, app):
+    engine = async_engine(own_database_url)
+    sessions = async_sessions(engine)
+    app.dependency_overrides[dependencies.sessions] = lambda: sessions
+    dataset = factories.dataset()
+    model = factories.model(dataset)
+    registration = factories.job(model_id=model.id, kind=JobKind.REGISTER_MODEL, finished=True)
+    version = factories.version(model, registration)
+    rows = waiting(model, version, ["t1"])
+    [request] = [row for row in rows if isinstance(row, factories.DeletionRequest)]
+    async with sessions.begin() as session:
+        for _, same in groupby((dataset, model, registration, version, *rows), type):
+            session.add_all(same)
+            await session.flush()
+
+    async with speaking_to(app) as client:
+        wishes = ["accept", "retry", "refuse", "accept", "retry", "refuse"]
+        answers = await asyncio.gather(*(decide(client, request, wish) for wish in wishes))
+
+    await engine.dispose()
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [200] + [409] * 5

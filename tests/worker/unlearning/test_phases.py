@@ -1,0 +1,72 @@
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from worker.unlearning import forget
+from worker.unlearning.config import Objective, default_config
+from worker.unlearning.phases import Company, forget_phase, recover_phase
+from worker.unlearning.samples import Samples
+
+
+@pytest.fixture
+def steps():
+    """Grows by one whenever an optimiser has stepped."""
+    done = []
+    handle = register_optimizer_step_post_hook(lambda *_: done.append(1))
+    yield done
+    handle.remove()
+
+
+@pytest.fixture
+def config():
+    default = default_config(Objective.UNTRAIN_SAMPLES, forget_count=40, reservoir_count=200)
+    return replace(default, cycles=1)
+
+
+@pytest.fixture
+def goal(problem, config, monkeypatch):
+    """What a run would have the forget phase do."""
+    seen = []
+
+    def watched(network, goal, *rest):
+        seen.append(goal)
+        return forget_phase(network, goal, *rest)
+
+    monkeypatch.setattr(forget, "forget_phase", watched)
+    arguments = problem.forgetting(torch.arange(len(problem.train)) < 40)
+    forget.unlearn(problem.network, **arguments, config=config, on_cycle=lambda _: None)
+    return seen[0]
+
+
+@pytest.fixture
+def network(problem):
+    """Where there are no values: whoever asks the device for one gets an error."""
+    return problem.network.around(copy.deepcopy(problem.network.model).to("meta"))
+
+
+def on_meta(samples):
+    return Samples(samples.inputs.to("meta"), samples.labels)
+
+
+def test_the_host_waits_for_the_device_only_after_the_last_recover_step(
+    problem, network, config, steps
+):
+    with pytest.raises(RuntimeError, match="meta"):
+        recover_phase(network, on_meta(problem.train), config, 1, torch.Generator())
+
+    assert len(steps) >= config.recover_samples / config.batch_size
+
+
+def test_the_host_waits_for_the_device_only_after_the_last_forget_step(
+    problem, network, config, goal, steps
+):
+    goal = replace(goal, samples=on_meta(goal.samples))
+    company = Company(on_meta(problem.train), torch.Generator())
+
+    with pytest.raises(RuntimeError, match="meta"):
+        forget_phase(network, goal, company, config, 1, torch.Generator())
+
+    assert len(steps) >= config.forget_epochs * 40 / (config.batch_size // 2)
