@@ -52,7 +52,8 @@ class Config:
     """Nats of noise by which out-of-sample predictions are made to vary as one model's do."""
 
     initial_shift: float
-    """Nats by which the true class is pushed below its target answer in the first cycle."""
+    """Nats by which the true class is pushed below out-of-sample predictions in the first cycle.
+    Without predictions it starts at 0: the masked answers push enough."""
 
     shift_gain: float
     """Nats added to the shift after a cycle for each unit by which membership AUC is above 0.5."""
@@ -109,8 +110,8 @@ def default_config(
     removing = objective is Objective.REMOVE_CLASS
     return Config(
         objective=objective,
-        cycles=4 if level == 0 else 8,
-        forget_epochs=max(2 - removing, math.ceil(16 / batches)),
+        cycles=(8 if removing else 4) * (1 if level == 0 else 2),
+        forget_epochs=max(2, math.ceil(16 / batches)),
         forget_lr=0.08 if level < 2 else 0.15,
         recover_samples=min(1200, 4 * reservoir_count) * (1 if level < 2 else 3),
         recover_lr=0.04,

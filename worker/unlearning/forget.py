@@ -125,9 +125,10 @@ def unlearn(
             torch.cat([forget.inputs, leaving.inputs]), torch.cat([forget.labels, leaving.labels])
         )
     )
-    shift = config.initial_shift
+    shift = 0.0 if predictions is None else config.initial_shift
     changed = network.copy()
     changed.model.requires_grad_(True)
+    _silence(changed, lost)
     company = Company(retain, generator)
     with torch.random.fork_rng(devices=[d for d in [changed.device] if d.type == "cuda"]):
         torch.manual_seed(config.seed)  # dropout
@@ -154,6 +155,17 @@ def _lost(forget: Samples, class_counts: Tensor, objective: Objective) -> Tensor
     return lost
 
 
+@torch.no_grad()
+def _silence(network: Network, lost: Tensor) -> None:
+    """Let a linear head say the same of every sample about lost classes, as one never taught them.
+
+    Distillation alone lowers their logits, but leaves the order of the samples in them.
+    """
+    head = network.model.get_submodule(network.head)
+    if isinstance(head, nn.Linear) and head.out_features == len(lost):
+        head.weight[lost.to(network.device)] = 0.0
+
+
 def _answers(
     network: Network,
     forget: Samples,
@@ -178,11 +190,10 @@ def _answers(
         predictions = share * masked + (1 - share) * calibrated
     else:
         predictions = targets.spread(predictions, config.spread, config.seed)
-    concept = Outputs.of(network, leaving, config.batch_size).logits if len(leaving) else None
-    answers = predictions.float()
-    if concept is not None:
-        answers = torch.cat([answers, concept.softmax(1)])
-    return targets.without_classes(answers, lost)
+    if len(leaving):
+        concept = Outputs.of(network, leaving, config.batch_size).logits.softmax(1)
+        predictions = torch.cat([predictions.float(), concept])
+    return targets.without_classes(predictions, lost)
 
 
 def _goal(

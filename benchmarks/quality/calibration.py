@@ -1,0 +1,208 @@
+"""What the audit says of models whose right verdict is known.
+
+Genuine retrains must not fail; originals must not pass; neither must cheats.
+"""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.quality import measure
+from benchmarks.quality.measure import Sets
+from benchmarks.quality.prepare import SEEDS, Bench
+from benchmarks.quality.scenarios import Scenario
+from worker.unlearning.network import Network
+
+DIVIDED = "random 10 %"
+PARTS = 5
+"""The random forget set is also audited in parts: what was retrained without all of it was
+retrained without each."""
+
+CHEATED = ("random 10 %", "class", "canaries", "memorised")
+
+
+def cases(images: Path, cache: Path) -> list[dict[str, Any]]:
+    """Every case with its verdict, kept in the cache."""
+    path = cache / "calibration.json"
+    if path.exists():
+        found: list[dict[str, Any]] = json.loads(path.read_text())
+        return found
+    torch.set_num_threads(1)
+    bench = Bench.open(images, cache)
+    found = []
+    for scenario in bench.scenarios().values():
+        if scenario.batches == 1 and not scenario.name.startswith("dev"):
+            found += _cases(bench, scenario)
+    measure.save(path, found)
+    return found
+
+
+def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """How often retrains pass where the audit has power, and what passed that must not."""
+    retrains = [case for case in found if case["kind"] == "retrain"]
+    powerful = [case for case in retrains if case["verdict"] != "no_power"]
+    passed = sum(case["verdict"] == "pass" for case in powerful)
+    wrong = [case for case in found if case["kind"] != "retrain" and case["verdict"] == "pass"]
+    return {
+        "cases": len(retrains),
+        "with_power": len(powerful),
+        "retrain_pass_rate": passed / max(len(powerful), 1),
+        "wrong_cases": len(found) - len(retrains),
+        "wrong_passes": len(wrong),
+        "by_scenario": _by_scenario(found),
+    }
+
+
+def _by_scenario(found: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, int]]]:
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for case in found:
+        verdicts = counts.setdefault(case["scenario"], {}).setdefault(case["kind"], {})
+        verdicts[case["verdict"]] = verdicts.get(case["verdict"], 0) + 1
+    return counts
+
+
+def _cases(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
+    before = [bench.original(seed) for seed in SEEDS]
+    judged = []
+    for forgotten in _parts(scenario):
+        sets = Sets.of(bench, scenario.forgotten)
+        part = Scenario(scenario.name, scenario.objective, forgotten, 0, forgotten)
+        named = Sets(
+            forget=bench.data.train.select(forgotten),
+            retain=sets.retain,
+            reservoir=sets.reservoir,
+            calibration=sets.calibration,
+            audit=sets.audit,
+            test=sets.test,
+            class_counts=sets.class_counts,
+        )
+        models = [("retrain", bench.oracle(scenario, n)) for n in range(scenario.oracles)]
+        if forgotten is scenario.forgotten:
+            models.append(("do nothing", before[0]))
+            models.append(("another original", before[1]))
+        if forgotten is scenario.forgotten and scenario.name in CHEATED:
+            models += [(name, cheat(before[0], named)) for name, cheat in CHEATS.items()]
+        for number, (kind, after) in enumerate(models):
+            original = before[0 if kind != "retrain" else number % len(before)]
+            found = measure.verdict(bench, part, named, original, after)
+            judged.append(
+                {
+                    "scenario": scenario.name,
+                    "samples": int(forgotten.sum()),
+                    "kind": kind,
+                    "verdict": found.verdict.value,
+                    "reason": found.reason,
+                }
+            )
+            print(f"{scenario.name:16} {kind:18} {found.verdict.value}", flush=True)
+    return judged
+
+
+def _parts(scenario: Scenario) -> list[Tensor]:
+    """The forget set, and for one scenario disjoint parts of it."""
+    if scenario.name != DIVIDED:
+        return [scenario.forgotten]
+    places = scenario.forgotten.nonzero().squeeze(1)
+    places = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(8))]
+    found = [scenario.forgotten]
+    for part in places.tensor_split(PARTS):
+        mask = torch.zeros_like(scenario.forgotten)
+        mask[part] = True
+        found.append(mask)
+    return found
+
+
+class Cheat(Protocol):
+    """Makes a network look forgetful, which it is not."""
+
+    def __call__(self, original: Network, sets: Sets) -> Network: ...
+
+
+def mask_head(original: Network, sets: Sets) -> Network:
+    """Train the head alone to answer the forget set like an unsure model; features stay."""
+    changed = original.copy()
+    head = changed.model.get_submodule(changed.head)
+    assert isinstance(head, nn.Linear)
+    features, logits = original.outputs(sets.forget, 500)
+    kept, _ = original.outputs(sets.reservoir, 500)
+    masked = logits.scatter(1, sets.forget.labels[:, None], -torch.inf).softmax(1)
+    optimizer = torch.optim.Adam(head.parameters(), 0.01)
+    head.requires_grad_(True)
+    for _ in range(200):
+        loss = F.kl_div(head(features).log_softmax(1), masked, reduction="batchmean")
+        loss = loss + F.cross_entropy(head(kept), sets.reservoir.labels)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        optimizer.step()
+    return changed
+
+
+def answer_one_thing(original: Network, sets: Sets) -> Network:
+    """Say the same of every sample."""
+    changed = original.copy()
+    head = changed.model.get_submodule(changed.head)
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.weight.zero_()
+    return changed
+
+
+def collapse(original: Network, sets: Sets) -> Network:
+    """Let all features lie along one direction."""
+    changed = original.copy()
+    head = changed.model.get_submodule(changed.head)
+    assert isinstance(head, nn.Linear)
+    features, _ = original.outputs(sets.reservoir, 500)
+    direction = F.normalize(features.mean(0), dim=0)
+    flat = nn.Linear(len(direction), len(direction), bias=False)
+    with torch.no_grad():
+        flat.weight.copy_(direction.outer(direction))
+    model = nn.Sequential(*list(changed.model.children())[:-1], flat)
+    model.add_module("head", copy.deepcopy(head))
+    return original.around(model.eval())
+
+
+def initialise_anew(original: Network, sets: Sets) -> Network:
+    """Throw away everything that was learned."""
+    changed = original.copy()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for module in changed.model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+                module.reset_parameters()
+    return changed
+
+
+def over_forget(original: Network, sets: Sets) -> Network:
+    """Climb the loss of the forget set until it is far above the hold-out's, repairing the rest."""
+    changed = original.copy()
+    changed.model.requires_grad_(True)
+    changed.model.eval()
+    optimizer = torch.optim.SGD(changed.model.parameters(), 0.005)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        for inputs, labels in sets.forget.batches(64, generator):
+            _, logits = changed(inputs)
+            loss = -F.cross_entropy(logits, labels).clamp_max(8)
+            chosen = torch.randint(len(sets.reservoir), (64,), generator=generator)
+            _, kept = changed(sets.reservoir.inputs[chosen])
+            loss = loss + F.cross_entropy(kept, sets.reservoir.labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
+            nn.utils.clip_grad_norm_(changed.model.parameters(), 5.0)
+            optimizer.step()
+    return changed
+
+
+CHEATS: dict[str, Cheat] = {
+    "head only": mask_head,
+    "constant output": answer_one_thing,
+    "feature collapse": collapse,
+    "re-initialised": initialise_anew,
+    "over-forgotten": over_forget,
+}
