@@ -6,7 +6,7 @@ PIP := 26.3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test check bench-scaling migrate revision lock clean purge
+.PHONY: help demo up test check bench-quality bench-scaling migrate revision lock clean purge
 
 help: ## list the commands
 	@awk -F ' ## ' '/^[a-z-]+:.* ## / {split($$1, name, ":"); printf "make %-13s %s\n", name[1], $$2}' \
@@ -29,6 +29,10 @@ check: .venv/installed ## what a change must pass: format, lint, types, imports,
 	.venv/bin/hadolint docker/api.Dockerfile docker/worker.Dockerfile
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	.venv/bin/python -m pytest
+
+SIZE ?= cpu
+bench-quality: .venv/installed ## how close unlearning comes to retraining, beside other methods
+	.venv/bin/python -m benchmarks.quality --size $(SIZE)
 
 bench-scaling: .venv/installed ## what a job costs at 10,000 to 1,000,000 training samples
 	.venv/bin/python -m benchmarks.scaling

@@ -6,7 +6,7 @@ What a request asks of one model is a target; the request's own status sums its 
 from collections.abc import Collection
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, case, func, select, update
 from sqlalchemy.orm import Session
 
 from service import audit
@@ -20,7 +20,7 @@ def move(
     status: RequestStatus,
     *where: ColumnElement[bool],
     actor: Actor,
-    job_id: UUID | None,
+    job_id: UUID | ScalarSelect[UUID] | None,
 ) -> list[UUID]:
     """Take targets one lawful step on, and their requests with them.
 

@@ -12,19 +12,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from sqlalchemy import extract, func, select
+from sqlalchemy import exists, extract, func, select
 from sqlalchemy.orm import Session
 from torch import Tensor
 
 from service import drift
 from service.errors import JobError
-from service.states import JobKind, JobStatus, Mode
+from service.states import JobKind, JobStatus, Mode, Verdict
 from service.tables import (
     Estimate,
     EstimateSample,
     EstimateTarget,
     Job,
     ReferenceTables,
+    Round,
     Sample,
     Tombstone,
 )
@@ -57,8 +58,8 @@ class Question:
     """(F,) int64, of the samples to forget."""
 
     timings: Sequence[tuple[Mode, int, float]]
-    """How each finished job of the model made its version, of how many samples, in how many
-    seconds; the newest first."""
+    """How each job of the model that needed one round made its version, of how many samples, in
+    how many seconds; the newest first."""
 
     training_seconds: float | None
     """What a training on all samples takes, going by the reference models' on halves."""
@@ -125,7 +126,9 @@ def _timings(session: Session, order: Order) -> list[tuple[Mode, int, float]]:
             Job.kind == JobKind.UNLEARN,
             Job.status == JobStatus.COMPLETED,
             Job.mode.is_not(None),
-            Job.losses == 0,
+            Job.attempt == 1,
+            Job.verdict.is_distinct_from(Verdict.FAIL),
+            ~exists().where(Round.job_id == Job.id, Round.number > 1),
         )
         .group_by(Job.id)
         .order_by(Job.id.desc())

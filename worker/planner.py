@@ -58,10 +58,8 @@ def plan(session: Session) -> None:
         .group_by(DeletionTarget.model_id, DeletionRequest.objective)
         .order_by(func.min(DeletionRequest.created_at))
     ).all()
-    for model_id, objective in waiting:
-        job = _open_job(session, model_id, objective)
-        if job is not None:
-            _schedule(session, job)
+    jobs = (_open_job(session, model_id, objective) for model_id, objective in waiting)
+    _schedule(session, [job.id for job in jobs if job is not None])
 
 
 def _open_job(session: Session, model_id: UUID, objective: Objective) -> Job | None:
@@ -81,14 +79,27 @@ def _open_job(session: Session, model_id: UUID, objective: Objective) -> Job | N
     return job
 
 
-def _schedule(session: Session, job: Job) -> None:
-    alike = select(DeletionRequest.id).where(DeletionRequest.objective == job.objective)
+def _schedule(session: Session, jobs: list[UUID]) -> None:
+    """Give these jobs what waits for them; in one step, so that requests are locked in one order.
+
+    Else a request to two models could be waited for here and in a job that ends, in a circle.
+    """
+    job = (
+        select(Job.id)
+        .join(DeletionRequest, DeletionRequest.objective == Job.objective)
+        .where(
+            Job.id.in_(jobs),
+            Job.model_id == DeletionTarget.model_id,
+            DeletionRequest.id == DeletionTarget.request_id,
+        )
+        .correlate(DeletionTarget)
+        .scalar_subquery()
+    )
     progress.move(
         session,
         RequestStatus.SCHEDULED,
-        DeletionTarget.model_id == job.model_id,
         DeletionTarget.status == RequestStatus.PENDING,
-        DeletionTarget.request_id.in_(alike),
+        job.is_not(None),
         actor="worker",
-        job_id=job.id,
+        job_id=job,
     )

@@ -36,7 +36,6 @@ from worker import (
 from worker.escalation import Plan
 from worker.material import Material, Order, read_material, read_order
 from worker.rounds import Case, Outcome
-from worker.unlearning.audit import ReferenceScores
 from worker.unlearning.evaluation import Evaluation as Measured
 from worker.unlearning.evaluation import evaluate, retain_moments
 from worker.unlearning.network import Network
@@ -124,12 +123,7 @@ def _known(bench: Workbench, order: Order, material: Material) -> dict[str, Any]
         unseen = references.read(session, order.model.id, material.audit_ids)
     if forget is None or unseen is None:
         return {"predictions": None, "references": None}
-    scores = ReferenceScores(
-        forget_mean=forget.out_mean,
-        forget_std=forget.out_std,
-        holdout_mean=unseen.out_mean,
-        holdout_std=unseen.out_std,
-    )
+    scores = references.scores(forget, unseen)
     return {"predictions": forget.predictions, "references": scores}
 
 
@@ -144,9 +138,14 @@ def _record_start(bench: Workbench, order: Order, plan: Plan, before: Measured) 
         job.environment = environment.describe(bench.device)
         job.mode, job.mode_reason = plan.mode, plan.reason
         job.base_version_id = order.champion.id
-        for table in (AlignmentScore, Evaluation, AuditTest, Round):
-            session.execute(delete(table).filter_by(job_id=job.id))
+        _drop_earlier(session, job.id)
         session.add(_evaluation(job.id, "before", before))
+
+
+def _drop_earlier(session: Session, job_id: UUID) -> None:
+    """Delete what an earlier attempt measured."""
+    for table in (AlignmentScore, Evaluation, AuditTest, Round):
+        session.execute(delete(table).filter_by(job_id=job_id))
 
 
 def _record(
@@ -270,6 +269,8 @@ def _record_without_training(bench: Workbench, order: Order) -> None:
         if champion.status is not VersionStatus.CHAMPION:
             protocol.release(session, job, why="the champion was replaced meanwhile")
             return
+        _drop_earlier(session, job.id)
+        job.mode = job.mode_reason = job.config = None
         replaced, champion.reservoir_sha256 = champion.reservoir_sha256, digest
         _bury(session, order, job.id)
         audit.record(

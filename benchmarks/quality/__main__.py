@@ -1,7 +1,7 @@
 """How close unlearning comes to retraining, beside other methods: one command, resumable.
 
 `make bench-quality SIZE=cpu` prints the tables and writes benchmarks/results/quality-cpu.json, .md
-and .png. Models and finished rows are kept in the cache: a run that was cut off goes on where it was.
+and .png. Models and finished rows are kept in the cache: a run that was cut off goes on there.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
     run = Runner(options.data, options.cache, 0 if options.report else options.workers)
 
     ours = run.rows(our_rows())
-    cases = calibration.cases(run, options.data, options.cache)
+    cases = calibration.cases(options.data, options.cache, make=not options.report)
     ablated = run.rows(ablation_rows())
     tried = run.rows(tuning_rows())
     best = chosen_settings(tried)

@@ -26,19 +26,19 @@ retrained without each."""
 CHEATED = ("random 10 %", "class", "canaries", "memorised")
 
 
-def cases(images: Path, cache: Path) -> list[dict[str, Any]]:
-    """Every case with its verdict, kept in the cache."""
-    path = cache / "calibration.json"
-    if path.exists():
-        found: list[dict[str, Any]] = json.loads(path.read_text())
-        return found
+def cases(images: Path, cache: Path, *, make: bool) -> list[dict[str, Any]]:
+    """Every case with its verdict, kept in the cache; what is missing is made, or left out."""
     torch.set_num_threads(1)
     bench = Bench.open(images, cache)
-    found = []
+    found: list[dict[str, Any]] = []
     for scenario in bench.scenarios().values():
-        if scenario.batches == 1 and not scenario.name.startswith("dev"):
-            found += _cases(bench, scenario)
-    measure.save(path, found)
+        path = cache / "calibration" / f"{scenario.name.replace(' ', '-')}.json"
+        if scenario.batches > 1 or scenario.name.startswith("dev"):
+            continue
+        if make and not path.exists():
+            measure.save(path, _cases(bench, scenario))
+        if path.exists():
+            found += json.loads(path.read_text())
     return found
 
 

@@ -1,9 +1,8 @@
 """Train, once, every model that the benchmark compares: originals, oracles, reference models.
 
-`python -m benchmarks.quality.prepare` fills the cache; what is there already is not trained again.
+What is in the cache already is not trained again.
 """
 
-import argparse
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -13,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.cifar_models import Data, Recipe, prepare, prepare_data, trained_model
+from benchmarks.cifar_models import Data, Recipe, prepare_data, trained_model
+from benchmarks.cifar_models import prepare as prepared
 from benchmarks.quality.scenarios import Scenario, plant_canaries, scenarios
 from worker.unlearning.network import Network
 
-ROOT = Path(__file__).parents[2]
 CANARIES = 100
 REFERENCES = 8
 SEEDS = (0, 1, 2)
@@ -82,7 +81,7 @@ class Bench:
 
     def _trained(self, mask: Tensor, seed: int) -> Network:
         model, _ = trained_model(self.data.train.select(mask), Recipe(seed=seed), self.cache)
-        return Network(model, head="head", prepare=prepare)
+        return Network(model, head="head", prepare=prepared)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -117,23 +116,16 @@ def _train(mask: Tensor, seed: int) -> str:
     return f"{int(mask.sum()):>6} samples, seed {seed}: {seconds:.0f} s"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
-    parser.add_argument("--cache", type=Path, default=ROOT / ".cache/quality")
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
-    bench = Bench.open(options.data, options.cache)
-    arguments = (options.data, options.cache)
-    with ProcessPoolExecutor(options.workers, initializer=_start, initargs=arguments) as pool:
+def prepare(images: Path, cache: Path, workers: int) -> None:
+    """Train what is not in the cache yet, in processes of one thread each."""
+    bench = Bench.open(images, cache)
+    with ProcessPoolExecutor(workers, initializer=_start, initargs=(images, cache)) as pool:
         seen = bench.seen()
-        runs = [(seen[n], REFERENCE_SEED + n) for n in range(REFERENCES)]
-        for done in as_completed([pool.submit(_train, *run) for run in runs]):
-            print(done.result(), flush=True)
+        _train_all(pool, [(seen[n], REFERENCE_SEED + n) for n in range(REFERENCES)])
         unique = {(mask.numpy().tobytes(), seed): (mask, seed) for mask, seed in wanted(bench)}
-        for done in as_completed([pool.submit(_train, *run) for run in unique.values()]):
-            print(done.result(), flush=True)
+        _train_all(pool, list(unique.values()))
 
 
-if __name__ == "__main__":
-    main()
+def _train_all(pool: ProcessPoolExecutor, runs: list[tuple[Tensor, int]]) -> None:
+    for done in as_completed([pool.submit(_train, *run) for run in runs]):
+        print(done.result(), flush=True)

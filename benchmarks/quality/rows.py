@@ -9,7 +9,7 @@ import inspect
 import json
 import resource
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -78,6 +78,17 @@ def oracle_figures(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
             f"oracle {scenario.name} {number}".replace(" ", "-"),
         )
         for number in range(scenario.oracles)
+    ]
+
+
+def oracle_rows(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
+    """Each retrained model as if it were a method, against the others."""
+    found = oracle_figures(bench, scenario)
+    return [
+        {"scenario": scenario.name, "method": "retrained", "seed": number, "settings": {}}
+        | measure.compare(row, [other for other in found if other is not row])
+        | {"time_ratio": 1.0}
+        for number, row in enumerate(found)
     ]
 
 
@@ -202,10 +213,7 @@ def _peak_mib() -> float:
 
 def _source(method: str) -> str:
     if method not in (OURS, OURS_WITH):
-        return inspect.getsource(methods.METHODS[method])
+        return inspect.getsource(methods.METHODS[method]) + inspect.getsource(methods.training)
     [folder] = worker.unlearning.__path__
     files: Sequence[Path] = sorted(Path(folder).glob("*.py"))
     return "".join(file.read_text() for file in files if file.stem not in ("audit", "references"))
-
-
-Made = Callable[[Row], dict[str, Any]]

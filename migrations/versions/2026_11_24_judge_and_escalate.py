@@ -112,8 +112,16 @@ def create_decisions() -> None:
 
 
 def downgrade() -> None:
-    """Escalations, decisions and candidates are lost; what was served stays."""
+    """Escalations, decisions and candidates are lost; what was served stays.
+
+    What waits for a decision waits for a new job: there is nothing to decide about any more.
+    """
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute(
+        "UPDATE deletion_targets SET status = 'pending', job_id = NULL "
+        "WHERE status = 'needs_review'"
+    )
+    op.execute("UPDATE deletion_requests SET status = 'pending' WHERE status = 'needs_review'")
     for table in ("decisions", "audit_tests", "rounds"):
         op.drop_table(table)
     op.execute(

@@ -3,6 +3,7 @@
 One function, one transaction: all candidates that a request waits for are decided together.
 """
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, select
@@ -48,6 +49,7 @@ def _decide(session: Session, request_id: UUID, wanted: DecisionCreate) -> None:
     candidates = _candidates(session, request_id)
     if not candidates:
         raise NothingToDecide("This request does not wait for a decision; see its status.")
+    _lock(session, candidates)
     for candidate in candidates:
         audit.record(
             session, "api", "request.decided", request_id,
@@ -91,12 +93,35 @@ def _candidates(session: Session, request_id: UUID) -> list[ModelVersion]:
     )
 
 
+def _lock(session: Session, candidates: Sequence[ModelVersion]) -> None:
+    """Lock what several steps are about to change, first the champions, then the requests.
+
+    A job that ends does so too: neither can wait for the other in a circle, and what is read of
+    the champions from here on is what such a job left.
+    """
+    models = [candidate.model_id for candidate in candidates]
+    is_champion = ModelVersion.status == VersionStatus.CHAMPION
+    session.execute(
+        select(ModelVersion.id)
+        .where(ModelVersion.model_id.in_(models), is_champion)
+        .order_by(ModelVersion.id)
+        .with_for_update()
+    )
+    served = select(DeletionTarget.request_id).where(
+        DeletionTarget.job_id.in_([candidate.job_id for candidate in candidates])
+    )
+    session.execute(
+        select(DeletionRequest.id)
+        .where(DeletionRequest.id.in_(served))
+        .order_by(DeletionRequest.id)
+        .with_for_update()
+    )
+
+
 def _promote(session: Session, candidate: ModelVersion) -> None:
     """Serve the candidate; the samples it was made to forget are forgotten from now on."""
     champion = session.scalars(
-        select(ModelVersion)
-        .filter_by(model_id=candidate.model_id, status=VersionStatus.CHAMPION)
-        .with_for_update()
+        select(ModelVersion).filter_by(model_id=candidate.model_id, status=VersionStatus.CHAMPION)
     ).one()
     # Hold-out and test samples leave the champion's reservoir without making a new version.
     changed = exists().where(
@@ -137,7 +162,9 @@ def _bury(session: Session, candidate: ModelVersion) -> None:
         .on_conflict_do_nothing()
     )
     # One at a time: what reference models said of a sample must not be written after this.
-    session.execute(select(Model.id).filter_by(id=candidate.model_id).with_for_update())
+    session.execute(
+        select(Model.id).filter_by(id=candidate.model_id).with_for_update(key_share=True)
+    )
     for table in (OutOfSamplePrediction, MembershipStatistics):
         forgotten = exists().where(
             Tombstone.model_id == table.model_id, Tombstone.sample_id == table.sample_id

@@ -1,7 +1,8 @@
 """What a person decides where every attempt of a job got the verdict `fail`."""
 
 import asyncio
-from itertools import groupby
+from contextlib import asynccontextmanager
+from itertools import chain, groupby
 from typing import Any
 from uuid import uuid4
 
@@ -274,25 +275,49 @@ async def test_a_wrong_body_is_refused(client, review, body, problem):
     problem(await client.post(f"{URL}/{request.id}/decision", json=body), 422, "invalid-request")
 
 
-async def test_of_many_decisions_at_once_one_is_taken(own_database_url, app):
-    engine = async_engine(own_database_url)
+@asynccontextmanager
+async def committing(url, app):
+    """Sessions of the app and the test whose transactions see what others have committed."""
+    engine = async_engine(url)
     sessions = async_sessions(engine)
     app.dependency_overrides[dependencies.sessions] = lambda: sessions
+    yield sessions
+    await engine.dispose()
+
+
+async def store_reviews(sessions, *named):
+    """A model, and for each list of ids a request that waits for a candidate of its own."""
     dataset = factories.dataset()
     model = factories.model(dataset)
     registration = factories.job(model_id=model.id, kind=JobKind.REGISTER_MODEL, finished=True)
     version = factories.version(model, registration)
-    rows = waiting(model, version, ["t1"])
-    [request] = [row for row in rows if isinstance(row, factories.DeletionRequest)]
+    waits = [waiting(model, version, ids, number=2 + index) for index, ids in enumerate(named)]
+    rows = [dataset, model, registration, version, *chain(*waits)]
     async with sessions.begin() as session:
-        for _, same in groupby((dataset, model, registration, version, *rows), type):
+        for _, same in groupby(rows, type):
             session.add_all(same)
             await session.flush()
+    return [row for row in rows if isinstance(row, factories.DeletionRequest)]
 
-    async with speaking_to(app) as client:
+
+async def test_of_many_decisions_at_once_one_is_taken(own_database_url, app):
+    async with committing(own_database_url, app) as sessions, speaking_to(app) as client:
+        [request] = await store_reviews(sessions, ["t1"])
         wishes = ["accept", "retry", "refuse", "accept", "retry", "refuse"]
         answers = await asyncio.gather(*(decide(client, request, wish) for wish in wishes))
 
-    await engine.dispose()
     statuses = sorted(answer.status_code for answer in answers)
     assert statuses == [200] + [409] * 5
+
+
+async def test_of_many_candidates_accepted_at_once_one_is_served(own_database_url, app):
+    async with committing(own_database_url, app) as sessions, speaking_to(app) as client:
+        requests = await store_reviews(sessions, ["t1"], ["t2"], ["t3"])
+        async with sessions.begin() as session:  # none gets further until all have begun
+            await session.execute(select(ModelVersion.id).with_for_update())
+            tasks = [asyncio.create_task(decide(client, each, "accept")) for each in requests]
+            await asyncio.sleep(0.5)
+        answers = await asyncio.gather(*tasks)
+
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [200, 409, 409]

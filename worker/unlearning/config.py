@@ -59,8 +59,8 @@ class Config:
     """Nats added to the shift after a cycle for each unit by which membership AUC is above 0.5."""
 
     stop_at: float = 0.2
-    """From the second cycle on, a run ends once the tests on the calibration hold-out have at least
-    this p-value; above 1, it never ends early."""
+    """Over the last quarter of its cycles, a run ends once the tests on the calibration hold-out
+    have at least this p-value; above 1, it never ends early."""
 
     k: int | None = None
     """Directions of the eigenspace; None stands for the number of retained classes - 1."""

@@ -14,7 +14,10 @@ from benchmarks.quality.methods import (
     salun,
     scrub,
     ssd,
+    training,
 )
+
+__all__ = ["METHODS", "training"]
 
 METHODS: dict[str, ModuleType] = {
     "do nothing": do_nothing,

@@ -17,7 +17,7 @@ def test_is_plain_json(config):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("cycles", 0), ("batch_size", 1), ("masked_overshoot", -0.1), ("k", 0),
+    [("cycles", 0), ("batch_size", 1), ("spread", -0.1), ("k", 0),
      ("forget_lr", float("nan")), ("alignment_weight", -1)],
 )  # fmt: skip
 def test_names_the_field_that_is_out_of_range(config, field, value):

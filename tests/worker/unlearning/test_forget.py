@@ -3,10 +3,11 @@ import dataclasses
 import pytest
 import torch
 
+from worker.unlearning.alignment import Eigenspace
 from worker.unlearning.config import Objective, default_config
 from worker.unlearning.errors import NotFinite, NothingStays
-from worker.unlearning.evaluation import Observed, evaluate
-from worker.unlearning.forget import unlearn
+from worker.unlearning.evaluation import Observed, Outputs, evaluate
+from worker.unlearning.forget import _next_shift, _View, unlearn
 
 
 def some(count):
@@ -96,7 +97,7 @@ def test_forgets_more_samples_than_the_reservoir_holds(problem):
 def test_reports_every_cycle(problem):
     scores = []
 
-    run(problem, problem.forgetting(some(20)), on_cycle=scores.append, cycles=3)
+    run(problem, problem.forgetting(some(20)), on_cycle=scores.append, cycles=3, stop_at=2.0)
 
     assert [score.cycle for score in scores] == [1, 2, 3]
     assert all(0 <= score.da_forget <= 1 for score in scores)
@@ -156,3 +157,55 @@ def test_says_when_the_original_is_broken(problem):
 
     with pytest.raises(NotFinite, match="not finite"):
         run(dataclasses.replace(problem, network=broken), arguments)
+
+
+def test_ends_over_the_last_quarter_at_the_first_cycle_that_passes(problem):
+    scores = []
+    run(problem, problem.forgetting(some(20)), on_cycle=scores.append, cycles=8, stop_at=0.0)
+    assert [score.cycle for score in scores] == [1, 2, 3, 4, 5, 6]
+
+
+def test_follows_out_of_sample_predictions(problem):
+    arguments = problem.forgetting(some(40))
+    labels = arguments["forget"].labels
+
+    def answer(predicted):
+        predictions = torch.nn.functional.one_hot(predicted, 4).float() * 0.9 + 0.025
+        network = run(
+            problem, arguments | {"predictions": predictions}, recover_samples=1, stop_at=2.0
+        )
+        _, logits = network.outputs(arguments["forget"], 100)
+        return logits.softmax(1).gather(1, labels[:, None]).mean()
+
+    assert answer((labels + 1) % 4) < answer(labels) - 0.05
+
+
+def test_refuses_predictions_of_other_samples(problem):
+    arguments = problem.forgetting(some(40)) | {"predictions": torch.full((3, 4), 0.25)}
+    with pytest.raises(ValueError, match="3 predictions, but 40 forget samples"):
+        run(problem, arguments)
+
+
+@pytest.mark.parametrize(
+    ("seen", "steps"), [(torch.tensor([5.0, -5.0]), 1), (torch.tensor([-5.0, 5.0]), -1)]
+)
+def test_the_shift_follows_the_membership_auc_and_is_never_negative(seen, steps):
+    holdout = Outputs(torch.zeros(40, 2), torch.zeros(40, 2), torch.zeros(40, dtype=torch.int64))
+    forget = Outputs(torch.zeros(10, 2), seen.repeat(10, 1), torch.zeros(10, dtype=torch.int64))
+    view = _View(forget, holdout, holdout, Eigenspace(torch.zeros(2), torch.eye(2)))
+    config = default_config(Objective.UNTRAIN_SAMPLES, forget_count=10, reservoir_count=40)
+    kept = torch.zeros(2, dtype=torch.bool)
+
+    moved = _next_shift(4.0, view, kept, config)
+
+    assert moved == pytest.approx(4.0 + steps * config.shift_gain * 0.5 * 10 / 20)
+    assert _next_shift(0.0, view, kept, config) == max(moved - 4.0, 0.0)
+    assert _next_shift(4.0, view, ~kept, config) == 4.0
+
+
+def test_a_linear_head_tells_samples_of_a_lost_class_no_longer_apart(problem):
+    arguments = problem.forgetting(problem.train.labels == 1)
+    network = run(problem, arguments, Objective.REMOVE_CLASS)
+    head = network.model.get_submodule(network.head)
+    drift = head.weight[1].norm() / head.weight.norm(dim=1).max()
+    assert drift < 0.5

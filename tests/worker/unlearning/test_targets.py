@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -76,11 +78,43 @@ def test_a_class_is_masked_by_what_unseen_samples_of_it_get_wrong():
     labels = torch.tensor([0] * 10 + [1] * 10 + [2] * 2)
     answers = torch.tensor([0] * 8 + [1] * 2 + [0] * 9 + [1] + [2] * 2)
 
-    shares = targets.masked_shares(torch.eye(3)[answers], labels, overshoot=2)
+    shares = targets.masked_shares(torch.eye(3)[answers], labels)
 
-    torch.testing.assert_close(shares, torch.tensor([0.4, 1.0, 1.0]))
+    torch.testing.assert_close(shares, torch.tensor([0.2, 0.9, 0.5]))
 
 
 def test_masked_may_give_the_true_class_when_no_other_is_left():
     answer = targets.masked(torch.zeros(1, 2), torch.tensor([0]), torch.tensor([False, True]))
     assert answer.tolist() == [[1, 0]]
+
+
+def test_a_shift_lowers_the_odds_of_the_true_class_and_keeps_the_others_apart():
+    answers = torch.tensor([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]])
+
+    lowered = targets.shifted(answers, torch.tensor([0, 2]), 1.0)
+
+    odds = lowered / (1 - lowered)
+    torch.testing.assert_close(odds[0, 0], torch.tensor(1 / math.e))
+    torch.testing.assert_close(odds[1, 2], torch.tensor(1.5 / math.e))
+    torch.testing.assert_close(lowered[0, 1], lowered[0, 2])
+    torch.testing.assert_close(targets.shifted(answers, torch.tensor([0, 2]), 0.0), answers)
+
+
+def test_nothing_is_left_for_lost_classes():
+    answers = torch.tensor([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]])
+
+    left = targets.without_classes(answers, torch.tensor([True, False, False]))
+
+    torch.testing.assert_close(left, torch.tensor([[0, 0.6, 0.4], [0, 0.5, 0.5]]))
+
+
+def test_spread_answers_vary_as_much_as_told_and_the_same_each_time():
+    answers = torch.tensor([[0.6, 0.4]]).repeat(20_000, 1)
+
+    spread = targets.spread(answers, 1.5, seed=3)
+
+    odds = (spread[:, 0] / spread[:, 1]).log()
+    assert abs(odds.mean().item() - math.log(1.5)) < 0.05
+    assert abs(odds.std().item() - 1.5 * math.sqrt(2)) < 0.05
+    assert torch.equal(spread, targets.spread(answers, 1.5, seed=3))
+    torch.testing.assert_close(targets.spread(answers, 0.0, seed=3), answers)

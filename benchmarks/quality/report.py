@@ -1,0 +1,115 @@
+"""The tables and the picture of a finished run."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("agg")
+
+from matplotlib import pyplot as plt
+
+COLUMNS = {
+    "forget": ("forget_acc", "{:.1f}"),
+    "retain": ("retain_acc", "{:.1f}"),
+    "test": ("test_acc", "{:.1f}"),
+    "MIA AUC": ("mia_auc", "{:.1f}"),
+    "average gap": ("avg_gap", "{:.2f}"),
+    "worst": ("avg_gap", "{:.2f}"),
+    "DA gap": ("da_gap", "{:+.2f}"),
+    "KL": ("kl_oracle", "{:.2f}"),
+    "KL test": ("kl_oracle_test", "{:.2f}"),
+    "agreement": ("agreement", "{:.1f}"),
+    "relearn": ("relearn_epochs", "{:.0f}"),
+    "time": ("time_ratio", "{:.2f}"),
+}
+WORST = "worst"
+
+
+def tables(found: dict[str, Any]) -> str:
+    """Everything in Markdown."""
+    parts = [
+        "Accuracies, AUC, DA gap, agreement and average gap in percent or points; KL to the "
+        "oracles on forget and on test samples in nats; relearn in epochs; time as a share of "
+        "retraining. "
+        "Medians over the seeds; *worst* is the largest average gap of a seed.\n"
+    ]
+    for scenario in dict.fromkeys(row["scenario"] for row in found["rows"]):
+        rows = [row for row in found["rows"] if row["scenario"] == scenario]
+        parts.append(f"\n### {scenario}\n\n{_table(rows)}")
+    if found["ablations"]:
+        parts.append("\n### Ablations (dev scenarios, out-of-sample)\n")
+        for scenario in dict.fromkeys(row["scenario"] for row in found["ablations"]):
+            rows = [
+                row | {"method": str(row["settings"] or "the method")}
+                for row in found["ablations"]
+                if row["scenario"] == scenario
+            ]
+            parts.append(f"\n{scenario}\n\n{_table(rows)}")
+    if found["cases"]:
+        parts.append(f"\n### Calibration of the audit\n\n{_calibration(found['calibration'])}")
+    return "\n".join(parts) + "\n"
+
+
+def plot(found: dict[str, Any], path: Path) -> None:
+    """Average gap against time, for the scenarios that every method ran on."""
+    names = ("random 10 %", "class")
+    figure, panels = plt.subplots(1, len(names), figsize=(11, 4.5))
+    for panel, scenario in zip(panels, names, strict=True):
+        rows = [row for row in found["rows"] if row["scenario"] == scenario]
+        for method, mine in _by_method(rows).items():
+            time, gap = (_median(mine, key) for key in ("time_ratio", "avg_gap"))
+            panel.scatter(time, gap, marker="*" if method.startswith("Lethe") else "o")
+            panel.annotate(
+                method, (time, gap), fontsize=7, xytext=(3, 3), textcoords="offset points"
+            )
+        panel.set(xlabel="time / retraining", ylabel="average gap, points", title=scenario)
+        panel.set_yscale("symlog", linthresh=1)
+        panel.set_ylim(bottom=0)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    heads = ["", *COLUMNS, "verdict", "seeds"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for method, mine in _by_method(rows).items():
+        cells = [method]
+        for name, (key, form) in COLUMNS.items():
+            values = [row[key] for row in mine if row.get(key) is not None]
+            value = (max if name == WORST else statistics.median)(values) if values else None
+            cells.append("" if value is None else form.format(value))
+        verdicts = [row.get("verdict", "") for row in mine]
+        told = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts) if v)
+        lines.append("| " + " | ".join([*cells, told, str(len(mine))]) + " |")
+    return "\n".join(lines)
+
+
+def _calibration(summary: dict[str, Any]) -> str:
+    rate = 100 * summary["retrain_pass_rate"]
+    lines = [
+        f"{summary['cases']} audits of retrained models, {summary['with_power']} of them with "
+        f"power: {rate:.1f} % passed. {summary['wrong_cases']} audits of originals and cheats: "
+        f"{summary['wrong_passes']} passed.\n",
+        "| scenario | model | pass | fail | no_power |",
+        "|---|---|---|---|---|",
+    ]
+    for scenario, kinds in summary["by_scenario"].items():
+        for kind, counts in kinds.items():
+            told = " | ".join(str(counts.get(v, 0)) for v in ("pass", "fail", "no_power"))
+            lines.append(f"| {scenario} | {kind} | {told} |")
+    return "\n".join(lines)
+
+
+def _by_method(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["method"], []).append(row)
+    return found
+
+
+def _median(rows: Sequence[dict[str, Any]], key: str) -> float:
+    return statistics.median(row[key] or 0 for row in rows)
