@@ -32,7 +32,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "without distillation": {"distillation_weight": 0.0},
     "without the shift": {"initial_shift": 0.0, "shift_gain": 0.0},
     "without company": {"retain_weight": 0.0},
-    "without alternation": {"recover_samples": 1},
+    "without alternation": {"recover_samples": 2},
     "without spread": {"spread": 0.0},
     "without early stop": {"stop_at": 2.0},
 }

@@ -172,7 +172,7 @@ def test_follows_out_of_sample_predictions(problem):
     def answer(predicted):
         predictions = torch.nn.functional.one_hot(predicted, 4).float() * 0.9 + 0.025
         network = run(
-            problem, arguments | {"predictions": predictions}, recover_samples=1, stop_at=2.0
+            problem, arguments | {"predictions": predictions}, recover_samples=8, stop_at=2.0
         )
         _, logits = network.outputs(arguments["forget"], 100)
         return logits.softmax(1).gather(1, labels[:, None]).mean()
