@@ -58,12 +58,9 @@ def main() -> None:
     best = chosen_settings(tried)
     theirs = run.rows(opponent_rows(best))
     bench = Bench.open(options.data, options.cache)
-    oracles = [
-        row
-        for scenario in bench.scenarios().values()
-        if not scenario.name.startswith("dev")
-        for row in oracle_rows(bench, scenario)
-    ]
+    every = bench.scenarios()
+    compared = dict.fromkeys(row["scenario"] for row in (*ours, *theirs))
+    oracles = [row for name in compared for row in oracle_rows(bench, every[name])]
     found = {
         "size": options.size,
         "tuning": f"{TUNED} settings for each opponent on the dev scenarios, by average gap",

@@ -50,7 +50,7 @@ def calibrated(
 
     A sample keeps its rank among the forget samples' margins and takes the hold-out margin at
     the same quantile, within its class when both sides have `ENOUGH` samples of it, else among
-    all the rest. Only the logit of the true class moves.
+    all the rest. Only the logit of the true class moves, and only down: nothing is taught anew.
 
     Args:
         logits: (N, C), holdout_logits: (H, C), both of the original.
@@ -68,6 +68,7 @@ def calibrated(
             wanted[mine] = _quantile_matched(current[mine], unseen[theirs])
             rest &= ~mine
     wanted[rest] = _quantile_matched(current[rest], unseen)
+    wanted = torch.minimum(wanted, current)
     return logits.scatter_add(1, labels[:, None], (wanted - current)[:, None]).softmax(1)
 
 
