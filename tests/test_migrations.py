@@ -4,8 +4,11 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 from sqlalchemy import create_engine, make_url
+from sqlalchemy.orm import Session
 
+from service.states import RequestStatus
 from service.tables import Base
+from tests import factories
 
 
 def connect(url: str) -> psycopg.Connection:
@@ -41,6 +44,31 @@ def test_up_down_and_up_again(new_database, alembic):
 
     assert tables(url) == {"alembic_version", *Base.metadata.tables}
     assert constraints(url) == first
+
+
+def test_what_waits_for_a_decision_is_not_lost_on_the_way_down(new_database, alembic):
+    url = new_database()
+    alembic("upgrade", url, "head")
+    dataset = factories.dataset()
+    model = factories.model(dataset)
+    job = factories.job(model_id=model.id, finished=True)
+    review = RequestStatus.NEEDS_REVIEW
+    request = factories.request(dataset, status=review)
+    target = factories.target(request, model, job_id=job.id, status=review)
+    engine = create_engine(url)
+    with Session(engine) as session:
+        for row in (dataset, model, job, request, target):
+            session.add(row)
+            session.flush()
+        session.commit()
+    engine.dispose()
+
+    alembic("downgrade", url, "155a4eee58fe")
+
+    with connect(url) as connection:
+        targets = connection.execute("SELECT status, job_id FROM deletion_targets").fetchall()
+        requests = connection.execute("SELECT status FROM deletion_requests").fetchall()
+    assert (targets, requests) == ([("pending", None)], [("pending",)])
 
 
 def test_nothing_is_left_to_migrate(own_database_url, alembic):

@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 from torch import nn
 
 from service.errors import JobError
-from service.states import JobKind, JobStatus, Mode, Objective, Split
+from service.policy import Escalation
+from service.states import JobKind, JobStatus, Mode, Objective, Split, Verdict
 from service.tables import (
     DeletionRequest,
     Estimate,
@@ -27,6 +28,7 @@ from service.tables import (
     Sample,
     Tombstone,
 )
+from tests import factories
 from worker import estimate as estimates
 from worker import planner, protocol
 from worker.estimate import estimate, on_line, proportional
@@ -320,14 +322,24 @@ def test_finished_jobs_tell_how_long_the_next_one_takes(registered, asked, outco
     named = ids(sync_sessions, model)
     with sync_sessions.begin() as session:
         now = session.scalar(select(func.now()))
-        for start, count in ((0, 10), (10, 20)):
+        for start, count, attempt, verdict, rounds in (
+            (0, 10, 1, Verdict.PASS, 1),
+            (10, 20, 1, Verdict.NO_POWER, 1),
+            (0, 0, 2, Verdict.PASS, 1),  # lost or stopped once: it waited, too
+            (0, 0, 1, Verdict.FAIL, 1),
+            (0, 0, 1, Verdict.PASS, 2),  # escalated
+        ):
             job = Job(
                 kind=JobKind.UNLEARN, model_id=model.id, status=JobStatus.COMPLETED,
-                mode=Mode.APPROXIMATE, started_at=now,
+                mode=Mode.APPROXIMATE, attempt=attempt, verdict=verdict, started_at=now,
                 finished_at=now + timedelta(seconds=5 + count),
             )  # fmt: skip
             session.add(job)
             session.flush()
+            steps = [None, Escalation.MORE_CYCLES][:rounds]
+            session.add_all(
+                factories.tried(job, number, step=step) for number, step in enumerate(steps, 1)
+            )
             for name in named[start : start + count]:
                 session.add(Tombstone(model_id=model.id, sample_id=name, job_id=job.id))
     bench = asked(model, named[30:70])

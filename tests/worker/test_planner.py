@@ -93,6 +93,21 @@ def test_each_model_and_each_objective_has_its_own_job(session, dataset, model):
     assert removal.status is RequestStatus.PENDING
 
 
+def test_a_request_to_several_models_gets_a_job_of_each(session, dataset, model):
+    other = factories.model(dataset, name="other")
+    session.add(other)
+    session.flush()
+    both = ask(session, dataset, model, other)
+    ask(session, dataset, other)
+
+    planner.plan(session)
+
+    served = session.scalars(select(DeletionTarget).filter_by(request_id=both.id)).all()
+    assert {(target.model_id, target.job_id) for target in served} == {
+        (job.model_id, job.id) for job in jobs(session)
+    }
+
+
 def test_an_expired_lease_puts_the_job_back(session, model):
     session.add(factories.job(model_id=model.id))
     session.flush()

@@ -392,6 +392,26 @@ def test_samples_forgotten_meanwhile_leave_nothing_to_do(registered, ask, sync_s
         assert len(session.scalars(done).all()) == 2
 
 
+def test_a_job_that_has_nothing_left_to_do_shows_nothing_of_an_earlier_attempt(
+    registered, ask, claim, sync_sessions
+):
+    model = registered(flat_floats)
+    lost = ask(model, *NAMED[:5])
+    with sync_sessions.begin() as session:  # as an attempt leaves it whose end was not stored
+        job = session.get_one(Job, lost.claim.job_id)
+        job.mode, job.mode_reason, job.config = Mode.APPROXIMATE, "The model is changed.", {}
+        session.add(factories.tried(job, kept=False))
+        session.add_all(factories.tombstones(model, job, *NAMED[:5]))
+
+    unlearn_model(claim(model))
+
+    with sync_sessions() as session:
+        job = session.get_one(Job, lost.claim.job_id)
+        assert job.status is JobStatus.COMPLETED
+        assert (job.mode, job.mode_reason, job.config) == (None, None, None)
+        assert session.scalar(select(func.count()).select_from(Round)) == 0
+
+
 def test_a_class_is_removed_whole_or_not_at_all(registered, ask):
     model = registered(flat_floats)
     sevens = [f"digit-{n}" for n in range(COUNT) if PARTS[n] == "train" and LABELS[n] == 7]
