@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
@@ -48,14 +47,18 @@ class Recipe:
 
 
 def cnn(classes: int = 10) -> nn.Module:
-    """A small batch-normalised CNN for float images (N, 3, 32, 32); its head reads 128 features."""
-    widths = [3, 32, 64, 128, 128]
+    """A small batch-normalised CNN for float images (N, 3, 32, 32); its head reads 128 features.
+
+    Narrow, and pooled before it is normalised: a training takes a third of the time of the network
+    twice as wide, so that two cores can train the forty that the quality benchmark compares.
+    """
     layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)]
-        layers += [nn.ReLU(), nn.MaxPool2d(2) if after > before else nn.AdaptiveAvgPool2d(1)]
-    model = nn.Sequential(*layers, nn.Flatten())
-    model.add_module("head", nn.Linear(widths[-1], classes))
+    for before, after in ((3, 16), (16, 32), (32, 64)):
+        layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.MaxPool2d(2)]
+        layers += [nn.BatchNorm2d(after), nn.ReLU()]
+    layers += [nn.Conv2d(64, 128, 3, padding=1, bias=False), nn.BatchNorm2d(128), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model.add_module("head", nn.Linear(128, classes))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch
     return model
 

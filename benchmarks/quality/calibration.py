@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.quality import measure
-from benchmarks.quality.measure import Sets
+from benchmarks.quality.measure import Seen, Sets
 from benchmarks.quality.prepare import SEEDS, Bench
 from benchmarks.quality.scenarios import Scenario
 from worker.unlearning.network import Network
@@ -67,29 +67,26 @@ def _by_scenario(found: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, i
 
 
 def _cases(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
-    before = [bench.original(seed) for seed in SEEDS]
+    before = [Seen.kept(bench, bench.original(seed), f"original {seed}") for seed in SEEDS]
+    retrained = [
+        Seen.kept(bench, bench.oracle(scenario, number), f"oracle {scenario.name} {number}")
+        for number in range(scenario.oracles)
+    ]
     judged = []
     for forgotten in _parts(scenario):
-        sets = Sets.of(bench, scenario.forgotten)
-        part = Scenario(scenario.name, scenario.objective, forgotten, 0, forgotten)
-        named = Sets(
-            forget=bench.data.train.select(forgotten),
-            retain=sets.retain,
-            reservoir=sets.reservoir,
-            calibration=sets.calibration,
-            audit=sets.audit,
-            test=sets.test,
-            class_counts=sets.class_counts,
-        )
-        models = [("retrain", bench.oracle(scenario, n)) for n in range(scenario.oracles)]
+        sets = Sets.of(bench, forgotten, kept=~scenario.forgotten)
+        models = [("retrain", seen) for seen in retrained]
         if forgotten is scenario.forgotten:
-            models.append(("do nothing", before[0]))
-            models.append(("another original", before[1]))
-        if forgotten is scenario.forgotten and scenario.name in CHEATED:
-            models += [(name, cheat(before[0], named)) for name, cheat in CHEATS.items()]
+            models += [("do nothing", before[0]), ("another original", before[1])]
+            if scenario.name in CHEATED:
+                original = bench.original(SEEDS[0])
+                models += [
+                    (name, Seen.of(cheat(original, sets), bench.data))
+                    for name, cheat in CHEATS.items()
+                ]
         for number, (kind, after) in enumerate(models):
-            original = before[0 if kind != "retrain" else number % len(before)]
-            found = measure.verdict(bench, part, named, original, after)
+            base = before[number % len(before) if kind == "retrain" else 0]
+            found = measure.verdict(bench, scenario, sets, base, after)
             judged.append(
                 {
                     "scenario": scenario.name,

@@ -4,8 +4,9 @@ Accuracies, AUCs, alignments and their differences are in percent; KL in nats.
 """
 
 import json
+import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.cifar_models import CLASSES, Data
 from benchmarks.quality.prepare import Bench
 from benchmarks.quality.scenarios import Scenario
 from worker.unlearning.alignment import eigenspace, matching_weights, subspace_overlap
-from worker.unlearning.audit import Audit, Limits, ReferenceScores, audit, scaled_confidence
+from worker.unlearning.audit import (
+    Audit,
+    Limits,
+    ReferenceScores,
+    audit,
+    exchangeability,
+    scaled_confidence,
+)
 from worker.unlearning.evaluation import (
     Observed,
     Outputs,
@@ -38,44 +47,85 @@ RELEARN_LR, RELEARN_EPOCHS, RELEARNT = 0.005, 8, 0.95
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """The samples of one scenario, as the service would have them."""
+    """The samples of one scenario, as the service would have them, by their places in the data."""
 
-    forget: Samples
-    retain: Samples
-    """All that stays: for opponents and for measuring."""
+    data: Data
+    forgotten: Tensor
+    """(N,) bool over the training split."""
 
-    reservoir: Samples
-    calibration: Samples
-    """The half of the hold-out that methods may use."""
+    kept: Tensor
+    """(N,) bool over the training split: all that stays."""
 
-    audit: Samples
-    """The other half, which only the audit sees."""
+    drawn: Tensor
+    """(R,) places of the reservoir in the training split."""
 
-    test: Samples
-    class_counts: Tensor
+    audited: Tensor
+    """(H,) bool over the hold-out: the half that only the audit sees."""
 
     @classmethod
-    def of(cls, bench: Bench, forgotten: Tensor) -> "Sets":
-        train, holdout = bench.data.train, bench.data.holdout
-        retain = train.select(~forgotten)
-        drawn = class_balanced(retain.labels, RESERVOIR, torch.Generator().manual_seed(0))
-        odd = torch.arange(len(holdout)) % 2 == 1
-        return cls(
-            forget=train.select(forgotten),
-            retain=retain,
-            reservoir=retain.select(drawn),
-            calibration=holdout.select(~odd),
-            audit=holdout.select(odd),
-            test=bench.data.test,
-            class_counts=retain.labels.bincount(minlength=10),
-        )
+    def of(cls, bench: Bench, forgotten: Tensor, kept: Tensor | None = None) -> "Sets":
+        """The sets where these samples are forgotten, and by default all others are kept."""
+        data = bench.data
+        kept = ~forgotten if kept is None else kept
+        places = kept.nonzero().squeeze(1)
+        generator = torch.Generator().manual_seed(0)
+        drawn = places[class_balanced(data.train.labels[places], RESERVOIR, generator)]
+        return cls(data, forgotten, kept, drawn, torch.arange(len(data.holdout)) % 2 == 1)
 
-    def shown_to(self, network: Network) -> Observed:
-        return Observed.of(
-            network,
-            forget=self.forget,
-            retain=self.reservoir,
-            holdout=self.audit,
+    @property
+    def forget(self) -> Samples:
+        return self.data.train.select(self.forgotten)
+
+    @property
+    def retain(self) -> Samples:
+        """All that stays: for opponents and for measuring."""
+        return self.data.train.select(self.kept)
+
+    @property
+    def reservoir(self) -> Samples:
+        return self.data.train.select(self.drawn)
+
+    @property
+    def calibration(self) -> Samples:
+        """The half of the hold-out that methods may use."""
+        return self.data.holdout.select(~self.audited)
+
+    @property
+    def class_counts(self) -> Tensor:
+        return self.data.train.labels[self.kept].bincount(minlength=len(CLASSES))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one network made of every sample there is."""
+
+    train: Outputs
+    holdout: Outputs
+    test: Outputs
+
+    @classmethod
+    def of(cls, network: Network, data: Data) -> "Seen":
+        return cls(*(Outputs.of(network, s, 500) for s in (data.train, data.holdout, data.test)))
+
+    @classmethod
+    def kept(cls, bench: Bench, network: Network, name: str) -> "Seen":
+        """The same, kept in the cache under a name."""
+        path = bench.cache / "seen" / f"{name.replace(' ', '-')}.pt"
+        if not path.exists():
+            seen = cls.of(network, bench.data)
+            parts = [(each.features, each.logits) for each in (seen.train, seen.holdout, seen.test)]
+            write(path, lambda partial: torch.save(parts, partial))
+        splits = (bench.data.train, bench.data.holdout, bench.data.test)
+        stored = torch.load(path, weights_only=True)
+        pairs = zip(stored, splits, strict=True)
+        return cls(*(Outputs(features, logits, s.labels) for (features, logits), s in pairs))
+
+    def observed(self, sets: Sets) -> Observed:
+        """What the audit of the service would see of it."""
+        return Observed(
+            forget=self.train.select(sets.forgotten),
+            retain=self.train.select(sets.drawn),
+            holdout=self.holdout.select(sets.audited),
             test=self.test,
         )
 
@@ -109,28 +159,37 @@ def reference_scores(bench: Bench, forgotten: Tensor) -> ReferenceScores:
 
 
 def verdict(
-    bench: Bench, scenario: Scenario, sets: Sets, before: Network, after: Network, seed: int = 0
+    bench: Bench, scenario: Scenario, sets: Sets, before: Seen, after: Seen, seed: int = 0
 ) -> Audit:
     """The audit of a job that made `after` of `before`, with reference models."""
     return audit(
-        sets.shown_to(before),
-        sets.shown_to(after),
+        before.observed(sets),
+        after.observed(sets),
         class_counts=sets.class_counts,
         removing=scenario.objective == "remove_class",
         limits=Limits(),
-        references=reference_scores(bench, scenario.forgotten),
+        references=reference_scores(bench, sets.forgotten),
         seed=seed,
     )
 
 
-def figures(bench: Bench, scenario: Scenario, sets: Sets, network: Network) -> dict[str, Any]:
+def figures(bench: Bench, sets: Sets, network: Network, seen: Seen) -> dict[str, Any]:
     """What the network does with each set; nothing is compared yet, except the logits kept."""
-    mine, kept = (Outputs.of(network, s, 500) for s in (sets.forget, sets.retain))
-    unseen, test = (Outputs.of(network, s, 500) for s in (bench.data.holdout, sets.test))
-    tested = test.select(sets.class_counts[test.labels] > 0)
+    mine, kept, unseen = (
+        seen.train.select(sets.forgotten),
+        seen.train.select(sets.kept),
+        seen.holdout,
+    )
+    tested = seen.test.select(sets.class_counts[seen.test.labels] > 0)
     space = eigenspace(retain_moments(kept, sets.class_counts), k=default_k(sets.class_counts))
     da_forget, da_holdout, gap = measured_gap(mine, unseen, space, seed=0)
     alike = matching_weights(unseen.labels, mine.labels).float()
+    family = exchangeability(
+        seen.observed(sets),
+        class_counts=sets.class_counts,
+        references=reference_scores(bench, sets.forgotten),
+    )
+    tested_by = {test.name: test.value for test in family.tests}
     return {
         "forget_acc": _percent(accuracy(mine)),
         "retain_acc": _percent(accuracy(kept)),
@@ -138,12 +197,16 @@ def figures(bench: Bench, scenario: Scenario, sets: Sets, network: Network) -> d
         "holdout_acc": _percent(accuracy(unseen, alike)),
         "mia_auc": _percent(membership_auc(mine, unseen)),
         "mia_auc_margin": _percent(_margin_auc(mine, unseen)),
+        "mia_auc_per_sample": _percent(tested_by.get("membership_per_sample")),
         "da_forget": 100 * da_forget,
         "da_holdout": 100 * da_holdout,
         "da_gap": 100 * gap.value,
         "da_gap_low": _percent(gap.low),
         "da_gap_high": _percent(gap.high),
         "subspace_overlap": _percent(subspace_overlap(mine.features, space)),
+        "probe_accuracy_gap": _percent(tested_by.get("probe_accuracy")),
+        "probe_f1_gap": _percent(tested_by.get("probe_f1")),
+        "probe_nmi_gap": _percent(tested_by.get("probe_nmi")),
         "relearn_epochs": relearn_epochs(network, sets.forget),
         "_forget_logits": mine.logits,
         "_test_logits": tested.logits,
@@ -198,18 +261,6 @@ def relearn_epochs(network: Network, forget: Samples) -> int:
     return RELEARN_EPOCHS
 
 
-def cached_figures(
-    bench: Bench, scenario: Scenario, sets: Sets, network: Network, name: str
-) -> dict[str, Any]:
-    """`figures`, kept in the cache under a name."""
-    path = bench.cache / "figures" / f"{name}.pt"
-    path.parent.mkdir(exist_ok=True)
-    if not path.exists():
-        torch.save(figures(bench, scenario, sets, network), path)
-    found: dict[str, Any] = torch.load(path, weights_only=True)
-    return found
-
-
 def kl(wanted: Tensor, given: Tensor) -> float:
     """KL(wanted || given) of logits (N, C), mean over the samples, in nats."""
     return F.kl_div(
@@ -218,10 +269,16 @@ def kl(wanted: Tensor, given: Tensor) -> float:
 
 
 def save(path: Path, content: Any) -> None:
-    """Write JSON in one step: a run that is cut off leaves no half file."""
+    """Write JSON in one step."""
+    text = json.dumps(content, indent=1) + "\n"
+    write(path, lambda partial: partial.write_text(text))
+
+
+def write(path: Path, fill: Callable[[Path], object]) -> None:
+    """Write a file in one step: a run that is cut off leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial = path.with_suffix(f".{os.getpid()}")
+    fill(partial)
     partial.replace(path)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import worker.unlearning
 from benchmarks.cifar_models import Recipe, cnn, train
 from benchmarks.quality import measure, methods
-from benchmarks.quality.measure import Sets
+from benchmarks.quality.measure import Seen, Sets
 from benchmarks.quality.methods.given import Given
 from benchmarks.quality.prepare import DEV_SEED, Bench
 from benchmarks.quality.scenarios import Scenario
@@ -67,18 +67,18 @@ def perform(row: Row, images: Path, cache: Path, threads: int) -> dict[str, Any]
 
 
 def oracle_figures(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
-    """The figures of all retrained models of a scenario."""
-    sets = Sets.of(bench, scenario.forgotten)
-    return [
-        measure.cached_figures(
-            bench,
-            scenario,
-            sets,
-            bench.oracle(scenario, number),
-            f"oracle {scenario.name} {number}".replace(" ", "-"),
-        )
-        for number in range(scenario.oracles)
-    ]
+    """The figures of all retrained models of a scenario, kept in the cache."""
+    path = bench.cache / "figures" / f"{scenario.name.replace(' ', '-')}.pt"
+    if not path.exists():
+        sets = Sets.of(bench, scenario.forgotten)
+        made = []
+        for number in range(scenario.oracles):
+            network = bench.oracle(scenario, number)
+            seen = Seen.kept(bench, network, f"oracle {scenario.name} {number}")
+            made.append(measure.figures(bench, sets, network, seen))
+        measure.write(path, lambda partial: torch.save(made, partial))
+    found: list[dict[str, Any]] = torch.load(path, weights_only=True)
+    return found
 
 
 def oracle_rows(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
@@ -106,8 +106,10 @@ def _make(bench: Bench, row: Row) -> dict[str, Any]:
     peak = _peak_mib()
     retraining.append(_retraining_seconds(sets, bench))
     retrain_seconds = statistics.mean(retraining)
-    measured = measure.figures(bench, scenario, sets, after)
-    judged = measure.verdict(bench, scenario, sets, original, after)
+    seen = Seen.of(after, bench.data)
+    before = Seen.kept(bench, original, f"original {row.seed}")
+    measured = measure.figures(bench, sets, after, seen)
+    judged = measure.verdict(bench, scenario, sets, before, seen)
     return {
         "scenario": row.scenario,
         "method": row.method,
@@ -147,7 +149,7 @@ def _unlearnt(
     bench: Bench, scenario: Scenario, base: Network, new: Tensor, row: Row
 ) -> tuple[Network, float]:
     """The network after one request, and the seconds that took."""
-    sets = replace(Sets.of(bench, scenario.forgotten), forget=bench.data.train.select(new))
+    sets = Sets.of(bench, new, kept=~scenario.forgotten)
     settings = json.loads(row.settings)
     if row.method in (OURS, OURS_WITH):
         predictions = bench.unseen_predictions()[new] if row.method == OURS_WITH else None

@@ -82,8 +82,8 @@ def scenarios(
         )
 
     every = (
-        scenario("dev random", choose(plain, tenth, seed=10), 3),
-        scenario("dev class", labels == HORSE, 3, objective=remove),
+        scenario("dev random", choose(plain, tenth, seed=10), 2),
+        scenario("dev class", labels == HORSE, 2, objective=remove),
         scenario("random 10 %", random, 5),
         scenario("class", labels == CAT, 3, objective=remove),
         scenario("part of a class", part, 3),
