@@ -38,7 +38,7 @@ class DriftLimits(_Limits):
 class Policy(_Limits):
     """How much is kept for jobs, how they are judged, and what follows from a verdict."""
 
-    reservoir_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
+    reservoir_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Retain samples kept for the recover phase, balanced over the classes."""
 
     evaluation_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000

@@ -33,7 +33,7 @@ def cases(images: Path, cache: Path, *, make: bool) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for scenario in bench.scenarios().values():
         path = cache / "calibration" / f"{scenario.name.replace(' ', '-')}.json"
-        if scenario.batches > 1 or scenario.name.startswith("dev"):
+        if scenario.batches > 1 or scenario.tuning:
             continue
         if make and not path.exists():
             measure.save(path, _cases(bench, scenario))

@@ -35,6 +35,11 @@ class Scenario:
     batches: int = 1
     """Requests in sequence that the forget set is split into."""
 
+    @property
+    def tuning(self) -> bool:
+        """Whether settings are chosen on it, so that nothing measured on it is reported."""
+        return self.name.startswith("dev")
+
 
 def plant_canaries(data: Data, count: int) -> tuple[Data, Tensor]:
     """The data with `count` training records mislabelled, and the mask (N,) of these records.

@@ -50,7 +50,7 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
         },
         "recipe": None,
         "policy": {
-            "reservoir_samples": 5000,
+            "reservoir_samples": 10_000,
             "evaluation_samples": 10000,
             "max_test_accuracy_drop": 0.03,
             "max_class_accuracy_drop": 0.1,

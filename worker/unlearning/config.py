@@ -43,12 +43,26 @@ class Config:
     """Of the recover phase. In the forget phase, half of it are forget samples and a quarter
     retain samples that keep them company, more if the forget set does not fill its half."""
 
+    frozen_share: float = 0.1
+    """Leading convolutions that hold at most this share of the parameters stay as they are: they
+    hold little of single samples, and what retain samples rest on."""
+
     alignment_weight: float
     distillation_weight: float
     retain_weight: float = 1.0
     """Of the cross-entropy of the company in the forget phase."""
 
-    spread: float = 1.5
+    membership_weight: float = 0.3
+    """Of the distance between the losses of forget samples and unseen ones, in classes that
+    leave."""
+
+    hard_share: float = 0.5
+    """Of the recover samples, so many are those which the model has lost most, of twice as many."""
+
+    sharpen: bool = True
+    """Make out-of-sample predictions as sure as the original is of unseen samples."""
+
+    spread: float = 1.0
     """Nats of noise by which out-of-sample predictions are made to vary as one model's do."""
 
     initial_shift: float
@@ -65,7 +79,7 @@ class Config:
     k: int | None = None
     """Directions of the eigenspace; None stands for the number of retained classes - 1."""
 
-    scoring_samples: int = 800
+    scoring_samples: int = 500
     """At most so many samples of each set are looked at between cycles."""
 
     seed: int = 0
@@ -76,7 +90,8 @@ class Config:
         self._require("batch_size", at_least=4)
         for field in (
             "forget_lr", "recover_lr", "alignment_weight", "distillation_weight",
-            "retain_weight", "spread", "initial_shift", "shift_gain", "stop_at",
+            "retain_weight", "membership_weight", "spread", "initial_shift", "shift_gain",
+            "stop_at", "frozen_share", "hard_share",
         ):  # fmt: skip
             self._require(field, at_least=0)
         self._require("scoring_samples", at_least=2)
@@ -110,15 +125,15 @@ def default_config(
     removing = objective is Objective.REMOVE_CLASS
     return Config(
         objective=objective,
-        cycles=(8 if removing else 4) * (1 if level == 0 else 2),
-        forget_epochs=max(2, math.ceil(16 / batches)),
-        forget_lr=0.08 if level < 2 else 0.15,
-        recover_samples=min(1200, 4 * reservoir_count) * (1 if level < 2 else 3),
+        cycles=3 * (1 if level == 0 else 2),
+        forget_epochs=max(2 if removing else 3, math.ceil(20 / batches)),
+        forget_lr=(0.07 if removing else 0.1) * (1 if level < 2 else 2),
+        recover_samples=min(1500, 4 * reservoir_count) * (1 if level < 2 else 2),
         recover_lr=0.04,
         batch_size=batch_size,
         alignment_weight=5.0 if removing else 2.0,
         distillation_weight=1.0,
-        initial_shift=1.0,
+        initial_shift=2.5,
         shift_gain=10.0,
         seed=seed,
     )

@@ -11,7 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from worker.unlearning import targets
-from worker.unlearning.alignment import Eigenspace, Moments, alignment, eigenspace
+from worker.unlearning.alignment import (
+    Eigenspace,
+    Moments,
+    alignment,
+    eigenspace,
+    matching_weights,
+)
 from worker.unlearning.audit import exchangeability
 from worker.unlearning.config import Config, Objective
 from worker.unlearning.errors import NothingStays
@@ -27,7 +33,7 @@ from worker.unlearning.evaluation import (
     retain_weights,
 )
 from worker.unlearning.network import Network
-from worker.unlearning.phases import Company, Goal, forget_phase, recover_phase
+from worker.unlearning.phases import Company, Goal, forget_phase, recover_phase, rehearsal
 from worker.unlearning.samples import Samples, class_balanced, classes
 
 EARLIEST = 0.75
@@ -131,22 +137,25 @@ def unlearn(
     )
     shift = 0.0 if predictions is None else config.initial_shift
     changed = network.copy()
-    changed.model.requires_grad_(True)
+    changed.freeze_leading(config.frozen_share)
     _silence(changed, lost)
     company = Company(retain, generator)
     with torch.random.fork_rng(devices=[d for d in [changed.device] if d.type == "cuda"]):
         torch.manual_seed(config.seed)  # dropout
         for cycle in range(1, config.cycles + 1):
-            goal = _goal(changing, answers, shift, view, lost)
+            goal = _goal(changing, len(forget), answers, shift, view, lost)
             losses = forget_phase(changed, goal, company, config, cycle, generator)
-            loss_retain = recover_phase(changed, retain, config, cycle, generator)
+            rehearsed = rehearsal(changed, retain, config, generator)
+            loss_retain = recover_phase(changed, retain, rehearsed, config, cycle)
             view = _look(changed, scored, class_counts, config)
             on_cycle(_scores(cycle, view, class_counts, (*losses, loss_retain), config.seed))
-            if cycle >= EARLIEST * config.cycles and _passes(view, class_counts, config):
+            if cycle == config.cycles or (
+                cycle >= EARLIEST * config.cycles and _passes(view, class_counts, config)
+            ):
                 break
             shift = _next_shift(shift, view, lost, config)
     changed.model.zero_grad()
-    return changed.model.eval()
+    return changed.model.requires_grad_(True).eval()
 
 
 def _lost(forget: Samples, class_counts: Tensor, objective: Objective) -> Tensor:
@@ -181,8 +190,9 @@ def _answers(
 ) -> Tensor:
     """(F + L, C) probabilities: what a model that never saw them might answer.
 
-    Out-of-sample predictions where there are any; else the calibrated and the masked answer, mixed
-    by the hold-out error of the class. Nothing is left for lost classes.
+    Out-of-sample predictions where there are any, as sure and as varied as those of one model;
+    else the calibrated and the masked answer, mixed by the hold-out error of the class. Nothing is
+    left for lost classes.
     """
     original = Outputs.of(network, forget, config.batch_size)
     if predictions is None:
@@ -193,6 +203,9 @@ def _answers(
         share = targets.masked_shares(unseen.logits, unseen.labels)[forget.labels][:, None]
         predictions = share * masked + (1 - share) * calibrated
     else:
+        predictions = targets.without_classes(predictions, lost)
+        if config.sharpen:
+            predictions = targets.sharpened(predictions, _confidence(unseen, forget.labels, lost))
         predictions = targets.spread(predictions, config.spread, config.seed)
     if len(leaving):
         concept = Outputs.of(network, leaving, config.batch_size).logits.softmax(1)
@@ -200,8 +213,16 @@ def _answers(
     return targets.without_classes(predictions, lost)
 
 
+def _confidence(unseen: Outputs, labels: Tensor, lost: Tensor) -> float:
+    """Mean of the largest probability on unseen samples, in the class mix of `labels` (F,)."""
+    sure = targets.without_classes(unseen.logits.softmax(1), lost).amax(1)
+    weights = matching_weights(unseen.labels, labels)
+    return (weights @ sure.double()).item()
+
+
 def _goal(
     changing: Samples,
+    forget_count: int,
     answers: Tensor,
     shift: float,
     view: _View,
@@ -213,6 +234,7 @@ def _goal(
     unseen = staying if len(staying.labels) else view.holdout
     return Goal(
         samples=changing,
+        forgotten=torch.arange(len(labels)) < forget_count,
         answers=targets.shifted(answers, labels, shift),
         alignments=_class_means(alignment(unseen.features, view.space), unseen.labels, len(lost))[
             labels

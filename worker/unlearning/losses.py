@@ -4,6 +4,7 @@ Shapes: N samples, d feature dimensions, C classes. Our reconstruction of the lo
 Seo, Kim, Han, WACV 2025 (arXiv:2407.17710).
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,6 +34,27 @@ def alignment_loss(
     missing = targets - alignment(features, space)  # (N,)
     rising = (missing * raise_only).mean().clamp_min(0)
     return rising + (missing * ~raise_only).mean().abs()
+
+
+def membership_loss(losses: Tensor, unseen: Tensor) -> Tensor:
+    """How far the losses of forget samples lie from those of unseen ones: a Wasserstein distance.
+
+    Mean distance between each loss and the unseen loss at the same quantile. At 0 the losses tell
+    nothing about who was trained on.
+
+    Args:
+        losses: (N,) of forget samples, in nats, N > 0; gradients flow into them only.
+        unseen: (M,) of unseen samples, M > 0.
+
+    Returns:
+        () non-negative, in nats.
+
+    Source:
+        Our reconstruction.
+    """
+    ordered, places = unseen.detach().sort().values, torch.arange(len(losses), device=losses.device)
+    nearest = ((places + 0.5) / len(losses) * len(unseen)).long().clamp_max(len(unseen) - 1)
+    return (losses.sort().values - ordered[nearest]).abs().mean()
 
 
 def distillation_loss(logits: Tensor, targets: Tensor) -> Tensor:

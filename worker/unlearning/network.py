@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from worker.unlearning.samples import Samples, moved
 
+FREEZABLE = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
+
 RESIDENT_SHARE = 0.25
 """A set of samples stays on the GPU when it takes at most this share of the free memory there."""
 
@@ -59,6 +61,32 @@ class Network:
     def device(self) -> torch.device:
         """Where the model's first parameter lives."""
         return next(self.model.parameters()).device
+
+    def freeze_leading(self, share: float) -> None:
+        """Let everything be trained but the leading convolutions, which keep what they have learnt.
+
+        Leading are the first modules, in the order in which the model names them, as long as they
+        are convolutions or normalise, and together hold at most `share` of all parameters. Other
+        kinds are not frozen: a small text classifier was seen to memorise in its embeddings.
+        """
+        self.model.requires_grad_(True)
+        left = share * sum(parameter.numel() for parameter in self.model.parameters())
+        for name, module in self.model.named_modules():
+            own = list(module.parameters(recurse=False))
+            left -= sum(parameter.numel() for parameter in own)
+            if own and (left < 0 or name == self.head or not isinstance(module, FREEZABLE)):
+                return
+            for parameter in own:
+                parameter.requires_grad_(False)
+
+    def train(self) -> None:
+        """Set the model to training mode, and what is frozen to evaluation mode: its running
+        statistics shall not move either."""
+        self.model.train()
+        for module in self.model.modules():
+            own = list(module.parameters(recurse=False))
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.eval()
 
     def copy(self) -> "Network":
         """The same network around a deep copy of the model."""

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from worker.unlearning.alignment import Eigenspace
 from worker.unlearning.config import Config
 from worker.unlearning.errors import NotFinite
-from worker.unlearning.losses import alignment_loss, distillation_loss
+from worker.unlearning.evaluation import Outputs
+from worker.unlearning.losses import alignment_loss, distillation_loss, membership_loss
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples, batch_indices, class_balanced, moved, rows
 
@@ -35,6 +36,9 @@ class Goal:
     samples: Samples
     """The forget set; where a class leaves, calibration samples of that class too."""
 
+    forgotten: Tensor
+    """(N,) bool, on the CPU: the forget set."""
+
     answers: Tensor
     """(N, C) probabilities."""
 
@@ -42,7 +46,8 @@ class Goal:
     """(N,) DA of unseen samples of the same class."""
 
     raise_only: Tensor
-    """(N,) bool: alignment may rise to that of unseen samples, but is never pushed down."""
+    """(N,) bool, on the CPU: of classes that leave. Alignment may rise to that of unseen samples,
+    but is never pushed down."""
 
     space: Eigenspace
 
@@ -77,7 +82,7 @@ def forget_phase(
     Retain samples in each batch, under cross-entropy, keep the damage small, the statistics of
     batch normalisation those of a mix, and the batch from being a single class or a single sample.
     """
-    network.model.train()
+    network.train()
     optimizer = torch.optim.SGD(network.model.parameters(), lr=config.forget_lr)
     goal = _moved(goal, network.device)
     weights = torch.tensor(
@@ -85,9 +90,10 @@ def forget_phase(
             config.alignment_weight,
             config.distillation_weight,
             config.retain_weight,
+            config.membership_weight,
         ]
     ).to(network.device)
-    sums = torch.zeros(3, device=network.device)
+    sums = torch.zeros(4, device=network.device)
     steps = list(_epochs(len(goal.samples), config, generator))
     for step, chosen in enumerate(steps):
         _anneal(optimizer, config.forget_lr, cycle - 1 + step / len(steps), config.cycles)
@@ -101,16 +107,27 @@ def forget_phase(
 
 
 def _forget_losses(network: Network, goal: Goal, chosen: Tensor, beside: Samples) -> Tensor:
-    """(3,) alignment and distillation loss of a batch, and cross-entropy of its company."""
+    """(4,) alignment and distillation loss of a batch, cross-entropy of its company, and how far
+    the losses of samples whose class leaves are from those of unseen ones in the batch."""
     count = len(chosen)
     parts = (rows(goal.samples.inputs, chosen), beside.inputs)
     features, logits = network(torch.cat([moved(part, network.device) for part in parts]))
-    aims, rising = rows(goal.alignments, chosen), rows(goal.raise_only, chosen)
+    aims, rising = rows(goal.alignments, chosen), moved(goal.raise_only[chosen], network.device)
+    member, unseen = (goal.forgotten & goal.raise_only)[chosen], ~goal.forgotten[chosen]
+    if member.any() and unseen.any():
+        labels = moved(goal.samples.labels[chosen], logits.device)
+        own = F.cross_entropy(logits[:count], labels, reduction="none")
+        apart = membership_loss(
+            *(rows(own, mask.nonzero().squeeze(1)) for mask in (member, unseen))
+        )
+    else:
+        apart = torch.zeros((), device=logits.device)
     return torch.stack(
         [
             alignment_loss(features[:count], goal.space, aims, rising),
             distillation_loss(logits[:count], rows(goal.answers, chosen)),
             F.cross_entropy(logits[count:], moved(beside.labels, logits.device)),
+            apart,
         ]
     )
 
@@ -119,22 +136,51 @@ def _moved(goal: Goal, device: torch.device) -> Goal:
     """The goal on the model's device, once for the phase and not at each step."""
     return Goal(
         goal.samples,
+        goal.forgotten,
         goal.answers.to(device),
         goal.alignments.to(device),
-        goal.raise_only.to(device),
+        goal.raise_only,
         goal.space.to(device),
     )
 
 
+def rehearsal(
+    network: Network, retain: Samples, config: Config, generator: torch.Generator
+) -> list[Tensor]:
+    """Batches of reservoir indices for a recover phase: the hard ones, and others.
+
+    Class-balanced pools of twice the budget are drawn; of each, `Config.hard_share` of the budget
+    goes to the samples of the highest loss, the rest to others at random. Where the reservoir is
+    smaller than the budget, all of it is seen over and over.
+
+    Source:
+        Jiang et al., "Accelerating Deep Learning by Focusing on the Biggest Losers", 2019,
+        arXiv:1910.00762, has the idea; this is our reconstruction.
+    """
+    batches, left = [], config.recover_samples
+    while left > 0:
+        drawn = class_balanced(retain.labels, 2 * left, generator)
+        if len(drawn) > left:
+            hard = round(config.hard_share * left)
+            if hard:
+                seen = Outputs.of(network, retain.select(drawn), config.batch_size)
+                drawn = drawn[seen.losses().argsort(descending=True)]
+            others = hard + torch.randperm(len(drawn) - hard, generator=generator)
+            drawn = torch.cat([drawn[:hard], drawn[others[: left - hard]]])
+        batches += [drawn[b] for b in batch_indices(len(drawn), config.batch_size, generator)]
+        left -= len(drawn)
+    return batches
+
+
 def recover_phase(
-    network: Network, retain: Samples, config: Config, cycle: int, generator: torch.Generator
+    network: Network, retain: Samples, steps: list[Tensor], config: Config, cycle: int
 ) -> float:
-    """Repair what forgetting damaged, on a class-balanced draw; mean cross-entropy in nats."""
-    network.model.train()
+    """Repair what forgetting damaged, on these batches of retain samples; mean cross-entropy in
+    nats."""
+    network.train()
     optimizer = torch.optim.SGD(
         network.model.parameters(), lr=config.recover_lr, momentum=MOMENTUM, nesterov=True
     )
-    steps = list(_draws(retain.labels, config, generator))
     total = torch.zeros((), device=network.device)
     for step, chosen in enumerate(steps):
         _anneal(optimizer, config.recover_lr, cycle - 1 + step / len(steps), config.cycles)
@@ -149,16 +195,6 @@ def recover_phase(
 def _epochs(count: int, config: Config, generator: torch.Generator) -> Iterator[Tensor]:
     for _ in range(config.forget_epochs):
         yield from batch_indices(count, config.batch_size // 2, generator)
-
-
-def _draws(labels: Tensor, config: Config, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of reservoir indices, class-balanced draw upon draw until the budget is spent."""
-    left = config.recover_samples
-    while left > 0:
-        drawn = class_balanced(labels, left, generator)
-        for chosen in batch_indices(len(drawn), config.batch_size, generator):
-            yield drawn[chosen]
-        left -= len(drawn)
 
 
 def _anneal(optimizer: torch.optim.Optimizer, lr: float, done: float, cycles: int) -> None:

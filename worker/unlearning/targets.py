@@ -99,6 +99,24 @@ def without_classes(probabilities: Tensor, lost: Tensor) -> Tensor:
     return kept / kept.sum(1, keepdim=True)
 
 
+def sharpened(probabilities: Tensor, confidence: float) -> Tensor:
+    """Probabilities (N, C) at the temperature, at most 1, that makes them as sure as one model is.
+
+    A mean of several models is less sure than each of them.
+
+    Args:
+        confidence: what the mean of the largest probabilities shall be; if they are as sure
+            already, or cannot become so, the nearest that can be had.
+    """
+    logits = probabilities.float().clamp_min(torch.finfo(torch.float32).tiny).log()
+    low, high = 0.05, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        sure = (logits / middle).softmax(1).amax(1).mean() >= confidence
+        low, high = (middle, high) if sure else (low, middle)
+    return (logits / high).softmax(1)
+
+
 def spread(probabilities: Tensor, deviation: float, seed: int) -> Tensor:
     """Probabilities (N, C) as one model might give them, from the mean of several.
 

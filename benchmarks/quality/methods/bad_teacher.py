@@ -61,9 +61,9 @@ SEARCH = [
     for change in (
         {},
         {"lr": 1e-3},
+        {"lr": 1e-3, "retain_share": 1.0},
         {"lr": 1e-3, "epochs": 3},
         {"lr": 3e-3, "epochs": 3},
-        {"lr": 1e-3, "retain_share": 1.0},
         {"lr": 1e-3, "retain_share": 1.0, "epochs": 4},
         {"lr": 3e-3, "retain_share": 1.0, "epochs": 4},
         {"lr": 1e-3, "retain_share": 0.5, "epochs": 5, "temperature": 2.0},

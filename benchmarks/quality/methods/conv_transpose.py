@@ -35,10 +35,10 @@ SEARCH = [
     SETTINGS | change
     for change in (
         {},
-        {"lr": 0.003},
-        {"lr": 0.01},
         {"lr": 0.03},
         {"lr": 0.1},
+        {"lr": 0.003},
+        {"lr": 0.01},
         {"lr": 0.01, "epochs": 6},
         {"lr": 0.03, "epochs": 6},
         {"lr": 0.1, "epochs": 6},

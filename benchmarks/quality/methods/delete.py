@@ -56,12 +56,12 @@ SEARCH = [
     SETTINGS | change
     for change in (
         {},
-        {"lr": 3e-4},
         {"lr": 1e-3},
+        {"lr": 1e-3, "frozen_statistics": True},
+        {"lr": 3e-4},
         {"lr": 3e-3},
         {"frozen_statistics": True},
         {"lr": 3e-4, "frozen_statistics": True},
-        {"lr": 1e-3, "frozen_statistics": True},
         {"lr": 3e-4, "epochs": 50, "frozen_statistics": True},
     )
 ]

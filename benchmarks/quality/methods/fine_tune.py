@@ -23,11 +23,11 @@ SEARCH = [
     SETTINGS | change
     for change in (
         {},
+        {"lr": 0.1},
+        {"lr": 0.04},
         {"lr": 0.003},
         {"lr": 0.02},
-        {"lr": 0.04},
         {"lr": 0.07},
-        {"lr": 0.1},
         {"lr": 0.05, "epochs": 3},
         {"lr": 0.1, "epochs": 4},
     )

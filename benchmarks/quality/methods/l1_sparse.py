@@ -37,12 +37,12 @@ SEARCH = [
     SETTINGS | change
     for change in (
         {},
+        {"penalty": 1e-4, "lr": 0.1},
+        {"penalty": 5e-4, "lr": 0.03},
         {"penalty": 1e-4},
         {"penalty": 5e-4},
         {"penalty": 1e-4, "lr": 0.03},
-        {"penalty": 5e-4, "lr": 0.03},
         {"penalty": 1e-3, "lr": 0.03},
-        {"penalty": 1e-4, "lr": 0.1},
         {"penalty": 5e-4, "lr": 0.1},
     )
 ]

@@ -82,12 +82,12 @@ SEARCH = [
     SETTINGS | change
     for change in (
         {},
-        {"lr": 0.01},
         {"lr": 0.03},
+        {"lr": 0.03, "renewed_share": 0.5},
+        {"lr": 0.01},
         {"lr": 0.1},
         {"lr": 0.03, "renewed_share": 0.1},
         {"lr": 0.01, "renewed_share": 0.5},
-        {"lr": 0.03, "renewed_share": 0.5},
         {"lr": 0.1, "renewed_share": 0.5},
     )
 ]

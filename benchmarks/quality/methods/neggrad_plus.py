@@ -55,12 +55,12 @@ SEARCH = [
     SETTINGS | change
     for change in (
         {},
+        {"frozen_statistics": False, "lr": 0.03},
+        {"alpha": 0.8},
         {"lr": 0.003},
         {"lr": 0.03},
         {"alpha": 0.9},
-        {"alpha": 0.8},
         {"alpha": 0.99, "lr": 0.03},
         {"frozen_statistics": False},
-        {"frozen_statistics": False, "lr": 0.03},
     )
 ]

@@ -92,12 +92,12 @@ SEARCH = [
     SETTINGS | change
     for change in (
         {},
+        {"lr": 0.05},
+        {"lr": 0.03, "salient_share": 0.8},
         {"lr": 0.003},
         {"lr": 0.03},
-        {"lr": 0.05},
         {"lr": 0.1},
         {"lr": 0.03, "salient_share": 0.3},
-        {"lr": 0.03, "salient_share": 0.8},
         {"lr": 0.03, "epochs": 3},
     )
 ]

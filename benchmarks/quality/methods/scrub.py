@@ -122,10 +122,10 @@ SEARCH = [
     SETTINGS | change
     for change in (
         {},
-        {"lr": 0.002},
-        {"lr": 0.01},
         {"lr": 0.02},
         {"lr": 0.01, "max_steps": 2},
+        {"lr": 0.002},
+        {"lr": 0.01},
         {"lr": 0.02, "max_steps": 2},
         {"lr": 0.03, "max_steps": 1},
         {"lr": 0.01, "max_steps": 3, "alpha": 0.1, "temperature": 2.0},

@@ -63,12 +63,12 @@ SEARCH = [
     SETTINGS | change
     for change in (
         {},
+        {"alpha": 2.0},
+        {"alpha": 2.0, "batch_size": 8},
         {"alpha": 5.0},
         {"alpha": 3.0},
-        {"alpha": 2.0},
         {"alpha": 1.5},
         {"alpha": 2.0, "dampening": 0.5},
         {"alpha": 1.2, "batch_size": 8},
-        {"alpha": 2.0, "batch_size": 8},
     )
 ]

@@ -45,7 +45,7 @@ def test_forgets_samples_and_keeps_the_rest(problem):
     assert abs(after.membership_auc - 0.5) < abs(before.membership_auc - 0.5)
     assert after.forget_accuracy < before.forget_accuracy
     assert after.retain_accuracy > 0.9
-    assert after.holdout_accuracy > before.holdout_accuracy - 0.05
+    assert after.holdout_accuracy > before.holdout_accuracy - 0.1
 
 
 @pytest.mark.parametrize("classes", [[1], [1, 2]])
@@ -203,9 +203,11 @@ def test_the_shift_follows_the_membership_auc_and_is_never_negative(seen, steps)
     assert _next_shift(4.0, view, ~kept, config) == 4.0
 
 
-def test_a_linear_head_tells_samples_of_a_lost_class_no_longer_apart(problem):
+def test_the_losses_of_a_lost_class_tell_no_longer_who_was_trained_on(problem):
     arguments = problem.forgetting(problem.train.labels == 1)
-    network = run(problem, arguments, Objective.REMOVE_CLASS)
-    head = network.model.get_submodule(network.head)
-    drift = head.weight[1].norm() / head.weight.norm(dim=1).max()
-    assert drift < 0.5
+
+    before = measured(problem.network, arguments).membership_auc
+    after = measured(run(problem, arguments, Objective.REMOVE_CLASS), arguments).membership_auc
+
+    assert before > 0.6
+    assert abs(after - 0.5) < 0.6 * (before - 0.5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from worker.unlearning.alignment import Eigenspace
-from worker.unlearning.losses import alignment_loss, distillation_loss
+from worker.unlearning.losses import alignment_loss, distillation_loss, membership_loss
 
 
 @pytest.fixture
@@ -73,3 +73,21 @@ def test_distillation_gives_its_target_no_gradient():
     distillation_loss(logits, target.softmax(1)).backward()
 
     assert target.grad is None
+
+
+def test_membership_loss_is_the_distance_between_equal_quantiles():
+    unseen = torch.tensor([3.0, 1.0, 2.0])
+
+    assert membership_loss(torch.tensor([2.0, 3.0, 1.0]), unseen).item() == 0
+    assert membership_loss(unseen + 0.5, unseen).item() == pytest.approx(0.5)
+    twice = torch.tensor([1.0, 1.0, 2.0, 2.0, 3.0, 3.0])
+    assert membership_loss(twice, unseen).item() == 0
+
+
+def test_membership_loss_moves_forget_samples_only():
+    losses, unseen = (torch.tensor([v], requires_grad=True) for v in (1.0, 4.0))
+
+    membership_loss(losses, unseen).backward()
+
+    assert losses.grad.item() == -1
+    assert unseen.grad is None

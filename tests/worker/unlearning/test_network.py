@@ -97,3 +97,27 @@ def test_no_samples_have_no_outputs():
     network = Network(convolutional(), head="3", prepare=lambda images: images)
     samples = Samples(torch.zeros(0, 3, 8, 8), torch.zeros(0, dtype=torch.int64))
     assert [len(output) for output in network.outputs(samples, 2)] == [0, 0]
+
+
+def frozen(network):
+    return [name for name, each in network.model.named_parameters() if not each.requires_grad]
+
+
+def test_leading_convolutions_are_frozen_up_to_a_share_of_the_parameters():
+    network = Network(convolutional(), head="3", prepare=lambda images: images.float())
+    network.freeze_leading(0.9)
+    network.train()
+    statistics = network.model[1].running_mean.clone()
+    network(torch.rand(2, 3, 8, 8))
+
+    assert frozen(network) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert network.model[1].running_mean.equal(statistics)
+    assert network.model[3].training
+    network.freeze_leading(0.5)
+    assert frozen(network) == []
+
+
+def test_embeddings_are_not_frozen():
+    network = Network(Transformer(), head="head", prepare=lambda tokens: tokens)
+    network.freeze_leading(0.99)
+    assert frozen(network) == []

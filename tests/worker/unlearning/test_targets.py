@@ -119,3 +119,13 @@ def test_spread_answers_vary_as_much_as_told_and_the_same_each_time():
     assert abs(odds.std().item() - 1.5 * math.sqrt(2)) < 0.05
     assert torch.equal(spread, targets.spread(answers, 1.5, seed=3))
     torch.testing.assert_close(targets.spread(answers, 0.0, seed=3), answers)
+
+
+@pytest.mark.parametrize(("wanted", "reached"), [(0.9, 0.9), (0.3, 0.55), (1.1, 1.0)])
+def test_sharpened_answers_are_as_sure_as_told_and_never_less_sure(wanted, reached):
+    answers = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
+
+    sharpened = targets.sharpened(answers, wanted)
+
+    assert sharpened.amax(1).mean().item() == pytest.approx(reached, abs=1e-3)
+    assert sharpened.argmax(1).tolist() == [0, 1]
