@@ -6,6 +6,7 @@ Nothing of it enters git: the cache folder ignores itself.
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -24,6 +25,8 @@ from worker.unlearning.samples import Samples, batch_indices
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer"]
 CLASSES += ["dog", "frog", "horse", "ship", "truck"]
 TRAIN_SAMPLES, HOLDOUT_SAMPLES = 10_000, 5_000
+
+Build = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,42 @@ def cnn(classes: int = 10) -> nn.Module:
     return model
 
 
+class _Residual(nn.Module):
+    """Two convolutions and a way around them."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(after)
+        self.around = (
+            nn.Identity()
+            if before == after
+            else nn.Sequential(
+                nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
+            )
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        through = F.relu(self.norm1(self.conv1(inputs)))
+        return F.relu(self.norm2(self.conv2(through)) + self.around(inputs))
+
+
+def resnet18(classes: int = 10) -> nn.Module:
+    """ResNet-18 with a stem for float images (N, 3, 32, 32): 3 x 3, stride 1, no pooling.
+
+    Source: He et al., "Deep Residual Learning", 2015, arXiv:1512.03385.
+    """
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64)]
+    layers.append(nn.ReLU())
+    for before, after, stride in ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)):
+        layers += [_Residual(before, after, stride), _Residual(after, after, 1)]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model.add_module("head", nn.Linear(512, classes))
+    return model
+
+
 def prepare(images: Tensor) -> Tensor:
     """Stored uint8 images as the float images `cnn` takes, normalised per channel."""
     mean = torch.tensor([0.4914, 0.4822, 0.4465], device=images.device)[:, None, None]
@@ -71,20 +110,23 @@ def prepare(images: Tensor) -> Tensor:
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def prepare_data(folder: Path, cache: Path) -> Data:
+def prepare_data(
+    folder: Path,
+    cache: Path,
+    *,
+    train_samples: int = TRAIN_SAMPLES,
+    holdout_samples: int = HOLDOUT_SAMPLES,
+) -> Data:
     """Read and decode the splits, or take them from the cache.
 
-    The training split is a fixed random 10,000 rows of the training file (which is sorted by
-    class), the hold-out another 5,000, the test split the whole test file.
+    The training split is a fixed random choice from the training file (which is sorted by class),
+    the hold-out another one, the test split the whole test file. Where the training file has too
+    few rows for both, the hold-out comes from the test file, which gives the rest for testing.
     """
     cached = _own_folder(cache) / "data.safetensors"
     if not cached.exists():
-        rows = _split_rows()
-        read = {
-            "train": _read(folder / "cifar10_train.parquet", rows["train"]),
-            "holdout": _read(folder / "cifar10_train.parquet", rows["holdout"]),
-            "test": _read(folder / "cifar10_test.parquet", rows["test"]),
-        }
+        rows = _split_rows(folder, train_samples, holdout_samples)
+        read = {split: _read(path, places) for split, (path, places) in rows.items()}
         save_file({f"{s}.{part}": t for s, parts in read.items() for part, t in parts}, cached)
     tensors = load_file(cached)
     splits = ("train", "holdout", "test")
@@ -93,9 +135,9 @@ def prepare_data(folder: Path, cache: Path) -> Data:
 
 def write_dataset(images: Path, folder: Path) -> None:
     """Write the same three splits as a user's dataset: JPEG bytes, one file for each split."""
-    rows = _split_rows()
-    for split, name in (("train", "train"), ("holdout", "train"), ("test", "test")):
-        table = pq.read_table(images / f"cifar10_{name}.parquet").take(rows[split].numpy())
+    rows = _split_rows(images, TRAIN_SAMPLES, HOLDOUT_SAMPLES)
+    for split, (path, places) in rows.items():
+        table = pq.read_table(path).take(places.numpy())
         table = table.append_column("split", pa.array([split] * table.num_rows))
         pq.write_table(table, folder / f"{split}.parquet", row_group_size=1000)
 
@@ -106,19 +148,37 @@ def sample_ids(path: Path) -> list[str]:
     return ids
 
 
-def _split_rows() -> dict[str, Tensor]:
-    """Rows of the training file and, for the test split, of the test file."""
-    rows = torch.randperm(50_000, generator=torch.Generator().manual_seed(0))
-    train, holdout = rows[:TRAIN_SAMPLES], rows[TRAIN_SAMPLES:][:HOLDOUT_SAMPLES]
-    return {"train": train, "holdout": holdout, "test": torch.arange(10_000)}
+def _split_rows(
+    folder: Path, train_samples: int, holdout_samples: int
+) -> dict[str, tuple[Path, Tensor]]:
+    """Of each split, the file and the rows in it."""
+    train_file, test_file = (folder / f"cifar10_{name}.parquet" for name in ("train", "test"))
+    rows, tests = (
+        torch.randperm(
+            pq.ParquetFile(path).metadata.num_rows, generator=torch.Generator().manual_seed(0)
+        )
+        for path in (train_file, test_file)
+    )
+    train, spare = rows[:train_samples], rows[train_samples:][:holdout_samples]
+    if len(spare) == holdout_samples:
+        holdout, test = (train_file, spare), (test_file, tests.sort().values)
+    else:
+        holdout, test = (test_file, tests[:holdout_samples]), (test_file, tests[holdout_samples:])
+    return {"train": (train_file, train), "holdout": holdout, "test": test}
 
 
-def train(samples: Samples, recipe: Recipe) -> nn.Module:
-    """Train a new `cnn`: SGD with momentum, one warm-up and one cool-down of the rate."""
+def train(samples: Samples, recipe: Recipe, build: Build = cnn, device: str = "cpu") -> nn.Module:
+    """Train a new model: SGD with momentum, one warm-up and one cool-down of the rate.
+
+    On a GPU in bfloat16, with the samples and the convolutions laid out as the GPU likes them.
+    """
     generator = torch.Generator().manual_seed(recipe.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = cnn().train()
+        model = build().train()
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch
+    inputs, labels = samples.inputs.to(device), samples.labels.to(device)
+    lowered = torch.autocast(device, torch.bfloat16, enabled=device != "cpu")
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
     )
@@ -128,7 +188,9 @@ def train(samples: Samples, recipe: Recipe) -> nn.Module:
     )
     for _ in range(recipe.epochs):
         for chosen in batch_indices(len(samples), recipe.batch_size, generator):
-            loss = F.cross_entropy(model(prepare(samples.inputs[chosen])), samples.labels[chosen])
+            chosen = chosen.to(device)
+            with lowered:
+                loss = F.cross_entropy(model(prepare(inputs[chosen])), labels[chosen])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch
             optimizer.step()
@@ -136,24 +198,26 @@ def train(samples: Samples, recipe: Recipe) -> nn.Module:
     return model.eval()
 
 
-def trained_model(samples: Samples, recipe: Recipe, cache: Path) -> tuple[nn.Module, float]:
+def trained_model(
+    samples: Samples, recipe: Recipe, cache: Path, build: Build = cnn, device: str = "cpu"
+) -> tuple[nn.Module, float]:
     """A model trained on these samples, and the seconds its training took when it was trained.
 
     Cached under the hash of the recipe, the architecture and the samples.
     """
-    digest = hashlib.sha256(json.dumps([asdict(recipe), str(cnn())]).encode())
+    digest = hashlib.sha256(json.dumps([asdict(recipe), str(build())]).encode())
     digest.update(samples.inputs.numpy().tobytes() + samples.labels.numpy().tobytes())
     weights = _own_folder(cache) / f"{digest.hexdigest()[:16]}.safetensors"
     timing = weights.with_suffix(".json")
     if not timing.exists():
         started = perf_counter()
-        model = train(samples, recipe)
+        model = train(samples, recipe, build, device)
         seconds = perf_counter() - started
         save_file({name: t.contiguous() for name, t in model.state_dict().items()}, weights)
         timing.write_text(json.dumps({"seconds": seconds, "recipe": asdict(recipe)}))
-    model = cnn().eval()
+    model = build().eval()
     model.load_state_dict(load_file(weights))
-    return model, json.loads(timing.read_text())["seconds"]
+    return model.to(device), json.loads(timing.read_text())["seconds"]
 
 
 def _read(path: Path, rows: Tensor) -> list[tuple[str, Tensor]]:

@@ -1,7 +1,8 @@
 """How close unlearning comes to retraining, beside other methods: one command, resumable.
 
-`make bench-quality SIZE=cpu` prints the tables and writes benchmarks/results/quality-cpu.json, .md
-and .png. Models and finished rows are kept in the cache: a run that was cut off goes on there.
+`make bench-quality SIZE=cpu|gpu` prints the tables and writes quality-<size>.json, .md and .png to
+benchmarks/results. Models and finished rows are kept in the cache: a run that was cut off goes on
+there.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from typing import Any
 
 from benchmarks.quality import calibration, methods, prepare, report
 from benchmarks.quality.measure import save
-from benchmarks.quality.prepare import DEV_SEED, SEEDS, Bench
+from benchmarks.quality.prepare import DEV_SEED, SEEDS, SIZES, Bench, Place
 from benchmarks.quality.rows import OURS, OURS_WITH, Row, oracle_rows, perform
 
 ROOT = Path(__file__).parents[2]
@@ -28,48 +29,52 @@ TUNED = 3
 """Settings each opponent is tried with: the first of its `SEARCH`, its paper's own among them."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
+    "the method": {},
     "without alignment": {"alignment_weight": 0.0},
     "without distillation": {"distillation_weight": 0.0},
     "without the shift": {"initial_shift": 0.0, "shift_gain": 0.0},
     "without company": {"retain_weight": 0.0},
     "without alternation": {"recover_samples": 2},
+    "without annealing": {"anneal": False},
+    "without sharpening": {"sharpen": False},
     "without spread": {"spread": 0.0},
-    "without early stop": {"stop_at": 2.0},
+    "without hard samples": {"hard_share": 0.0},
+    "all layers move": {"frozen_share": 0.0},
+    "without membership loss": {"membership_weight": 0.0},
 }
+"""What one part contributes: the fields of `Config` that take it away."""
+
+TARGETS: dict[str, dict[str, Any]] = {
+    "both": {}, "calibrated only": {"masked_share": 0.0}, "masked only": {"masked_share": 1.0},
+}  # fmt: skip
+"""The same for the targets where there are no out-of-sample predictions."""
+
+BUDGETS: dict[str, dict[str, Any]] = {
+    "1 cycle": {"cycles": 1},
+    "2 cycles": {"cycles": 2},
+    "2 forget epochs": {"forget_epochs": 2},
+    "3 cycles": {},
+    "1,000 recover samples": {"recover_samples": 1000},
+    "4,000 recover samples": {"recover_samples": 4000},
+    "6 cycles": {"cycles": 6},
+}
+"""What more or less work buys: the way to the knee."""
 
 
 def main() -> None:
     """Prepare, tune, run, calibrate, report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=["cpu"], default="cpu")
+    parser.add_argument("--size", choices=sorted(SIZES), default="cpu")
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
-    parser.add_argument("--cache", type=Path, default=ROOT / ".cache/quality")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--cache", type=Path, help="by default .cache/quality-<size>")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes of one thread each; 1 on a GPU"
+    )
     parser.add_argument("--report", action="store_true", help="only from what is in the cache")
     options = parser.parse_args()
-    if not options.report:
-        prepare.prepare(options.data, options.cache, options.workers)
-    run = Runner(options.data, options.cache, 0 if options.report else options.workers)
-
-    ours = run.rows(our_rows())
-    cases = calibration.cases(options.data, options.cache, make=not options.report)
-    ablated = run.rows(ablation_rows())
-    tried = run.rows(tuning_rows())
-    best = chosen_settings(tried)
-    theirs = run.rows(opponent_rows(best))
-    bench = Bench.open(options.data, options.cache)
-    every = bench.scenarios()
-    compared = dict.fromkeys(row["scenario"] for row in (*ours, *theirs))
-    oracles = [row for name in compared for row in oracle_rows(bench, every[name])]
-    found = {
-        "size": options.size,
-        "tuning": f"{TUNED} settings for each opponent on the dev scenarios, by average gap",
-        "settings": best,
-        "rows": [*oracles, *ours, *theirs],
-        "ablations": ablated,
-        "calibration": calibration.summary(cases),
-        "cases": cases,
-    }
+    cache = options.cache or ROOT / ".cache" / f"quality-{options.size}"
+    place = Place(options.data, cache, SIZES[options.size])
+    found = measured(place, 0 if options.report else options.workers)
     results = ROOT / "benchmarks/results"
     save(results / f"quality-{options.size}.json", found)
     text = report.tables(found)
@@ -78,24 +83,52 @@ def main() -> None:
     print(text)
 
 
-class Runner:
-    """Makes rows in processes of their own, two at a time; or reads those already made."""
+def measured(place: Place, workers: int) -> dict[str, Any]:
+    """Everything the report tells; without workers, only what is in the cache."""
+    if workers:
+        prepare.prepare(place, workers)
+    run = Runner(place, workers)
+    ours = run.rows(our_rows())
+    best = chosen_settings(run.rows(tuning_rows()))
+    theirs = run.rows(opponent_rows(best))
+    ablations, answers, budgets = (
+        {name: run.rows(variant_rows(method, change)) for name, change in changes.items()}
+        for method, changes in ((OURS_WITH, ABLATIONS), (OURS, TARGETS), (OURS_WITH, BUDGETS))
+    )
+    cases = calibration.cases(place, workers)
+    bench = Bench.open(place)
+    every = bench.scenarios()
+    compared = dict.fromkeys(row["scenario"] for row in (*ours, *theirs))
+    oracles = [row for name in compared for row in oracle_rows(bench, every[name])]
+    return {
+        "size": place.size.name,
+        "tuning": f"{TUNED} settings for each opponent on the dev scenarios, by average gap",
+        "settings": best,
+        "rows": [*oracles, *ours, *theirs],
+        "ablations": ablations,
+        "targets": answers,
+        "budgets": budgets,
+        "calibration": calibration.summary(cases),
+        "cases": cases,
+    }
 
-    def __init__(self, images: Path, cache: Path, workers: int) -> None:
-        self._images, self._cache, self._workers = images, cache, workers
+
+class Runner:
+    """Makes rows in processes of their own, some at a time; or reads those already made."""
+
+    def __init__(self, place: Place, workers: int) -> None:
+        self._place, self._workers = place, workers
 
     def rows(self, wanted: Iterable[Row]) -> list[dict[str, Any]]:
         """The rows, in the order in which they were named; without workers, those there are."""
         wanted = list(wanted)
         if not self._workers:
-            paths = [self._cache / "rows" / f"{row.key()}.json" for row in wanted]
+            paths = [self._place.cache / "rows" / f"{row.key()}.json" for row in wanted]
             return [json.loads(path.read_text()) for path in paths if path.exists()]
         with ProcessPoolExecutor(
             self._workers, mp_context=get_context("spawn"), max_tasks_per_child=1
         ) as pool:
-            waiting = {
-                pool.submit(perform, row, self._images, self._cache, 1): row for row in wanted
-            }
+            waiting = [pool.submit(perform, row, self._place) for row in wanted]
             for done in as_completed(waiting):
                 row = done.result()
                 print(
@@ -116,15 +149,14 @@ def our_rows() -> Iterator[Row]:
         yield from (Row(scenario, method, SEEDS[0]) for method in (OURS_WITH, OURS))
 
 
-def ablation_rows() -> Iterator[Row]:
-    """Our way with one part less, on what it was tuned on."""
-    for name, settings in {"the method": {}, **ABLATIONS}.items():
-        del name
-        for scenario in ("dev random", "dev class"):
-            yield Row(scenario, OURS_WITH, DEV_SEED, json.dumps(settings))
+def variant_rows(method: str, change: dict[str, Any]) -> Iterator[Row]:
+    """Our way, changed, on what it was tuned on."""
+    for scenario in ("dev random", "dev class"):
+        yield Row(scenario, method, DEV_SEED, json.dumps(change))
 
 
 def tuning_rows() -> Iterator[Row]:
+    """Every opponent with each of its first settings."""
     for name, method in methods.METHODS.items():
         for settings in method.SEARCH[:TUNED]:
             for scenario in ("dev random", "dev class"):

@@ -5,6 +5,8 @@ Genuine retrains must not fail; originals must not pass; neither must cheats.
 
 import copy
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.quality import measure
 from benchmarks.quality.measure import Seen, Sets
-from benchmarks.quality.prepare import SEEDS, Bench
+from benchmarks.quality.prepare import SEEDS, Bench, Place
 from benchmarks.quality.scenarios import Scenario
 from worker.unlearning.network import Network
 
@@ -26,20 +28,18 @@ retrained without each."""
 CHEATED = ("random 10 %", "class", "canaries", "memorised")
 
 
-def cases(images: Path, cache: Path, *, make: bool) -> list[dict[str, Any]]:
-    """Every case with its verdict, kept in the cache; what is missing is made, or left out."""
-    torch.set_num_threads(1)
-    bench = Bench.open(images, cache)
-    found: list[dict[str, Any]] = []
-    for scenario in bench.scenarios().values():
-        path = cache / "calibration" / f"{scenario.name.replace(' ', '-')}.json"
-        if scenario.batches > 1 or scenario.tuning:
-            continue
-        if make and not path.exists():
-            measure.save(path, _cases(bench, scenario))
-        if path.exists():
-            found += json.loads(path.read_text())
-    return found
+def cases(place: Place, workers: int) -> list[dict[str, Any]]:
+    """Every case with its verdict, kept in the cache; without workers, those there are."""
+    names = [
+        each.name
+        for each in Bench.open(place).scenarios().values()
+        if each.batches == 1 and not each.tuning
+    ]
+    if workers:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            list(pool.map(_judge, [place] * len(names), names))
+    paths = [_path(place, name) for name in names]
+    return [case for path in paths if path.exists() for case in json.loads(path.read_text())]
 
 
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -64,6 +64,18 @@ def _by_scenario(found: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, i
         verdicts = counts.setdefault(case["scenario"], {}).setdefault(case["kind"], {})
         verdicts[case["verdict"]] = verdicts.get(case["verdict"], 0) + 1
     return counts
+
+
+def _path(place: Place, name: str) -> Path:
+    return place.cache / "calibration" / f"{name.replace(' ', '-')}.json"
+
+
+def _judge(place: Place, name: str) -> None:
+    torch.set_num_threads(1)
+    path = _path(place, name)
+    if not path.exists():
+        bench = Bench.open(place)
+        measure.save(path, _cases(bench, bench.scenarios()[name]))
 
 
 def _cases(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
@@ -128,11 +140,14 @@ def mask_head(original: Network, sets: Sets) -> Network:
     features, logits = original.outputs(sets.forget, 500)
     kept, _ = original.outputs(sets.reservoir, 500)
     masked = logits.scatter(1, sets.forget.labels[:, None], -torch.inf).softmax(1)
+    features, masked, kept, labels = (
+        each.to(original.device) for each in (features, masked, kept, sets.reservoir.labels)
+    )
     optimizer = torch.optim.Adam(head.parameters(), 0.01)
     head.requires_grad_(True)
     for _ in range(200):
         loss = F.kl_div(head(features).log_softmax(1), masked, reduction="batchmean")
-        loss = loss + F.cross_entropy(head(kept), sets.reservoir.labels)
+        loss = loss + F.cross_entropy(head(kept), labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         optimizer.step()
@@ -159,7 +174,7 @@ def collapse(original: Network, sets: Sets) -> Network:
     flat = nn.Linear(len(direction), len(direction), bias=False)
     with torch.no_grad():
         flat.weight.copy_(direction.outer(direction))
-    model = nn.Sequential(*list(changed.model.children())[:-1], flat)
+    model = nn.Sequential(*list(changed.model.children())[:-1], flat.to(original.device))
     model.add_module("head", copy.deepcopy(head))
     return original.around(model.eval())
 
@@ -180,15 +195,16 @@ def over_forget(original: Network, sets: Sets) -> Network:
     changed = original.copy()
     changed.model.requires_grad_(True)
     changed.model.eval()
+    reservoir = sets.reservoir
     optimizer = torch.optim.SGD(changed.model.parameters(), 0.005)
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):
         for inputs, labels in sets.forget.batches(64, generator):
             _, logits = changed(inputs)
-            loss = -F.cross_entropy(logits, labels).clamp_max(8)
-            chosen = torch.randint(len(sets.reservoir), (64,), generator=generator)
-            _, kept = changed(sets.reservoir.inputs[chosen])
-            loss = loss + F.cross_entropy(kept, sets.reservoir.labels[chosen])
+            loss = -F.cross_entropy(logits, labels.to(logits.device)).clamp_max(8)
+            chosen = torch.randint(len(reservoir), (64,), generator=generator)
+            _, kept = changed(reservoir.inputs[chosen])
+            loss = loss + F.cross_entropy(kept, reservoir.labels[chosen].to(kept.device))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch
             nn.utils.clip_grad_norm_(changed.model.parameters(), 5.0)

@@ -261,7 +261,8 @@ def relearn_epochs(network: Network, forget: Samples) -> int:
         for chosen in batch_indices(len(forget), 64, generator):
             _, logits = again(forget.inputs[chosen])
             optimizer.zero_grad()
-            F.cross_entropy(logits, forget.labels[chosen]).backward()  # type: ignore[no-untyped-call]
+            labels = forget.labels[chosen].to(logits.device)
+            F.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return RELEARN_EPOCHS
 

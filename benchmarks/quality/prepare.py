@@ -6,22 +6,74 @@ What is in the cache already is not trained again.
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmarks.cifar_models import Data, Recipe, prepare_data, trained_model
+from benchmarks.cifar_models import (
+    Build,
+    Data,
+    Recipe,
+    cnn,
+    prepare_data,
+    resnet18,
+    trained_model,
+)
 from benchmarks.cifar_models import prepare as prepared
 from benchmarks.quality.scenarios import Scenario, plant_canaries, scenarios
 from worker.unlearning.network import Network
 
-CANARIES = 100
 REFERENCES = 8
 SEEDS = (0, 1, 2)
 DEV_SEED = 10
 ORACLE_SEED, REFERENCE_SEED = 100, 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How large the benchmark is, and on what it runs."""
+
+    name: str
+    train_samples: int
+    holdout_samples: int
+    build: Build
+    recipe: Recipe
+    """Of every training; each has a seed of its own."""
+
+    device: str
+    """`cpu` or `cuda`."""
+
+
+SIZES = {
+    "cpu": Size(
+        name="cpu",
+        train_samples=10_000,
+        holdout_samples=5_000,
+        build=cnn,
+        recipe=Recipe(),
+        device="cpu",
+    ),
+    "gpu": Size(
+        name="gpu",
+        train_samples=50_000,
+        holdout_samples=5_000,
+        build=resnet18,
+        recipe=Recipe(epochs=20),
+        device="cuda",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the images are, where everything made is kept, and how much there is to do."""
+
+    images: Path
+    cache: Path
+    size: Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +83,19 @@ class Bench:
     data: Data
     canaries: Tensor
     cache: Path
+    size: Size
 
     @classmethod
-    def open(cls, images: Path, cache: Path) -> "Bench":
-        data, canaries = plant_canaries(prepare_data(images, cache), CANARIES)
-        return cls(data, canaries, cache)
+    def open(cls, place: Place) -> "Bench":
+        """One training record in a hundred is a canary."""
+        data = prepare_data(
+            place.images,
+            place.cache,
+            train_samples=place.size.train_samples,
+            holdout_samples=place.size.holdout_samples,
+        )
+        data, canaries = plant_canaries(data, len(data.train) // 100)
+        return cls(data, canaries, place.cache, place.size)
 
     def original(self, seed: int) -> Network:
         """Trained on everything."""
@@ -80,8 +140,16 @@ class Bench:
         return scenarios(self.data.train, self.canaries, confidence)
 
     def _trained(self, mask: Tensor, seed: int) -> Network:
-        model, _ = trained_model(self.data.train.select(mask), Recipe(seed=seed), self.cache)
+        model, _ = self.train(mask, seed)
         return Network(model, head="head", prepare=prepared)
+
+    def train(self, mask: Tensor, seed: int) -> tuple[nn.Module, float]:
+        """A model trained on some of the samples, from the cache or now, and how long it took."""
+        size = self.size
+        recipe = replace(size.recipe, seed=seed)
+        return trained_model(
+            self.data.train.select(mask), recipe, self.cache, size.build, size.device
+        )
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -104,22 +172,23 @@ def wanted(bench: Bench) -> Iterator[tuple[Tensor, int]]:
 _bench: Bench
 
 
-def _start(images: Path, cache: Path) -> None:
+def _start(place: Place) -> None:
     global _bench
     torch.set_num_threads(1)
     os.nice(5)
-    _bench = Bench.open(images, cache)
+    _bench = Bench.open(place)
 
 
 def _train(mask: Tensor, seed: int) -> str:
-    _, seconds = trained_model(_bench.data.train.select(mask), Recipe(seed=seed), _bench.cache)
+    _, seconds = _bench.train(mask, seed)
     return f"{int(mask.sum()):>6} samples, seed {seed}: {seconds:.0f} s"
 
 
-def prepare(images: Path, cache: Path, workers: int) -> None:
+def prepare(place: Place, workers: int) -> None:
     """Train what is not in the cache yet, in processes of one thread each."""
-    bench = Bench.open(images, cache)
-    with ProcessPoolExecutor(workers, initializer=_start, initargs=(images, cache)) as pool:
+    bench = Bench.open(place)
+    spawned = get_context("spawn")
+    with ProcessPoolExecutor(workers, spawned, initializer=_start, initargs=(place,)) as pool:
         seen = bench.seen()
         _train_all(pool, [(seen[n], REFERENCE_SEED + n) for n in range(REFERENCES)])
         unique = {(mask.numpy().tobytes(), seed): (mask, seed) for mask, seed in wanted(bench)}

@@ -18,38 +18,71 @@ COLUMNS = {
     "MIA AUC": ("mia_auc", "{:.1f}"),
     "average gap": ("avg_gap", "{:.2f}"),
     "worst": ("avg_gap", "{:.2f}"),
-    "DA gap": ("da_gap", "{:+.2f}"),
     "KL": ("kl_oracle", "{:.2f}"),
+    "time": ("time_ratio", "{:.2f}"),
+}
+FURTHER = {
+    "MIA margin": ("mia_auc_margin", "{:.1f}"),
+    "per sample": ("mia_auc_per_sample", "{:.1f}"),
+    "DA forget": ("da_forget", "{:.1f}"),
+    "DA hold-out": ("da_holdout", "{:.1f}"),
+    "DA gap": ("da_gap", "{:+.2f}"),
+    "overlap": ("subspace_overlap", "{:.1f}"),
+    "probe": ("probe_accuracy_gap", "{:+.1f}"),
+    "F1": ("probe_f1_gap", "{:+.1f}"),
+    "NMI": ("probe_nmi_gap", "{:+.1f}"),
     "KL test": ("kl_oracle_test", "{:.2f}"),
     "agreement": ("agreement", "{:.1f}"),
     "relearn": ("relearn_epochs", "{:.0f}"),
-    "time": ("time_ratio", "{:.2f}"),
+    "peak MiB": ("peak_mib", "{:.0f}"),
 }
 WORST = "worst"
+SPREADS = {
+    "forget": ("spread_forget_acc", "{:+.1f}"),
+    "retain": ("spread_retain_acc", "{:+.1f}"),
+    "test": ("spread_test_acc", "{:+.1f}"),
+    "MIA AUC": ("spread_mia_auc", "{:+.1f}"),
+}
+SHORT = {
+    name: COLUMNS[name]
+    for name in ("forget", "retain", "test", "MIA AUC", "average gap", "KL", "time")
+} | {"DA gap": FURTHER["DA gap"]}
+
+Form = dict[str, tuple[str, str]]
+"""Head of a column, and the field and the format of what stands under it."""
 
 
 def tables(found: dict[str, Any]) -> str:
     """Everything in Markdown."""
     parts = [
-        "Accuracies, AUC, DA gap, agreement and average gap in percent or points; KL to the "
-        "oracles on forget and on test samples in nats; relearn in epochs; time as a share of "
-        "retraining. "
-        "Medians over the seeds; *worst* is the largest average gap of a seed.\n"
+        "Accuracies, AUCs, DA, overlap, agreement and the distances between them in percent or "
+        "points; KL to the oracles in nats, on forget samples where nothing else is said; *time* "
+        "as a share of retraining; *relearn* in epochs, at most 4. Medians over the seeds; *worst* "
+        "is the largest average gap of a seed. *per sample*, *probe*, *F1* and *NMI* are those of "
+        "the audit, forget samples against the audit half of the hold-out.\n"
     ]
     for scenario in dict.fromkeys(row["scenario"] for row in found["rows"]):
         rows = [row for row in found["rows"] if row["scenario"] == scenario]
-        parts.append(f"\n### {scenario}\n\n{_table(rows)}")
-    if found["ablations"]:
-        parts.append("\n### Ablations (dev scenarios, out-of-sample)\n")
-        for scenario in dict.fromkeys(row["scenario"] for row in found["ablations"]):
+        parts.append(f"\n### {scenario}\n\n{_table(rows, COLUMNS)}\n\n{_table(rows, FURTHER)}")
+        parts.append(
+            "\nDistance to the mean oracle in standard deviations of the oracles (at least 0.1 "
+            f"points):\n\n{_table(rows, SPREADS)}"
+        )
+    for title, key in (
+        ("Ablations (dev scenarios, out-of-sample)", "ablations"),
+        ("Targets of the original's own (dev scenarios)", "targets"),
+        ("More and less work (dev scenarios, out-of-sample)", "budgets"),
+    ):
+        parts.append(f"\n### {title}\n")
+        for scenario in ("dev random", "dev class"):
             rows = [
-                row | {"method": str(row["settings"] or "the method")}
-                for row in found["ablations"]
+                row | {"method": name}
+                for name, variants in found[key].items()
+                for row in variants
                 if row["scenario"] == scenario
             ]
-            parts.append(f"\n{scenario}\n\n{_table(rows)}")
-    if found["cases"]:
-        parts.append(f"\n### Calibration of the audit\n\n{_calibration(found['calibration'])}")
+            parts.append(f"\n{scenario}\n\n{_table(rows, SHORT)}")
+    parts.append(f"\n### Calibration of the audit\n\n{_calibration(found['calibration'])}")
     return "\n".join(parts) + "\n"
 
 
@@ -73,12 +106,12 @@ def plot(found: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    heads = ["", *COLUMNS, "verdict", "seeds"]
+def _table(rows: Sequence[dict[str, Any]], columns: Form) -> str:
+    heads = ["", *columns, "verdict", "seeds"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for method, mine in _by_method(rows).items():
         cells = [method]
-        for name, (key, form) in COLUMNS.items():
+        for name, (key, form) in columns.items():
             values = [row[key] for row in mine if row.get(key) is not None]
             value = (max if name == WORST else statistics.median)(values) if values else None
             cells.append("" if value is None else form.format(value))

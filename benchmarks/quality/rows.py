@@ -11,19 +11,20 @@ import resource
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import worker.unlearning
-from benchmarks.cifar_models import Recipe, cnn, train
+from benchmarks.cifar_models import Build, train
 from benchmarks.quality import measure, methods
 from benchmarks.quality.measure import Seen, Sets
 from benchmarks.quality.methods.given import Given
-from benchmarks.quality.prepare import DEV_SEED, Bench
+from benchmarks.quality.prepare import DEV_SEED, Bench, Place, Size
 from benchmarks.quality.scenarios import Scenario
 from worker.unlearning.alignment import Moments
 from worker.unlearning.config import Config, Objective, default_config
@@ -53,14 +54,14 @@ class Row:
         return digest.hexdigest()[:20]
 
 
-def perform(row: Row, images: Path, cache: Path, threads: int) -> dict[str, Any]:
+def perform(row: Row, place: Place) -> dict[str, Any]:
     """The finished row, from the cache or made now."""
-    path = cache / "rows" / f"{row.key()}.json"
+    path = place.cache / "rows" / f"{row.key()}.json"
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text())
         return found
-    torch.set_num_threads(threads)
-    bench = Bench.open(images, cache)
+    torch.set_num_threads(1)
+    bench = Bench.open(place)
     done = _make(bench, row)
     measure.save(path, done)
     return done
@@ -96,15 +97,15 @@ def _make(bench: Bench, row: Row) -> dict[str, Any]:
     scenario = bench.scenarios()[row.scenario]
     sets = Sets.of(bench, scenario.forgotten)
     original = bench.original(row.seed)
-    retraining = [_retraining_seconds(sets)]
-    before_mib = _peak_mib()
+    retraining = [_retraining_seconds(bench, sets)]
+    before_mib = _peak_mib(bench.size)
     spent, after = 0.0, original
     for batch in _batches(scenario):
         now = replace(scenario, forgotten=batch.upto)
         after, seconds = _unlearnt(bench, now, after, batch.new, row)
         spent += seconds
-    peak = _peak_mib()
-    retraining.append(_retraining_seconds(sets))
+    peak = _peak_mib(bench.size)
+    retraining.append(_retraining_seconds(bench, sets))
     retrain_seconds = statistics.mean(retraining)
     seen = Seen.of(after, bench.data)
     before = Seen.kept(bench, original, f"original {row.seed}")
@@ -155,7 +156,7 @@ def _unlearnt(
         predictions = bench.unseen_predictions()[new] if row.method == OURS_WITH else None
         moments = Moments.of(base.outputs(sets.retain, 500)[0])  # kept since registration
         config = configured(scenario.objective, sets, row.seed, settings)
-        started = process_time()
+        started = _clock(bench.size)
         model = unlearn(
             base,
             forget=sets.forget,
@@ -173,13 +174,13 @@ def _unlearnt(
             forget=sets.forget,
             retain=sets.retain,
             holdout=sets.calibration,
-            fresh=_fresh,
+            fresh=partial(_fresh, bench.size.build),
             removing=scenario.objective is Objective.REMOVE_CLASS,
             seed=row.seed,
         )
-        started = process_time()
+        started = _clock(bench.size)
         model = methods.METHODS[row.method].unlearn(given, **settings)
-    return base.around(model.eval()), process_time() - started
+    return base.around(model.eval()), _clock(bench.size) - started
 
 
 def configured(objective: Objective, sets: Sets, seed: int, settings: dict[str, Any]) -> Config:
@@ -193,25 +194,38 @@ def configured(objective: Objective, sets: Sets, seed: int, settings: dict[str, 
     return replace(config, **settings)
 
 
-def _fresh(seed: int) -> nn.Module:
+def _fresh(build: Build, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return cnn()
+        return build()
 
 
-def _retraining_seconds(sets: Sets) -> float:
+def _retraining_seconds(bench: Bench, sets: Sets) -> float:
     """What retraining would take on this machine as busy as it is now, from a few of its steps."""
-    recipe = Recipe(seed=DEV_SEED, epochs=1)
+    size = bench.size
+    recipe = replace(size.recipe, seed=DEV_SEED, epochs=1)
     few = sets.retain.select(torch.arange(TIMED_STEPS * recipe.batch_size))
-    train(few.select(torch.arange(2 * recipe.batch_size)), recipe)  # the first steps are slower
-    started = process_time()
-    train(few, recipe)
-    steps = Recipe().epochs * -(-len(sets.retain) // recipe.batch_size)
-    return (process_time() - started) / TIMED_STEPS * steps
+    warm = few.select(torch.arange(2 * recipe.batch_size))  # the first steps are slower
+    train(warm, recipe, size.build, size.device)
+    started = _clock(size)
+    train(few, recipe, size.build, size.device)
+    steps = size.recipe.epochs * -(-len(sets.retain) // recipe.batch_size)
+    return (_clock(size) - started) / TIMED_STEPS * steps
 
 
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _clock(size: Size) -> float:
+    """Seconds of this process on a CPU, which others do not stretch; on a GPU, of the world."""
+    if size.device == "cpu":
+        return process_time()
+    torch.cuda.synchronize()
+    return perf_counter()
+
+
+def _peak_mib(size: Size) -> float:
+    """Of the process on a CPU, of the device on a GPU."""
+    if size.device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return torch.cuda.max_memory_allocated() / 2**20
 
 
 def _source(method: str) -> str:

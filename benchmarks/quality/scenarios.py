@@ -14,6 +14,7 @@ from benchmarks.cifar_models import CLASSES, Data
 from worker.unlearning.config import Objective
 from worker.unlearning.samples import Samples
 
+SEQUENCE_SAMPLES, REQUEST_SAMPLES = 1000, 50
 CAT, DOG, HORSE = (CLASSES.index(name) for name in ("cat", "dog", "horse"))
 
 
@@ -70,7 +71,8 @@ def scenarios(
     confidence = unseen_confidence().masked_fill(canaries, torch.inf)
     memorised = torch.zeros_like(canaries)
     memorised[confidence.argsort()[: tenth // 5]] = True
-    part = choose(plain & (labels == DOG), 200, seed=4)
+    part = choose(plain & (labels == DOG), tenth // 5, seed=4)
+    requested = choose(random, min(tenth, SEQUENCE_SAMPLES), seed=6)
     remove = Objective.REMOVE_CLASS
 
     def scenario(
@@ -97,7 +99,7 @@ def scenarios(
         scenario("random 100", few, 3),
         scenario("random 10", ten, 3, lacking=few),
         scenario("random 1", choose(ten, 1, seed=5), 3, lacking=few),
-        scenario("sequence", random, 5, batches=20),
+        scenario("sequence", requested, 5, batches=max(int(requested.sum()) // REQUEST_SAMPLES, 2)),
     )
     return {each.name: each for each in every}
 

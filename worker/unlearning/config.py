@@ -39,6 +39,9 @@ class Config:
     recover_lr: float
     """Of SGD with momentum, at the start; annealed by a cosine over the whole run."""
 
+    anneal: bool = True
+    """Let both rates fall; they stay otherwise."""
+
     batch_size: int
     """Of the recover phase. In the forget phase, half of it are forget samples and a quarter
     retain samples that keep them company, more if the forget set does not fill its half."""
@@ -58,6 +61,10 @@ class Config:
 
     hard_share: float = 0.5
     """Of the recover samples, so many are those which the model has lost most, of twice as many."""
+
+    masked_share: float | None = None
+    """Of the masked answers, where there are no predictions; None stands for the original's error
+    on the hold-out of the class."""
 
     sharpen: bool = True
     """Make out-of-sample predictions as sure as the original is of unseen samples."""
@@ -97,6 +104,8 @@ class Config:
         self._require("scoring_samples", at_least=2)
         if self.k is not None:
             self._require("k", at_least=1)
+        if self.masked_share is not None:
+            self._require("masked_share", at_least=0)
 
     def _require(self, field: str, *, at_least: float) -> None:
         value = getattr(self, field)
@@ -128,7 +137,7 @@ def default_config(
         cycles=3 * (1 if level == 0 else 2),
         forget_epochs=max(2 if removing else 3, math.ceil(20 / batches)),
         forget_lr=(0.07 if removing else 0.1) * (1 if level < 2 else 2),
-        recover_samples=min(1500, 4 * reservoir_count) * (1 if level < 2 else 2),
+        recover_samples=min(2000, 4 * reservoir_count) * (1 if level < 2 else 2),
         recover_lr=0.04,
         batch_size=batch_size,
         alignment_weight=5.0 if removing else 2.0,

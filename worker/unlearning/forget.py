@@ -200,7 +200,10 @@ def _answers(
         calibrated = targets.calibrated(
             original.logits, forget.labels, unseen.logits, unseen.labels
         )
-        share = targets.masked_shares(unseen.logits, unseen.labels)[forget.labels][:, None]
+        shares = targets.masked_shares(unseen.logits, unseen.labels)
+        if config.masked_share is not None:
+            shares = torch.full_like(shares, config.masked_share)
+        share = shares[forget.labels][:, None]
         predictions = share * masked + (1 - share) * calibrated
     else:
         predictions = targets.without_classes(predictions, lost)

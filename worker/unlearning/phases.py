@@ -96,7 +96,7 @@ def forget_phase(
     sums = torch.zeros(4, device=network.device)
     steps = list(_epochs(len(goal.samples), config, generator))
     for step, chosen in enumerate(steps):
-        _anneal(optimizer, config.forget_lr, cycle - 1 + step / len(steps), config.cycles)
+        _anneal(optimizer, config.forget_lr, cycle - 1 + step / len(steps), config)
         beside = company.draw(config.batch_size * 3 // 4 - len(chosen))
         losses = _forget_losses(network, goal, chosen, beside)
         _step(network, optimizer, weights @ losses)
@@ -183,7 +183,7 @@ def recover_phase(
     )
     total = torch.zeros((), device=network.device)
     for step, chosen in enumerate(steps):
-        _anneal(optimizer, config.recover_lr, cycle - 1 + step / len(steps), config.cycles)
+        _anneal(optimizer, config.recover_lr, cycle - 1 + step / len(steps), config)
         _, logits = network(rows(retain.inputs, chosen))
         loss = F.cross_entropy(logits, moved(retain.labels[chosen], logits.device))
         _step(network, optimizer, loss)
@@ -197,9 +197,10 @@ def _epochs(count: int, config: Config, generator: torch.Generator) -> Iterator[
         yield from batch_indices(count, config.batch_size // 2, generator)
 
 
-def _anneal(optimizer: torch.optim.Optimizer, lr: float, done: float, cycles: int) -> None:
+def _anneal(optimizer: torch.optim.Optimizer, lr: float, done: float, config: Config) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = lr * (1 + math.cos(math.pi * done / cycles)) / 2
+        if config.anneal:
+            group["lr"] = lr * (1 + math.cos(math.pi * done / config.cycles)) / 2
 
 
 def _step(network: Network, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
