@@ -37,7 +37,7 @@ def cases(place: Place, workers: int) -> list[dict[str, Any]]:
     ]
     if workers:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            list(pool.map(_judge, [place] * len(names), names))
+            list(pool.map(judge, [place] * len(names), names))
     paths = [_path(place, name) for name in names]
     return [case for path in paths if path.exists() for case in json.loads(path.read_text())]
 
@@ -70,7 +70,8 @@ def _path(place: Place, name: str) -> Path:
     return place.cache / "calibration" / f"{name.replace(' ', '-')}.json"
 
 
-def _judge(place: Place, name: str) -> None:
+def judge(place: Place, name: str) -> None:
+    """Make the cases of one scenario, unless they are in the cache."""
     torch.set_num_threads(1)
     path = _path(place, name)
     if not path.exists():

@@ -204,13 +204,14 @@ def _retraining_seconds(bench: Bench, sets: Sets) -> float:
     """What retraining would take on this machine as busy as it is now, from a few of its steps."""
     size = bench.size
     recipe = replace(size.recipe, seed=DEV_SEED, epochs=1)
-    few = sets.retain.select(torch.arange(TIMED_STEPS * recipe.batch_size))
+    count = min(TIMED_STEPS, len(sets.retain) // recipe.batch_size)
+    few = sets.retain.select(torch.arange(count * recipe.batch_size))
     warm = few.select(torch.arange(2 * recipe.batch_size))  # the first steps are slower
     train(warm, recipe, size.build, size.device)
     started = _clock(size)
     train(few, recipe, size.build, size.device)
     steps = size.recipe.epochs * -(-len(sets.retain) // recipe.batch_size)
-    return (_clock(size) - started) / TIMED_STEPS * steps
+    return (_clock(size) - started) / count * steps
 
 
 def _clock(size: Size) -> float:
