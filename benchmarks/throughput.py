@@ -124,8 +124,12 @@ def _counting(sizes: list[int]) -> Callable[[nn.Module, tuple[Tensor, ...]], Non
 
 
 def plain(network: Network, samples: Samples, sizes: list[int]) -> float:
-    """The limit: seconds of forward, cross-entropy, backward and step on batches of these sizes."""
-    network.model.train()
+    """The limit: seconds of forward, cross-entropy, backward and step on batches of these sizes.
+
+    What the method leaves as it is, stays here, too.
+    """
+    network.freeze_leading(config().frozen_share)
+    network.train()
     optimizer = torch.optim.SGD(network.model.parameters(), lr=0.01, momentum=0.9, nesterov=True)
     order = torch.randint(len(samples), (sum(sizes),)).to(network.device)
     labels = samples.labels.to(network.device)
