@@ -1,7 +1,7 @@
 """A running house: the real API, worker and clock as processes, real Postgres, real Valkey."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,7 +14,8 @@ import local
 from demo import digits
 
 DONE = ("completed", "needs_review")
-"""A job was done to its end; which of the two is for the audit to say."""
+"""A job was done to its end; which of the two is for the audit to say, and chance: a job's seed
+follows its id."""
 
 
 class Client(local.Client):
@@ -45,6 +46,23 @@ class Client(local.Client):
         """Ask for the deletion; where to follow it."""
         body = {"model": model, "sample_ids": sample_ids, **more}
         return self.post("/v1/deletion-requests", body, **{"Idempotency-Key": str(uuid4())})
+
+    def decide(self, where: str, decision: str) -> dict[str, Any]:
+        """Decide what waits for a person; the request as it is then."""
+        body = {"decision": decision, "ground": "the residual difference does not matter"}
+        response = self.http.post(f"{where}/decision", json=body)
+        assert response.status_code == 200, response.text
+        row: dict[str, Any] = response.json()
+        return row
+
+    def forgotten(self, where: str) -> dict[str, Any]:
+        """The request once its samples are forgotten; where the verdict is `fail`, a person
+        accepts it."""
+        row = self.settled(where)
+        if row["status"] == "needs_review":
+            row = self.decide(where, "accept")
+        assert row["status"] == "completed", row
+        return row
 
     def job_of(self, where: str) -> dict[str, Any]:
         """The job that serves the request, once it is planned."""
@@ -96,13 +114,23 @@ def dataset(client: Client, files: Path) -> dict[str, Any]:
     return row
 
 
+@pytest.fixture(scope="session")
+def new_model(client: Client, dataset: dict[str, Any], files: Path) -> Callable[..., str]:
+    """Register the trained model under a name that is new; that name."""
+
+    def register(**more: object) -> str:
+        name = f"digits-{uuid4().hex[:8]}"
+        row = client.register_model(name, files / digits.WEIGHTS, **more)
+        assert row["status"] == "ready", row
+        return name
+
+    return register
+
+
 @pytest.fixture
-def model(client: Client, dataset: dict[str, Any], files: Path) -> str:
-    """A freshly registered model."""
-    name = f"digits-{uuid4().hex[:8]}"
-    row = client.register_model(name, files / digits.WEIGHTS)
-    assert row["status"] == "ready", row
-    return name
+def model(new_model: Callable[..., str]) -> str:
+    """A freshly registered model, which a single round changes."""
+    return new_model(policy={"escalation": []})
 
 
 @pytest.fixture(scope="session")

@@ -31,28 +31,36 @@ def reservoir_of(client, model, store):
     return pq.read_table(io.BytesIO(stored(store, champion["reservoir_sha256"])))
 
 
-def test_a_request_makes_a_new_version_that_forgot(client, model, train_ids, store):
-    wanted = train_ids[:50]
+@pytest.fixture(scope="module")
+def judged(client, new_model, train_ids):
+    """A request for fifty samples once its job has ended: the model, the path, the request."""
+    name = new_model()
+    where = client.request(name, train_ids[:50], subject_ref="customer-4711", reason="Ms. Miller")
+    return name, where, client.settled(where)
 
-    where = client.request(model, wanted)
-    request = client.settled(where)
 
-    assert request["status"] == "completed"
+def test_a_request_makes_a_new_version_that_the_verdict_serves_or_not(client, judged, store):
+    name, _, request = judged
+
     result = request["targets"][0]["result"]
     assert result["version"] == 2
-    assert result["verdict"] in ("pass", "no_power")
+    assert result["verdict"] in ("pass", "no_power", "fail")
     assert result["verdict_reason"]
     assert result["mode"] == "approximate"
-    versions = client.get(f"/v1/models/{model}/versions")["items"]
-    assert {v["number"]: v["status"] for v in versions} == {1: "superseded", 2: "champion"}
+    served = result["verdict"] != "fail"
+    assert request["status"] == ("completed" if served else "needs_review")
+    versions = client.get(f"/v1/models/{name}/versions")["items"]
+    assert {v["number"]: v["status"] for v in versions} == (
+        {1: "superseded", 2: "champion"} if served else {1: "champion", 2: "candidate"}
+    )
     weights = stored(store, result["weights_sha256"])
     assert hashlib.sha256(weights).hexdigest() == result["weights_sha256"]
     assert len({v["weights_sha256"] for v in versions}) == 2
 
 
-def test_the_jobs_process_ends_in_good_order(client, model, train_ids):
-    job = client.job_of(where := client.request(model, train_ids[:5]))
-    client.settled(where)
+def test_the_jobs_process_ends_in_good_order(client, judged):
+    _, where, _ = judged
+    job = client.job_of(where)
 
     def left():
         lines = client.home.log("worker").read_text().splitlines()
@@ -63,11 +71,10 @@ def test_the_jobs_process_ends_in_good_order(client, model, train_ids):
     assert [event["returncode"] for event in left()] == [0]
 
 
-def test_every_cycle_and_both_evaluations_are_rows(client, model, train_ids):
-    where = client.request(model, train_ids[:50])
-    client.settled(where)
-
+def test_every_cycle_and_both_evaluations_are_rows(client, judged):
+    _, where, _ = judged
     job = client.job_of(where)
+
     curve = client.get(f"/v1/jobs/{job['id']}/alignment")
 
     assert job["status"] == "completed"
@@ -87,10 +94,34 @@ def test_every_cycle_and_both_evaluations_are_rows(client, model, train_ids):
     assert job["environment"]["torch"]
 
 
+def test_the_audit_trail_tells_the_story_and_names_no_sample(client, judged, train_ids):
+    _, _, request = judged
+    job_id = request["targets"][0]["job_id"]
+
+    events = client.sql("SELECT * FROM audit_events ORDER BY id")
+
+    story = [e["event"] for e in events if str(e["subject_id"]) in (request["id"], job_id)]
+    assert story == [
+        "request.received",
+        "job.queued",
+        "request.scheduled",
+        "job.started",
+        "request.running",
+        "job.completed",
+        f"request.{request['status']}",
+    ]
+    logs = "".join(path.read_text() for path in client.home.log("api").parent.iterdir())
+    metrics = client.http.get("/metrics").text
+    for secret in (*train_ids[:5], "customer-4711", "Ms. Miller"):
+        assert secret not in json.dumps(events, default=str)
+        assert secret not in logs
+        assert secret not in metrics
+
+
 def test_samples_are_tombstoned_once_and_leave_the_reservoir(client, model, train_ids, store):
     wanted = train_ids[:40]
-    client.settled(client.request(model, wanted))
-    again = client.settled(client.request(model, wanted[20:] + train_ids[40:60]))
+    client.forgotten(client.request(model, wanted))
+    again = client.forgotten(client.request(model, wanted[20:] + train_ids[40:60]))
 
     buried = client.sql(
         "SELECT sample_id, count(*) FROM tombstones JOIN models ON models.id = model_id "
@@ -106,7 +137,7 @@ def test_samples_are_tombstoned_once_and_leave_the_reservoir(client, model, trai
 
 
 def test_a_request_for_forgotten_samples_is_done_at_once(client, model, train_ids):
-    client.settled(client.request(model, train_ids[:10]))
+    client.forgotten(client.request(model, train_ids[:10]))
 
     request = client.get(client.request(model, train_ids[:10]))
 
@@ -161,27 +192,3 @@ def test_a_class_can_be_removed(client, model, dataset):
     assert job["before"]["forget_accuracy"] > 0.95
     assert job["after"]["forget_accuracy"] < 0.2
     assert job["after"]["retain_accuracy"] > 0.95
-
-
-def test_the_audit_trail_tells_the_story_and_names_no_sample(client, model, train_ids):
-    where = client.request(model, train_ids[:5], subject_ref="customer-4711", reason="Ms. Miller")
-    request = client.settled(where)
-
-    job_id = request["targets"][0]["job_id"]
-    events = client.sql("SELECT * FROM audit_events ORDER BY id")
-    story = [e["event"] for e in events if str(e["subject_id"]) in (request["id"], job_id)]
-    assert story == [
-        "request.received",
-        "job.queued",
-        "request.scheduled",
-        "job.started",
-        "request.running",
-        "job.completed",
-        "request.completed",
-    ]
-    logs = "".join(path.read_text() for path in client.home.log("api").parent.iterdir())
-    metrics = client.http.get("/metrics").text
-    for secret in (*train_ids[:5], "customer-4711", "Ms. Miller"):
-        assert secret not in json.dumps(events, default=str)
-        assert secret not in logs
-        assert secret not in metrics

@@ -2,10 +2,10 @@
 
 import pytest
 
+import local
 from demo import digits
 
 DECIDED = {"accept": "completed", "refuse": "refused"}
-GROUND = {"ground": "the residual difference does not matter"}
 
 
 @pytest.fixture
@@ -19,12 +19,6 @@ def ruined(client, dataset, files):
         return name
 
     return register
-
-
-def decide(client, where, decision):
-    response = client.http.post(f"{where}/decision", json={"decision": decision, **GROUND})
-    assert response.status_code == 200, response.text
-    return response.json()
 
 
 def champion(client, model):
@@ -44,7 +38,7 @@ def test_a_fail_is_escalated_and_then_decided(client, ruined, train_ids, decisio
     assert [tried["step"] for tried in job["rounds"]] == [None, "more_cycles", "stronger"]
     assert {cycle["round"] for cycle in job["cycles"]} == {1, 2, 3}
     assert champion(client, model)["number"] == 1
-    assert decide(client, where, decision)["status"] == DECIDED[decision]
+    assert client.decide(where, decision)["status"] == DECIDED[decision]
     versions = client.get(f"/v1/models/{model}/versions")["items"]
     assert [v["status"] for v in versions] == (
         ["champion", "superseded"] if decision == "accept" else ["superseded", "champion"]
@@ -60,7 +54,7 @@ def test_a_retry_is_a_new_job(client, ruined, train_ids):
     client.settled(where)
     first = client.job_of(where)["id"]
 
-    assert decide(client, where, "retry")["status"] in ("pending", "scheduled")
+    assert client.decide(where, "retry")["status"] in local.OPEN
 
     again = client.settled(where)
     assert again["status"] == "needs_review"
@@ -108,13 +102,16 @@ def test_most_of_the_data_needs_a_recipe(client, model, train_ids):
     assert champion(client, model)["number"] == 1
 
 
-def test_drift_is_shown_and_adds_up(client, model, train_ids):
-    client.settled(client.request(model, train_ids[:20]))
-    client.settled(client.request(model, train_ids[20:50]))
+def test_drift_is_shown_and_adds_up(client, dataset, files, train_ids):
+    drift = {"max_forgotten_share": 0.3, "max_accuracy_drop": 1.0}  # what is lost is random
+    policy = {"escalation": [], "drift": drift}
+    client.register_model("drifting", files / digits.WEIGHTS, policy=policy)
+    client.forgotten(client.request("drifting", train_ids[:20]))
+    client.forgotten(client.request("drifting", train_ids[20:50]))
 
-    drift = client.get(f"/v1/models/{model}")["drift"]
+    shown = client.get("/v1/models/drifting")["drift"]
 
-    assert drift["since_version"] == 1
-    assert drift["forgotten_share"] == 0.05
-    assert drift["limits"]["max_forgotten_share"] == 0.3
-    assert drift["exceeded"] is False
+    assert shown["since_version"] == 1
+    assert shown["forgotten_share"] == 0.05
+    assert shown["limits"]["max_forgotten_share"] == 0.3
+    assert shown["exceeded"] is False
