@@ -6,7 +6,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import create_engine, func, select, update
+from sqlalchemy import create_engine, func, update
 from sqlalchemy.orm import sessionmaker
 
 from service.settings import WorkerSettings
@@ -42,10 +42,11 @@ def run(sessions, job_id, own_database_url, tmp_path, monkeypatch):
     """Run the job with a child that executes `code`; the job's row afterwards."""
     children = []
 
-    def run(code, stop=None, **settings):
+    def run(code, stop=None, once_spawned=lambda child: None, **settings):
         def spawn(held):
             child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
             children.append(child)
+            once_spawned(child)
             return child
 
         monkeypatch.setattr(supervisor, "_spawn", spawn)
@@ -96,27 +97,32 @@ def test_a_worker_that_is_stopped_gives_the_job_back(run):
     assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
 
 
-def test_the_lease_is_renewed_while_the_child_works(run, sessions, job_id):
-    job = run("import time; time.sleep(2)", lease=timedelta(seconds=1))
+def test_the_lease_is_renewed_while_the_child_works(run, monkeypatch):
+    children = []
+    renew = protocol.renew
+
+    def let_the_child_end(session, held, *, lease):
+        renew(session, held, lease=lease)
+        children[0].stdin.close()
+
+    monkeypatch.setattr(protocol, "renew", let_the_child_end)
+    lease = timedelta(minutes=5)
+
+    job = run("import sys; sys.stdin.read()", once_spawned=children.append, lease=lease)
 
     assert job.status is JobStatus.RUNNING  # this child ended without storing an outcome
-    with sessions() as session:
-        assert session.scalar(select(Job.lease_until > func.now()).filter_by(id=job_id))
+    assert job.lease_until > job.started_at + lease
 
 
 def test_a_child_whose_job_went_to_another_is_killed_and_nothing_is_stored(run, sessions, job_id):
-    def take_it_away():
+    def take_it_away(child):
         with sessions.begin() as session:
             session.execute(update(Job).values(lease_until=func.now() - timedelta(seconds=1)))
             planner.free_expired(session, max_losses=3)
             protocol.claim(session, job_id, worker="other", lease=timedelta(seconds=45))
 
-    timer = threading.Timer(0.5, take_it_away)
-    timer.start()
+    job = run("import time; time.sleep(60)", once_spawned=take_it_away)
 
-    job = run("import time; time.sleep(60)")
-
-    timer.join()
     assert (job.status, job.attempt, job.worker) == (JobStatus.RUNNING, 2, "other")
 
 
