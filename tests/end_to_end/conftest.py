@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -69,6 +70,11 @@ class Client(local.Client):
         row = self.wait(where, lambda row: row["targets"][0]["job_id"] is not None)
         return self.get(f"/v1/jobs/{row['targets'][0]['job_id']}")
 
+    def versions(self, model: str) -> list[dict[str, Any]]:
+        """The newest first."""
+        versions: list[dict[str, Any]] = self.get(f"/v1/models/{model}/versions")["items"]
+        return versions
+
     def sql(self, query: str, *values: object) -> list[dict[str, Any]]:
         url = self.home.environment["LETHE_DATABASE_URL"]
         with psycopg.connect(url, row_factory=dict_row) as connection:
@@ -85,7 +91,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.House]:
             ["demo.digits:cnn", "benchmarks.cifar_models:cnn", "tests.broken_models:*"]
         ),
         LETHE_RECIPES=json.dumps(["worker.recipes:train", "tests.broken_models:*"]),
-        LETHE_LEASE="PT4S",
+        LETHE_LEASE="PT8S",
         LETHE_HEARTBEAT="PT1S",
         LETHE_SWEEP_INTERVAL="PT1S",
         LETHE_LOG_FORMAT="json",
@@ -127,10 +133,17 @@ def new_model(client: Client, dataset: dict[str, Any], files: Path) -> Callable[
     return register
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def model(new_model: Callable[..., str]) -> str:
-    """A freshly registered model, which a single round changes."""
+    """A model for all tests that do not mind what others had it forget. One round changes it."""
     return new_model(policy={"escalation": []})
+
+
+@pytest.fixture(scope="session")
+def unnamed(train_ids: list[str]) -> Callable[[int], list[str]]:
+    """So many ids of training samples that no test has had that model forget yet."""
+    left = iter(train_ids)
+    return lambda count: list(islice(left, count))
 
 
 @pytest.fixture(scope="session")

@@ -33,11 +33,20 @@ def left_behind(state: Path) -> list[str]:
     return found
 
 
+def serves(process: psutil.Process) -> bool:
+    """Whether it is the API."""
+    try:
+        return "uvicorn" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has just ended
+        return False
+
+
 def test_the_demo_ends_with_a_table_and_stops_everything(tmp_path):
     demo = start(tmp_path)
     printed, _ = demo.communicate(timeout=300)
 
-    assert demo.returncode == 0, printed
+    waits_for_a_person = "Verdict: fail" in printed  # by chance: the job's seed follows its id
+    assert demo.returncode == waits_for_a_person, printed
     for expected in (
         "forget accuracy",
         "gap between them",
@@ -52,15 +61,15 @@ def test_the_demo_ends_with_a_table_and_stops_everything(tmp_path):
 def test_ctrl_c_stops_everything(tmp_path):
     demo = start(tmp_path)
     deadline = time.monotonic() + 120
-    while not any("uvicorn" in " ".join(c.cmdline()) for c in psutil.Process(demo.pid).children()):
+    while not any(serves(child) for child in psutil.Process(demo.pid).children()):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     started = psutil.Process(demo.pid).children(recursive=True)
 
     demo.send_signal(signal.SIGINT)
-    printed, _ = demo.communicate(timeout=60)
+    printed, _ = demo.communicate(timeout=120)
 
     assert demo.returncode == 130, printed
-    _, alive = psutil.wait_procs(started, timeout=10)
+    _, alive = psutil.wait_procs(started, timeout=30)
     assert not alive
     assert left_behind(tmp_path) == []

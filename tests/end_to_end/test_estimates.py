@@ -15,24 +15,25 @@ def answered(client, where):
     return client.wait(where, lambda read: read["status"] in ("completed", "failed"))
 
 
-def test_an_estimate_changes_nothing_and_keeps_no_ids(client, model, train_ids):
-    read = answered(client, ask(client, model, train_ids[:40]))
+def test_an_estimate_changes_nothing_and_keeps_no_ids(client, model, unnamed):
+    before = client.versions(model)
+    read = answered(client, ask(client, model, unnamed(40)))
 
     assert read["status"] == "completed"
     (target,) = read["targets"]
     result = target["result"]
-    assert (result["version"], result["samples"], result["measured"]) == (1, 40, 40)
+    assert result["version"] == client.get(f"/v1/models/{model}")["champion"]["number"]
+    assert (result["samples"], result["measured"]) == (40, 40)
     assert result["tests"]
     assert result["predicted_seconds"] > 0
     assert client.sql("SELECT * FROM estimate_samples WHERE job_id = %s", target["job_id"]) == []
-    versions = client.get(f"/v1/models/{model}/versions")["items"]
-    assert [version["number"] for version in versions] == [1]
+    assert client.versions(model) == before
 
 
-def test_an_estimate_may_be_asked_while_a_job_is_open(client, model, train_ids):
-    request = client.request(model, train_ids[:20])
+def test_an_estimate_may_be_asked_while_a_job_is_open(client, model, unnamed):
+    request = client.request(model, unnamed(20))
 
-    estimate = answered(client, ask(client, model, train_ids[20:40]))
+    estimate = answered(client, ask(client, model, unnamed(20)))
 
     assert estimate["status"] == "completed"
     assert client.settled(request)["targets"][0]["failure"] is None

@@ -20,13 +20,13 @@ def failure_of(client, where):
     return job["failure"]
 
 
-def test_damaged_weights_fail_the_job_and_the_champion_stays(client, model, train_ids):
+def test_damaged_weights_fail_the_job_and_the_champion_stays(client, model, unnamed):
     before = champion(client, model)
     (path,) = Path(client.home.environment["LETHE_STORE"]).rglob(before["weights_sha256"])
     sound = path.read_bytes()
     path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
     try:
-        failure = failure_of(client, client.request(model, train_ids[:5]))
+        failure = failure_of(client, client.request(model, unnamed(5)))
     finally:
         path.write_bytes(sound)
 
@@ -53,25 +53,18 @@ def test_a_model_that_breaks_in_training_fails_the_job(
     assert champion(client, factory)["number"] == 1
 
 
-def test_a_dataset_that_is_gone_fails_the_job_with_a_reason(client, model, files, train_ids):
+def test_a_dataset_that_is_gone_fails_the_job_with_a_reason_and_the_next_can_succeed(
+    client, model, files, unnamed
+):
+    named, before = unnamed(5), champion(client, model)
     path = files / digits.DATASET
     aside = path.rename(path.with_suffix(".aside"))
     try:
-        failure = failure_of(client, client.request(model, train_ids[:5]))
+        failure = failure_of(client, client.request(model, named))
     finally:
         aside.rename(path)
 
     assert failure["kind"] == "input"
     assert digits.DATASET in failure["reason"]
-    assert champion(client, model)["number"] == 1
-
-
-def test_after_a_failure_a_new_request_can_succeed(client, model, files, train_ids):
-    path = files / digits.DATASET
-    aside = path.rename(path.with_suffix(".aside"))
-    try:
-        failure_of(client, client.request(model, train_ids[:5]))
-    finally:
-        aside.rename(path)
-
-    assert client.settled(client.request(model, train_ids[:5]))["status"] in DONE
+    assert champion(client, model) == before
+    assert client.settled(client.request(model, named))["status"] in DONE

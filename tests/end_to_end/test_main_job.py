@@ -49,7 +49,7 @@ def test_a_request_makes_a_new_version_that_the_verdict_serves_or_not(client, ju
     assert result["mode"] == "approximate"
     served = result["verdict"] != "fail"
     assert request["status"] == ("completed" if served else "needs_review")
-    versions = client.get(f"/v1/models/{name}/versions")["items"]
+    versions = client.versions(name)
     assert {v["number"]: v["status"] for v in versions} == (
         {1: "superseded", 2: "champion"} if served else {1: "champion", 2: "candidate"}
     )
@@ -118,28 +118,34 @@ def test_the_audit_trail_tells_the_story_and_names_no_sample(client, judged, tra
         assert secret not in metrics
 
 
-def test_samples_are_tombstoned_once_and_leave_the_reservoir(client, model, train_ids, store):
-    wanted = train_ids[:40]
-    client.forgotten(client.request(model, wanted))
-    again = client.forgotten(client.request(model, wanted[20:] + train_ids[40:60]))
+@pytest.fixture(scope="module")
+def overlapping(client, new_model, train_ids):
+    """A model that forgot samples 0 to 39, then 20 to 59, and the second of these requests."""
+    name = new_model(policy={"escalation": []})
+    client.forgotten(client.request(name, train_ids[:40]))
+    return name, client.forgotten(client.request(name, train_ids[20:60]))
+
+
+def test_samples_are_tombstoned_once_and_leave_the_reservoir(client, overlapping, train_ids, store):
+    name, again = overlapping
 
     buried = client.sql(
         "SELECT sample_id, count(*) FROM tombstones JOIN models ON models.id = model_id "
         "WHERE name = %s GROUP BY 1",
-        model,
+        name,
     )
     assert {row["sample_id"] for row in buried} == set(train_ids[:60])
     assert all(row["count"] == 1 for row in buried)
     assert again["targets"][0]["already_forgotten"] == 20
-    kept = reservoir_of(client, model, store)
+    kept = reservoir_of(client, name, store)
     assert kept.num_rows > 0
     assert not set(kept["sample_id"].to_pylist()) & set(train_ids[:60])
 
 
-def test_a_request_for_forgotten_samples_is_done_at_once(client, model, train_ids):
-    client.forgotten(client.request(model, train_ids[:10]))
+def test_a_request_for_forgotten_samples_is_done_at_once(client, overlapping, train_ids):
+    name, _ = overlapping
 
-    request = client.get(client.request(model, train_ids[:10]))
+    request = client.get(client.request(name, train_ids[:10]))
 
     assert request["status"] == "completed"
     assert request["targets"][0]["already_forgotten"] == 10
@@ -150,40 +156,41 @@ def test_a_holdout_sample_leaves_the_reservoir_and_the_champion_stays(
     client, model, dataset, store
 ):
     (named, *_) = ids_of(client, dataset, "split = 'holdout'")
+    before = client.get(f"/v1/models/{model}")["champion"]["number"]
 
     request = client.settled(client.request(model, [named]))
 
     assert request["status"] == "completed"
     assert request["targets"][0]["not_trained_on"] == 1
     assert request["targets"][0]["result"] is None
-    assert client.get(f"/v1/models/{model}")["champion"]["number"] == 1
+    assert client.get(f"/v1/models/{model}")["champion"]["number"] == before
     assert named not in reservoir_of(client, model, store)["sample_id"].to_pylist()
     again = client.get(client.request(model, [named]))
     assert (again["status"], again["targets"][0]["already_forgotten"]) == ("completed", 1)
 
 
-def test_requests_that_wait_together_share_a_job(client, model, train_ids):
-    first = client.request(model, train_ids[:20])
-    others = [client.request(model, train_ids[10 * i : 10 * i + 10]) for i in range(2, 7)]
+def test_requests_that_wait_together_share_a_job(client, model, unnamed):
+    before = len(client.versions(model))
+    wanted = [client.request(model, unnamed(10)) for _ in range(6)]
 
-    done = [client.settled(where) for where in (first, *others)]
+    done = [client.settled(where) for where in wanted]
 
     assert {request["status"] for request in done} <= set(DONE)
     jobs = {request["targets"][0]["job_id"] for request in done}
     assert len(jobs) < len(done)
-    versions = client.get(f"/v1/models/{model}/versions")["items"]
-    assert len(versions) == 1 + len(jobs)
+    assert len(client.versions(model)) == before + len(jobs)
 
 
-def test_one_sample_can_be_forgotten(client, model, train_ids):
-    request = client.settled(client.request(model, train_ids[:1]))
+def test_one_sample_can_be_forgotten(client, model, unnamed):
+    request = client.settled(client.request(model, unnamed(1)))
 
     assert request["status"] in DONE
 
 
-def test_a_class_can_be_removed(client, model, dataset):
+def test_a_class_can_be_removed(client, new_model, dataset):
     threes = ids_of(client, dataset, "label = 3 AND split = 'train'")
-    where = client.request(model, threes, objective="remove_class")
+    name = new_model(policy={"escalation": []})
+    where = client.request(name, threes, objective="remove_class")
 
     request = client.settled(where)
 
