@@ -30,6 +30,10 @@ from tests import factories
 
 KEY = "a-key-for-tests-only"
 
+# Of torch, here and in the processes that tests start: for tensors as small as theirs more threads
+# only wait for each other. It reads this when it is first imported.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_logs() -> None:

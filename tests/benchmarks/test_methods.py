@@ -15,8 +15,6 @@ from benchmarks.quality.methods.training import Descent, divergence, sgd
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
 
-torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
-
 CLASSES, RETRAINING_EPOCHS = 4, 18
 TRAINED = METHODS.keys() - {"do nothing", "SSD"}
 

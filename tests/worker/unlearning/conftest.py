@@ -12,8 +12,6 @@ from worker.unlearning.alignment import Moments
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
 
-torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
-
 CLASSES, PIXELS = 4, 12
 
 
