@@ -243,7 +243,7 @@ async def test_a_request_to_several_models_is_decided_for_all_that_wait(
     assert [(await champion(of)).number for of in (model, other)] == [2, 2]
 
 
-@pytest.mark.parametrize("status", set(RequestStatus) - {RequestStatus.NEEDS_REVIEW})
+@pytest.mark.parametrize("status", sorted(set(RequestStatus) - {RequestStatus.NEEDS_REVIEW}))
 async def test_nothing_is_decided_where_no_decision_is_waited_for(
     client, store, model, problem, status
 ):
