@@ -7,9 +7,10 @@ from uuid import uuid4
 import pytest
 from kombu.exceptions import OperationalError
 from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from service import dependencies, doorbell
-from service.database import async_engine, async_sessions
+from service.database import async_sessions
 from service.states import (
     JobStatus,
     Mode,
@@ -517,8 +518,9 @@ async def test_nothing_personal_is_logged(client, model, caplog, capsys):
 
 @pytest.fixture
 async def committed(own_database_url, app):
-    """A client whose requests each have a connection, and commit; and the sessions beside it."""
-    engine = async_engine(own_database_url)
+    """A client whose requests commit, each over a connection of its own, for which it waits as
+    long as it takes; and the sessions beside it."""
+    engine = create_async_engine(own_database_url, pool_size=20, pool_timeout=300)
     sessions = async_sessions(engine)
     app.dependency_overrides[dependencies.sessions] = lambda: sessions
     dataset = factories.dataset()
