@@ -87,10 +87,10 @@ def tables(found: dict[str, Any]) -> str:
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
-    """Average gap against time, for the scenarios that every method ran on."""
+    """Average gap against time: of all methods where three seeds were run, and of our budgets."""
     names = ("random 10 %", "class")
-    figure, panels = plt.subplots(1, len(names), figsize=(11, 4.5))
-    for panel, scenario in zip(panels, names, strict=True):
+    figure, panels = plt.subplots(1, len(names) + 1, figsize=(15, 4.5))
+    for panel, scenario in zip(panels, names, strict=False):
         rows = [row for row in found["rows"] if row["scenario"] == scenario]
         for method, mine in _by_method(rows).items():
             time, gap = (_median(mine, key) for key in ("time_ratio", "avg_gap"))
@@ -98,7 +98,23 @@ def plot(found: dict[str, Any], path: Path) -> None:
             panel.annotate(
                 method, (time, gap), fontsize=7, xytext=(3, 3), textcoords="offset points"
             )
-        panel.set(xlabel="time / retraining", ylabel="average gap, points", title=scenario)
+        panel.set(title=scenario)
+    for scenario in ("dev random", "dev class"):
+        points = sorted(
+            (row["time_ratio"], row["avg_gap"], name)
+            for name, variants in found["budgets"].items()
+            for row in variants
+            if row["scenario"] == scenario
+        )
+        panels[-1].plot([x for x, *_ in points], [y for _, y, _ in points], "o-", label=scenario)
+        for time, gap, name in points:
+            panels[-1].annotate(
+                name, (time, gap), fontsize=7, xytext=(3, 3), textcoords="offset points"
+            )
+    panels[-1].set(title="more and less work")
+    panels[-1].legend()
+    for panel in panels:
+        panel.set(xlabel="time / retraining", ylabel="average gap, points")
         panel.set_yscale("symlog", linthresh=1)
         panel.set_ylim(bottom=0)
     figure.tight_layout()

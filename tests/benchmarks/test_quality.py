@@ -94,3 +94,9 @@ def test_the_larger_network_answers_and_has_its_head():
     model = resnet18().eval()
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert model.get_submodule("head").in_features == 512
+
+
+def test_a_picture_is_drawn(place, tmp_path):
+    done = perform(Row("class", OURS, seed=0), place)
+    report.plot({"rows": [done], "budgets": {"3 cycles": [done]}}, tmp_path / "plot.png")
+    assert Image.open(tmp_path / "plot.png").width > 1000

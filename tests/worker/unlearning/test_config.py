@@ -33,4 +33,4 @@ def test_defaults_exist_for_every_size(objective, forget_count, reservoir_count)
 
     assert 16 <= config.batch_size <= 128
     steps = config.forget_epochs * -(-forget_count // (config.batch_size // 2))
-    assert steps >= 16
+    assert steps >= 10
