@@ -99,4 +99,5 @@ def test_the_larger_network_answers_and_has_its_head():
 def test_a_picture_is_drawn(place, tmp_path):
     done = perform(Row("class", OURS, seed=0), place)
     report.plot({"rows": [done], "budgets": {"3 cycles": [done]}}, tmp_path / "plot.png")
-    assert Image.open(tmp_path / "plot.png").width > 1000
+    with Image.open(tmp_path / "plot.png") as picture:
+        assert picture.width > 1000
