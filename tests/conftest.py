@@ -1,7 +1,10 @@
 """A real Postgres built by the migrations; every test rolled back."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,17 @@ KEY = "a-key-for-tests-only"
 # Of torch, here and in the processes that tests start: for tensors as small as theirs more threads
 # only wait for each other. It reads this when it is first imported.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give every run a temporary directory of its own.
+
+    In the one that pytest would share, the next run to begin takes the rights of all users but its
+    own away, and so a running Postgres from its files: as root's it runs under another user.
+    """
+    if config.option.basetemp is None:  # a process of xdist gets a part of its parent's
+        config.option.basetemp = tempfile.mkdtemp(prefix="lethe-tests-")
+        config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
 
 
 @pytest.fixture(scope="session", autouse=True)

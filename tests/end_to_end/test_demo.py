@@ -13,14 +13,19 @@ import local
 
 
 def start(state: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "demo"],
-        cwd=local.REPOSITORY,
-        env={**os.environ, "LETHE_STATE": str(state), "COLUMNS": "120"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    # Whoever was started in the background of a shell is deaf to Ctrl-C, and so is what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "demo"],
+            cwd=local.REPOSITORY,
+            env={**os.environ, "LETHE_STATE": str(state), "COLUMNS": "120"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def left_behind(state: Path) -> list[str]:
