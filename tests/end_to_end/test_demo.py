@@ -74,7 +74,9 @@ def test_ctrl_c_stops_everything(tmp_path):
     demo.send_signal(signal.SIGINT)
     printed, _ = demo.communicate(timeout=120)
 
-    assert demo.returncode == 130, printed
+    # What Python exits with depends on where it was interrupted; a shell shows 130 for both.
+    assert demo.returncode in (130, -signal.SIGINT), printed
+    assert "everything that was started is stopped" in printed
     _, alive = psutil.wait_procs(started, timeout=30)
     assert not alive
     assert left_behind(tmp_path) == []

@@ -41,7 +41,9 @@ def test_an_estimate_may_be_asked_while_a_job_is_open(client, model, unnamed):
 
 def test_reference_models_are_trained_after_registration(client, dataset, files, train_ids):
     name = f"digits-{uuid4().hex[:8]}"
-    row = client.register_model(name, files / digits.WEIGHTS, policy={"reference_models": 2})
+    quick = "tests.broken_models:learn_nothing"
+    policy = {"reference_models": 2}
+    row = client.register_model(name, files / digits.WEIGHTS, recipe=quick, policy=policy)
     assert row["status"] == "ready"
     assert row["references"]["models"] == 2
 
