@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_model
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 TRAIN, HOLDOUT = 1000, 400
@@ -43,6 +42,8 @@ def cnn(width: int = 32, classes: int = 10) -> nn.Module:
 
 def write_dataset(path: Path) -> None:
     """Write all digits as PNG images with stable ids, `digits/0000` to `digits/1796`."""
+    from sklearn.datasets import load_digits  # takes two seconds, and every job imports this module
+
     digits = load_digits()
     pixels = (digits.images * 15).astype(np.uint8)  # 0..16 in the source, 0..240 here
     order = np.random.default_rng(0).permutation(len(pixels))

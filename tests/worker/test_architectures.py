@@ -219,7 +219,7 @@ def test_only_a_linear_head_of_transformers_is_pooled(vit, tmp_path):
 
 
 def test_a_wildcard_does_not_allow_what_the_module_imports():
-    architecture = {"kind": "python", "factory": "demo.digits:load_digits"}
+    architecture = {"kind": "python", "factory": "demo.digits:save_model"}
     own = architectures.build({"kind": "python", "factory": "demo.digits:cnn"}, ["demo.digits:*"])
     assert isinstance(own, nn.Module)
 
