@@ -51,7 +51,11 @@ def model(client, dataset, folder):
         weights,
         dataset="cifar",
         architecture={"kind": "python", "factory": "benchmarks.cifar_models:cnn"},
-        policy={"escalation": []},  # what one round gives is looked at here
+        policy={  # what one round gives is looked at here
+            "escalation": [],
+            "reservoir_samples": 5000,
+            "evaluation_samples": 5000,
+        },
         preprocessing={"mean": [0.4914, 0.4822, 0.4465], "std": [0.2470, 0.2435, 0.2616]},
     )
     assert row["status"] == "ready", row
