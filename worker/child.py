@@ -23,7 +23,7 @@ from worker import protocol
 from worker.artifacts import Store
 from worker.estimate import estimate
 from worker.index_dataset import index_dataset
-from worker.patience import is_away, patiently
+from worker.patience import is_transient, patiently
 from worker.protocol import Claim
 from worker.register_model import register_model
 from worker.supervisor import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
@@ -70,7 +70,7 @@ def main(job_id: str, attempt: str, kind: str) -> int:
         return STOPPED
     except OperationalError as error:
         log.warning("database.unavailable", kind=type(error.orig).__name__)
-        return DATABASE_AWAY if is_away(error) else DATABASE_FAILED
+        return DATABASE_AWAY if is_transient(error) else DATABASE_FAILED
     finally:
         engine.dispose()
 

@@ -18,21 +18,23 @@ PATIENCE_S = 30
 def patiently() -> Retrying:
     """Attempts at a transaction, until it succeeds or Postgres has been away for too long."""
     return Retrying(
-        retry=retry_if_exception(is_away),
+        retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=0.2, max=2),
         stop=stop_after_delay(PATIENCE_S),
         reraise=True,
     )
 
 
-def is_away(error: BaseException) -> bool:
-    """Whether Postgres could not be reached, or hung up: trying again may help.
+def is_transient(error: BaseException) -> bool:
+    """Whether Postgres could not be reached, hung up, or gave way to another transaction: trying
+    again helps.
 
-    A server that answers says why in a code; those of class 57P are of one that stops or starts.
+    A server that answers says why in a code. 08 and 57P are of connections, and of one that stops
+    or starts; 40 of transactions that were in each other's way.
     """
     if not isinstance(error, DBAPIError):
         return False
     code = getattr(error.orig, "sqlstate", None)
     if code is None:
         return isinstance(error, OperationalError) or error.connection_invalidated
-    return str(code).startswith(("57P", "08"))
+    return str(code).startswith(("08", "57P", "40"))

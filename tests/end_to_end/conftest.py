@@ -94,6 +94,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.House]:
         LETHE_LEASE="PT8S",
         LETHE_HEARTBEAT="PT1S",
         LETHE_SWEEP_INTERVAL="PT1S",
+        LETHE_POLL_INTERVAL="PT2S",
         LETHE_LOG_FORMAT="json",
     ) as running:
         yield running

@@ -1,14 +1,17 @@
 """What an operator or a machine can do to the processes, and what must hold all the same."""
 
+import dataclasses
 import os
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 import redis
 
-from tests.end_to_end.conftest import DONE
+import local
+from tests.end_to_end.conftest import DONE, Client
 
 
 def is_computing(job):
@@ -60,15 +63,115 @@ def test_kill_9_of_the_jobs_process_is_noticed_and_repaired(client, model, runni
     assert len(client.versions(model)) == versions + 1
 
 
-def test_a_stopped_worker_gives_its_job_back_at_once(client, running_job):
+def test_a_stopped_worker_finishes_its_cycle_and_the_next_goes_on_from_there(client, running_job):
     where, path = running_job
 
     client.home.stop("worker")
-    given_back = client.get(path)["status"]
+    given_back = client.get(path)
     client.home.start("worker")
 
-    assert given_back == "queued"
+    assert (given_back["status"], given_back["losses"]) == ("queued", 0)
     assert client.settled(where)["status"] in DONE
+    cycles = client.sql(
+        "SELECT attempt FROM alignment_scores WHERE job_id = %s ORDER BY round, cycle",
+        given_back["id"],
+    )
+    assert {row["attempt"] for row in cycles} == {1, 2}
+    assert told(client, given_back["id"], "job.resumed")
+    while not (deleted := told(client, given_back["id"], "checkpoints.deleted")):
+        time.sleep(0.1)  # by the job's parent, just after its end
+    assert deleted == [{"files": 1, "left": 0}]
+
+
+def told(client, subject_id, event):
+    """What the audit trail says of each event of this kind."""
+    query = "SELECT data FROM audit_events WHERE subject_id = %s AND event = %s ORDER BY id"
+    return [row["data"] for row in client.sql(query, subject_id, event)]
+
+
+def test_ctrl_c_twice_ends_a_worker_now(client, running_job):
+    where, path = running_job
+    worker = client.home.processes.pop("worker")
+
+    os.kill(worker.pid, signal.SIGINT)
+    time.sleep(0.3)
+    os.kill(worker.pid, signal.SIGINT)
+    worker.wait(6)
+    given_back = client.get(path)
+    client.home.start("worker")
+
+    assert (given_back["status"], given_back["losses"]) == ("queued", 0)
+    assert client.settled(where)["status"] in DONE
+
+
+def test_a_cancelled_job_stops_within_seconds_and_leaves_nothing(
+    client, new_model, unnamed, versions
+):
+    model = new_model(policy={"escalation": []})
+    client.home.stop("worker")
+    cancelled, kept = (client.request(model, unnamed(30)) for _ in range(2))
+    job = client.job_of(cancelled)
+    assert client.job_of(kept)["id"] == job["id"]
+    client.home.start("worker")
+    client.wait(f"/v1/jobs/{job['id']}", is_computing)
+    (child,) = psutil.Process(client.home.processes["worker"].pid).children()
+    champion = client.get(f"/v1/models/{model}")["champion"]
+
+    started = time.monotonic()
+    assert client.http.post(f"{cancelled}/cancel").json()["status"] == "cancelled"
+    child.wait(10)
+    while list(checkpoints(client, job["id"])):
+        assert time.monotonic() - started < 10
+        time.sleep(0.1)
+
+    assert not list(Path(client.home.environment["LETHE_STORE"]).glob(f"incoming-{job['id']}*"))
+    assert client.get(f"/v1/jobs/{job['id']}")["status"] == "cancelled"
+    assert client.get(f"/v1/models/{model}")["champion"] == champion
+    assert client.settled(kept)["status"] in DONE
+    assert client.job_of(kept)["id"] != job["id"]
+    assert client.get(cancelled)["status"] == "cancelled"
+
+
+def checkpoints(client, job_id):
+    return Path(client.home.environment["LETHE_STORE"]).glob(f"checkpoints/{job_id}/*")
+
+
+def test_connections_to_postgres_that_break_again_and_again_do_not_fail_a_job(client, running_job):
+    where, path = running_job
+
+    for _ in range(8):
+        client.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+        time.sleep(0.5)
+
+    assert client.settled(where)["status"] in DONE
+    job = client.get(path)
+    assert (job["attempt"], job["losses"]) == (1, 0)
+
+
+def test_without_a_broker_requests_are_accepted_and_found(client, model, unnamed):
+    deaf = dataclasses.replace(
+        client.home,
+        environment={**client.home.environment, "LETHE_BROKER_URL": "redis://127.0.0.1:1/0"},
+        port=local.free_port(),
+        processes={},
+    )
+    for name in ("worker", "beat"):
+        client.home.stop(name)
+    for name in ("api", "worker"):
+        deaf.start(name)
+    try:
+        deaf.wait_until_ready()
+        with (asking := Client(deaf)).http:
+            where = asking.request(model, unnamed(5))
+        assert client.settled(where)["status"] in DONE
+    finally:
+        for name in ("api", "worker"):
+            deaf.stop(name)
+        for name in ("worker", "beat"):
+            client.home.start(name)
 
 
 def test_an_emptied_broker_loses_no_request(client, model, unnamed):

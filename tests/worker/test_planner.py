@@ -7,7 +7,7 @@ from sqlalchemy.orm import sessionmaker
 
 from service.progress import PLANNING_LOCK
 from service.states import JobStatus, Objective, RequestStatus
-from service.tables import DeletionTarget, Job
+from service.tables import AuditEvent, DeletionTarget, Job
 from tests import factories
 from worker import planner, protocol
 
@@ -151,3 +151,134 @@ def test_only_one_sweep_works_at_a_time(own_database_url):
 
     assert len(planner.sweep(sessions, max_losses=3)) == 1
     engine.dispose()
+
+
+def batching(session, model, **policy):
+    model.policy = {"batch": {"window": "PT1H", "max_samples": 100} | policy}
+    session.flush()
+
+
+def placed(session):
+    """How many requests each job has."""
+    query = select(func.count()).where(DeletionTarget.job_id.is_not(None))
+    return sorted(session.scalars(query.group_by(DeletionTarget.job_id)))
+
+
+def test_one_that_waits_alone_is_not_held_back(session, dataset, model):
+    batching(session, model)
+    ask(session, dataset, model)
+
+    planner.plan(session)
+
+    assert placed(session) == [1]
+
+
+def test_several_wait_for_others_until_the_window_of_the_first_is_over(session, dataset, model):
+    batching(session, model)
+    first, _ = ask(session, dataset, model), ask(session, dataset, model)
+    planner.plan(session)
+    assert jobs(session) == []
+
+    first.created_at = factories.NOW - timedelta(hours=1, minutes=1)
+    session.flush()
+    planner.plan(session)
+
+    assert placed(session) == [2]
+
+
+def test_nobody_is_held_back_close_to_a_due_date(session, dataset, model):
+    batching(session, model)
+    ask(session, dataset, model)
+    ask(session, dataset, model, due_at=factories.NOW + timedelta(days=2))
+
+    planner.plan(session)
+
+    assert placed(session) == [2]
+
+
+def test_nobody_is_held_back_once_a_job_is_full(session, dataset, model):
+    batching(session, model)
+    for _ in range(2):
+        ask(session, dataset, model, samples=50)
+
+    planner.plan(session)
+
+    assert placed(session) == [2]
+
+
+def test_a_job_takes_the_earliest_due_as_far_as_they_fit(session, dataset, model):
+    batching(session, model, window="PT0S")
+    late, soon, sooner = (
+        ask(session, dataset, model, samples=40, due_at=factories.NOW + timedelta(days=days))
+        for days in (30, 20, 10)
+    )
+
+    planner.plan(session)
+
+    assert placed(session) == [2]
+    for request, status in ((late, "pending"), (soon, "scheduled"), (sooner, "scheduled")):
+        session.refresh(request)
+        assert request.status == status
+    ask(session, dataset, model, samples=20, due_at=factories.NOW + timedelta(days=5))
+    planner.plan(session)
+    assert placed(session) == [3]
+
+
+def test_a_request_that_is_larger_than_a_job_gets_one_for_itself(session, dataset, model):
+    batching(session, model, window="PT0S")
+    ask(session, dataset, model, samples=500)
+    ask(session, dataset, model, samples=1, due_at=factories.NOW + timedelta(days=60))
+
+    planner.plan(session)
+
+    assert placed(session) == [1]
+
+
+def test_no_request_joins_a_job_that_was_tried_before(session, dataset, model):
+    """It goes on from its last cycle, with the samples it began with."""
+    ask(session, dataset, model)
+    planner.plan(session)
+    (job,) = jobs(session)
+    held = protocol.claim(session, job.id, worker="w", lease=timedelta(minutes=1))
+    protocol.release(session, protocol.hold(session, held), why="the worker was stopped")
+    session.flush()
+
+    ask(session, dataset, model)
+    planner.plan(session)
+
+    assert placed(session) == [1]
+
+
+def test_overdue_is_said_once(session, dataset, model):
+    late = ask(session, dataset, model, due_at=factories.NOW - timedelta(days=1))
+    answered = ask(session, dataset, model, due_at=factories.NOW - timedelta(days=1))
+    answered.status = RequestStatus.COMPLETED
+    ask(session, dataset, model)
+    session.flush()
+
+    planner.mark_overdue(session)
+    planner.mark_overdue(session)
+
+    told = session.execute(select(AuditEvent.event, AuditEvent.subject_id)).all()
+    assert told == [("request.overdue", late.id)]
+    session.refresh(late)
+    assert late.overdue_at is not None
+
+
+def test_a_job_that_found_the_machine_at_fault_waits_longer_each_time(session, dataset, model):
+    ask(session, dataset, model)
+    planner.plan(session)
+    (job,) = jobs(session)
+    waits = []
+    for _ in range(2):
+        held = protocol.claim(session, job.id, worker="w", lease=timedelta(minutes=1))
+        full = protocol.hold(session, held)
+        protocol.lose(session, full, why="the disk is full", max_losses=3, kind="storage")
+        session.flush()
+        assert protocol.claim(session, job.id, worker="w", lease=timedelta(minutes=1)) is None
+        session.refresh(job)
+        waits.append(round((job.not_before - session.scalar(select(func.now()))).total_seconds()))
+        job.not_before = None
+        session.flush()
+
+    assert waits == [10, 30]
