@@ -1,0 +1,341 @@
+"""Requests, jobs, decisions and losses in any order: what must hold after each of them.
+
+The operations are the service's own, on a real database; only the work of a job is left out.
+"""
+
+from collections import Counter
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import NullPool, create_engine, func, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from service.deletion_requests import cancellation, decisions
+from service.deletion_requests.schemas import DecisionCreate
+from service.errors import DomainError, LeaseLost
+from service.jobs import retry
+from service.states import (
+    JOB_STEPS,
+    OPEN_JOBS,
+    REQUEST_STEPS,
+    VERSION_STEPS,
+    Decision,
+    JobStatus,
+    Mode,
+    RequestStatus,
+    VersionStatus,
+)
+from service.tables import (
+    AuditEvent,
+    DeletionRequest,
+    DeletionTarget,
+    Job,
+    ModelVersion,
+    RequestSample,
+    Tombstone,
+)
+from tests import factories
+from worker import planner, protocol, unlearn_model
+from worker.material import read_order
+
+LEASE = timedelta(minutes=1)
+SAMPLES = [f"t{n}" for n in range(10)] + ["h0", "h1"]
+FINAL = {RequestStatus.COMPLETED, RequestStatus.CANCELLED, RequestStatus.REFUSED}
+
+
+class AnyOrder(RuleBasedStateMachine):
+    url: str
+    requests = Bundle("requests")
+    claims = Bundle("claims")
+
+    @initialize()
+    def two_models_of_one_dataset(self) -> None:
+        self.engine = create_engine(self.url, poolclass=NullPool)
+        self.connection = self.engine.connect()
+        self.outer = self.connection.begin()
+        self.session = Session(
+            self.connection, expire_on_commit=True, join_transaction_mode="create_savepoint"
+        )
+        self.dataset = factories.dataset()
+        self.models = [factories.model(self.dataset, name=name) for name in ("cnn", "vit")]
+        for model in self.models:
+            model.policy = {"batch": {"max_samples": 8}}
+        jobs = [factories.job(model_id=model.id, finished=True) for model in self.models]
+        with self.transaction():
+            for rows in ([self.dataset], self.models, jobs, factories.samples(self.dataset)):
+                self.session.add_all(rows)
+                self.session.flush()
+            for model, job in zip(self.models, jobs, strict=True):
+                self.session.add(factories.version(model, job))
+        self.ended = {}
+
+    def teardown(self) -> None:
+        if hasattr(self, "engine"):
+            self.session.close()
+            self.outer.rollback()
+            self.connection.close()
+            self.engine.dispose()
+
+    def transaction(self):
+        if self.session.in_transaction():
+            self.session.commit()  # what an invariant has read
+        return self.session.begin()
+
+    @rule(
+        target=requests,
+        named=st.lists(st.sampled_from(SAMPLES), min_size=1, max_size=4, unique=True),
+        of=st.sampled_from(["cnn", "vit", "both"]),
+    )
+    def ask(self, named, of):
+        request = factories.request(self.dataset, samples=len(named))
+        with self.transaction():
+            self.session.add(request)
+            self.session.flush()
+            for model in self.models:
+                if of in (model.name, "both"):
+                    self.session.add(factories.target(request, model))
+            self.session.add_all(factories.request_samples(request, *named))
+        return request.id
+
+    @rule()
+    def plan(self):
+        with self.transaction():
+            planner.plan(self.session)
+
+    @rule(target=claims)
+    def take_what_waits(self):
+        with self.transaction():
+            waiting = self.session.scalars(select(Job.id).where(*protocol.is_ready())).all()
+            taken = [protocol.claim(self.session, w, worker="w", lease=LEASE) for w in waiting]
+        return multiple(*filter(None, taken))
+
+    @rule()
+    def leases_run_out(self):
+        with self.transaction():
+            over = func.now() - LEASE
+            held = update(Job).where(Job.status == JobStatus.RUNNING)
+            self.session.execute(held.values(lease_until=over))
+            planner.free_expired(self.session, max_losses=2)
+
+    @rule(claim=claims)
+    def heartbeat(self, claim):
+        self.as_worker(claim, lambda _: protocol.renew(self.session, claim, lease=LEASE))
+
+    @rule(claim=consumes(claims), failed=st.booleans())
+    def finish(self, claim, failed):
+        """As `unlearn_model` ends: a version, unless nothing was left to forget."""
+
+        def end(job):
+            order = read_order(self.session, job.id)
+            champion = order.champion
+            if not order.forget:
+                unlearn_model._bury(self.session, order, job.id)
+                protocol.complete(self.session, job)
+                return
+            if not failed:
+                unlearn_model._supersede(self.session, champion)
+            made = factories.version(
+                order.model,
+                job,
+                number=unlearn_model._next_number(self.session, order.model.id),
+                status=VersionStatus.CANDIDATE if failed else VersionStatus.CHAMPION,
+                mode=Mode.APPROXIMATE,
+                parent_id=champion.id,
+            )
+            self.session.add(made)
+            self.session.flush()
+            if failed:
+                review = RequestStatus.NEEDS_REVIEW
+                protocol.complete(self.session, job, requests=review)
+            else:
+                unlearn_model._bury(self.session, order, job.id)
+                protocol.complete(self.session, job)
+
+        self.as_worker(claim, end)
+
+    @rule(claim=consumes(claims), how=st.sampled_from(["fail", "lose", "release"]))
+    def give_up(self, claim, how):
+        def end(job):
+            if how == "fail":
+                protocol.fail(self.session, job, kind="bug", reason="it broke")
+            elif how == "lose":
+                protocol.lose(self.session, job, why="it was killed", max_losses=2)
+            else:
+                protocol.release(self.session, job, why="the worker was stopped")
+
+        self.as_worker(claim, end)
+
+    @rule(request=requests)
+    def cancel(self, request):
+        self.as_client(lambda: cancellation._cancel(self.session, request))
+
+    @rule(request=requests, decision=st.sampled_from(Decision))
+    def decide(self, request, decision):
+        wanted = DecisionCreate(decision=decision, ground="it was looked at")
+        self.as_client(lambda: decisions._decide(self.session, request, wanted))
+
+    @rule(data=st.data())
+    def retry(self, data):
+        failed = self.session.scalars(select(Job.id).filter_by(status=JobStatus.FAILED)).all()
+        if failed:
+            job = data.draw(st.sampled_from(sorted(failed)))
+            self.as_client(lambda: retry._retry(self.session, job))
+
+    @rule(
+        table=st.sampled_from(
+            [
+                (DeletionTarget, REQUEST_STEPS, RequestStatus),
+                (Job, JOB_STEPS, JobStatus),
+                (ModelVersion, VERSION_STEPS, VersionStatus),
+            ]
+        ),
+        data=st.data(),
+    )
+    def somebody_tries_an_unlawful_step(self, table, data):
+        rows, steps, statuses = table
+        source = data.draw(st.sampled_from(statuses))
+        lawful = {source, *steps.get(source, ())}
+        target = data.draw(
+            st.sampled_from([each for each in statuses if each not in lawful] or [0])
+        )
+        if not target or not self.session.scalar(select(rows.status).filter_by(status=source)):
+            return
+        with pytest.raises(IntegrityError), self.transaction():
+            self.session.execute(
+                text(f"UPDATE {rows.__tablename__} SET status = :target WHERE status = :source"),
+                {"target": target.value, "source": source.value},
+            )
+
+    def as_worker(self, claim, work):
+        """Do it under the claim; it is refused if, and only if, the claim was lost."""
+        current = self.session.scalar(
+            select(Job.id).filter_by(
+                id=claim.job_id, attempt=claim.attempt, status=JobStatus.RUNNING
+            )
+        )
+        if current is None:
+            with pytest.raises(LeaseLost), self.transaction():
+                protocol.hold(self.session, claim)
+            return
+        with self.transaction():
+            work(protocol.hold(self.session, claim))
+
+    def as_client(self, operation):
+        with suppress(DomainError), self.transaction():
+            operation()
+
+    @invariant()
+    def what_a_job_serves_is_as_far_as_the_job(self):
+        rows = self.session.execute(
+            select(DeletionTarget, Job).outerjoin(Job, Job.id == DeletionTarget.job_id)
+        ).all()
+        for target, job in rows:
+            if target.status is RequestStatus.PENDING:
+                assert job is None
+            elif target.status is RequestStatus.SCHEDULED:
+                assert job.status is JobStatus.QUEUED
+            elif target.status is RequestStatus.RUNNING:
+                assert job.status is JobStatus.RUNNING
+            elif target.status in (RequestStatus.COMPLETED, RequestStatus.NEEDS_REVIEW):
+                assert job.status is JobStatus.COMPLETED
+            if job is not None:
+                assert job.model_id == target.model_id
+
+    @invariant()
+    def a_model_has_one_open_job_and_one_champion(self):
+        jobs = Counter(self.session.scalars(select(Job.model_id).where(Job.status.in_(OPEN_JOBS))))
+        assert all(count == 1 for count in jobs.values())
+        champions = select(ModelVersion.model_id).filter_by(status=VersionStatus.CHAMPION)
+        assert sorted(self.session.scalars(champions)) == sorted(model.id for model in self.models)
+
+    @invariant()
+    def a_request_is_the_sum_of_its_targets(self):
+        statuses = {}
+        for target in self.session.scalars(select(DeletionTarget)):
+            statuses.setdefault(target.request_id, []).append(target)
+        for request in self.session.scalars(select(DeletionRequest)):
+            assert request.status == total(statuses[request.id])
+            assert (request.finished_at is not None) == (request.status in (*FINAL, "failed"))
+
+    @invariant()
+    def what_is_final_stays(self):
+        now = dict(self.session.execute(select(DeletionRequest.id, DeletionRequest.status)).all())
+        for request, status in self.ended.items():
+            assert now[request] is status
+        self.ended = {request: status for request, status in now.items() if status in FINAL}
+
+    @invariant()
+    def every_state_has_its_event(self):
+        told = {}
+        events = select(AuditEvent.subject_id, AuditEvent.event).order_by(AuditEvent.id)
+        for subject, event in self.session.execute(events):
+            told[subject] = event.removeprefix("request.").removeprefix("job.")
+        for request in self.session.scalars(select(DeletionRequest)):
+            if request.status is not RequestStatus.PENDING:
+                assert told[request.id] in (request.status, "cancel_asked", "decided")
+        words = {"queued": {"queued", "released", "retried"}, "running": {"started"}}
+        for job in self.session.scalars(select(Job).where(Job.objective.is_not(None))):
+            assert told[job.id] in words.get(job.status, {job.status})
+
+    @invariant()
+    def what_was_forgotten_is_buried_and_never_served_again(self):
+        buried = {(t.model_id, t.sample_id): t for t in self.session.scalars(select(Tombstone))}
+        versions = {v.id: v for v in self.session.scalars(select(ModelVersion))}
+        of_job = {version.job_id: version for version in versions.values()}
+        served = {}
+        for version in versions.values():
+            if version.status is VersionStatus.CHAMPION:
+                line = served.setdefault(version.model_id, set())
+                while version is not None:
+                    line.add(version.id)
+                    version = versions.get(version.parent_id)
+        for (model_id, _), tombstone in buried.items():
+            made = of_job.get(tombstone.job_id)
+            assert made is None or made.id in served[model_id]
+        completed = select(DeletionTarget.model_id, RequestSample.sample_id).where(
+            DeletionTarget.request_id == RequestSample.request_id,
+            DeletionTarget.status == RequestStatus.COMPLETED,
+        )
+        assert {tuple(row) for row in self.session.execute(completed)} <= set(buried)
+
+
+def total(targets):
+    """What the statuses of targets add up to, told another way than in SQL."""
+    statuses = {target.status.value for target in targets}
+    if "needs_review" in statuses:
+        return "needs_review"
+    if not statuses & {"pending", "scheduled", "running"}:
+        return next(s for s in ("failed", "refused", "cancelled", "completed") if s in statuses)
+    if "running" in statuses or any(
+        target.job_id and target.status in ("completed", "failed") for target in targets
+    ):
+        return "running"
+    return "scheduled" if "scheduled" in statuses else "pending"
+
+
+def test_in_any_order_nothing_is_lost_and_nothing_done_twice(own_database_url):
+    AnyOrder.url = own_database_url
+    run_state_machine_as_test(
+        AnyOrder,
+        settings=settings(
+            max_examples=30,
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
