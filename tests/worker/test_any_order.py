@@ -6,6 +6,7 @@ The operations are the service's own, on a real database; only the work of a job
 from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +18,7 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -59,6 +61,9 @@ FINAL = {RequestStatus.COMPLETED, RequestStatus.CANCELLED, RequestStatus.REFUSED
 
 class AnyOrder(RuleBasedStateMachine):
     url: str
+    seen: ClassVar[Counter[str]] = Counter()
+    """What happened in all walks: none of it may be missing."""
+
     requests = Bundle("requests")
     claims = Bundle("claims")
 
@@ -117,12 +122,15 @@ class AnyOrder(RuleBasedStateMachine):
             planner.plan(self.session)
 
     @rule(target=claims)
-    def take_what_waits(self):
+    def plan_and_take_what_waits(self):
+        with self.transaction():
+            planner.plan(self.session)
         with self.transaction():
             waiting = self.session.scalars(select(Job.id).where(*protocol.is_ready())).all()
             taken = [protocol.claim(self.session, w, worker="w", lease=LEASE) for w in waiting]
         return multiple(*filter(None, taken))
 
+    @precondition(lambda self: self.some(Job, JobStatus.RUNNING))
     @rule()
     def leases_run_out(self):
         with self.transaction():
@@ -181,19 +189,21 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(request=requests)
     def cancel(self, request):
-        self.as_client(lambda: cancellation._cancel(self.session, request))
+        status = self.session.get(DeletionRequest, request).status
+        self.as_client(f"cancel {status}", lambda: cancellation._cancel(self.session, request))
 
-    @rule(request=requests, decision=st.sampled_from(Decision))
-    def decide(self, request, decision):
+    @precondition(lambda self: self.some(DeletionRequest, RequestStatus.NEEDS_REVIEW))
+    @rule(data=st.data(), decision=st.sampled_from(Decision))
+    def decide(self, data, decision):
+        request = self.draw_one(data, DeletionRequest, RequestStatus.NEEDS_REVIEW)
         wanted = DecisionCreate(decision=decision, ground="it was looked at")
-        self.as_client(lambda: decisions._decide(self.session, request, wanted))
+        self.as_client(decision, lambda: decisions._decide(self.session, request, wanted))
 
+    @precondition(lambda self: self.some(Job, JobStatus.FAILED))
     @rule(data=st.data())
     def retry(self, data):
-        failed = self.session.scalars(select(Job.id).filter_by(status=JobStatus.FAILED)).all()
-        if failed:
-            job = data.draw(st.sampled_from(sorted(failed)))
-            self.as_client(lambda: retry._retry(self.session, job))
+        job = self.draw_one(data, Job, JobStatus.FAILED)
+        self.as_client("retry a job", lambda: retry._retry(self.session, job))
 
     @rule(
         table=st.sampled_from(
@@ -220,6 +230,13 @@ class AnyOrder(RuleBasedStateMachine):
                 {"target": target.value, "source": source.value},
             )
 
+    def some(self, table, status):
+        """Ids of the rows in this status."""
+        return sorted(self.session.scalars(select(table.id).filter_by(status=status)))
+
+    def draw_one(self, data, table, status):
+        return data.draw(st.sampled_from(self.some(table, status)))
+
     def as_worker(self, claim, work):
         """Do it under the claim; it is refused if, and only if, the claim was lost."""
         current = self.session.scalar(
@@ -227,6 +244,7 @@ class AnyOrder(RuleBasedStateMachine):
                 id=claim.job_id, attempt=claim.attempt, status=JobStatus.RUNNING
             )
         )
+        self.seen["work" if current else "work of a lost claim"] += 1
         if current is None:
             with pytest.raises(LeaseLost), self.transaction():
                 protocol.hold(self.session, claim)
@@ -234,9 +252,11 @@ class AnyOrder(RuleBasedStateMachine):
         with self.transaction():
             work(protocol.hold(self.session, claim))
 
-    def as_client(self, operation):
-        with suppress(DomainError), self.transaction():
-            operation()
+    def as_client(self, what, operation):
+        with suppress(DomainError):
+            with self.transaction():
+                operation()
+            self.seen[what] += 1
 
     @invariant()
     def what_a_job_serves_is_as_far_as_the_job(self):
@@ -252,6 +272,8 @@ class AnyOrder(RuleBasedStateMachine):
                 assert job.status is JobStatus.RUNNING
             elif target.status in (RequestStatus.COMPLETED, RequestStatus.NEEDS_REVIEW):
                 assert job.status is JobStatus.COMPLETED
+            elif target.status is RequestStatus.CANCELLED and job is not None:
+                assert job.status is not JobStatus.RUNNING
             if job is not None:
                 assert job.model_id == target.model_id
 
@@ -332,10 +354,14 @@ def test_in_any_order_nothing_is_lost_and_nothing_done_twice(own_database_url):
     run_state_machine_as_test(
         AnyOrder,
         settings=settings(
-            max_examples=30,
-            stateful_step_count=30,
+            max_examples=25,
+            stateful_step_count=50,
             deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert set(AnyOrder.seen) >= {
+        "work", "work of a lost claim", "accept", "refuse", "retry", "retry a job",
+        "cancel pending", "cancel scheduled", "cancel running", "cancel failed",
+    }  # fmt: skip

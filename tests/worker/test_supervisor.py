@@ -73,6 +73,20 @@ def test_a_child_that_crashes_costs_one_loss(run):
     assert (job.status, job.losses) == (JobStatus.QUEUED, 1)
 
 
+@pytest.mark.parametrize("code", [supervisor.STOPPED, supervisor.DATABASE_AWAY])
+def test_a_child_that_gives_the_job_back_costs_nothing(run, code):
+    job = run(f"import os; os._exit({code})")
+
+    assert (job.status, job.losses, job.not_before) == (JobStatus.QUEUED, 0, None)
+
+
+def test_a_database_that_refuses_costs_a_loss_and_time(run):
+    job = run(f"import os; os._exit({supervisor.DATABASE_FAILED})")
+
+    assert (job.status, job.losses) == (JobStatus.QUEUED, 1)
+    assert job.not_before is not None
+
+
 def test_a_job_that_loses_its_child_too_often_fails(run):
     job = run("import os; os._exit(7)", max_losses=1)
 
@@ -95,6 +109,43 @@ def test_a_worker_that_is_stopped_gives_the_job_back(run):
     job = run("import time; time.sleep(60)", orders=orders)
 
     assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
+
+
+def test_a_child_has_time_to_finish_its_cycle_and_no_more(run):
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    orders = Orders()
+    orders.stop.set()
+
+    job = run(stubborn, orders=orders, stop_grace=timedelta(seconds=1))
+
+    assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
+
+
+def test_at_once_means_at_once(run):
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    orders = Orders()
+    orders.stop.set()
+    orders.stop_now.set()
+
+    assert run(stubborn, orders=orders).status is JobStatus.QUEUED
+
+
+def test_a_cancelled_job_is_left_and_nothing_is_stored(run, sessions):
+    def cancel(child):
+        with sessions.begin() as session:
+            cancelled = {"status": JobStatus.CANCELLED, "lease_until": None}
+            session.execute(update(Job).values(cancelled))
+
+    job = run("import time; time.sleep(60)", once_spawned=cancel)
+
+    assert (job.status, job.losses) == (JobStatus.CANCELLED, 0)
+
+
+def test_the_files_that_a_killed_child_left_go(run, tmp_path, job_id):
+    unfinished = f"incoming-{job_id}-1-abc"
+    run(f"import os; open('{tmp_path}/{unfinished}', 'w').close(); os._exit(9)")
+
+    assert not (tmp_path / unfinished).exists()
 
 
 def test_the_lease_is_renewed_while_the_child_works(run, monkeypatch):
