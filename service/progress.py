@@ -3,13 +3,14 @@
 What a request asks of one model is a target; the request's own status sums its targets up.
 """
 
+from collections import defaultdict
 from collections.abc import Collection
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, ScalarSelect, case, func, select, update
 from sqlalchemy.orm import Session
 
-from service import audit
+from service import audit, outbox
 from service.audit import Actor
 from service.states import OPEN_REQUESTS, RequestStatus, sources
 from service.tables import DeletionRequest, DeletionTarget
@@ -45,7 +46,8 @@ def move(
 
 
 def sum_up(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> None:
-    """Bring requests to the status their targets add up to, with one audit event for each change.
+    """Bring requests to the status their targets add up to; the audit trail and the webhooks are
+    told of each change.
 
     A request needs review as soon as one of its targets does. Else, while a target is open, it is
     as far as the furthest that a job works on or has worked on; when none is, it has failed if one
@@ -72,8 +74,12 @@ def sum_up(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> 
         .values(status=total.c.status, finished_at=case((ended, func.now()), else_=None))
         .returning(DeletionRequest.id, DeletionRequest.status)
     ).all()
+    now_at: defaultdict[RequestStatus, list[UUID]] = defaultdict(list)
     for request_id, now in changed:
         audit.record(session, actor, f"request.{now}", request_id)
+        now_at[now].append(request_id)
+    for status, those in now_at.items():
+        outbox.announce(session, status, those)
 
 
 def _sum_of_targets() -> ColumnElement[str]:

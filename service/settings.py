@@ -47,6 +47,10 @@ class Settings(MigrationSettings):
     """Allowed `package.module:function` that train a model anew; `package.module:*` as above.
     `worker.recipes:train` is the one that comes with the worker."""
 
+    webhook_development: bool = False
+    """Whether webhooks may be plain http, and lie on this machine or in a private network. Only
+    while developing: whoever registers them could then reach what stands there."""
+
 
 class ApiSettings(Settings):
     """What only the API needs."""

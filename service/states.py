@@ -1,6 +1,7 @@
 """The states of requests, jobs and registrations, and the lawful steps between them."""
 
 from enum import StrEnum
+from typing import Literal
 
 
 class RequestStatus(StrEnum):
@@ -89,6 +90,38 @@ class Objective(StrEnum):
     REMOVE_CLASS = "remove_class"
 
 
+class WebhookStatus(StrEnum):
+    """Whether anything is sent to a webhook."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+
+
+class DeliveryStatus(StrEnum):
+    """Where a delivery to a webhook stands."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+class DeliveryFailure(StrEnum):
+    """Why the last attempt of a delivery came to nothing."""
+
+    STATUS = "status"
+    REDIRECT = "redirect"
+    GONE = "gone"
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"
+    TLS = "tls"
+    DNS = "dns"
+    ADDRESS_REFUSED = "address_refused"
+    DISABLED = "disabled"
+
+
+Event = RequestStatus | Literal["overdue"]
+"""What webhooks are told of a deletion request: a status it came to, or that it is overdue."""
+
 REQUEST_STEPS: dict[RequestStatus, frozenset[RequestStatus]] = {
     RequestStatus.PENDING: frozenset({RequestStatus.SCHEDULED, RequestStatus.COMPLETED}),
     RequestStatus.SCHEDULED: frozenset({RequestStatus.RUNNING, RequestStatus.COMPLETED}),
@@ -127,3 +160,14 @@ MOVING_REQUESTS = OPEN_REQUESTS - {RequestStatus.NEEDS_REVIEW}
 """Those that change without anybody doing anything."""
 
 OPEN_JOBS = frozenset(JOB_STEPS)
+
+DELIVERY_STEPS: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
+    DeliveryStatus.WAITING: frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.DEAD}),
+    DeliveryStatus.DEAD: frozenset({DeliveryStatus.WAITING}),
+}
+"""`dead -> waiting` is a person who has it tried once more."""
+
+
+def delivery_sources(target: DeliveryStatus) -> list[DeliveryStatus]:
+    """As `sources`, for deliveries to webhooks."""
+    return [status for status, steps in DELIVERY_STEPS.items() if target in steps]

@@ -24,7 +24,7 @@ def configure_log(**_: object) -> None:
 
 
 def create() -> Celery:
-    """Celery with its limits: doorbells in, no results out, the sweep on a clock."""
+    """Celery with its limits: doorbells in, no results out, sweep and webhooks on a clock."""
     app = doorbell.queue(str(settings.broker_url))
     app.conf.update(
         worker_prefetch_multiplier=1,
@@ -37,7 +37,12 @@ def create() -> Celery:
                 "task": doorbell.SWEEP,
                 "schedule": settings.sweep_interval.total_seconds(),
                 "options": {"expires": settings.sweep_interval.total_seconds()},
-            }
+            },
+            "deliver": {
+                "task": doorbell.DELIVER,
+                "schedule": settings.sweep_interval.total_seconds(),
+                "options": {"expires": settings.sweep_interval.total_seconds()},
+            },
         },
     )
     return app

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from service import audit, progress
 from service.states import OPEN_JOBS, JobKind, JobStatus, Objective, RequestStatus
 from service.tables import DeletionRequest, DeletionTarget, EstimateSample, Job
-from worker import protocol
+from worker import protocol, webhooks
 
 SWEEP_LOCK = 0x1E7E
 """The advisory lock that only one sweep holds."""
@@ -25,6 +25,7 @@ def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
         free_expired(session, max_losses=max_losses)
         plan(session)
         drop_estimated(session)
+        webhooks.forget_old(session)
         return list(
             session.scalars(
                 select(Job.id).where(Job.status == JobStatus.QUEUED).order_by(Job.created_at)

@@ -1,4 +1,4 @@
-"""The two things a doorbell can ask for: take a job, or look around for what waits."""
+"""What a doorbell can ask for: take a job, look around for what waits, send to webhooks."""
 
 import threading
 from uuid import UUID
@@ -7,11 +7,16 @@ import structlog
 from celery.signals import worker_shutting_down
 
 from service import doorbell
-from worker import planner, supervisor
+from worker import planner, supervisor, webhooks
 from worker.app import NAME, app, sessions, settings
 
 log = structlog.get_logger()
 shutting_down = threading.Event()
+
+SENDERS = 3
+"""Calls that send to webhooks at once: fewer than threads, so that a sweep never waits for them."""
+
+sending = threading.BoundedSemaphore(SENDERS)
 
 
 @worker_shutting_down.connect
@@ -40,3 +45,14 @@ def sweep() -> None:
     doorbell.silence(app)
     for job_id in planner.sweep(sessions, max_losses=settings.max_losses):
         doorbell.ring_job(app, job_id)
+    doorbell.ring_deliveries(app)
+
+
+@app.task(name=doorbell.DELIVER)
+def deliver() -> None:
+    """Send what waits for webhooks, if not enough are at it already."""
+    if sending.acquire(blocking=False):
+        try:
+            webhooks.deliver(sessions, settings)
+        finally:
+            sending.release()
