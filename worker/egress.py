@@ -27,6 +27,14 @@ TIME_CAP_S = 15
 RESOLVERS = ThreadPoolExecutor(64, thread_name_prefix="resolve")
 """Threads of their own: a name server that does not answer keeps one far beyond the cap."""
 
+KINDS = {
+    DestinationRefused: DeliveryFailure.ADDRESS_REFUSED,
+    TimeoutError: DeliveryFailure.TIMEOUT,
+    socket.gaierror: DeliveryFailure.DNS,
+    ssl.SSLError: DeliveryFailure.TLS,
+}
+"""Errors of a message; all others are failed connections."""
+
 
 class NotSent(Exception):
     """No answer came; `failure` says why."""
@@ -65,9 +73,9 @@ class Line:
                     content=body,
                 ) as response:
                     return response.status
-        except DestinationRefused as error:
-            raise NotSent(DeliveryFailure.ADDRESS_REFUSED) from error
-        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+        except (
+            DestinationRefused, httpcore2.NetworkError, httpcore2.ProtocolError, OSError
+        ) as error:  # fmt: skip
             raise NotSent(_failure(error)) from error
 
 
@@ -124,12 +132,14 @@ async def _resolve(host: str, port: int) -> list[IPv4Address | IPv6Address]:
     return list(dict.fromkeys(ip_address(address[0]) for *_, address in answers))
 
 
-def _failure(error: Exception) -> DeliveryFailure:
-    cause = error.__cause__ if isinstance(error, httpcore2.ConnectError) else error
-    if isinstance(cause, TimeoutError):
-        return DeliveryFailure.TIMEOUT
-    if isinstance(cause, socket.gaierror):
-        return DeliveryFailure.DNS
-    if isinstance(cause, ssl.SSLError):
-        return DeliveryFailure.TLS
+def _failure(error: BaseException | None) -> DeliveryFailure:
+    """What it was, by the first error that says so, of those it arose from.
+
+    Not by `__cause__`: the pool of httpcore2 clears that (`raise exc from None`).
+    """
+    while error is not None:
+        for kind, failure in KINDS.items():
+            if isinstance(error, kind):
+                return failure
+        error = error.__context__
     return DeliveryFailure.CONNECTION

@@ -95,6 +95,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.House]:
         LETHE_HEARTBEAT="PT1S",
         LETHE_SWEEP_INTERVAL="PT1S",
         LETHE_LOG_FORMAT="json",
+        LETHE_WEBHOOK_DEVELOPMENT="true",
     ) as running:
         yield running
 
