@@ -83,9 +83,9 @@ def announce(session: Session, event: Event, request_ids: Collection[UUID]) -> N
     models = (
         select(
             DeletionTarget.request_id,
-            func.jsonb_agg(
+            func.json_agg(
                 aggregate_order_by(
-                    func.jsonb_build_object("model", Model.name, "status", DeletionTarget.status),
+                    func.json_build_object("model", Model.name, "status", DeletionTarget.status),
                     Model.name,
                 )
             ).label("read"),
@@ -95,7 +95,7 @@ def announce(session: Session, event: Event, request_ids: Collection[UUID]) -> N
         .group_by(DeletionTarget.request_id)
         .subquery()
     )
-    data = func.jsonb_build_object(
+    data = func.json_build_object(
         "id", DeletionRequest.id,
         "status", DeletionRequest.status,
         "due_at", _instant(DeletionRequest.due_at),
@@ -127,7 +127,7 @@ def announce(session: Session, event: Event, request_ids: Collection[UUID]) -> N
 def announce_test(session: Session, endpoint_id: UUID) -> WebhookDelivery:
     """Tell one endpoint that this is a test."""
     delivery_id = uuid7()
-    data = func.jsonb_build_object("webhook_id", literal(endpoint_id))
+    data = func.json_build_object("webhook_id", literal(endpoint_id))
     delivery = WebhookDelivery(
         id=delivery_id,
         endpoint_id=endpoint_id,
@@ -171,7 +171,7 @@ def _cloud_event(
     delivery_id: SQLColumnExpression[UUID], kind: str, subject: SQLColumnExpression[UUID], data: Any
 ) -> ColumnElement[str]:
     return cast(
-        func.jsonb_build_object(
+        func.json_build_object(
             "specversion", "1.0",
             "id", delivery_id,
             "source", SOURCE,

@@ -53,6 +53,6 @@ def deliver() -> None:
     """Send what waits for webhooks, if not enough are at it already."""
     if sending.acquire(blocking=False):
         try:
-            webhooks.deliver(sessions, settings)
+            webhooks.deliver(sessions, settings, stop=shutting_down)
         finally:
             sending.release()

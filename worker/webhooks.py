@@ -6,8 +6,9 @@ At least once: a sender that dies between sending and storing is followed by ano
 
 import asyncio
 import random
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -83,26 +84,40 @@ class Outcome:
     failure: DeliveryFailure | None
 
 
-def deliver(sessions: sessionmaker[Session], settings: WorkerSettings) -> None:
+def deliver(
+    sessions: sessionmaker[Session],
+    settings: WorkerSettings,
+    *,
+    stop: threading.Event | None = None,
+) -> None:
     """Send what is due, and store what came of it.
 
     Returns when nothing is due, and at the latest after `ROUND_S` and one message's time. Safe to
     call at any moment, in any number of processes. An endpoint that is slow delays no other.
+
+    Args:
+        stop: set when this process should end soon; then no more messages are begun.
     """
-    asyncio.run(_round(sessions, settings))
-
-
-async def _round(sessions: sessionmaker[Session], settings: WorkerSettings) -> None:
-    """One lane for each endpoint that has something due, all at once."""
     until = time.monotonic() + ROUND_S
+
+    def go_on() -> bool:
+        return time.monotonic() < until and not (stop and stop.is_set())
+
+    asyncio.run(_round(sessions, settings, go_on))
+
+
+async def _round(
+    sessions: sessionmaker[Session], settings: WorkerSettings, go_on: Callable[[], bool]
+) -> None:
+    """One lane for each endpoint that has something due, all at once."""
     lanes: dict[UUID, asyncio.Task[None]] = {}
     async with egress.line(development=settings.webhook_development) as line:
         try:
             while True:
-                if time.monotonic() < until:
+                if go_on():
                     for endpoint_id in await asyncio.to_thread(due, sessions):
                         if endpoint_id not in lanes:
-                            lane = _lane(endpoint_id, line, sessions, until)
+                            lane = _lane(endpoint_id, line, sessions, go_on)
                             lanes[endpoint_id] = asyncio.create_task(lane)
                 if not lanes:
                     return
@@ -119,10 +134,10 @@ async def _round(sessions: sessionmaker[Session], settings: WorkerSettings) -> N
 
 
 async def _lane(
-    endpoint_id: UUID, line: Line, sessions: sessionmaker[Session], until: float
+    endpoint_id: UUID, line: Line, sessions: sessionmaker[Session], go_on: Callable[[], bool]
 ) -> None:
     """Send what is due at one endpoint, a few at a time, the oldest first."""
-    while time.monotonic() < until:
+    while go_on():
         messages = await asyncio.to_thread(claim, sessions, endpoint_id)
         if not messages:
             return

@@ -609,6 +609,18 @@ def test_after_its_time_a_call_begins_nothing_more(deliver, serve, hook, rows, m
     assert len(untouched) == 40 - len(server.received)
 
 
+def test_a_process_that_is_to_end_begins_nothing_more(sessions, settings, serve, hook):
+    server = serve()
+    hook(server)
+    stop = threading.Event()
+    stop.set()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(webhooks.deliver, sessions, settings, stop=stop).result()
+
+    assert server.received == []
+
+
 def wait_for(condition: Callable[[], bool], *, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
