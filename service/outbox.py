@@ -57,6 +57,8 @@ def announce(session: Session, event: Event, request_ids: Collection[UUID]) -> N
 
     Two statements, however many requests; one, and a small one, where nobody wants to know.
     """
+    if not request_ids:
+        return
     # Locked, so that one that is being deleted is waited for: else its deliveries would fail, and
     # with them the transaction they are a part of.
     endpoints = session.scalars(
@@ -144,8 +146,10 @@ def disable(
 ) -> None:
     """Send an endpoint nothing any more: what waits for it is given up. No step if it is disabled.
 
-    The endpoint is locked before its deliveries, as it is when it is deleted.
+    The endpoint is locked before its deliveries, as it is when it is deleted; transactions that
+    are telling it something are waited for, so that what they told it is given up too.
     """
+    session.get(WebhookEndpoint, endpoint_id, with_for_update=True)
     disabled = session.scalar(
         update(WebhookEndpoint)
         .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.status == WebhookStatus.ENABLED)

@@ -12,11 +12,7 @@ from worker.app import NAME, app, sessions, settings
 
 log = structlog.get_logger()
 shutting_down = threading.Event()
-
-SENDERS = 3
-"""Calls that send to webhooks at once: fewer than threads, so that a sweep never waits for them."""
-
-sending = threading.BoundedSemaphore(SENDERS)
+sending = threading.BoundedSemaphore(webhooks.SENDERS)
 
 
 @worker_shutting_down.connect

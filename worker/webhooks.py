@@ -57,6 +57,9 @@ ROUND_S = 10
 LOOK_S = 1
 """How often a call looks for endpoints that have something due meanwhile."""
 
+SENDERS = 3
+"""Calls at once in one process: fewer than it has threads, so that a sweep never waits for them."""
+
 KEPT = timedelta(days=30)
 """How long a delivery is kept after it arrived or was given up."""
 

@@ -75,7 +75,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_work(client, model, unnamed,
 
     where = client.request(model, unnamed(5))
 
-    client.wait(where, lambda row: row["status"] != "pending", timeout_s=10)
+    client.wait(where, lambda row: row["status"] != "pending", timeout_s=15)
     assert client.settled(where)["status"] in DONE
     server.stopping.set()
 
@@ -91,7 +91,7 @@ def test_the_clock_of_a_house_may_end_while_a_receiver_hangs(client, server, web
 
     beat.terminate()
     try:
-        beat.wait(20)
+        beat.wait(30)
     except subprocess.TimeoutExpired:
         pytest.fail("it waited longer than one message may take")
     finally:

@@ -483,6 +483,13 @@ async def test_two_thousand_requests_are_told_in_two_statements(sync_sessions):
     assert dict(told) == {hook.id: 2_000 for hook in hooks}
 
 
+async def test_of_no_request_nothing_is_told(sync_sessions):
+    with sync_sessions.begin() as session:
+        session.add(WebhookEndpoint(url=HOOK, secret="whsec_"))
+        outbox.announce(session, "overdue", [])
+        assert session.scalar(select(func.count()).select_from(WebhookDelivery)) == 0
+
+
 async def test_where_nobody_listens_one_statement_finds_out(sync_sessions):
     with sync_sessions.begin() as session, counted(session) as statements:
         outbox.announce(session, RequestStatus.SCHEDULED, [uuid4() for _ in range(10_000)])

@@ -266,13 +266,13 @@ def test_what_fails_is_sent_again_later_with_the_same_id(deliver, serve, hook, r
     hook(server)
 
     deliver()
-    deliver()
 
-    assert len(server.received) == 1
     assert (row().status, row().failure) == (DeliveryStatus.WAITING, DeliveryFailure.STATUS)
     assert row().response_status == 503
     wait = row().next_attempt_at - datetime.now(UTC)
-    assert timedelta(seconds=2) < wait <= timedelta(seconds=6)
+    assert timedelta() < wait <= DELAYS[0] * (1 + webhooks.JITTER)
+    deliver()
+    assert len(server.received) == 1
     server.answer = OK
     make_due()
     deliver()
@@ -369,7 +369,7 @@ def test_a_slow_drip_of_headers_does_not_exceed_the_cap(deliver, serve, hook, ro
 
     took = deliver()
 
-    assert took < 3
+    assert took < 10
     assert row().failure is DeliveryFailure.TIMEOUT
 
 
@@ -379,7 +379,7 @@ def test_a_slow_drip_of_the_body_is_not_waited_for(deliver, serve, hook, row):
 
     took = deliver()
 
-    assert took < 3
+    assert took < 10
     assert (row().status, row().response_status) == (DeliveryStatus.DELIVERED, 200)
 
 
@@ -410,7 +410,7 @@ def test_a_server_that_never_answers_costs_no_more_than_the_cap(
 
     took = deliver()
 
-    assert took < 3
+    assert took < 10
     assert row().failure is DeliveryFailure.TIMEOUT
 
 
@@ -425,7 +425,7 @@ def test_a_resolver_that_never_answers_costs_no_more_than_the_cap(
     took = deliver()
     released.set()
 
-    assert took < 3
+    assert took < 10
     assert row().failure is DeliveryFailure.TIMEOUT
 
 
@@ -577,7 +577,6 @@ def test_an_endpoint_is_sent_a_few_at_once(deliver, serve, hook):
 
 
 def test_a_slow_endpoint_holds_up_no_other(deliver, serve, hook, sessions, monkeypatch):
-    monkeypatch.setattr(egress, "TIME_CAP_S", 4)
     monkeypatch.setattr(webhooks, "LOOK_S", 0.2)
     slow, quick = serve(), serve()
     slow.answer = lambda _: slow.stopping.wait(30)
@@ -586,27 +585,27 @@ def test_a_slow_endpoint_holds_up_no_other(deliver, serve, hook, sessions, monke
 
     with ThreadPoolExecutor(1) as thread:
         sending = thread.submit(deliver)
-        wait_for(lambda: len(quick.received) == 20, seconds=3)
+        wait_for(lambda: len(quick.received) == 20)
         assert len(slow.received) == webhooks.AT_ONCE
         with sessions.begin() as session:
             outbox.announce_test(session, endpoint.id)
-        wait_for(lambda: len(quick.received) == 21, seconds=3)
+        wait_for(lambda: len(quick.received) == 21)
         assert not sending.done()
         slow.stopping.set()
 
 
 def test_after_its_time_a_call_begins_nothing_more(deliver, serve, hook, rows, monkeypatch):
-    monkeypatch.setattr(webhooks, "ROUND_S", 0.3)
+    monkeypatch.setattr(webhooks, "ROUND_S", 1)
     server = serve()
     server.answer = lambda request: (time.sleep(0.2), OK(request))
-    hook(server, tests=40)
+    hook(server, tests=100)
 
     took = deliver()
 
-    assert took < 3
-    assert 0 < len(server.received) < 40
+    assert took < 10
+    assert 0 < len(server.received) < 100
     untouched = [row for row in rows() if row.attempt == 0]
-    assert len(untouched) == 40 - len(server.received)
+    assert len(untouched) == 100 - len(server.received)
 
 
 def test_a_process_that_is_to_end_begins_nothing_more(sessions, settings, serve, hook):
@@ -621,8 +620,9 @@ def test_a_process_that_is_to_end_begins_nothing_more(sessions, settings, serve,
     assert server.received == []
 
 
-def wait_for(condition: Callable[[], bool], *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Shorter than one message may take."""
+    deadline = time.monotonic() + egress.TIME_CAP_S * 0.6
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -680,6 +680,25 @@ def test_an_outcome_of_an_attempt_that_was_overtaken_is_not_stored(sessions, hoo
     assert (row().status, row().response_status) == (DeliveryStatus.DELIVERED, 200)
     with sessions.begin() as session:
         assert session.scalar(select(WebhookEndpoint.status)) is WebhookStatus.ENABLED
+
+
+def test_what_is_just_being_told_to_an_endpoint_that_is_gone_is_given_up_too(sessions, hook, rows):
+    endpoint = hook("https://hooks.example/")
+    (message,) = webhooks.claim(sessions, endpoint.id)
+
+    with ThreadPoolExecutor(1) as thread, sessions() as telling:
+        telling.scalars(
+            select(WebhookEndpoint).with_for_update(read=True, key_share=True)
+        ).one()  # as `outbox.announce` does
+        outbox.announce_test(telling, endpoint.id)
+        gone = Outcome(410, DeliveryFailure.GONE)
+        storing = thread.submit(webhooks.store, sessions, message, gone)
+        time.sleep(0.3)
+        assert not storing.done()
+        telling.commit()
+        storing.result()
+
+    assert [row.status for row in rows()] == [DeliveryStatus.DEAD] * 2
 
 
 def test_a_lease_outlasts_any_message():
