@@ -43,7 +43,8 @@ WORKER = [sys.executable, "-m", "celery", "--quiet", "--app", "worker.tasks", "w
 COMMANDS: Mapping[str, Sequence[str]] = {
     "worker": [*WORKER, "--pool=threads", "--concurrency=1", "--queues=lethe.jobs",
                "--hostname=worker@%h", "--without-gossip", "--without-mingle"],
-    "beat": [*WORKER, "--pool=threads", "--concurrency=1", "--queues=lethe.sweeps", "--beat",
+    "beat": [*WORKER, "--pool=threads", "--concurrency=4",
+             "--queues=lethe.sweeps,lethe.deliveries", "--beat",
              "--hostname=beat@%h", "--without-gossip", "--without-mingle"],
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from service.estimates.router import router as estimates
 from service.jobs.router import router as jobs
 from service.models.router import router as models
 from service.settings import ApiSettings
+from service.webhooks.router import router as webhooks
 
 DESCRIPTION = """
 Makes trained classifiers forget.
@@ -55,7 +56,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     problems.install(app)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(gate.bearer)])
     for router in (
-        datasets, models, estimates, deletion_requests, jobs, audit_log.router, admin.router,
+        datasets, models, estimates, deletion_requests, jobs, webhooks, audit_log.router,
+        admin.router,
     ):  # fmt: skip
         v1.include_router(router)
     app.include_router(v1)

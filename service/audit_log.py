@@ -30,7 +30,7 @@ class AuditEventRead(Out):
     """What happened, as `subject.past_participle`."""
 
     subject_id: UUID
-    """The request, job, model, dataset or version it happened to."""
+    """The request, job, model, dataset, version or webhook it happened to."""
 
     data: dict[str, Any]
     """Ids of rows, counts and digests; never a sample id."""

@@ -14,9 +14,11 @@ from kombu.exceptions import OperationalError
 RUN = "worker.run"
 SWEEP = "worker.sweep"
 CLEAN = "worker.clean"
+DELIVER = "worker.deliver"
 
 JOBS_QUEUE = "lethe.jobs"
 SWEEPS_QUEUE = "lethe.sweeps"
+DELIVERIES_QUEUE = "lethe.deliveries"
 
 RING_EXPIRES = timedelta(minutes=1)
 """An older ring is dropped when it is heard; the sweep has made new ones by then."""
@@ -33,6 +35,7 @@ def queue(broker_url: str) -> Celery:
             RUN: {"queue": JOBS_QUEUE},
             SWEEP: {"queue": SWEEPS_QUEUE},
             CLEAN: {"queue": SWEEPS_QUEUE},
+            DELIVER: {"queue": DELIVERIES_QUEUE},
         },
         broker_connection_retry_on_startup=True,
         broker_transport_options={"socket_connect_timeout": 1, "socket_timeout": 5},
@@ -49,6 +52,11 @@ def ring_sweep(app: Celery) -> None:
 def ring_job(app: Celery, job_id: UUID) -> None:
     """Ask for a job to be taken now."""
     _ring(app, RUN, str(job_id))
+
+
+def ring_deliveries(app: Celery) -> None:
+    """Ask for what waits for webhooks to be sent now."""
+    _ring(app, DELIVER)
 
 
 def silence(app: Celery) -> None:

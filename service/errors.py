@@ -105,6 +105,26 @@ class ChampionChanged(DomainError):
     slug, title, status = "champion-changed", "The champion changed since", 409
 
 
+class DestinationRefused(DomainError):
+    slug, title, status = "destination-refused", "Nothing may be sent there", 422
+
+
+class WebhookExists(DomainError):
+    slug, title, status = "webhook-exists", "The URL is registered already", 409
+
+
+class TooManyWebhooks(DomainError):
+    slug, title, status = "too-many-webhooks", "There are too many webhooks", 409
+
+
+class WebhookDisabled(DomainError):
+    slug, title, status = "webhook-disabled", "The webhook is disabled", 409
+
+
+class DeliveryNotDead(DomainError):
+    slug, title, status = "delivery-not-dead", "The delivery was not given up", 409
+
+
 class InvalidCursor(DomainError):
     slug, title, status = "invalid-cursor", "The cursor is not valid", 422
 

@@ -14,13 +14,22 @@ from service.dependencies import Sessions
 from service.fields import Out
 from service.states import (
     OPEN_REQUESTS,
+    DeliveryStatus,
     JobKind,
     JobStatus,
     RegistrationStatus,
     RequestStatus,
     VersionStatus,
 )
-from service.tables import AuditEvent, Dataset, DeletionRequest, Job, Model, ModelVersion
+from service.tables import (
+    AuditEvent,
+    Dataset,
+    DeletionRequest,
+    Job,
+    Model,
+    ModelVersion,
+    WebhookDelivery,
+)
 
 DURATIONS = 100
 ANSWERED = (RequestStatus.COMPLETED, RequestStatus.CANCELLED, RequestStatus.REFUSED)
@@ -62,6 +71,8 @@ class Figures(Out):
     """Superseded model versions: they hold forgotten data."""
 
     audit_events: int
+    webhook_deliveries: dict[DeliveryStatus, int]
+    """Those that wait to be sent, now or again, and those that were given up."""
 
 
 async def read(sessions: Sessions) -> Figures:
@@ -83,6 +94,10 @@ async def read(sessions: Sessions) -> Figures:
             models=await _by_status(session, Model, RegistrationStatus),
             versions_to_purge=await _count(session, ModelVersion, superseded),
             audit_events=await _count(session, AuditEvent),
+            webhook_deliveries={
+                status: await _count(session, WebhookDelivery, WebhookDelivery.status == status)
+                for status in (DeliveryStatus.WAITING, DeliveryStatus.DEAD)
+            },
         )
 
 
@@ -138,6 +153,12 @@ class _Gauges(Collector):
             "versions_to_purge", "Model versions that hold forgotten data.", now.versions_to_purge
         )
         yield _gauge("audit_events", "Events in the audit trail.", now.audit_events)
+        yield _by_label(
+            "webhook_deliveries",
+            "Deliveries to webhooks that wait or were given up.",
+            "status",
+            now.webhook_deliveries,
+        )
 
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:

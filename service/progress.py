@@ -3,22 +3,26 @@
 What a request asks of one model is a target; the request's own status sums its targets up.
 """
 
+from collections import defaultdict
 from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     ScalarSelect,
     SQLColumnExpression,
+    Uuid,
     case,
     func,
+    literal,
     select,
     update,
 )
 from sqlalchemy.orm import Session
 
-from service import audit
+from service import audit, outbox
 from service.audit import Actor
 from service.states import ENDED_REQUESTS, RequestStatus, sources
 from service.tables import DeletionRequest, DeletionTarget
@@ -58,23 +62,25 @@ def move(
 
 
 def sum_up(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> None:
-    """Bring requests to the status their targets add up to, with one audit event for each change.
+    """Bring requests to the status their targets add up to; the audit trail and the webhooks are
+    told of each change.
 
     A request needs review as soon as one of its targets does. Else, while a target is open, it is
     as far as the furthest that a job works on or has worked on; when none is, it has failed if one
     has, is refused if one was, cancelled if one was, and completed otherwise.
     """
+    those = func.any(literal(list(request_ids), ARRAY(Uuid)))
     # Locked first, in one order: jobs of two models may end targets of one request at once, and
     # the later of them must see what the earlier one stored.
     session.execute(
         select(DeletionRequest.id)
-        .where(DeletionRequest.id.in_(request_ids))
+        .where(DeletionRequest.id == those)
         .order_by(DeletionRequest.id)
         .with_for_update()
     )
     total = (
         select(DeletionTarget.request_id, _sum_of_targets().label("status"))
-        .where(DeletionTarget.request_id.in_(request_ids))
+        .where(DeletionTarget.request_id == those)
         .group_by(DeletionTarget.request_id)
         .subquery()
     )
@@ -86,6 +92,11 @@ def sum_up(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> 
         .returning(DeletionRequest.id, DeletionRequest.status)
     ).all()
     audit.record_each(session, actor, [(id_, f"request.{now}") for id_, now in changed])
+    now_at: defaultdict[RequestStatus, list[UUID]] = defaultdict(list)
+    for request_id, now in changed:
+        now_at[now].append(request_id)
+    for status, ids in now_at.items():
+        outbox.announce(session, status, ids)
 
 
 def _sum_of_targets() -> ColumnElement[str]:

@@ -50,6 +50,10 @@ class Settings(MigrationSettings):
     idempotency_retention: timedelta = timedelta(days=30)
     """How long an `Idempotency-Key` answers with the stored response."""
 
+    webhook_development: bool = False
+    """Whether webhooks may be plain http, and lie on this machine or in a private network. Only
+    while developing: whoever registers them could then reach what stands there."""
+
 
 class ApiSettings(Settings):
     """What only the API needs."""

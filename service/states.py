@@ -4,6 +4,7 @@ The database refuses every other step, whoever tries it.
 """
 
 from enum import StrEnum
+from typing import Literal
 
 
 class RequestStatus(StrEnum):
@@ -92,6 +93,38 @@ class Objective(StrEnum):
     UNTRAIN_SAMPLES = "untrain_samples"
     REMOVE_CLASS = "remove_class"
 
+
+class WebhookStatus(StrEnum):
+    """Whether anything is sent to a webhook."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+
+
+class DeliveryStatus(StrEnum):
+    """Where a delivery to a webhook stands."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+class DeliveryFailure(StrEnum):
+    """Why the last attempt of a delivery came to nothing."""
+
+    STATUS = "status"
+    REDIRECT = "redirect"
+    GONE = "gone"
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"
+    TLS = "tls"
+    DNS = "dns"
+    ADDRESS_REFUSED = "address_refused"
+    DISABLED = "disabled"
+
+
+Event = RequestStatus | Literal["overdue"]
+"""What webhooks are told of a deletion request: a status it came to, or that it is overdue."""
 
 REQUEST_STEPS: dict[RequestStatus, frozenset[RequestStatus]] = {
     RequestStatus.PENDING: frozenset(
@@ -190,3 +223,15 @@ VERSION_STEPS: dict[VersionStatus, frozenset[VersionStatus]] = {
 def sources(target: RequestStatus) -> list[RequestStatus]:
     """The statuses from which a request may step to `target`: the condition of its UPDATE."""
     return [status for status, steps in REQUEST_STEPS.items() if target in steps]
+
+
+DELIVERY_STEPS: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
+    DeliveryStatus.WAITING: frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.DEAD}),
+    DeliveryStatus.DEAD: frozenset({DeliveryStatus.WAITING}),
+}
+"""`dead -> waiting` is a person who has it tried once more."""
+
+
+def delivery_sources(target: DeliveryStatus) -> list[DeliveryStatus]:
+    """As `sources`, for deliveries to webhooks."""
+    return [status for status, steps in DELIVERY_STEPS.items() if target in steps]

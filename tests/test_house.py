@@ -20,7 +20,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import local
+from service import doorbell
 from service.settings import ApiSettings, MigrationSettings, WorkerSettings
+from worker import webhooks
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
@@ -91,6 +93,23 @@ def test_the_worker_writes_to_the_volume_named_in_its_settings() -> None:
 @pytest.mark.parametrize("name", local.COMMANDS)
 def test_a_worker_runs_the_command_it_runs_without_docker(name: str) -> None:
     assert _command(name) == ["python", *local.COMMANDS[name][1:]]
+
+
+def test_a_sweep_does_not_wait_for_webhooks() -> None:
+    (threads,) = [word for word in local.COMMANDS["beat"] if word.startswith("--concurrency=")]
+    assert int(threads.removeprefix("--concurrency=")) > webhooks.SENDERS
+
+
+def test_every_queue_is_heard_by_one_process() -> None:
+    heard = [
+        queue
+        for command in local.COMMANDS.values()
+        for word in command
+        if word.startswith("--queues=")
+        for queue in word.removeprefix("--queues=").split(",")
+    ]
+    routes = doorbell.queue("redis://unused").conf.task_routes.values()
+    assert sorted(heard) == sorted(route["queue"] for route in routes)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -8,15 +8,19 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from service import outbox
 from service.states import (
+    DELIVERY_STEPS,
     JOB_STEPS,
     REQUEST_STEPS,
     SUM_STEPS,
     VERSION_STEPS,
+    DeliveryStatus,
     JobStatus,
     RequestStatus,
     VersionStatus,
 )
+from service.tables import WebhookEndpoint
 from tests import factories
 
 GUARDED = {
@@ -24,6 +28,7 @@ GUARDED = {
     "deletion_requests": (RequestStatus, SUM_STEPS),
     "jobs": (JobStatus, JOB_STEPS),
     "model_versions": (VersionStatus, VERSION_STEPS),
+    "webhook_deliveries": (DeliveryStatus, DELIVERY_STEPS),
 }
 
 
@@ -40,6 +45,10 @@ def connection(own_database_url):
             session.add(row)
             session.flush()
         session.add_all([factories.version(model, job), factories.target(request, model)])
+        endpoint = WebhookEndpoint(url="https://example.org/hook", secret="whsec_AAAA")
+        session.add(endpoint)
+        session.flush()
+        outbox.announce_test(session, endpoint.id)
         session.commit()
     with engine.connect() as connection:
         yield connection
@@ -52,6 +61,9 @@ def values(table, status):
         lease = "now()" if status == "running" else "NULL"
         failure = """'{"kind": "bug"}'""" if status == "failed" else "NULL"
         return f"status = '{status}', lease_until = {lease}, failure = {failure}"
+    if table == "webhook_deliveries":
+        finished = "NULL" if status == "waiting" else "now()"
+        return f"status = '{status}', finished_at = {finished}"
     if table == "model_versions":
         superseded = "now()" if status == "superseded" else "NULL"
         return f"status = '{status}', superseded_at = {superseded}"

@@ -31,7 +31,7 @@ def _every(interval: timedelta, task: str) -> dict[str, Any]:
 
 
 def create() -> Celery:
-    """Celery with its limits: doorbells in, no results out, the sweep on a clock."""
+    """Celery with its limits: doorbells in, no results out, sweep and webhooks on a clock."""
     app = doorbell.queue(str(settings.broker_url))
     app.conf.update(
         worker_prefetch_multiplier=1,
@@ -42,6 +42,7 @@ def create() -> Celery:
         beat_schedule={
             "sweep": _every(settings.sweep_interval, doorbell.SWEEP),
             "clean": _every(settings.orphan_age / 12, doorbell.CLEAN),
+            "deliver": _every(settings.sweep_interval, doorbell.DELIVER),
         },
     )
     return app

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.settings import WorkerSettings
 from service.tables import IdempotencyKey, ModelVersion
-from worker import checkpoints
+from worker import checkpoints, webhooks
 from worker.artifacts import Store
 
 CLEANING_LOCK = 0x1E7F
@@ -15,13 +15,15 @@ log = structlog.get_logger()
 
 
 def clean(sessions: sessionmaker[Session], store: Store, settings: WorkerSettings) -> None:
-    """Delete checkpoints of ended jobs, files that no version names, and answers to old keys."""
+    """Delete checkpoints of ended jobs, files that no version names, answers to old keys and old
+    deliveries."""
     checkpoints.delete_of_ended(sessions, store)
     with sessions.begin() as session:
         if not session.scalar(select(func.pg_try_advisory_xact_lock(CLEANING_LOCK))):
             return
         too_old = IdempotencyKey.created_at < func.now() - settings.idempotency_retention
         session.execute(delete(IdempotencyKey).where(too_old))
+        webhooks.forget_old(session)
         named = set(session.scalars(_digests()))
     removed = store.remove_orphans(named, older_than=settings.orphan_age)
     if removed:

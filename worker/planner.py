@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, sessionmaker
 
-from service import audit, progress
+from service import audit, outbox, progress
 from service.policy import Batching, Policy
 from service.progress import PLANNING_LOCK
 from service.states import (
@@ -87,6 +87,7 @@ def mark_overdue(session: Session) -> None:
         .execution_options(synchronize_session=False)
     ).all()
     audit.record_each(session, "worker", [(request_id, "request.overdue") for request_id in late])
+    outbox.announce(session, "overdue", late)
 
 
 @dataclass(frozen=True, slots=True)

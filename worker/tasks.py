@@ -1,11 +1,11 @@
-"""What a doorbell can ask for: take a job, look around for what waits, clear away what is over.
+"""What a doorbell can ask for: take a job, look around, send to webhooks, clear away what is over.
 
-A worker also looks around by itself, slowly, so that a job is found when nobody can ring.
+Each process also looks by itself, slowly: what waits is found when nobody can ring.
 """
 
 import signal
 import threading
-from datetime import timedelta
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from celery.signals import worker_init, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
 from service import doorbell
-from worker import cleaning, planner, supervisor
+from worker import cleaning, planner, supervisor, webhooks
 from worker.app import NAME, app, sessions, settings
 from worker.artifacts import Store
 from worker.supervisor import Orders
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 orders = Orders()
 hands = threading.Lock()
 """A worker does one job at a time, whether it heard of it or found it."""
+sending = threading.BoundedSemaphore(webhooks.SENDERS)
 
 
 @worker_shutting_down.connect
@@ -35,9 +36,9 @@ def stop_soon(**_: object) -> None:
 
 @worker_init.connect
 def look_around(sender: Any, **_: object) -> None:
-    """Start looking into Postgres, in a worker that takes jobs."""
-    if doorbell.JOBS_QUEUE in sender.app.amqp.queues.consume_from:
-        threading.Thread(target=_look_every, args=[settings.poll_interval], name="look").start()
+    """Start looking into Postgres, for what this process is there for."""
+    takes_jobs = doorbell.JOBS_QUEUE in sender.app.amqp.queues.consume_from
+    threading.Thread(target=_look_every, args=[look_for_jobs if takes_jobs else look]).start()
 
 
 @app.task(name=doorbell.RUN)
@@ -61,6 +62,17 @@ def sweep() -> None:
     doorbell.silence(app)
     for job_id in planner.sweep(sessions, max_losses=settings.max_losses):
         doorbell.ring_job(app, job_id)
+    doorbell.ring_deliveries(app)
+
+
+@app.task(name=doorbell.DELIVER)
+def deliver() -> None:
+    """Send what waits for webhooks, if not enough are at it already."""
+    if sending.acquire(blocking=False):
+        try:
+            webhooks.deliver(sessions, settings, stop=orders.stop)
+        finally:
+            sending.release()
 
 
 @app.task(name=doorbell.CLEAN)
@@ -69,7 +81,7 @@ def clean() -> None:
     cleaning.clean(sessions, Store(settings.store), settings)
 
 
-def look() -> None:
+def look_for_jobs() -> None:
     """Sweep, and do the first job that waits, unless one is in hand."""
     if not hands.acquire(blocking=False):
         return
@@ -80,15 +92,22 @@ def look() -> None:
         hands.release()
 
 
+def look() -> None:
+    """Sweep, and send what waits for webhooks."""
+    planner.sweep(sessions, max_losses=settings.max_losses)
+    deliver()
+
+
 def _do(job_id: UUID) -> None:
     if not orders.stop.is_set():
         with structlog.contextvars.bound_contextvars(job_id=str(job_id)):
             supervisor.run(job_id, sessions, settings, worker=NAME, orders=orders)
 
 
-def _look_every(interval: timedelta) -> None:
-    while not orders.stop.wait(interval.total_seconds()) and threading.main_thread().is_alive():
+def _look_every(work: Callable[[], None]) -> None:
+    interval = settings.poll_interval.total_seconds()
+    while not orders.stop.wait(interval) and threading.main_thread().is_alive():
         try:
-            look()
+            work()
         except DBAPIError as error:
             log.warning("database.unavailable", kind=type(error.orig).__name__)

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from service import audit
+from service import audit, outbox
 from service.deletion_requests.schemas import (
     DecisionRead,
     DeletionRequestCreate,
@@ -129,6 +129,7 @@ async def submit(
         )
         if request.status is RequestStatus.COMPLETED:
             audit.record(session, "api", "request.completed", request.id)
+        await session.run_sync(outbox.announce, request.status, [request.id])
         [read] = await _read(session, [request.id])
         answer = Answer(request.id, read.model_dump_json(), replayed=False)
         session.add(

@@ -96,6 +96,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.House]:
         LETHE_SWEEP_INTERVAL="PT1S",
         LETHE_POLL_INTERVAL="PT2S",
         LETHE_LOG_FORMAT="json",
+        LETHE_WEBHOOK_DEVELOPMENT="true",
     ) as running:
         yield running
 

@@ -90,6 +90,7 @@ BODIES = {
     "/v1/models": [
         "name", "dataset", "weights", "architecture", "head", "preprocessing", "policy",
     ],
+    "/v1/webhooks": ["url", "description", "events"],
     URL: ["model", "dataset", "sample_ids", "objective", "subject_ref", "received_at", "reason"],
 }  # fmt: skip
 INNER = [
@@ -123,6 +124,9 @@ async def test_nonsense_in_paths_and_queries_is_never_a_bug(client, model):
             f"/v1/models/cnn/versions/{value}",
             f"/v1/jobs/{value}",
             f"/v1/jobs/{value}/alignment",
+            f"/v1/webhooks/{value}",
+            f"/v1/webhooks/{value}/deliveries",
+            f"/v1/webhooks?cursor={value}",
             f"/v1/jobs?status={value}&kind={value}&model={value}&limit={value}&cursor={value}",
             f"/v1/jobs?model={value}",
             f"{URL}?model={value}",
@@ -202,7 +206,7 @@ async def test_openapi_documents_failures_examples_and_the_key(client):
         if status != "202":
             assert list(response["content"]) == ["application/problem+json"]
     schemas = document["components"]["schemas"]
-    for name in ("DatasetCreate", "ModelCreate", "DeletionRequestCreate"):
+    for name in ("DatasetCreate", "ModelCreate", "DeletionRequestCreate", "WebhookCreate"):
         assert schemas[name]["examples"]
         assert schemas[name]["additionalProperties"] is False
     assert schemas["DeletionRequestCreate"]["properties"]["reason"]

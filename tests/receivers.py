@@ -1,0 +1,78 @@
+"""Real HTTP servers for webhooks, each in threads of its own."""
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+CERTIFICATE = Path(__file__).parent / "hooks.example.pem"
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@dataclass(slots=True)
+class Receiver:
+    """What a server was sent, and how it answers."""
+
+    port: int
+    answer: Answer
+    received: list[tuple[dict[str, str], str]] = field(default_factory=list)
+    """Headers with their names in lower case, and bodies."""
+
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def ids(self) -> list[str]:
+        return [headers["webhook-id"] for headers, _ in self.received]
+
+
+@contextmanager
+def receiver(answer: Answer, *, tls: bool = False) -> Iterator[Receiver]:
+    """A server on this machine that answers every POST so."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            here.received.append(({k.lower(): v for k, v in self.headers.items()}, body))
+            here.answer(self)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = False
+
+        def handle_error(self, *_: Any) -> None:
+            """The client hung up, as it may."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        here = Receiver(server.server_port, answer)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(CERTIFICATE)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield here
+        finally:
+            here.stopping.set()
+            server.shutdown()
+            thread.join()
+
+
+def status(code: int, **headers: str) -> Answer:
+    """Answer with this status, and no body."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(code)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    return answer
