@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -27,7 +28,8 @@ RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 def main() -> int:
     options = _options()
-    state = Path(tempfile.mkdtemp(prefix="lethe-chaos-"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so end what was started
+    state = options.state or Path(tempfile.mkdtemp(prefix="lethe-chaos-"))
     outcomes = run(
         range(options.seed, options.seed + options.schedules),
         state,
@@ -40,7 +42,7 @@ def main() -> int:
     broken = [each for each in outcomes if each.violations]
     if broken:
         print(f"\nLogs, database and store: {state}")
-    else:
+    elif options.state is None:
         shutil.rmtree(state, ignore_errors=True)
     print(last_line(report), flush=True)
     return 1 if broken else 0
@@ -50,6 +52,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("--schedules", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--state", type=Path, help="empty folder for logs, database and store")
     parser.add_argument("--result", type=Path, help="file for the report, as JSON")
     parser.add_argument(
         "--lease-default",

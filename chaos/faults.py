@@ -23,18 +23,25 @@ from service import doorbell
 PATIENCE_S = 4.0
 """How long a blow waits for its victim to have a job, or to be asked something."""
 
+FELT_S = 10.0
+"""How long it waits for a job to store its files."""
+
 
 def strike(house: House, fault: Fault) -> Death | None:
     """Do it. Returns what a worker lost by it, if it held a job."""
-    victim, blow = BLOWS[fault.kind]
-    with house.locks[victim or f"worker-{fault.victim}"]:
-        return blow(house, fault)
+    if fault.kind in WORKER_BLOWS:
+        name = _victim(house, fault)
+        with house.locks[name]:
+            _wait_for_the_moment(house, fault)
+            return WORKER_BLOWS[fault.kind](house, name, fault)
+    struck, blow = BLOWS[fault.kind]
+    with house.locks[struck]:
+        blow(house, fault)
+    return None
 
 
-def _kill_parent(house: House, fault: Fault) -> Death | None:
-    name = f"worker-{fault.victim}"
-    held = _aim(house, name, fault)
-    death = _death(fault, held)
+def _kill_parent(house: House, name: str, fault: Fault) -> Death | None:
+    death = _death(fault, house.held_by(name))
     house.signal(name, signal.SIGKILL)
     house.home.processes[name].wait()
     time.sleep(fault.lasts)
@@ -42,44 +49,39 @@ def _kill_parent(house: House, fault: Fault) -> Death | None:
     return death
 
 
-def _term_parent(house: House, fault: Fault) -> Death | None:
-    name = f"worker-{fault.victim}"
-    death = _death(fault, _aim(house, name, fault))
+def _term_parent(house: House, name: str, fault: Fault) -> Death | None:
+    death = _death(fault, house.held_by(name))
     house.home.stop(name, timeout_s=30)
     time.sleep(fault.lasts)
     house.start_again(name)
     return death
 
 
-def _stop_parent(house: House, fault: Fault) -> Death | None:
+def _stop_parent(house: House, name: str, fault: Fault) -> Death | None:
     """SIGSTOP and, later, SIGCONT: if that takes longer than the lease, the worker was lost."""
-    name = f"worker-{fault.victim}"
-    death = _death(fault, _aim(house, name, fault))
+    death = _death(fault, house.held_by(name))
     house.signal(name, signal.SIGSTOP)
     time.sleep(fault.lasts)
     house.signal(name, signal.SIGCONT)
     return death if fault.lasts > house.lease_s else None
 
 
-def _stop_child(house: House, fault: Fault) -> None:
+def _stop_child(house: House, name: str, fault: Fault) -> None:
     """The job stands still, while its parent keeps the lease."""
-    child = _aim(house, f"worker-{fault.victim}", fault)
-    if child is not None:
-        _send(child[0], signal.SIGSTOP)
+    held = house.held_by(name)
+    if held is not None:
+        _send(held[0], signal.SIGSTOP)
         time.sleep(fault.lasts)
-        _send(child[0], signal.SIGCONT)
+        _send(held[0], signal.SIGCONT)
 
 
-def _end_child(number: signal.Signals) -> Callable[[House, Fault], Death | None]:
-    def blow(house: House, fault: Fault) -> Death | None:
-        held = _aim(house, f"worker-{fault.victim}", fault)
-        if held is None:
-            return None
-        death = _death(fault, held)
-        _send(held[0], number)
-        return death
-
-    return blow
+def _end_child(house: House, name: str, fault: Fault) -> Death | None:
+    held = house.held_by(name)
+    if held is None:
+        return None
+    death = _death(fault, held)
+    _send(held[0], signal.SIGKILL if fault.kind is Kind.KILL_CHILD else signal.SIGTERM)
+    return death
 
 
 def _flush_redis(house: House, _: Fault) -> None:
@@ -115,7 +117,7 @@ def _kill_api(house: House, fault: Fault) -> None:
 def _ring(house: House, fault: Fault) -> None:
     """Ring for jobs that ended, wait, run and never were: often, and in any order."""
     dice = random.Random(fault.aim)
-    with psycopg.connect(house.database_url) as connection:
+    with house.locks["postgres"], psycopg.connect(house.database_url) as connection:
         known = connection.execute("SELECT id FROM jobs ORDER BY id DESC LIMIT 20").fetchall()
     ids = [*(row[0] for row in known), uuid4(), uuid4()] * 3
     dice.shuffle(ids)
@@ -140,17 +142,12 @@ def _step_lease(house: House, fault: Fault) -> None:
 
 def _fill_disk(house: House, fault: Fault) -> None:
     house.fill_disk()
+    _wait(FELT_S, house.disk_was_felt)
     time.sleep(fault.lasts)
     house.empty_disk()
 
 
-BLOWS: Mapping[Kind, tuple[str | None, Callable[[House, Fault], Death | None]]] = {
-    Kind.KILL_PARENT: (None, _kill_parent),
-    Kind.KILL_CHILD: (None, _end_child(signal.SIGKILL)),
-    Kind.STOP_PARENT: (None, _stop_parent),
-    Kind.STOP_CHILD: (None, _stop_child),
-    Kind.TERM_PARENT: (None, _term_parent),
-    Kind.TERM_CHILD: (None, _end_child(signal.SIGTERM)),
+BLOWS: Mapping[Kind, tuple[str, Callable[[House, Fault], None]]] = {
     Kind.REDIS_FLUSHED: ("redis", _flush_redis),
     Kind.REDIS_RESTARTED: ("redis", _restart_redis),
     Kind.POSTGRES_RESTARTED: ("postgres", _restart_postgres),
@@ -161,18 +158,40 @@ BLOWS: Mapping[Kind, tuple[str | None, Callable[[House, Fault], Death | None]]] 
     Kind.LEASE_STEPPED: ("postgres", _step_lease),
     Kind.DISK_FULL: ("disk", _fill_disk),
 }
-"""What each kind strikes, where it is not a worker, and how."""
+"""What each kind strikes, and how."""
+
+WORKER_BLOWS: Mapping[Kind, Callable[[House, str, Fault], Death | None]] = {
+    Kind.KILL_PARENT: _kill_parent,
+    Kind.KILL_CHILD: _end_child,
+    Kind.STOP_PARENT: _stop_parent,
+    Kind.STOP_CHILD: _stop_child,
+    Kind.TERM_PARENT: _term_parent,
+    Kind.TERM_CHILD: _end_child,
+}
+"""The same for those that strike a worker."""
 
 
-def _aim(house: House, worker: str, fault: Fault) -> tuple[psutil.Process, UUID, int] | None:
-    """Wait until the worker has had a job for as long as the fault says; what it holds then."""
-    deadline = time.monotonic() + PATIENCE_S
-    while house.held_by(worker) is None:
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0.02)
-    time.sleep(fault.aim)
-    return house.held_by(worker)
+def _victim(house: House, fault: Fault) -> str:
+    """The worker meant, unless only the other one gets a job."""
+    meant, other = f"worker-{fault.victim}", f"worker-{3 - fault.victim}"
+    _wait(PATIENCE_S, lambda: bool(house.held_by(meant) or house.held_by(other)))
+    return meant if house.held_by(meant) or not house.held_by(other) else other
+
+
+def _wait_for_the_moment(house: House, fault: Fault) -> None:
+    if not fault.storing:
+        time.sleep(fault.aim)
+        return
+    before = house.last_stored()
+    _wait(FELT_S, lambda: house.last_stored() != before, every_s=0.002)
+    time.sleep(fault.aim / 100)
+
+
+def _wait(timeout_s: float, done: Callable[[], bool], *, every_s: float = 0.02) -> None:
+    """Until it is done, or too late: a blow that nobody feels is no error."""
+    deadline = time.monotonic() + timeout_s
+    while not done() and time.monotonic() < deadline:
+        time.sleep(every_s)
 
 
 def _death(fault: Fault, held: tuple[psutil.Process, UUID, int] | None) -> Death | None:

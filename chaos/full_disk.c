@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,10 @@ static int full(int fd)
             path[length] = 0;
             answer = strncmp(path, store, strlen(store)) == 0;
         }
+    }
+    if (answer) { /* and whoever waits for it learns that it was felt */
+        snprintf(path, sizeof path, "%s.felt", flag);
+        close(open(path, O_CREAT | O_WRONLY, 0600));
     }
     errno = answer ? ENOSPC : before;
     return answer;

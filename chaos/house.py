@@ -99,8 +99,17 @@ class House:
         """From now on no process can write to the store."""
         _disk_is_full(self.home.state).touch()
 
+    def disk_was_felt(self) -> bool:
+        """Whether a process was refused since the disk is full."""
+        return _felt(self.home.state).exists()
+
     def empty_disk(self) -> None:
-        _disk_is_full(self.home.state).unlink(missing_ok=True)
+        for path in (_disk_is_full(self.home.state), _felt(self.home.state)):
+            path.unlink(missing_ok=True)
+
+    def last_stored(self) -> float:
+        """When a job last began to write a file, or gave it its name."""
+        return self.store.stat().st_mtime
 
 
 @contextmanager
@@ -138,6 +147,10 @@ def running(state: Path, **settings: str) -> Iterator[House]:
 
 def _disk_is_full(state: Path) -> Path:
     return state / "disk-is-full"
+
+
+def _felt(state: Path) -> Path:
+    return state / "disk-is-full.felt"
 
 
 def _disk_that_can_be_full(state: Path) -> dict[str, Any]:

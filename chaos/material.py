@@ -1,7 +1,6 @@
-"""A model and a dataset so small that a job on them takes a second beside the start of its process.
+"""A model and a dataset so small that a job on them costs little beside the start of its process.
 
-`N` points in the plane of eight features, three classes, and an MLP that knows its training samples
-by heart.
+Points with eight features, of three classes, and an MLP that knows its training samples by heart.
 """
 
 from dataclasses import dataclass

@@ -27,15 +27,15 @@ SHARED = 10
 """Schedules that one stand serves."""
 
 QUIET_S = 120.0
-"""So long may what was asked take to be done, once nothing is hurt any more."""
+"""So long, and three leases more, may what was asked take to be done, once nothing is hurt."""
 
 SWEPT_S = 4.0 * ORPHAN_AGE_S
 """And so long what dead processes left behind to be swept away, once all is done."""
 
 OPEN = """
-    SELECT FROM jobs WHERE status IN ('queued', 'running')
-    UNION ALL SELECT FROM deletion_requests WHERE status IN ('pending', 'scheduled', 'running')
-    UNION ALL SELECT FROM deletion_targets WHERE status IN ('pending', 'scheduled', 'running')
+    SELECT 1 FROM jobs WHERE status IN ('queued', 'running')
+    UNION ALL SELECT 1 FROM deletion_requests WHERE status IN ('pending', 'scheduled', 'running')
+    UNION ALL SELECT 1 FROM deletion_targets WHERE status IN ('pending', 'scheduled', 'running')
     LIMIT 1
 """
 
@@ -101,8 +101,8 @@ class Player:
             if each.promise.request_id is not None:
                 each.ask_again()
                 each.look()
-        found = checker.check(self.house.database_url, self.house.store, self.promises)
-        with psycopg.connect(self.house.database_url) as connection:
+        with psycopg.connect(self.house.database_url, row_factory=dict_row) as connection:
+            found = checker.check(connection, self.house.store, self.promises)
             recovered = recoveries(connection, deaths)
         found += [
             Violation("recovery_slow", f"job {each.death.job_id}: {each.seconds} s")
@@ -195,7 +195,7 @@ def _let_happen(house: House, schedule: Schedule, clients: Sequence[Client]) -> 
 def _wait_until_quiet(house: House) -> None:
     """Return when nothing is open and nothing left over; or too late, for the checker to say so."""
     with psycopg.connect(house.database_url, autocommit=True, row_factory=dict_row) as connection:
-        _wait(QUIET_S, lambda: not connection.execute(OPEN).fetchone())
+        _wait(QUIET_S + 3 * house.lease_s, lambda: not connection.execute(OPEN).fetchone())
         _wait(SWEPT_S, lambda: not any(files.left_over(connection, house.store)))
 
 

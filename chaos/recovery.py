@@ -23,17 +23,20 @@ class Recovery:
     """None: that never came."""
 
 
-def recoveries(connection: psycopg.Connection[Any], deaths: Iterable[Death]) -> list[Recovery]:
+def recoveries(
+    connection: psycopg.Connection[dict[str, Any]], deaths: Iterable[Death]
+) -> list[Recovery]:
     """One for each death that met a job before its end."""
     found = []
     for death in deaths:
         events = connection.execute(
-            "SELECT event, extract(epoch FROM at - %s)::float FROM audit_events "
-            "WHERE subject_id = %s AND event IN ('job.started', %s, %s, %s) ORDER BY id",
-            [death.at, death.job_id, *ENDS],
+            "SELECT event, extract(epoch FROM at - %s)::float AS seconds FROM audit_events "
+            "WHERE subject_id = %s AND (event = ANY(%s) "
+            "OR event = 'job.started' AND (data->>'attempt')::int > %s) ORDER BY id",
+            [death.at, death.job_id, list(ENDS), death.attempt],
         ).fetchall()
-        if any(event in ENDS and seconds < 0 for event, seconds in events):
+        if any(event["event"] in ENDS and event["seconds"] < 0 for event in events):
             continue  # its process was about to exit
-        later = [seconds for _, seconds in events if seconds >= 0]
+        later = [event["seconds"] for event in events if event["seconds"] >= 0]
         found.append(Recovery(death, later[0] if later else None))
     return found

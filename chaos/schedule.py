@@ -45,7 +45,7 @@ LONG = {
     Kind.STOP_PARENT: (0.5, 9.0),
     Kind.STOP_CHILD: (0.5, 6.0),
     Kind.SECOND_BEAT: (2.0, 6.0),
-    Kind.DISK_FULL: (0.5, 4.0),
+    Kind.DISK_FULL: (0.0, 3.0),
 }
 """Seconds that a fault lasts, where it is not up to three."""
 
@@ -65,20 +65,26 @@ class Fault:
     at: float
     kind: Kind
     victim: int
-    """Of the two workers, where it strikes one."""
+    """Of the two workers, where it strikes one and both have a job."""
 
     aim: float
-    """Seconds between the start of a job in the victim and the blow; else the blow comes anyway."""
+    """Seconds between the start of a job in the victim and the blow; where none starts in time,
+    the blow comes all the same."""
+
+    storing: bool
+    """Whether it waits until a job stores its files instead; `aim` then counts hundredths."""
 
     lasts: float
-    """Until what was stopped goes on, or what ended is started again."""
+    """Until what was stopped goes on, or what ended is started again; of a full disk, from when it
+    was felt."""
 
     step: float
     """Seconds by which the clock of the leases jumps."""
 
     def __str__(self) -> str:
+        aim = f"{self.aim / 100:.3f} s after files" if self.storing else f"{self.aim:.2f} s"
         return (
-            f"{self.at:5.2f} s  fault   {self.kind} (worker {self.victim}, aim {self.aim:.2f} s, "
+            f"{self.at:5.2f} s  fault   {self.kind} (worker {self.victim}, aim {aim}, "
             f"lasts {self.lasts:.2f} s, step {self.step:+.1f} s)"
         )
 
@@ -131,31 +137,36 @@ def draw(seed: int) -> Schedule:
     start = 3 * seed % len(DECK)
     kinds = [*DECK[start : start + 3], *dice.choices(DECK, k=dice.randrange(3))]
     faults = sorted((_fault(dice, kind) for kind in kinds), key=lambda fault: fault.at)
-    times = [dice.uniform(0.0, 5.0) for _ in range(dice.randint(3, 5))]
+    times = [dice.uniform(0.0, 3.0) for _ in range(dice.randint(2, 4))]
     # The API is to be killed while it answers: somebody asks it just then.
     times += [fault.at for fault in faults if fault.kind is Kind.API_KILLED]
-    submissions = (_submission(dice, at, number) for number, at in enumerate(sorted(times), 1))
+    asked = dice.choice([[Asked.FIRST], [Asked.SECOND], [Asked.BOTH], list(Asked)])
+    submissions = (
+        _submission(dice, at, number, dice.choice(asked))
+        for number, at in enumerate(sorted(times), 1)
+    )
     return Schedule(seed, tuple(faults), tuple(submissions))
 
 
 def _fault(dice: random.Random, kind: Kind) -> Fault:
     return Fault(
-        at=round(dice.uniform(0.5, 6.0), 2),
+        at=round(dice.uniform(0.5, 5.0), 2),
         kind=kind,
         victim=dice.randint(1, 2),
         aim=round(dice.uniform(0.0, 4.0), 2),
+        storing=dice.random() < 0.3,
         lasts=round(dice.uniform(*LONG.get(kind, (0.2, 3.0))), 2),
         step=round(dice.uniform(-6.0, 6.0), 1),
     )
 
 
-def _submission(dice: random.Random, at: float, number: int) -> Submission:
+def _submission(dice: random.Random, at: float, number: int, asked: Asked) -> Submission:
     holdout_only = dice.random() < 0.1
     named = range(TRAIN, TRAIN + HOLDOUT) if holdout_only else range(TRAIN + HOLDOUT)
     return Submission(
         at=round(at, 2),
         number=number,
-        asked=dice.choice(list(Asked)),
+        asked=asked,
         samples=tuple(dice.sample(named, dice.randint(1, min(12, len(named))))),
         copies=dice.choice([1, 1, 1, 2, 5]),
         impatient=dice.random() < 0.25,

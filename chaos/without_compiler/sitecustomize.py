@@ -17,6 +17,7 @@ def refuse(event: str, arguments: tuple[object, ...]) -> None:
     path, _, flags = arguments
     writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
     if writes and isinstance(path, str) and path.startswith(STORE) and os.path.exists(FULL):
+        os.close(os.open(f"{FULL}.felt", os.O_CREAT | os.O_WRONLY))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
