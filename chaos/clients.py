@@ -20,8 +20,8 @@ PATIENCE_S = 90.0
 """A request that is not accepted for so long is a complaint."""
 
 PAUSE_S = 0.2
-AWAY = frozenset({500, 502, 503, 504})
-"""Answers of a service that is not well: try again."""
+AWAY = frozenset({502, 503, 504})
+"""Answers of a service that is not well: try again. A bare 500 is a bug, whatever is hurt."""
 
 REQUESTS = "/v1/deletion-requests"
 CANCELS = False

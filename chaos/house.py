@@ -60,7 +60,7 @@ class House:
 
         Read from the process table, as Postgres may be away.
         """
-        with suppress(psutil.Error):
+        with suppress(psutil.Error, KeyError):  # it may just be stopped and started
             for child in psutil.Process(self.home.processes[worker].pid).children():
                 command = child.cmdline()
                 if "worker.child" in command:
@@ -137,12 +137,19 @@ def running(state: Path, **settings: str) -> Iterator[House]:
         }
         home = local.House(state, environment, local.free_port())
         home.migrate()
+        stack.callback(_stop_all, home)
         for name in PROCESSES:
             home.start(name)
-            stack.callback(home.stop, name)
         home.wait_until_ready()
         lease = settings.get("LETHE_LEASE", "PT45S")
         yield House(home, servers, float(lease.removeprefix("PT").removesuffix("S")))
+
+
+def _stop_all(home: local.House) -> None:
+    for process in home.processes.values():
+        process.send_signal(signal.SIGCONT)
+    for name in [*home.processes]:
+        home.stop(name)
 
 
 def _disk_is_full(state: Path) -> Path:

@@ -33,10 +33,11 @@ SWEPT_S = 4.0 * ORPHAN_AGE_S
 """And so long what dead processes left behind to be swept away, once all is done."""
 
 OPEN = """
-    SELECT 1 FROM jobs WHERE status IN ('queued', 'running')
-    UNION ALL SELECT 1 FROM deletion_requests WHERE status IN ('pending', 'scheduled', 'running')
-    UNION ALL SELECT 1 FROM deletion_targets WHERE status IN ('pending', 'scheduled', 'running')
-    LIMIT 1
+    SELECT 'job' AS kind, id::text FROM jobs WHERE status IN ('queued', 'running')
+    UNION ALL SELECT 'request', id::text FROM deletion_requests
+    WHERE status IN ('pending', 'scheduled', 'running')
+    UNION ALL SELECT 'target', request_id || ' ' || model_id FROM deletion_targets
+    WHERE status IN ('pending', 'scheduled', 'running')
 """
 
 
@@ -81,6 +82,9 @@ class Player:
     known: set[Violation] = field(default_factory=set)
     """Violations of earlier schedules, which are told once."""
 
+    stuck: set[tuple[str, str]] = field(default_factory=set)
+    """What earlier schedules left open for good: nobody waits for it again."""
+
     def play(self, schedule: Schedule) -> Outcome:
         """Let it happen, wait until all is done, and look."""
         if self.stand is None or self.turn == SHARED:
@@ -95,7 +99,7 @@ class Player:
         self.promises += [each.promise for each in clients]
         deaths = _let_happen(self.house, schedule, clients)
         settled = time.monotonic()
-        _wait_until_quiet(self.house)
+        self._wait_until_quiet()
         settling_s = time.monotonic() - settled
         for each in clients:
             if each.promise.request_id is not None:
@@ -119,6 +123,18 @@ class Player:
             time.monotonic() - started,
             settling_s,
         )
+
+    def _wait_until_quiet(self) -> None:
+        """Return when nothing is open or left over; or too late, for the checker to tell."""
+        url, store = self.house.database_url, self.house.store
+        with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
+
+            def is_open() -> set[tuple[str, str]]:
+                return {(row["kind"], row["id"]) for row in connection.execute(OPEN)}
+
+            _wait(QUIET_S + 3 * self.house.lease_s, lambda: is_open() <= self.stuck)
+            self.stuck |= is_open()
+            _wait(SWEPT_S, lambda: {*files.left_over(connection, store)} <= self.known)
 
 
 def _build(house: House, *, seed: int) -> Stand:
@@ -173,7 +189,7 @@ def _let_happen(house: House, schedule: Schedule, clients: Sequence[Client]) -> 
             if death is not None:
                 deaths.append(death)
 
-        return threading.Thread(target=wait_and_act)
+        return threading.Thread(target=wait_and_act, daemon=True)
 
     def strikes(fault: Fault) -> Callable[[], Death | None]:
         return lambda: strike(house, fault)
@@ -190,13 +206,6 @@ def _let_happen(house: House, schedule: Schedule, clients: Sequence[Client]) -> 
         house.start_again(name)
     house.home.wait_until_ready()
     return deaths
-
-
-def _wait_until_quiet(house: House) -> None:
-    """Return when nothing is open and nothing left over; or too late, for the checker to say so."""
-    with psycopg.connect(house.database_url, autocommit=True, row_factory=dict_row) as connection:
-        _wait(QUIET_S + 3 * house.lease_s, lambda: not connection.execute(OPEN).fetchone())
-        _wait(SWEPT_S, lambda: not any(files.left_over(connection, house.store)))
 
 
 def _wait(timeout_s: float, done: Callable[[], bool]) -> None:
