@@ -15,6 +15,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import redis
 
+from chaos import disk
 from chaos.house import House
 from chaos.promise import Death
 from chaos.schedule import Fault, Kind
@@ -23,7 +24,7 @@ from service import doorbell
 PATIENCE_S = 4.0
 """How long a blow waits for its victim to have a job, or to be asked something."""
 
-FELT_S = 10.0
+FELT_S = 20.0
 """How long it waits for a job to store its files."""
 
 
@@ -141,10 +142,11 @@ def _step_lease(house: House, fault: Fault) -> None:
 
 
 def _fill_disk(house: House, fault: Fault) -> None:
-    house.fill_disk()
-    _wait(FELT_S, house.disk_was_felt)
+    state = house.home.state
+    disk.fill(state)
+    _wait(FELT_S, lambda: disk.was_felt(state))
     time.sleep(fault.lasts)
-    house.empty_disk()
+    disk.empty(state)
 
 
 BLOWS: Mapping[Kind, tuple[str, Callable[[House, Fault], None]]] = {

@@ -6,22 +6,19 @@ seconds. `LETHE_MAX_LOSSES` is so high that no number of lost workers makes a fa
 
 import json
 import os
-import shutil
 import signal
-import subprocess
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import psutil  # type: ignore[import-untyped]
 
 import local
-from chaos import material
+from chaos import disk, material
 
 PROCESSES = ("api", "beat", "worker-1", "worker-2")
 KEY = "a-key-for-chaos-only"
@@ -95,18 +92,6 @@ class House:
     def start_redis(self) -> None:
         local.start_valkey(self.servers.valkey)
 
-    def fill_disk(self) -> None:
-        """From now on no process can write to the store."""
-        _disk_is_full(self.home.state).touch()
-
-    def disk_was_felt(self) -> bool:
-        """Whether a process was refused since the disk is full."""
-        return _felt(self.home.state).exists()
-
-    def empty_disk(self) -> None:
-        for path in (_disk_is_full(self.home.state), _felt(self.home.state)):
-            path.unlink(missing_ok=True)
-
     def last_stored(self) -> float:
         """When a job last began to write a file, or gave it its name."""
         return self.store.stat().st_mtime
@@ -132,7 +117,7 @@ def running(state: Path, **settings: str) -> Iterator[House]:
             "LETHE_FACTORIES": json.dumps([material.FACTORY]),
             "LETHE_MAX_LOSSES": "100",
             "LETHE_ORPHAN_AGE": f"PT{ORPHAN_AGE_S}S",
-            **_disk_that_can_be_full(state),
+            **disk.environment(state),
             **settings,
         }
         home = local.House(state, environment, local.free_port())
@@ -150,28 +135,3 @@ def _stop_all(home: local.House) -> None:
         process.send_signal(signal.SIGCONT)
     for name in [*home.processes]:
         home.stop(name)
-
-
-def _disk_is_full(state: Path) -> Path:
-    return state / "disk-is-full"
-
-
-def _felt(state: Path) -> Path:
-    return state / "disk-is-full.felt"
-
-
-def _disk_that_can_be_full(state: Path) -> dict[str, Any]:
-    """The environment of processes whose writes to the store can be made to fail; see full_disk.c.
-
-    Where there is no C compiler, Python does it: less true, as it knows only of files that are
-    opened, and nothing of bytes that are written.
-    """
-    source = Path(__file__).with_name("full_disk.c")
-    where = {"CHAOS_STORE": str(state / "store"), "CHAOS_DISK_FULL": str(_disk_is_full(state))}
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return where | {"PYTHONPATH": str(source.with_name("without_compiler"))}
-    library = state / "full_disk.so"
-    command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
-    subprocess.run(command, check=True)
-    return where | {"LD_PRELOAD": str(library)}
