@@ -149,7 +149,8 @@ def table(report: dict[str, Any]) -> str:
         lines.append(f"| {kind} | {injected} | {met} |")
     lines.append(
         f"\n{report['requests_accepted']} requests accepted in {report['posts_sent']} POSTs, "
-        f"{report['seconds']} s, violations: {report['violations'] or 'none'}"
+        f"{report['seconds']} s; {report['recoveries']} jobs lost their worker, median recovery "
+        f"{report['median_recovery_s']} s; violations: {report['violations'] or 'none'}"
     )
     return "\n".join(lines)
 

@@ -27,8 +27,9 @@ QUICK = {
     "LETHE_LEASE": "PT4S",
     "LETHE_HEARTBEAT": "PT1S",
     "LETHE_SWEEP_INTERVAL": "PT1S",
+    "LETHE_POLL_INTERVAL": "PT2S",
 }
-"""Instead of 45, 15 and 5 seconds."""
+"""So that a schedule takes seconds; the lease of production is 45."""
 
 ORPHAN_AGE_S = 5
 

@@ -29,6 +29,13 @@ class Kind(StrEnum):
     DISK_FULL = "disk_full"
 
 
+OF_WORKERS = frozenset(
+    {
+        Kind.KILL_PARENT, Kind.KILL_CHILD, Kind.STOP_PARENT, Kind.STOP_CHILD, Kind.TERM_PARENT,
+        Kind.TERM_CHILD,
+    }
+)  # fmt: skip
+
 DECK = (
     Kind.KILL_PARENT, Kind.REDIS_RESTARTED, Kind.LEASE_STEPPED,
     Kind.KILL_CHILD, Kind.API_KILLED, Kind.SECOND_BEAT,
@@ -82,11 +89,17 @@ class Fault:
     """Seconds by which the clock of the leases jumps."""
 
     def __str__(self) -> str:
-        aim = f"{self.aim / 100:.3f} s after files" if self.storing else f"{self.aim:.2f} s"
-        return (
-            f"{self.at:5.2f} s  fault   {self.kind} (worker {self.victim}, aim {aim}, "
-            f"lasts {self.lasts:.2f} s, step {self.step:+.1f} s)"
+        if self.kind is Kind.LEASE_STEPPED:
+            return f"{self.at:5.2f} s  fault   {self.kind} by {self.step:+.1f} s"
+        told = f"{self.at:5.2f} s  fault   {self.kind} for {self.lasts:.2f} s"
+        if self.kind not in OF_WORKERS:
+            return told
+        when = (
+            f"{self.aim / 100:.3f} s after it stores files"
+            if self.storing
+            else (f"{self.aim:.2f} s into its job")
         )
+        return f"{told}, worker {self.victim}, {when}"
 
 
 @dataclass(frozen=True, slots=True)
