@@ -9,7 +9,7 @@ PYTEST := .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loads
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test check bench-quality bench-scaling migrate revision lock clean purge
+.PHONY: help demo up test check bench-quality bench-scaling chaos migrate revision lock clean purge
 
 help: ## list the commands
 	@awk -F ' ## ' '/^[a-z-]+:.* ## / {split($$1, name, ":"); printf "make %-13s %s\n", name[1], $$2}' \
@@ -39,6 +39,13 @@ bench-quality: .venv/installed ## how close unlearning comes to retraining, besi
 
 bench-scaling: .venv/installed ## what a job costs at 10,000 to 1,000,000 training samples
 	.venv/bin/python -m benchmarks.scaling
+
+SCHEDULES ?= 200
+SEED ?= 1
+# Only a run of full length is a result to keep.
+chaos: .venv/installed ## hurt the running service in seeded ways: make chaos SCHEDULES=200 SEED=1
+	.venv/bin/python -m chaos --schedules $(SCHEDULES) --seed $(SEED) \
+	  $(if $(filter 200,$(SCHEDULES)),--result benchmarks/results/chaos.json)
 
 migrate: .venv/installed ## bring the database in LETHE_DATABASE_URL to the newest schema
 	.venv/bin/python -m alembic upgrade head

@@ -51,10 +51,12 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the embedded servers listen."""
+    """Where the embedded servers listen, and the servers themselves."""
 
     database_url: str
     broker_url: str
+    postgres: Any
+    valkey: ValkeyServer
 
 
 @contextmanager
@@ -67,16 +69,15 @@ def servers(state: Path) -> Iterator[Servers]:
 
     with ExitStack() as stack:
         postgres = get_server(state / "postgres", start=False)
-        _start(postgres)
+        start_postgres(postgres)
         stack.enter_context(postgres)
         valkey = ValkeyServer(port=free_port(), data_dir=state / "valkey", persist=True)
-        with _deaf_to_ctrl_c():
-            valkey.start()
+        start_valkey(valkey)
         stack.callback(valkey.stop)
-        yield Servers(postgres.get_uri(), f"{valkey.connection_url}/0")
+        yield Servers(postgres.get_uri(), f"{valkey.connection_url}/0", postgres, valkey)
 
 
-def _start(postgres: Any) -> None:
+def start_postgres(postgres: Any) -> None:
     """Start the server; again if it takes longer than the ten seconds its package grants it."""
     for attempt in (1, 2, 3):
         try:
@@ -85,6 +86,12 @@ def _start(postgres: Any) -> None:
         except subprocess.TimeoutExpired:
             if attempt == 3:
                 raise
+
+
+def start_valkey(valkey: ValkeyServer) -> None:
+    """Start the server, on the port it had before."""
+    with _deaf_to_ctrl_c():
+        valkey.start()
 
 
 @contextmanager
@@ -126,13 +133,17 @@ class House:
         subprocess.run(command, cwd=REPOSITORY, env=self.environment, check=True)
 
     def start(self, name: str) -> None:
-        """Start the process `name` (`api`, `worker` or `beat`) in a session of its own."""
+        """Start the process `name` in a session of its own.
+
+        It is `api`, `worker` or `beat`; `worker-2` is one more worker.
+        """
+        kind = name.partition("-")[0]
         api = [sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment",
                "--host=127.0.0.1", f"--port={self.port}", "--no-access-log"]  # fmt: skip
         self.log(name).parent.mkdir(parents=True, exist_ok=True)
         with self.log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                COMMANDS.get(name, api),
+                [part.replace(f"={kind}@", f"={name}@") for part in COMMANDS.get(kind, api)],
                 cwd=REPOSITORY,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

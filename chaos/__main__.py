@@ -1,0 +1,167 @@
+"""`python -m chaos --schedules N --seed S`: play N schedules, say what broke and how to replay it.
+
+Schedule n has the seed S + n; so the schedule of a failing seed alone is
+`python -m chaos --schedules 1 --seed SEED`. Writes benchmarks/results/chaos.json.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from chaos import house
+from chaos.checker.violation import DOUBLED, LOST
+from chaos.play import Outcome, Player
+from chaos.schedule import draw
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+
+
+def main() -> int:
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so end what was started
+    state = options.state or Path(tempfile.mkdtemp(prefix="lethe-chaos-"))
+    outcomes = run(
+        range(options.seed, options.seed + options.schedules),
+        state,
+        {} if options.lease_default else house.QUICK,
+    )
+    report = summary(outcomes, options.lease_default)
+    if options.result:
+        options.result.write_text(json.dumps(report, indent=1) + "\n")
+    print(table(report))
+    broken = [each for each in outcomes if each.violations]
+    if broken:
+        print(f"\nLogs, database and store: {state}")
+    elif options.state is None:
+        shutil.rmtree(state, ignore_errors=True)
+    print(last_line(report), flush=True)
+    return 1 if broken else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("--schedules", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--state", type=Path, help="empty folder for logs, database and store")
+    parser.add_argument("--result", type=Path, help="file for the report, as JSON")
+    parser.add_argument(
+        "--lease-default",
+        action="store_true",
+        help="with the lease, heartbeat and sweep of production: 45, 15 and 5 seconds",
+    )
+    return parser.parse_args()
+
+
+def run(seeds: Sequence[int], state: Path, settings: dict[str, str]) -> list[Outcome]:
+    """Play these schedules in one house under `state`, telling how each went."""
+    outcomes = []
+    with house.running(state, **settings) as hurt:
+        player = Player(hurt)
+        for seed in seeds:
+            outcomes.append(player.play(draw(seed)))
+            tell(outcomes[-1], state)
+    return outcomes
+
+
+def tell(outcome: Outcome, state: Path) -> None:
+    """One line for each schedule; for one that broke something, all that is needed to replay it."""
+    schedule = outcome.schedule
+    recovered = ", ".join(
+        f"{each.death.kind} {'never' if each.seconds is None else f'{each.seconds:.1f} s'}"
+        for each in outcome.recoveries
+    )
+    print(
+        f"seed {schedule.seed}: {', '.join(fault.kind for fault in schedule.faults)}; "
+        f"{len(outcome.promises)} clients; {outcome.seconds:.1f} s, "
+        f"settling {outcome.settling_s:.1f} s; recovered: {recovered or '-'}",
+        flush=True,
+    )
+    if outcome.violations:
+        print(schedule)
+        for violation in outcome.violations:
+            print(f"  BROKEN {violation}")
+        print(f"  logs:   {state / 'logs'}")
+        print(f"  replay: python -m chaos --schedules 1 --seed {schedule.seed}", flush=True)
+
+
+def summary(outcomes: Sequence[Outcome], lease_default: bool) -> dict[str, Any]:
+    """What the run was and what came of it."""
+    kinds = Counter(fault.kind.value for each in outcomes for fault in each.schedule.faults)
+    rules = Counter(found.rule for each in outcomes for found in each.violations)
+    recovered = [each for outcome in outcomes for each in outcome.recoveries]
+    seconds = [each.seconds for each in recovered if each.seconds is not None]
+    promises = [promise for each in outcomes for promise in each.promises]
+    return {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "lease": "45 s" if lease_default else "4 s",
+        "seeds": [outcomes[0].schedule.seed, outcomes[-1].schedule.seed],
+        "schedules": len(outcomes),
+        "seconds": round(sum(each.seconds for each in outcomes)),
+        "faults": kinds.total(),
+        "faults_by_kind": dict(sorted(kinds.items())),
+        "requests_accepted": sum(promise.request_id is not None for promise in promises),
+        "posts_sent": sum(promise.sent for promise in promises),
+        "lost": sum(rules[rule] for rule in LOST),
+        "doubled": sum(rules[rule] for rule in DOUBLED),
+        "violations": dict(sorted(rules.items())),
+        "failing_seeds": [each.schedule.seed for each in outcomes if each.violations],
+        "recoveries": len(recovered),
+        "median_recovery_s": round(statistics.median(seconds), 1) if seconds else None,
+        "worst_recovery_s": round(max(seconds), 1) if seconds else None,
+        "recoveries_by_kind": _by_kind(outcomes),
+    }
+
+
+def _by_kind(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+    seconds: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        for each in outcome.recoveries:
+            if each.seconds is not None:
+                seconds.setdefault(each.death.kind, []).append(each.seconds)
+    return {
+        kind: {
+            "count": len(values),
+            "median_s": round(statistics.median(values), 1),
+            "worst_s": round(max(values), 1),
+        }
+        for kind, values in sorted(seconds.items())
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """Faults and recoveries by kind, in Markdown."""
+    lines = ["", "| fault | injected | met a job | median recovery s | worst |"]
+    lines.append("|---|---|---|---|---|")
+    for kind, injected in report["faults_by_kind"].items():
+        found = report["recoveries_by_kind"].get(kind)
+        met = f"{found['count']} | {found['median_s']} | {found['worst_s']}" if found else "| |"
+        lines.append(f"| {kind} | {injected} | {met} |")
+    lines.append(
+        f"\n{report['requests_accepted']} requests accepted in {report['posts_sent']} POSTs, "
+        f"{report['seconds']} s; {report['recoveries']} jobs lost their worker, median recovery "
+        f"{report['median_recovery_s']} s; violations: {report['violations'] or 'none'}"
+    )
+    return "\n".join(lines)
+
+
+def last_line(report: dict[str, Any]) -> str:
+    return (
+        f"chaos: schedules={report['schedules']} faults={report['faults']} "
+        f"accepted={report['requests_accepted']} lost={report['lost']} "
+        f"doubled={report['doubled']} worst_recovery_s={report['worst_recovery_s'] or 0}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""The store holds what versions name, under its own hash, and nothing else."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow.parquet as pq
+
+from chaos.checker.violation import Violation
+
+Connection = psycopg.Connection[dict[str, Any]]
+ROLES = ("weights_sha256", "statistics_sha256", "reservoir_sha256")
+
+
+def violations(connection: Connection, store: Path) -> Iterator[Violation]:
+    """What is wrong with the files."""
+    versions = connection.execute("SELECT * FROM model_versions").fetchall()
+    named = {version[role] for version in versions for role in ROLES}
+    objects = store / "objects"
+    for digest in named:
+        path = objects / digest[:2] / digest
+        if not path.is_file():
+            yield Violation("file_missing", digest)
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            yield Violation("hash_wrong", digest)
+    yield from left_over(connection, store)
+    yield from _kept_though_forgotten(connection, objects)
+
+
+def left_over(connection: Connection, store: Path) -> Iterator[Violation]:
+    """Files and directories that nothing names; the sweep removes them when they are old enough."""
+    rows = connection.execute(f"SELECT {', '.join(ROLES)} FROM model_versions").fetchall()
+    named = {Path("objects", row[role][:2], row[role]) for row in rows for role in ROLES}
+    for path in sorted(store.rglob("*")):
+        place = path.relative_to(store)
+        if place.parts[0] == "checkpoints":
+            if len(place.parts) == 2:
+                yield Violation("checkpoint_left", str(place))
+        elif place.name.startswith("incoming-"):
+            yield Violation("unfinished_left", str(place))
+        elif path.is_file() and place not in named:
+            yield Violation("orphan", str(place))
+
+
+def _kept_though_forgotten(connection: Connection, objects: Path) -> Iterator[Violation]:
+    """No champion's reservoir has a sample that its model has forgotten."""
+    rows = connection.execute(
+        """
+        SELECT version.model_id, version.reservoir_sha256 AS digest,
+               array_agg(tombstone.sample_id) AS forgotten
+        FROM model_versions version JOIN tombstones tombstone USING (model_id)
+        WHERE version.status = 'champion' GROUP BY version.id
+        """
+    ).fetchall()
+    for row in rows:
+        path = objects / row["digest"][:2] / row["digest"]
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row["digest"]:
+            kept = pq.read_table(path, columns=["sample_id"])["sample_id"].to_pylist()
+            known = len({*kept} & {*row["forgotten"]})
+            if known:
+                yield Violation(
+                    "kept_though_forgotten", f"{known} samples, model {row['model_id']}"
+                )

@@ -1,0 +1,142 @@
+"""The audit trail tells how everything came to be as it is, step by lawful step."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from chaos.checker.violation import Violation
+
+Events = list[dict[str, Any]]
+
+REQUEST_STEPS: Mapping[str, frozenset[str]] = {
+    "received": frozenset({"scheduled", "completed", "cancelled"}),
+    "pending": frozenset({"scheduled", "completed", "cancelled"}),
+    "scheduled": frozenset({"pending", "running", "completed", "cancelled"}),
+    "running": frozenset(
+        {"pending", "scheduled", "completed", "needs_review", "failed", "cancelled"}
+    ),
+}
+"""From what an event says to what the next one may; after all others nothing follows."""
+
+GIVEN_BACK = frozenset({"released", "lost"})
+JOB_STEPS: Mapping[str, frozenset[str]] = {
+    "queued": frozenset({"started", "cancelled"}),
+    "started": GIVEN_BACK | {"completed", "failed", "cancelled"},
+    "released": frozenset({"started", "cancelled"}),
+    "lost": frozenset({"started", "released", "failed", "cancelled"}),
+}
+FIRST = {"request": "received", "job": "queued"}
+
+
+def violations(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Violation]:
+    """What is wrong with the events, on their own and beside the tables."""
+    by_subject: dict[UUID, Events] = defaultdict(list)
+    for event in connection.execute("SELECT * FROM audit_events ORDER BY id"):
+        by_subject[event["subject_id"]].append(event)
+    for subject_id, events in by_subject.items():
+        yield from _in_order(subject_id, events)
+    requests = connection.execute("SELECT id, status FROM deletion_requests").fetchall()
+    jobs = connection.execute("SELECT id, status, attempt FROM jobs").fetchall()
+    for row in requests:
+        yield from _of_request(row, by_subject.pop(row["id"], []))
+    for row in jobs:
+        yield from _of_job(row, by_subject.pop(row["id"], []))
+    yield from _of_versions(connection, by_subject)
+    yield from _of_registrations(connection, by_subject)
+    for subject_id, events in by_subject.items():
+        yield Violation("event_of_nothing", f"{events[0]['event']} of {subject_id}")
+
+
+def _in_order(subject_id: UUID, events: Events) -> Iterator[Violation]:
+    times = [event["at"] for event in events]
+    if times != sorted(times):
+        yield Violation("events_out_of_order", f"{subject_id}: {_names(events)}")
+
+
+def _of_request(row: dict[str, Any], events: Events) -> Iterator[Violation]:
+    where = f"request {row['id']}"
+    steps = [name.removeprefix("request.") for name in _names(events)]
+    yield from _lawful(where, steps, "received", REQUEST_STEPS)
+    last = steps[-1] if steps else None
+    if last != row["status"] and (last, row["status"]) != ("received", "pending"):
+        yield Violation("event_missing", f"{where} is {row['status']}, its last event {last}")
+
+
+def _of_job(row: dict[str, Any], events: Events) -> Iterator[Violation]:
+    where = f"job {row['id']}"
+    steps = [name.removeprefix("job.") for name in _names(events)]
+    yield from _lawful(where, steps, "queued", JOB_STEPS)
+    last = steps[-1] if steps else None
+    expected = {"queued": {"queued", *GIVEN_BACK}, "running": {"started"}}
+    if last not in expected.get(row["status"], {row["status"]}):
+        yield Violation("event_missing", f"{where} is {row['status']}, its last event {last}")
+    attempts = [event["data"]["attempt"] for event in events if event["event"] == "job.started"]
+    if attempts != list(range(1, row["attempt"] + 1)):
+        yield Violation("attempts_wrong", f"{where} is at {row['attempt']}, started {attempts}")
+    held = 0
+    for event in events:
+        held = event["data"]["attempt"] if event["event"] == "job.started" else held
+        if event["data"].get("attempt", held) != held:
+            yield Violation("attempts_wrong", f"{where}: {event['event']} of another attempt")
+
+
+def _lawful(
+    where: str, steps: list[str], first: str, lawful: Mapping[str, frozenset[str]]
+) -> Iterator[Violation]:
+    if not steps or steps[0] != first:
+        yield Violation("event_missing", f"{where} begins with {steps[:1]}, not {first}")
+    for before, after in pairwise(steps):
+        if after not in lawful.get(before, ()):
+            yield Violation("step_unlawful", f"{where}: {before} to {after} in {steps}")
+
+
+def _of_versions(
+    connection: psycopg.Connection[dict[str, Any]], by_subject: dict[UUID, Events]
+) -> Iterator[Violation]:
+    """Created once, superseded once, promoted only if a candidate; with the files of the row."""
+    forgot = {
+        row["job_id"]: row["samples"]
+        for row in connection.execute(
+            """
+            SELECT job_id, count(*) AS samples
+            FROM tombstones JOIN models ON models.id = model_id
+            JOIN samples USING (dataset_id, sample_id) WHERE split = 'train' GROUP BY job_id
+            """
+        )
+    }
+    for row in connection.execute("SELECT * FROM model_versions").fetchall():
+        where = f"version {row['number']} of model {row['model_id']}"
+        events = by_subject.pop(row["id"], [])
+        steps = [name for name in _names(events) if name != "reservoir.replaced"]
+        ended = ["version.superseded"] if row["status"] == "superseded" else []
+        if [name for name in steps if name != "version.promoted"] != ["version.created", *ended]:
+            yield Violation("event_missing", f"{where} is {row['status']}, its events {steps}")
+            continue
+        created = events[0]["data"]
+        if created["weights_sha256"] != row["weights_sha256"]:
+            yield Violation("event_differs", f"{where} was created with other weights")
+        told = created.get("samples")
+        if row["job_id"] in forgot and told != forgot[row["job_id"]]:
+            yield Violation(
+                "sample_doubled",
+                f"{where} was made to forget {told} samples, {forgot[row['job_id']]} are its own",
+            )
+
+
+def _of_registrations(
+    connection: psycopg.Connection[dict[str, Any]], by_subject: dict[UUID, Events]
+) -> Iterator[Violation]:
+    for table, ready in (("datasets", "dataset.indexed"), ("models", "model.checked")):
+        for row in connection.execute(f"SELECT id, name, status FROM {table}").fetchall():
+            names = _names(by_subject.pop(row["id"], []))
+            expected = [f"{table[:-1]}.registered", *([ready] if row["status"] == "ready" else [])]
+            if names != expected:
+                yield Violation("event_missing", f"{row['name']} is {row['status']}: {names}")
+
+
+def _names(events: Events) -> list[str]:
+    return [event["event"] for event in events]

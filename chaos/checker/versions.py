@@ -1,0 +1,171 @@
+"""What was forgotten was forgotten once, and what is served honours it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from chaos.checker.violation import Violation
+
+Rows = list[dict[str, Any]]
+Connection = psycopg.Connection[dict[str, Any]]
+
+OPEN_JOBS = ("queued", "running")
+
+NAMED = """
+    SELECT DISTINCT target.job_id, target.model_id, named.sample_id, target.status
+    FROM deletion_targets target
+    JOIN request_samples named USING (request_id)
+"""
+TOMBSTONES = """
+    SELECT tombstone.model_id, tombstone.sample_id, tombstone.job_id, sample.split
+    FROM tombstones tombstone
+    JOIN models model ON model.id = tombstone.model_id
+    LEFT JOIN samples sample USING (dataset_id, sample_id)
+"""
+
+
+def violations(connection: Connection) -> Iterator[Violation]:
+    """What is wrong with jobs, tombstones and versions."""
+    jobs = connection.execute("SELECT * FROM jobs").fetchall()
+    versions = connection.execute("SELECT * FROM model_versions ORDER BY number").fetchall()
+    tombstones = connection.execute(TOMBSTONES).fetchall()
+    named = connection.execute(NAMED).fetchall()
+    by_job: dict[UUID, Rows] = defaultdict(list)
+    for version in versions:
+        by_job[version["job_id"]].append(version)
+    yield from _of_jobs(jobs)
+    yield from _of_tombstones(named, tombstones)
+    yield from _one_for_each_job(jobs, by_job, tombstones)
+    yield from _of_models(connection, versions, by_job, tombstones)
+    yield from _of_measurements(connection, versions)
+
+
+def _of_jobs(jobs: Rows) -> Iterator[Violation]:
+    for job in jobs:
+        if job["status"] in OPEN_JOBS:
+            yield Violation("job_open", f"job {job['id']} is {job['status']}")
+        elif job["status"] == "failed":
+            yield Violation("job_failed", f"job {job['id']}: {job['failure']}")
+
+
+def _of_tombstones(named: Rows, tombstones: Rows) -> Iterator[Violation]:
+    """Every sample of a completed target has one tombstone, and no other sample has any."""
+    count = Counter((row["model_id"], row["sample_id"]) for row in tombstones)
+    for (model_id, sample_id), times in count.items():
+        if times > 1:
+            yield Violation("sample_doubled", f"{sample_id} of model {model_id}: {times} times")
+    missing = Counter(
+        (row["job_id"], row["model_id"])
+        for row in named
+        if row["status"] == "completed" and not count[row["model_id"], row["sample_id"]]
+    )
+    for (job_id, model_id), samples in missing.items():
+        yield Violation("tombstone_missing", f"{samples} samples of model {model_id}, job {job_id}")
+    asked = {
+        (row["job_id"], row["model_id"], row["sample_id"])
+        for row in named
+        if row["status"] == "completed"
+    }
+    for row in tombstones:
+        if (row["job_id"], row["model_id"], row["sample_id"]) not in asked:
+            yield Violation(
+                "tombstone_unasked", f"{row['sample_id']} of {row['model_id']}, {row['job_id']}"
+            )
+
+
+def _one_for_each_job(
+    jobs: Rows, by_job: dict[UUID, Rows], tombstones: Rows
+) -> Iterator[Violation]:
+    """A completed job that had something to forget made one version; no other job made any."""
+    forgot = Counter(row["job_id"] for row in tombstones if row["split"] == "train")
+    for job in jobs:
+        made = by_job[job["id"]]
+        where = f"job {job['id']} ({job['kind']}, {job['status']}, {job['verdict']})"
+        if len(made) > 1:
+            yield Violation("version_doubled", f"{where} made {len(made)} versions")
+        must = job["kind"] == "register_model" or job["verdict"] or forgot[job["id"]]
+        if job["status"] == "completed" and must and not made:
+            yield Violation("version_missing", f"{where} forgot {forgot[job['id']]} samples")
+        if made and (job["status"] != "completed" or not must):
+            yield Violation("version_unasked", where)
+
+
+def _of_models(
+    connection: Connection, versions: Rows, by_job: dict[UUID, Rows], tombstones: Rows
+) -> Iterator[Violation]:
+    of_model: dict[UUID, Rows] = defaultdict(list)
+    for version in versions:
+        of_model[version["model_id"]].append(version)
+    honoured: dict[UUID, set[UUID]] = defaultdict(set)
+    for row in tombstones:
+        honoured[row["model_id"]].update(version["id"] for version in by_job[row["job_id"]])
+    for model in connection.execute("SELECT id FROM models WHERE status = 'ready'").fetchall():
+        yield from _of_model(model["id"], of_model[model["id"]], honoured[model["id"]])
+
+
+def _of_model(model_id: UUID, versions: Rows, honoured: set[UUID]) -> Iterator[Violation]:
+    """One champion, which goes back to version 1 through all versions that forgot something."""
+    where = f"model {model_id}"
+    numbers = [version["number"] for version in versions]
+    if numbers != list(range(1, len(versions) + 1)):
+        yield Violation("numbers_wrong", f"{where}: {numbers}")
+    champions = [version for version in versions if version["status"] == "champion"]
+    if len(champions) != 1:
+        yield Violation("champions_wrong", f"{where} has {len(champions)} champions")
+        return
+    known = {version["id"]: version for version in versions}
+    line: Rows = []
+    version: dict[str, Any] | None = champions[0]
+    while version is not None and version not in line:
+        line.append(version)
+        parent = version["parent_id"]
+        version = known.get(parent)
+        if parent is not None and version is None:
+            yield Violation("ancestry_broken", f"{where}: no version {parent} among its own")
+    if line[-1]["number"] != 1:
+        yield Violation("ancestry_broken", f"{where} goes back to version {line[-1]['number']}")
+    for ancestor in line[1:]:
+        if ancestor["status"] != "superseded":
+            yield Violation("ancestor_not_superseded", f"{where}, version {ancestor['number']}")
+    for forgotten in honoured - {ancestor["id"] for ancestor in line}:
+        yield Violation(
+            "champion_regressed",
+            f"{where}: version {known[forgotten]['number']} forgot what the champion knows",
+        )
+
+
+def _of_measurements(connection: Connection, versions: Rows) -> Iterator[Violation]:
+    """A version that a job made from another has one kept round and both evaluations, and the
+    cycles of each of its rounds are all there, later ones from later attempts."""
+    kept = {
+        row["job_id"]: row["kept"]
+        for row in connection.execute(
+            "SELECT job_id, count(*) FILTER (WHERE kept) AS kept FROM rounds GROUP BY job_id"
+        )
+    }
+    moments: dict[UUID, set[str]] = defaultdict(set)
+    for row in connection.execute("SELECT job_id, moment FROM evaluations"):
+        moments[row["job_id"]].add(row["moment"])
+    for version in versions:
+        job_id = version["job_id"]
+        if version["parent_id"] is None:
+            continue
+        if kept.get(job_id) != 1:
+            yield Violation("round_not_kept", f"job {job_id} kept {kept.get(job_id)} rounds")
+        if moments[job_id] != {"before", "after"}:
+            yield Violation("evaluation_missing", f"job {job_id} has {sorted(moments[job_id])}")
+    cycles: dict[tuple[UUID, int], Rows] = defaultdict(list)
+    for row in connection.execute(
+        "SELECT job_id, round, cycle, attempt FROM alignment_scores ORDER BY cycle"
+    ):
+        cycles[row["job_id"], row["round"]].append(row)
+    for (job_id, number), rows in cycles.items():
+        attempts = [row["attempt"] for row in rows]
+        found = [row["cycle"] for row in rows]
+        if found != list(range(1, len(rows) + 1)) or attempts != sorted(attempts):
+            yield Violation(
+                "cycles_wrong", f"job {job_id}, round {number}: {found}, attempts {attempts}"
+            )

@@ -1,0 +1,21 @@
+"""A broken rule."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Violation:
+    """What was broken, and where."""
+
+    rule: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.detail}"
+
+
+LOST = frozenset({"request_lost", "request_open", "request_failed", "target_missing"})
+"""Rules whose breach means that an accepted request was not carried out."""
+
+DOUBLED = frozenset({"request_doubled", "sample_doubled", "version_doubled"})
+"""Rules whose breach means that something was done twice."""

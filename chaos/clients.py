@@ -1,0 +1,168 @@
+"""Clients of the API as they should be: they keep a key, and send it again until they know.
+
+Each is a thread. What it was promised, and what it saw that it should not have seen, is in its
+`Promise`.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from uuid import UUID, uuid4
+
+import httpx2
+
+from chaos.house import House
+from chaos.promise import Promise
+from chaos.schedule import Asked, Submission
+
+PATIENCE_S = 90.0
+"""A request that is not accepted for so long is a complaint."""
+
+PAUSE_S = 0.2
+AWAY = frozenset({502, 503, 504})
+"""Answers of a service that is not well: try again. A bare 500 is a bug, whatever is hurt."""
+
+REQUESTS = "/v1/deletion-requests"
+CANCELS = False
+"""Whether the API has a route for that."""
+
+
+class Client:
+    """One deletion request, from the first try to the last look."""
+
+    def __init__(
+        self, house: House, submission: Submission, body: dict[str, object], promise: Promise
+    ) -> None:
+        self.house = house
+        self.submission = submission
+        self.body = body
+        self.promise = promise
+
+    def run(self) -> None:
+        """Send the request, several times at once if told so; cancel it if told so."""
+        if self.submission.impatient:
+            self._hang_up()
+        threads = [
+            threading.Thread(target=self._send_until_accepted, daemon=True)
+            for _ in range(self.submission.copies)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.promise.request_id is None:
+            return
+        self.look()
+        if CANCELS and self.submission.cancel_after is not None:
+            time.sleep(self.submission.cancel_after)
+            self._cancel(self.promise.request_id)
+
+    def look(self) -> None:
+        """Whoever got a 202 finds the request, whatever happened since."""
+        response = self._patiently("GET", f"{REQUESTS}/{self.promise.request_id}")
+        if response is not None and response.status_code != 200:
+            self._complain(f"GET after 202 was answered {response.status_code}: {response.text}")
+
+    def ask_again(self) -> None:
+        """The key still has its answer."""
+        self._send_until_accepted()
+
+    def _hang_up(self) -> None:
+        """Send, and never hear the answer."""
+        with suppress(httpx2.TransportError):
+            self._post(timeout=0.005)
+
+    def _send_until_accepted(self) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        last = "nothing"
+        while time.monotonic() < deadline:
+            try:
+                response = self._post(timeout=5)
+            except httpx2.TransportError as error:
+                last = repr(error)
+            else:
+                if response.status_code == 202:
+                    self._accept(response)
+                    return
+                last = f"{response.status_code}: {response.text}"
+                in_flight = "in-flight" in response.text
+                if response.status_code not in AWAY and not in_flight:
+                    self._complain(f"the request was answered {last}")
+                    return
+            time.sleep(PAUSE_S)
+        self._complain(f"the request was not accepted within {PATIENCE_S:.0f} s, last: {last}")
+
+    def _post(self, *, timeout: float) -> httpx2.Response:
+        with self.promise.lock:
+            self.promise.sent += 1
+        self.house.posting.release()
+        with self._connection(timeout) as http:
+            return http.post(
+                REQUESTS, json=self.body, headers={"Idempotency-Key": self.promise.key}
+            )
+
+    def _accept(self, response: httpx2.Response) -> None:
+        request_id = UUID(response.headers["location"].rpartition("/")[2])
+        with self.promise.lock:
+            if self.promise.request_id not in (None, request_id):
+                self.promise.complaints.append("one key was answered with two requests")
+            self.promise.request_id = request_id
+            self.promise.answers.add(response.content)
+
+    def _cancel(self, request_id: UUID) -> None:
+        """Take it back; too late is no error."""
+        self.promise.cancel_asked = True
+        response = self._patiently("POST", f"{REQUESTS}/{request_id}/cancel")
+        if response is None:
+            return
+        if response.is_success:
+            self.promise.cancelled = True
+        elif response.status_code != 409:
+            self._complain(f"cancel was answered {response.status_code}: {response.text}")
+
+    def _patiently(self, method: str, path: str) -> httpx2.Response | None:
+        """The answer, once the service is well enough to give one."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            try:
+                with self._connection(5) as http:
+                    response = http.request(method, path)
+                if response.status_code not in AWAY:
+                    return response
+            except httpx2.TransportError:
+                pass
+            time.sleep(PAUSE_S)
+        self._complain(f"{method} {path} was not answered within {PATIENCE_S:.0f} s")
+        return None
+
+    def _connection(self, timeout: float) -> httpx2.Client:
+        home = self.house.home
+        return httpx2.Client(base_url=home.url, headers=home.headers, timeout=timeout)
+
+    def _complain(self, what: str) -> None:
+        with self.promise.lock:
+            self.promise.complaints.append(what)
+
+
+def client(
+    house: House,
+    submission: Submission,
+    samples: Sequence[str],
+    *,
+    dataset: str,
+    models: Sequence[str],
+) -> Client:
+    """Whoever sends this submission.
+
+    Args:
+        samples: the fresh ids that its positions stand for.
+        models: names of the two models, both trained on the dataset.
+    """
+    named = [samples[position] for position in submission.samples]
+    whole = submission.asked is Asked.BOTH
+    model = models[0 if submission.asked is Asked.FIRST else 1]
+    asked = {"dataset": dataset} if whole else {"model": model}
+    must = frozenset(models) if whole else frozenset({model})
+    promise = Promise(str(uuid4()), frozenset(named), must)
+    return Client(house, submission, {**asked, "sample_ids": named}, promise)

@@ -1,0 +1,49 @@
+"""A disk that can be full for the store, and for nothing else.
+
+A library that is preloaded into the processes makes their writes fail; see full_disk.c. It takes a
+C compiler and Linux, but not root. Elsewhere Python does it: less true, as it knows only of files
+that are opened, and nothing of bytes that are written.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("full_disk.c")
+
+
+def environment(state: Path) -> dict[str, str]:
+    """What processes need in theirs, so that the disk of `state / "store"` can be full for them."""
+    where = {"CHAOS_STORE": str(state / "store"), "CHAOS_DISK_FULL": str(_flag(state))}
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        return where | {"PYTHONPATH": str(SOURCE.with_name("without_compiler"))}
+    library = state / "full_disk.so"
+    command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"]
+    subprocess.run(command, check=True)
+    return where | {"LD_PRELOAD": str(library)}
+
+
+def fill(state: Path) -> None:
+    """From now on nothing can be written to the store."""
+    _flag(state).touch()
+
+
+def was_felt(state: Path) -> bool:
+    """Whether a process was refused since the disk is full."""
+    return _felt(state).exists()
+
+
+def empty(state: Path) -> None:
+    """There is room again."""
+    for path in (_flag(state), _felt(state)):
+        path.unlink(missing_ok=True)
+
+
+def _flag(state: Path) -> Path:
+    return state / "disk-is-full"
+
+
+def _felt(state: Path) -> Path:
+    return state / "disk-is-full.felt"

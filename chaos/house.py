@@ -1,0 +1,138 @@
+"""The house that is treated badly: servers and processes that can be hurt, and made whole again.
+
+One API, one clock and two workers, as in production but for short leases, so that a schedule takes
+seconds. `LETHE_MAX_LOSSES` is so high that no number of lost workers makes a failed job right.
+"""
+
+import json
+import os
+import signal
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+import psutil  # type: ignore[import-untyped]
+
+import local
+from chaos import disk, material
+
+PROCESSES = ("api", "beat", "worker-1", "worker-2")
+KEY = "a-key-for-chaos-only"
+
+QUICK = {
+    "LETHE_LEASE": "PT4S",
+    "LETHE_HEARTBEAT": "PT1S",
+    "LETHE_SWEEP_INTERVAL": "PT1S",
+    "LETHE_POLL_INTERVAL": "PT2S",
+}
+"""So that a schedule takes seconds; the lease of production is 45."""
+
+ORPHAN_AGE_S = 5
+
+
+@dataclass(slots=True)
+class House:
+    """A running house, with one lock for each thing that can be hurt: one hand at a time."""
+
+    home: local.House
+    servers: local.Servers
+    lease_s: float
+    locks: Mapping[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
+    posting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    """Released whenever a client begins to send a request."""
+
+    @property
+    def database_url(self) -> str:
+        return self.servers.database_url
+
+    @property
+    def store(self) -> Path:
+        return self.home.state / "store"
+
+    def held_by(self, worker: str) -> tuple[psutil.Process, UUID, int] | None:
+        """The process of the job that a worker has, the job and its attempt; None if it has none.
+
+        Read from the process table, as Postgres may be away.
+        """
+        with suppress(psutil.Error, KeyError):  # it may just be stopped and started
+            for child in psutil.Process(self.home.processes[worker].pid).children():
+                command = child.cmdline()
+                if "worker.child" in command:
+                    at = command.index("worker.child")
+                    return child, UUID(command[at + 1]), int(command[at + 2])
+        return None
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process of ours; one that has ended is no error."""
+        with suppress(ProcessLookupError):
+            self.home.processes[name].send_signal(number)
+
+    def start_again(self, name: str) -> None:
+        """Start what has ended; leave alone what runs."""
+        process = self.home.processes.get(name)
+        if process is None or process.poll() is not None:
+            self.home.start(name)
+
+    def stop_postgres(self, *, crash: bool) -> None:
+        """Shut Postgres down; in a crash without a checkpoint or a word to its clients."""
+        pid = int((self.home.state / "postgres" / "postmaster.pid").read_text().split()[0])
+        postmaster = psutil.Process(pid)
+        postmaster.send_signal(signal.SIGQUIT if crash else signal.SIGINT)
+        postmaster.wait(30)
+
+    def start_postgres(self) -> None:
+        local.start_postgres(self.servers.postgres)
+
+    def stop_redis(self) -> None:
+        self.servers.valkey.stop()
+
+    def start_redis(self) -> None:
+        local.start_valkey(self.servers.valkey)
+
+    def last_stored(self) -> float:
+        """When a job last began to write a file, or gave it its name."""
+        return self.store.stat().st_mtime
+
+
+@contextmanager
+def running(state: Path, **settings: str) -> Iterator[House]:
+    """Run servers and processes with everything under `state`, and end them all.
+
+    Args:
+        settings: environment variables beside those that make a schedule take seconds.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    with local.servers(state) as servers, ExitStack() as stack:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "LETHE_DATABASE_URL": servers.database_url,
+            "LETHE_BROKER_URL": servers.broker_url,
+            "LETHE_STORE": str(state / "store"),
+            "LETHE_ADMIN_KEY": KEY,
+            "LETHE_DATA_ROOTS": json.dumps([str(state / "data")]),
+            "LETHE_FACTORIES": json.dumps([material.FACTORY]),
+            "LETHE_MAX_LOSSES": "100",
+            "LETHE_ORPHAN_AGE": f"PT{ORPHAN_AGE_S}S",
+            **disk.environment(state),
+            **settings,
+        }
+        home = local.House(state, environment, local.free_port())
+        home.migrate()
+        stack.callback(_stop_all, home)
+        for name in PROCESSES:
+            home.start(name)
+        home.wait_until_ready()
+        lease = settings.get("LETHE_LEASE", "PT45S")
+        yield House(home, servers, float(lease.removeprefix("PT").removesuffix("S")))
+
+
+def _stop_all(home: local.House) -> None:
+    for process in home.processes.values():
+        process.send_signal(signal.SIGCONT)
+    for name in [*home.processes]:
+        home.stop(name)

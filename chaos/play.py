@@ -1,0 +1,214 @@
+"""Plays schedules on a house, and asks the checker after each.
+
+A *stand* is a dataset and two models trained on it, registered in peace. Some schedules share one,
+each with samples of its own.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import psycopg
+from psycopg.rows import dict_row
+
+import local
+from chaos import checker, material
+from chaos.checker import Violation, files
+from chaos.clients import Client, client
+from chaos.faults import strike
+from chaos.house import ORPHAN_AGE_S, PROCESSES, House
+from chaos.promise import Death, Promise
+from chaos.recovery import LIMIT_S, Recovery, recoveries
+from chaos.schedule import HOLDOUT, TRAIN, Fault, Schedule
+
+SHARED = 10
+"""Schedules that one stand serves."""
+
+QUIET_S = 120.0
+"""So long, and three leases more, may what was asked take to be done, once nothing is hurt."""
+
+SWEPT_S = 4.0 * ORPHAN_AGE_S
+"""And so long what dead processes left behind to be swept away, once all is done."""
+
+OPEN = """
+    SELECT 'job' AS kind, id::text FROM jobs WHERE status IN ('queued', 'running')
+    UNION ALL SELECT 'request', id::text FROM deletion_requests
+    WHERE status IN ('pending', 'scheduled', 'running')
+    UNION ALL SELECT 'target', request_id || ' ' || model_id FROM deletion_targets
+    WHERE status IN ('pending', 'scheduled', 'running')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """What deletion requests are about."""
+
+    dataset: str
+    models: tuple[str, str]
+    train_ids: Sequence[str]
+    holdout_ids: Sequence[str]
+
+    def fresh(self, turn: int) -> list[str]:
+        """The samples that the schedule whose turn it is may name."""
+        return [
+            *self.train_ids[turn * TRAIN : (turn + 1) * TRAIN],
+            *self.holdout_ids[turn * HOLDOUT : (turn + 1) * HOLDOUT],
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one schedule."""
+
+    schedule: Schedule
+    promises: list[Promise]
+    recoveries: list[Recovery]
+    violations: list[Violation]
+    seconds: float
+    settling_s: float
+    """Of them, those from the last fault until nothing was left to be done."""
+
+
+@dataclass(slots=True)
+class Player:
+    """A house, and all that was promised in it so far."""
+
+    house: House
+    stand: Stand | None = None
+    turn: int = 0
+    promises: list[Promise] = field(default_factory=list)
+    known: set[Violation] = field(default_factory=set)
+    """Violations of earlier schedules, which are told once."""
+
+    stuck: set[tuple[str, str]] = field(default_factory=set)
+    """What earlier schedules left open for good: nobody waits for it again."""
+
+    def play(self, schedule: Schedule) -> Outcome:
+        """Let it happen, wait until all is done, and look."""
+        if self.stand is None or self.turn == SHARED:
+            self.stand, self.turn = _build(self.house, seed=schedule.seed), 0
+        started = time.monotonic()
+        samples, stand = self.stand.fresh(self.turn), self.stand
+        self.turn += 1
+        clients = [
+            client(self.house, each, samples, dataset=stand.dataset, models=stand.models)
+            for each in schedule.submissions
+        ]
+        self.promises += [each.promise for each in clients]
+        deaths = _let_happen(self.house, schedule, clients)
+        settled = time.monotonic()
+        self._wait_until_quiet()
+        settling_s = time.monotonic() - settled
+        for each in clients:
+            if each.promise.request_id is not None:
+                each.ask_again()
+                each.look()
+        with psycopg.connect(self.house.database_url, row_factory=dict_row) as connection:
+            found = checker.check(connection, self.house.store, self.promises)
+            recovered = recoveries(connection, deaths)
+        found += [
+            Violation("recovery_slow", f"job {each.death.job_id}: {each.seconds} s")
+            for each in recovered
+            if each.seconds is None or each.seconds > LIMIT_S
+        ]
+        new = [violation for violation in found if violation not in self.known]
+        self.known.update(new)
+        return Outcome(
+            schedule,
+            [each.promise for each in clients],
+            recovered,
+            new,
+            time.monotonic() - started,
+            settling_s,
+        )
+
+    def _wait_until_quiet(self) -> None:
+        """Return when nothing is open or left over; or too late, for the checker to tell."""
+        url, store = self.house.database_url, self.house.store
+        with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
+
+            def is_open() -> set[tuple[str, str]]:
+                return {(row["kind"], row["id"]) for row in connection.execute(OPEN)}
+
+            _wait(QUIET_S + 3 * self.house.lease_s, lambda: is_open() <= self.stuck)
+            self.stuck |= is_open()
+            _wait(SWEPT_S, lambda: {*files.left_over(connection, store)} <= self.known)
+
+
+def _build(house: House, *, seed: int) -> Stand:
+    """Register a dataset and two models, and wait until they are ready."""
+    name = f"chaos-{uuid4().hex[:8]}"
+    written = material.write(house.home.state / "data" / name, seed=seed)
+    user = local.Client(house.home)
+    with user.http:
+        columns = {"sample_id": "sample_id", "input": "input", "label": "label", "split": "split"}
+        dataset = {
+            "name": name,
+            "uri": written.dataset.as_uri(),
+            "columns": columns,
+            "input_shape": [material.FEATURES],
+        }
+        rows = [user.settled(user.post("/v1/datasets", dataset))]
+        models = (f"{name}-first", f"{name}-second")
+        places = [user.post("/v1/models", _model(each, name, written)) for each in models]
+        rows += [user.settled(place) for place in places]
+    for row in rows:
+        if row["status"] != "ready":
+            raise RuntimeError(f"{row['name']} is {row['status']}: {row['failure']}")
+    return Stand(name, models, written.train_ids, written.holdout_ids)
+
+
+def _model(name: str, dataset: str, written: material.Files) -> dict[str, object]:
+    """One round ends its jobs."""
+    return {
+        "name": name,
+        "dataset": dataset,
+        "weights": written.weights.as_uri(),
+        "architecture": {"kind": "python", "factory": material.FACTORY},
+        "head": "head",
+        "policy": {"escalation": [], "reservoir_samples": 200, "evaluation_samples": 200},
+    }
+
+
+def _let_happen(house: House, schedule: Schedule, clients: Sequence[Client]) -> list[Death]:
+    """Start every fault and every client at its time; return when all have ended."""
+    started = time.monotonic()
+    deaths: list[Death] = []
+    broken: list[BaseException] = []
+
+    def at(moment: float, act: Callable[[], Death | None]) -> threading.Thread:
+        def wait_and_act() -> None:
+            time.sleep(max(started + moment - time.monotonic(), 0))
+            try:
+                death = act()
+            except BaseException as error:  # raised again below, in the thread that plays
+                broken.append(error)
+                return
+            if death is not None:
+                deaths.append(death)
+
+        return threading.Thread(target=wait_and_act, daemon=True)
+
+    def strikes(fault: Fault) -> Callable[[], Death | None]:
+        return lambda: strike(house, fault)
+
+    threads = [at(fault.at, strikes(fault)) for fault in schedule.faults]
+    threads += [at(each.submission.at, each.run) for each in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if broken:
+        raise broken[0]
+    for name in PROCESSES:
+        house.start_again(name)
+    house.home.wait_until_ready()
+    return deaths
+
+
+def _wait(timeout_s: float, done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.2)

@@ -1,0 +1,24 @@
+"""The short run: ten schedules of faults, with every kind among them."""
+
+from pathlib import Path
+
+import pytest
+
+from chaos.__main__ import last_line, run, summary
+from chaos.house import QUICK
+from chaos.schedule import Kind
+
+SEEDS = range(1, 11)
+
+
+def test_ten_schedules_of_faults_lose_nothing_and_do_nothing_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    outcomes = run(SEEDS, tmp_path / "house", QUICK)
+
+    report = summary(outcomes, lease_default=False)
+    assert not report["violations"], capsys.readouterr().out
+    assert report["faults_by_kind"].keys() == set(Kind)
+    assert report["requests_accepted"] == sum(len(each.promises) for each in outcomes)
+    assert last_line(report).startswith("chaos: schedules=10 faults=")
+    assert " lost=0 doubled=0 worst_recovery_s=" in last_line(report)

@@ -1,0 +1,393 @@
+"""The checker finds every defect it is there for: each is planted into a house that has none."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+import local
+from chaos.checker import check
+from chaos.promise import Death, Promise
+from chaos.recovery import recoveries
+from service.states import JobKind, RequestStatus, Verdict, VersionStatus
+from service.tables import IdempotencyKey
+from tests import factories
+
+UNGUARDED = "-c session_replication_role=replica"
+"""Neither triggers nor foreign keys: what they refuse is planted here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A house in which all is well, until a test plants something."""
+
+    connection: psycopg.Connection[dict[str, Any]]
+    store: Path
+    promise: Promise
+    ids: dict[str, UUID]
+
+    def sql(self, statement: str, *more: object) -> None:
+        self.connection.execute(statement, [*more] if more else self.ids)
+
+    def event(self, event: str, subject: str, **data: object) -> None:
+        self.connection.execute(
+            "INSERT INTO audit_events (actor, event, subject_id, data) VALUES ('x', %s, %s, %s)",
+            [event, self.ids.get(subject) or uuid4(), Jsonb(data)],
+        )
+
+    def rules(self) -> set[str]:
+        return {found.rule for found in check(self.connection, self.store, [self.promise])}
+
+
+@pytest.fixture(scope="module")
+def built(
+    new_database: Callable[..., str],
+    migrated_template: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[str, Path, dict[str, UUID]]:
+    """A model that forgot three samples, on request and in two attempts; URL, store, ids."""
+    url, store = new_database(migrated_template), tmp_path_factory.mktemp("store")
+    dataset = factories.dataset()
+    model = factories.model(dataset)
+    indexing = factories.job(finished=True, kind=JobKind.INDEX_DATASET, dataset_id=dataset.id)
+    indexing.attempt = 1
+    registering = factories.job(finished=True, kind=JobKind.REGISTER_MODEL, model_id=model.id)
+    registering.attempt = 1
+    job = factories.job(finished=True, model_id=model.id, attempt=2, verdict=Verdict.PASS)
+    first = factories.version(
+        model, registering, status=VersionStatus.SUPERSEDED, superseded_at=factories.NOW,
+        **_files(store, b"first", ["t0", "t2", "h0"]),
+    )  # fmt: skip
+    second = factories.version(
+        model, job, number=2, parent_id=first.id, **_files(store, b"second", ["t2", "h1"])
+    )
+    request = factories.request(
+        dataset, status=RequestStatus.COMPLETED, finished_at=factories.NOW, samples=3
+    )
+    named = ("t0", "t1", "h0")
+    answer = IdempotencyKey(key="key", fingerprint="", request_id=request.id, response={})
+    kept = factories.tried(job)
+    rows = [
+        [dataset, *factories.samples(dataset)],
+        [model, indexing, registering, job, first],
+        [second, request, *factories.request_samples(request, *named), answer],
+        [factories.target(request, model, status=RequestStatus.COMPLETED, job_id=job.id)],
+        [*factories.tombstones(model, job, *named), kept],
+        [factories.evaluation(job, moment) for moment in ("before", "after")],
+        [factories.cycle(job, 1), factories.cycle(job, 2, attempt=2)],
+    ]
+    engine = create_engine(url, connect_args={"options": UNGUARDED})
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        for together in rows:
+            session.add_all(together)
+            session.flush()
+    engine.dispose()
+    ids = {
+        "dataset": dataset.id, "model": model.id, "indexing": indexing.id,
+        "registering": registering.id, "job": job.id, "first": first.id, "second": second.id,
+        "request": request.id,
+    }  # fmt: skip
+    with _connect(url) as connection:
+        _tell(Planted(connection, store, _promise(request.id), ids), first, second)
+    return url, store, ids
+
+
+def _connect(url: str) -> psycopg.Connection[dict[str, Any]]:
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, row_factory=dict_row, options=UNGUARDED)
+
+
+def _promise(request_id: UUID) -> Promise:
+    return Promise(
+        "key", frozenset({"t0", "t1", "h0"}), frozenset({"cnn"}), request_id, answers={b"{}"}
+    )
+
+
+def _files(store: Path, content: bytes, kept: list[str]) -> dict[str, str]:
+    """Files of a version, stored under their hashes."""
+    reservoir = store / "reservoir"
+    pq.write_table(pa.table({"sample_id": kept}), reservoir)
+    parts = {"weights": content, "statistics": content + b"!", "reservoir": reservoir.read_bytes()}
+    reservoir.unlink()
+    digests = {}
+    for role, part in parts.items():
+        digest = hashlib.sha256(part).hexdigest()
+        path = store / "objects" / digest[:2] / digest
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(part)
+        digests[f"{role}_sha256"] = digest
+    return digests
+
+
+def _tell(house: Planted, first: Any, second: Any) -> None:
+    """The audit events of all that."""
+    house.event("dataset.registered", "dataset")
+    house.event("dataset.indexed", "dataset")
+    house.event("model.registered", "model")
+    house.event("model.checked", "model")
+    for job in ("indexing", "registering", "job"):
+        house.event("job.queued", job)
+        house.event("job.started", job, attempt=1)
+    for job in ("indexing", "registering"):
+        house.event("job.completed", job, attempt=1)
+    house.event("version.created", "first", weights_sha256=first.weights_sha256)
+    for status in ("received", "scheduled", "running", "scheduled", "running"):
+        house.event(f"request.{status}", "request")
+    house.event("job.released", "job", attempt=1, why="its lease ran out")
+    house.event("job.started", "job", attempt=2)
+    house.event("version.superseded", "first")
+    house.event("version.created", "second", weights_sha256=second.weights_sha256, samples=2)
+    house.event("job.completed", "job", attempt=2)
+    house.event("request.completed", "request")
+
+
+@pytest.fixture
+def house(built: tuple[str, Path, dict[str, UUID]], tmp_path: Path) -> Iterator[Planted]:
+    """The same, whatever other tests did to it."""
+    url, store, ids = built
+    own = tmp_path / "store"
+    for path in store.rglob("*"):
+        if path.is_file():
+            copy = own / path.relative_to(store)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    with _connect(url) as connection:
+        yield Planted(connection, own, _promise(ids["request"]), ids)
+        connection.rollback()
+
+
+def test_a_house_without_a_defect_has_no_violation(house: Planted):
+    assert check(house.connection, house.store, [house.promise]) == []
+
+
+def by_sql(*statements: str) -> Callable[[Planted], None]:
+    def plant(house: Planted) -> None:
+        for statement in statements:
+            house.sql(statement)
+
+    return plant
+
+
+def by_event(event: str, subject: str, **data: object) -> Callable[[Planted], None]:
+    return lambda house: house.event(event, subject, **data)
+
+
+def by_promise(**changes: object) -> Callable[[Planted], None]:
+    def plant(house: Planted) -> None:
+        for name, value in changes.items():
+            setattr(house.promise, name, value)
+
+    return plant
+
+
+def by_file(place: str, content: bytes = b"x") -> Callable[[Planted], None]:
+    def plant(house: Planted) -> None:
+        path = house.store / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    return plant
+
+
+def damage(house: Planted) -> None:
+    for path in (house.store / "objects").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+
+
+def remove(house: Planted) -> None:
+    for path in (house.store / "objects").rglob("*"):
+        if path.is_file():
+            path.unlink()
+
+
+REQUEST = "UPDATE deletion_requests SET {} WHERE id = %(request)s"
+TARGET = "UPDATE deletion_targets SET {} WHERE request_id = %(request)s"
+JOB = "UPDATE jobs SET {} WHERE id = %(job)s"
+SECOND = "UPDATE model_versions SET {} WHERE id = %(second)s"
+COPY_SECOND = """
+    INSERT INTO model_versions
+    SELECT (jsonb_populate_record(version, jsonb_build_object({}))).*
+    FROM model_versions version WHERE id = %(second)s
+"""
+EVENT = "UPDATE audit_events SET {} WHERE subject_id = %(second)s"
+
+PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
+    ("client_complains", by_promise(complaints=["GET after 202 was answered 404"])),
+    ("answers_differ", by_promise(answers={b"{}", b"{ }"})),
+    ("request_lost", by_sql("DELETE FROM deletion_requests")),
+    ("samples_differ", by_sql("DELETE FROM request_samples WHERE sample_id = 't1'")),
+    ("target_missing", by_sql("DELETE FROM deletion_targets")),
+    ("request_failed", by_sql(REQUEST.format("status = 'failed'"))),
+    ("request_open", by_sql(REQUEST.format("status = 'running', finished_at = NULL"))),
+    ("request_cancelled", by_sql(REQUEST.format("status = 'cancelled'"))),
+    ("cancel_ignored", by_promise(cancel_asked=True, cancelled=True)),
+    ("finished_at_wrong", by_sql(REQUEST.format("finished_at = NULL"))),
+    ("sum_wrong", by_sql(TARGET.format("status = 'needs_review'"))),
+    ("job_not_completed", by_sql(JOB.format("status = 'queued'"))),
+    (
+        "candidate_missing",
+        by_sql(TARGET.format("status = 'needs_review'"), "DELETE FROM model_versions"),
+    ),
+    (
+        "request_doubled",
+        by_sql(
+            "INSERT INTO deletion_requests SELECT (jsonb_populate_record(request, "
+            "jsonb_build_object('id', gen_random_uuid()))).* FROM deletion_requests request"
+        ),
+    ),
+    ("key_wrong", by_sql("UPDATE idempotency_keys SET request_id = gen_random_uuid()")),
+    (
+        "key_unknown",
+        by_sql("INSERT INTO idempotency_keys VALUES ('other', '', %(request)s, '{}')"),
+    ),
+    ("job_open", by_sql(JOB.format("status = 'running', lease_until = now()"))),
+    ("job_failed", by_sql(JOB.format("status = 'failed', failure = '{}'"))),
+    (
+        "sample_doubled",
+        by_sql(
+            "ALTER TABLE tombstones DROP CONSTRAINT tombstones_pkey CASCADE",
+            "INSERT INTO tombstones SELECT * FROM tombstones WHERE sample_id = 't0'",
+        ),
+    ),
+    ("sample_doubled", by_sql(EVENT.format("data = data || '{\"samples\": 5}'"))),
+    ("tombstone_missing", by_sql("DELETE FROM tombstones WHERE sample_id = 't0'")),
+    ("tombstone_unasked", by_sql("INSERT INTO tombstones VALUES (%(model)s, 't9', %(job)s)")),
+    (
+        "version_doubled",
+        by_sql(
+            "DROP INDEX model_versions_one_champion_idx",
+            "ALTER TABLE model_versions DROP CONSTRAINT model_versions_job_id_key",
+            COPY_SECOND.format("'id', gen_random_uuid(), 'number', 3"),
+        ),
+    ),
+    ("version_missing", by_sql("DELETE FROM model_versions WHERE number = 2")),
+    ("version_unasked", by_sql(JOB.format("status = 'failed', failure = '{}'"))),
+    ("numbers_wrong", by_sql(SECOND.format("number = 3"))),
+    ("champions_wrong", by_sql(SECOND.format("status = 'candidate'"))),
+    (
+        "champions_wrong",
+        by_sql(
+            "DROP INDEX model_versions_one_champion_idx",
+            "UPDATE model_versions SET status = 'champion', superseded_at = NULL",
+        ),
+    ),
+    ("ancestry_broken", by_sql(SECOND.format("parent_id = gen_random_uuid()"))),
+    ("ancestry_broken", by_sql(SECOND.format("parent_id = NULL"))),
+    (
+        "ancestor_not_superseded",
+        by_sql(
+            "UPDATE model_versions SET status = 'candidate', superseded_at = NULL WHERE number = 1"
+        ),
+    ),
+    (
+        "champion_regressed",
+        by_sql(
+            SECOND.format("status = 'superseded', superseded_at = now()"),
+            "UPDATE model_versions SET status = 'champion', superseded_at = NULL WHERE number = 1",
+        ),
+    ),
+    ("round_not_kept", by_sql("UPDATE rounds SET kept = false")),
+    ("evaluation_missing", by_sql("DELETE FROM evaluations WHERE moment = 'before'")),
+    ("cycles_wrong", by_sql("DELETE FROM alignment_scores WHERE cycle = 1")),
+    ("cycles_wrong", by_sql("UPDATE alignment_scores SET attempt = 3 WHERE cycle = 1")),
+    ("file_missing", remove),
+    ("hash_wrong", damage),
+    ("orphan", by_file(f"objects/ab/{'ab' * 32}")),
+    ("unfinished_left", by_file("incoming-abc")),
+    ("checkpoint_left", by_file(f"checkpoints/{uuid4()}/model.safetensors")),
+    (
+        "kept_though_forgotten",
+        by_sql("UPDATE tombstones SET sample_id = 't2' WHERE sample_id = 't0'"),
+    ),
+    (
+        "events_out_of_order",
+        by_sql("UPDATE audit_events SET at = now() WHERE event = 'request.received'"),
+    ),
+    ("event_missing", by_sql("DELETE FROM audit_events WHERE event = 'request.received'")),
+    ("event_missing", by_sql("DELETE FROM audit_events WHERE event = 'request.completed'")),
+    ("event_missing", by_sql("DELETE FROM audit_events WHERE event = 'job.queued'")),
+    ("event_missing", by_sql("DELETE FROM audit_events WHERE event = 'job.completed'")),
+    ("event_missing", by_sql("DELETE FROM audit_events WHERE event = 'version.superseded'")),
+    ("event_missing", by_sql("DELETE FROM audit_events WHERE event = 'dataset.indexed'")),
+    ("event_missing", by_sql("DELETE FROM audit_events WHERE event = 'model.checked'")),
+    ("event_missing", by_event("version.superseded", "first")),
+    ("event_differs", by_sql(EVENT.format('data = data || \'{"weights_sha256": "0"}\''))),
+    ("step_unlawful", by_event("request.completed", "request")),
+    ("step_unlawful", by_event("job.completed", "job", attempt=2)),
+    ("attempts_wrong", by_sql(JOB.format("attempt = 3"))),
+    ("attempts_wrong", by_event("job.completed", "job", attempt=1)),
+    ("event_of_nothing", by_event("request.received", "nobody")),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "plant"), PLANTED, ids=[f"{n}-{rule}" for n, (rule, _) in enumerate(PLANTED)]
+)
+def test_a_planted_defect_is_named(house: Planted, rule: str, plant: Callable[[Planted], None]):
+    plant(house)
+    assert rule in house.rules()
+
+
+def test_every_rule_has_a_planted_defect():
+    sources = (local.REPOSITORY / "chaos" / "checker").glob("*.py")
+    rules = {
+        rule
+        for source in sources
+        for rule in re.findall(r'Violation\(\s*"(\w+)"', source.read_text())
+    }
+    assert rules == {rule for rule, _ in PLANTED}
+
+
+def test_a_request_that_was_cancelled_on_demand_is_right(house: Planted):
+    house.promise.cancel_asked = house.promise.cancelled = True
+    house.sql(REQUEST.format("status = 'cancelled'"))
+    house.sql(TARGET.format("status = 'cancelled'"))
+    assert not house.rules() & {"request_cancelled", "cancel_ignored", "sum_wrong", "request_open"}
+
+
+# Recovery
+
+
+def lost(house: Planted, **ago: float) -> Death:
+    return Death("kill_parent", house.ids["job"], 1, datetime.now(UTC) - timedelta(**ago))
+
+
+def shift(house: Planted, event: str, **ago: float) -> None:
+    house.sql(
+        "UPDATE audit_events SET at = %s WHERE event = %s AND data->>'attempt' = '2'",
+        datetime.now(UTC) - timedelta(**ago),
+        event,
+    )
+
+
+def test_recovery_ends_when_the_next_attempt_begins(house: Planted):
+    shift(house, "job.started", seconds=60)
+    shift(house, "job.completed", seconds=10)
+    [found] = recoveries(house.connection, [lost(house, seconds=70)])
+    assert found.seconds == pytest.approx(10, abs=1)
+
+
+def test_a_job_that_nobody_takes_up_never_recovers(house: Planted):
+    house.sql("DELETE FROM audit_events WHERE data->>'attempt' = '2'")
+    [found] = recoveries(house.connection, [lost(house, seconds=-60)])
+    assert found.seconds is None
+
+
+def test_a_worker_that_had_just_ended_its_job_lost_nothing(house: Planted):
+    shift(house, "job.completed", seconds=10)
+    assert recoveries(house.connection, [lost(house, seconds=5)]) == []
