@@ -24,8 +24,6 @@ AWAY = frozenset({502, 503, 504})
 """Answers of a service that is not well: try again. A bare 500 is a bug, whatever is hurt."""
 
 REQUESTS = "/v1/deletion-requests"
-CANCELS = False
-"""Whether the API has a route for that."""
 
 
 class Client:
@@ -54,7 +52,7 @@ class Client:
         if self.promise.request_id is None:
             return
         self.look()
-        if CANCELS and self.submission.cancel_after is not None:
+        if self.submission.cancel_after is not None:
             time.sleep(self.submission.cancel_after)
             self._cancel(self.promise.request_id)
 

@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 from chaos.checker.violation import Violation
 
 Connection = psycopg.Connection[dict[str, Any]]
+LOCK = Path("lock")
+"""Held while a file gets its name."""
+
 ROLES = ("weights_sha256", "statistics_sha256", "reservoir_sha256")
 
 
@@ -40,7 +43,7 @@ def left_over(connection: Connection, store: Path) -> Iterator[Violation]:
                 yield Violation("checkpoint_left", str(place))
         elif place.name.startswith("incoming-"):
             yield Violation("unfinished_left", str(place))
-        elif path.is_file() and place not in named:
+        elif path.is_file() and place not in named and place != LOCK:
             yield Violation("orphan", str(place))
 
 

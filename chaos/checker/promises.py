@@ -93,9 +93,8 @@ def _of_request(
 def _sum(targets: Rows) -> str:
     """What a request is whose targets have ended."""
     found = {target["status"] for target in targets}
-    return next((status for status in ("needs_review", "failed") if status in found), None) or (
-        "cancelled" if found == {"cancelled"} else "completed"
-    )
+    ends = ("needs_review", "failed", "cancelled", "completed")
+    return next((status for status in ends if status in found), "nothing")
 
 
 def _of_target(where: str, target: dict[str, Any]) -> Iterator[Violation]:

@@ -22,12 +22,16 @@ REQUEST_STEPS: Mapping[str, frozenset[str]] = {
 }
 """From what an event says to what the next one may; after all others nothing follows."""
 
-GIVEN_BACK = frozenset({"released", "lost"})
+NO_STEPS = frozenset(
+    {"request.cancel_asked", "request.overdue", "job.resumed", "checkpoints.deleted"}
+)
+"""What is told of a request or a job without a change of its status."""
+
+GIVEN_BACK = frozenset({"released"})
 JOB_STEPS: Mapping[str, frozenset[str]] = {
     "queued": frozenset({"started", "cancelled"}),
     "started": GIVEN_BACK | {"completed", "failed", "cancelled"},
     "released": frozenset({"started", "cancelled"}),
-    "lost": frozenset({"started", "released", "failed", "cancelled"}),
 }
 FIRST = {"request": "received", "job": "queued"}
 
@@ -45,6 +49,7 @@ def violations(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Viola
         yield from _of_request(row, by_subject.pop(row["id"], []))
     for row in jobs:
         yield from _of_job(row, by_subject.pop(row["id"], []))
+    yield from _of_checkpoints(connection)
     yield from _of_versions(connection, by_subject)
     yield from _of_registrations(connection, by_subject)
     for subject_id, events in by_subject.items():
@@ -59,7 +64,7 @@ def _in_order(subject_id: UUID, events: Events) -> Iterator[Violation]:
 
 def _of_request(row: dict[str, Any], events: Events) -> Iterator[Violation]:
     where = f"request {row['id']}"
-    steps = [name.removeprefix("request.") for name in _names(events)]
+    steps = [name.removeprefix("request.") for name in _steps(events)]
     yield from _lawful(where, steps, "received", REQUEST_STEPS)
     last = steps[-1] if steps else None
     if last != row["status"] and (last, row["status"]) != ("received", "pending"):
@@ -68,7 +73,7 @@ def _of_request(row: dict[str, Any], events: Events) -> Iterator[Violation]:
 
 def _of_job(row: dict[str, Any], events: Events) -> Iterator[Violation]:
     where = f"job {row['id']}"
-    steps = [name.removeprefix("job.") for name in _names(events)]
+    steps = [name.removeprefix("job.") for name in _steps(events)]
     yield from _lawful(where, steps, "queued", JOB_STEPS)
     last = steps[-1] if steps else None
     expected = {"queued": {"queued", *GIVEN_BACK}, "running": {"started"}}
@@ -82,6 +87,20 @@ def _of_job(row: dict[str, Any], events: Events) -> Iterator[Violation]:
         held = event["data"]["attempt"] if event["event"] == "job.started" else held
         if event["data"].get("attempt", held) != held:
             yield Violation("attempts_wrong", f"{where}: {event['event']} of another attempt")
+
+
+def _of_checkpoints(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Violation]:
+    """Those of a job that ended are told to be gone; none has a row any more."""
+    deleted = "SELECT subject_id, data FROM audit_events WHERE event = 'checkpoints.deleted'"
+    for event in connection.execute(deleted).fetchall():
+        if event["data"]["left"]:
+            yield Violation("checkpoint_left", f"of job {event['subject_id']}: {event['data']}")
+    rows = connection.execute(
+        "SELECT job_id FROM checkpoints JOIN jobs ON jobs.id = job_id "
+        "WHERE jobs.status NOT IN ('queued', 'running')"
+    ).fetchall()
+    for row in rows:
+        yield Violation("checkpoint_left", f"a row of job {row['job_id']}")
 
 
 def _lawful(
@@ -136,6 +155,10 @@ def _of_registrations(
             expected = [f"{table[:-1]}.registered", *([ready] if row["status"] == "ready" else [])]
             if names != expected:
                 yield Violation("event_missing", f"{row['name']} is {row['status']}: {names}")
+
+
+def _steps(events: Events) -> list[str]:
+    return [name for name in _names(events) if name not in NO_STEPS]
 
 
 def _names(events: Events) -> list[str]:
