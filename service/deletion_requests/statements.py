@@ -31,24 +31,24 @@ from sqlalchemy.types import TypeEngine
 
 from service import audit
 from service.states import Split
-from service.tables import (
-    Dataset,
-    DeletionRequest,
-    DeletionTarget,
-    IdempotencyKey,
-    Model,
-    RequestSample,
-    ReviewDecision,
-    Sample,
-    Tombstone,
-)
+from service.tables import Base
+
+datasets = Base.metadata.tables["datasets"]
+decisions = Base.metadata.tables["decisions"]
+keys = Base.metadata.tables["idempotency_keys"]
+models = Base.metadata.tables["models"]
+request_samples = Base.metadata.tables["request_samples"]
+requests = Base.metadata.tables["deletion_requests"]
+samples = Base.metadata.tables["samples"]
+targets = Base.metadata.tables["deletion_targets"]
+tombstones = Base.metadata.tables["tombstones"]
 
 IDS = bindparam("ids", type_=ARRAY(String))
 """The named ids. One array: 100,000 of them cross the network at once."""
 
 KEY = bindparam("key", type_=String)
 RETENTION = bindparam("retention", type_=Interval)
-IS_KEPT = and_(IdempotencyKey.key == KEY, IdempotencyKey.created_at >= func.now() - RETENTION)
+IS_KEPT = and_(keys.c.key == KEY, keys.c.created_at >= func.now() - RETENTION)
 
 REQUEST = (
     "id", "dataset_id", "objective", "exact", "status", "subject_ref", "reason", "samples",
@@ -62,7 +62,7 @@ TARGET: dict[str, type[TypeEngine[Any]]] = {
 """What is stored of what it asks of each model; arrays, one element for each."""
 
 
-def naming(models: ColumnElement[bool], *conditions: ColumnElement[bool]) -> Select[Any]:
+def naming(asked_for: ColumnElement[bool], *conditions: ColumnElement[bool]) -> Select[Any]:
     """What a demand names: the models chosen, and what the samples `IDS` are to each of them.
 
     A row for each model; one, without a model, for a dataset that has none.
@@ -72,37 +72,37 @@ def naming(models: ColumnElement[bool], *conditions: ColumnElement[bool]) -> Sel
     """
     asked = (
         select(
-            Dataset.id.label("dataset_id"),
-            Dataset.name.label("dataset"),
-            Model.id.label("model_id"),
-            Model.name.label("model"),
-            Model.status.label("model_status"),
-            Model.recipe,
+            datasets.c.id.label("dataset_id"),
+            datasets.c.name.label("dataset"),
+            models.c.id.label("model_id"),
+            models.c.name.label("model"),
+            models.c.status.label("model_status"),
+            models.c.recipe,
         )
-        .outerjoin_from(Dataset, Model, Model.dataset_id == Dataset.id)
-        .where(models)
+        .outerjoin_from(datasets, models, models.c.dataset_id == datasets.c.id)
+        .where(asked_for)
         .cte("asked")
     )
     named = func.unnest(IDS).table_valued("sample_id", name="named").render_derived()
     dataset_id = select(asked.c.dataset_id).limit(1).scalar_subquery()
     known = (
-        select(Sample.sample_id, Sample.split)
-        .join_from(named, Sample, Sample.sample_id == named.c.sample_id)
-        .where(Sample.dataset_id == dataset_id, *conditions)
+        select(samples.c.sample_id, samples.c.split)
+        .join_from(named, samples, samples.c.sample_id == named.c.sample_id)
+        .where(samples.c.dataset_id == dataset_id, *conditions)
         .cte("known")
     )
     is_forgotten = and_(
-        Tombstone.model_id == asked.c.model_id, Tombstone.sample_id == known.c.sample_id
+        tombstones.c.model_id == asked.c.model_id, tombstones.c.sample_id == known.c.sample_id
     )
     counted = (
         select(
             asked.c.model_id,
             func.count().label("known"),
-            func.count(Tombstone.sample_id).label("forgotten"),
+            func.count(tombstones.c.sample_id).label("forgotten"),
             func.count().filter(known.c.split != Split.TRAIN).label("untrained"),
         )
         .join_from(asked, known, true())
-        .outerjoin(Tombstone, is_forgotten)
+        .outerjoin(tombstones, is_forgotten)
         .group_by(asked.c.model_id)
         .cte("counted")
     )
@@ -113,7 +113,7 @@ def naming(models: ColumnElement[bool], *conditions: ColumnElement[bool]) -> Sel
     )
 
 
-def submission(models: ColumnElement[bool]) -> Select[Any]:
+def submission(asked_for: ColumnElement[bool]) -> Select[Any]:
     """All that decides about a submission: whether its key was answered, and what it names.
 
     Also takes the advisory lock of the key, until the transaction ends. A row for each model
@@ -128,11 +128,11 @@ def submission(models: ColumnElement[bool]) -> Select[Any]:
         received_at.label("received_at"),
         func.timezone("UTC", a_month_later).label("due_at"),
     ).cte("clock")
-    named = naming(models, ~exists().where(IS_KEPT)).subquery("named")
-    answered = (IdempotencyKey.fingerprint, IdempotencyKey.request_id, IdempotencyKey.response)
+    named = naming(asked_for, ~exists().where(IS_KEPT)).subquery("named")
+    answered = (keys.c.fingerprint, keys.c.request_id, keys.c.response)
     return (
         select(clock, named, *answered)
-        .outerjoin_from(clock, IdempotencyKey, IS_KEPT)
+        .outerjoin_from(clock, keys, IS_KEPT)
         .outerjoin(named, true())
         .order_by(named.c.model)
     )
@@ -144,17 +144,17 @@ def storing() -> Select[Any]:
     No row where the key was stored since the transaction looked.
     """
     request_id = bindparam("id", type_=Uuid)
-    request = insert(DeletionRequest).values({name: bindparam(name) for name in REQUEST})
-    samples = insert(RequestSample).from_select(
+    request = insert(requests).values({name: bindparam(name) for name in REQUEST})
+    named = insert(request_samples).from_select(
         ["request_id", "sample_id"],
         select(request_id, func.unnest(IDS).column_valued("sample_id")).order_by("sample_id"),
     )
     arrays = [bindparam(f"each_{name}", type_=ARRAY(kind)) for name, kind in TARGET.items()]
     each = func.unnest(*arrays).table_valued(*TARGET, name="each").render_derived()
-    targets = insert(DeletionTarget).from_select(["request_id", *TARGET], select(request_id, each))
+    asked = insert(targets).from_select(["request_id", *TARGET], select(request_id, each))
     told = bindparam("told", type_=JSONB)
     event = audit.recording("api", "request.received", request_id, told)
-    answer = upsert(IdempotencyKey).values(
+    answer = upsert(keys).values(
         key=KEY,
         fingerprint=bindparam("fingerprint"),
         request_id=request_id,
@@ -165,55 +165,58 @@ def storing() -> Select[Any]:
         answer.on_conflict_do_update(
             index_elements=["key"],
             set_=dict(answer.excluded),
-            where=IdempotencyKey.created_at < func.now() - RETENTION,
+            where=keys.c.created_at < func.now() - RETENTION,
         )
-        .returning(IdempotencyKey.key)
+        .returning(keys.c.key)
         .cte("stored")
     )
     return select(stored.c.key).add_cte(
         request.cte("request"),
-        samples.cte("samples"),
-        targets.cte("targets"),
+        named.cte("named"),
+        asked.cte("asked"),
         event.cte("event"),
     )
 
 
-def reading() -> Select[*tuple[Any, ...]]:
-    """The requests `ids`: a row for each of their targets, by the names of the models."""
+def reading(wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """Requests as they are: a row for each of their targets, by the names of the models."""
     return (
         select(
-            DeletionRequest.id,
-            DeletionRequest.status,
-            DeletionRequest.objective,
-            DeletionRequest.exact,
-            DeletionRequest.samples,
-            DeletionRequest.duplicates,
-            DeletionRequest.subject_ref,
-            DeletionRequest.reason,
-            DeletionRequest.received_at,
-            DeletionRequest.due_at,
-            DeletionRequest.created_at,
-            DeletionRequest.finished_at,
-            Dataset.name.label("dataset"),
-            Model.name.label("model"),
-            DeletionTarget.status.label("target_status"),
-            DeletionTarget.job_id,
-            DeletionTarget.already_forgotten,
-            DeletionTarget.not_trained_on,
-            exists().where(ReviewDecision.request_id == DeletionRequest.id).label("is_decided"),
+            requests.c.id,
+            requests.c.status,
+            requests.c.objective,
+            requests.c.exact,
+            requests.c.samples,
+            requests.c.duplicates,
+            requests.c.subject_ref,
+            requests.c.reason,
+            requests.c.received_at,
+            requests.c.due_at,
+            requests.c.created_at,
+            requests.c.finished_at,
+            datasets.c.name.label("dataset"),
+            models.c.name.label("model"),
+            targets.c.status.label("target_status"),
+            targets.c.job_id,
+            targets.c.already_forgotten,
+            targets.c.not_trained_on,
+            exists().where(decisions.c.request_id == requests.c.id).label("is_decided"),
         )
-        .join(Dataset, Dataset.id == DeletionRequest.dataset_id)
-        .join(DeletionTarget, DeletionTarget.request_id == DeletionRequest.id)
-        .join(Model, Model.id == DeletionTarget.model_id)
-        .where(DeletionRequest.id == any_(bindparam("ids", type_=ARRAY(Uuid))))
-        .order_by(DeletionRequest.id, Model.name)
+        .join(datasets, datasets.c.id == requests.c.dataset_id)
+        .join(targets, targets.c.request_id == requests.c.id)
+        .join(models, models.c.id == targets.c.model_id)
+        .where(wanted)
+        .order_by(requests.c.id, models.c.name)
     )
 
 
-BY_MODEL = Model.name == bindparam("name")
-BY_DATASET = Dataset.name == bindparam("name")
+BY_MODEL = models.c.name == bindparam("name")
+BY_DATASET = datasets.c.name == bindparam("name")
 
 NAMED_BY_MODEL, NAMED_BY_DATASET = naming(BY_MODEL), naming(BY_DATASET)
 SUBMITTED_TO_MODEL, SUBMITTED_TO_DATASET = submission(BY_MODEL), submission(BY_DATASET)
 STORED = storing()
-READ = reading()
+
+# One of its own: an array would be planned anew each time.
+READ_ONE = reading(requests.c.id == bindparam("id"))
+READ_MANY = reading(requests.c.id == any_(bindparam("ids", type_=ARRAY(Uuid))))
