@@ -136,10 +136,11 @@ async def submit(
 async def get(sessions: Sessions, request_id: UUID) -> DeletionRequestRead:
     """One deletion request. Raises NotFound when there is none with this id."""
     async with sessions.begin() as session:
-        found = await _read(session, [request_id])
-    if not found:
-        raise NotFound(f"There is no deletion request {request_id}.")
-    return found[0]
+        rows = (await session.execute(statements.READ_ONE, {"id": request_id})).all()
+        if not rows:
+            raise NotFound(f"There is no deletion request {request_id}.")
+        [read] = await _whole(session, rows)
+    return read
 
 
 async def find(
@@ -162,7 +163,8 @@ async def find(
     async with sessions.begin() as session:
         ids = (await session.scalars(chosen)).all()
         ids, next_cursor = window.cut(ids, lambda request_id: request_id)
-        return Page(items=await _read(session, ids), next_cursor=next_cursor)
+        rows = (await session.execute(statements.READ_MANY, {"ids": ids})).all()
+        return Page(items=await _whole(session, rows), next_cursor=next_cursor)
 
 
 def _lock(key: str) -> int:
@@ -284,13 +286,12 @@ def _received(
     )
 
 
-async def _read(session: AsyncSession, ids: Sequence[UUID]) -> list[DeletionRequestRead]:
-    """Requests in the order of `ids`, without those that do not exist.
+async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[DeletionRequestRead]:
+    """The requests in `rows` with all that belongs to them, newest first.
 
     Requests are read before the outcomes of their jobs: one that is seen completed is seen with its
     results. What most requests do not have is not asked for.
     """
-    rows = (await session.execute(statements.READ, {"ids": ids})).all()
     ended = {
         row.job_id
         for row in rows
@@ -299,7 +300,6 @@ async def _read(session: AsyncSession, ids: Sequence[UUID]) -> list[DeletionRequ
     outcomes = await _read_outcomes(session, ended) if ended else {}
     decided = {row.id for row in rows if row.is_decided}
     decisions = await _read_decisions(session, decided) if decided else {}
-    by_id = {request_id: list(same) for request_id, same in groupby(rows, lambda row: row.id)}
     return [
         DeletionRequestRead(
             id=request.id,
@@ -315,10 +315,10 @@ async def _read(session: AsyncSession, ids: Sequence[UUID]) -> list[DeletionRequ
             due_at=request.due_at,
             created_at=request.created_at,
             finished_at=request.finished_at,
-            targets=[_target(row, outcomes.get(row.job_id)) for row in by_id[request.id]],
+            targets=[_target(row, outcomes.get(row.job_id)) for row in (request, *others)],
             decisions=decisions.get(request.id, []),
         )
-        for request in (by_id[request_id][0] for request_id in ids if request_id in by_id)
+        for _, (request, *others) in groupby(rows, lambda row: row.id)
     ]
 
 

@@ -206,7 +206,7 @@ def reading(wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
         .join(targets, targets.c.request_id == requests.c.id)
         .join(models, models.c.id == targets.c.model_id)
         .where(wanted)
-        .order_by(requests.c.id, models.c.name)
+        .order_by(requests.c.id.desc(), models.c.name)
     )
 
 
