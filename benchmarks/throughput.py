@@ -109,7 +109,7 @@ class Phases:
             patch.object(method, "forget_phase", timed_phase(forget_phase)),
             patch.object(method, "recover_phase", timed_phase(recover_phase)),
         ):
-            method.unlearn(self.network, **self._arguments, on_cycle=lambda _: None)
+            method.unlearn(self.network, **self._arguments, on_cycle=lambda *_: None)
         return sum(seconds)
 
 

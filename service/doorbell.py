@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 
 RUN = "worker.run"
 SWEEP = "worker.sweep"
+CLEAN = "worker.clean"
 
 JOBS_QUEUE = "lethe.jobs"
 SWEEPS_QUEUE = "lethe.sweeps"
@@ -35,7 +36,11 @@ def queue(broker_url: str) -> Celery:
     app = Celery("lethe", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
-        task_routes={RUN: {"queue": JOBS_QUEUE}, SWEEP: {"queue": SWEEPS_QUEUE}},
+        task_routes={
+            RUN: {"queue": JOBS_QUEUE},
+            SWEEP: {"queue": SWEEPS_QUEUE},
+            CLEAN: {"queue": SWEEPS_QUEUE},
+        },
         broker_connection_retry_on_startup=True,
         broker_transport_options={"socket_connect_timeout": 1, "socket_timeout": 5},
         task_publish_retry=False,

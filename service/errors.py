@@ -93,6 +93,14 @@ class NothingToDecide(DomainError):
     slug, title, status = "nothing-to-decide", "No decision is waited for", 409
 
 
+class CannotCancel(DomainError):
+    slug, title, status = "cannot-cancel", "Too late to cancel", 409
+
+
+class CannotRetry(DomainError):
+    slug, title, status = "cannot-retry", "The job cannot be tried again", 409
+
+
 class ChampionChanged(DomainError):
     slug, title, status = "champion-changed", "The champion changed since", 409
 
@@ -116,3 +124,11 @@ class JobError(Exception):
 
 class LeaseLost(Exception):
     """Another worker has the job: this one must stop and write nothing more."""
+
+
+class StoreUnwritable(Exception):
+    """A file could not be written: the machine is at fault, and another attempt may succeed."""
+
+
+class Stopped(Exception):
+    """The worker is to end: the job is where it can go on, and is given back."""

@@ -3,6 +3,7 @@
 Stored as JSON with the model; the worker reads it back through `Policy.model_validate`.
 """
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -35,6 +36,18 @@ class DriftLimits(_Limits):
     """Of the test accuracy, added up over the versions since."""
 
 
+class Batching(_Limits):
+    """How requests that wait for one model are put together into jobs."""
+
+    window: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=7))] = timedelta(0)
+    """How long a request may wait for others, where more than one waits: `PT10M` for ten minutes.
+    One that waits alone, or is close to its due date, is not held back."""
+
+    max_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """A job takes requests, the earliest due first, as long as they name no more than this
+    together; at least one."""
+
+
 class Policy(_Limits):
     """How much is kept for jobs, how they are judged, and what follows from a verdict."""
 
@@ -60,6 +73,9 @@ class Policy(_Limits):
 
     drift: DriftLimits = DriftLimits()
     """A job that would go beyond retrains the model, if it has a `recipe`."""
+
+    batch: Batching = Batching()
+    """Which requests share a job."""
 
     reference_models: Annotated[int, Field(ge=0, le=64, multiple_of=2)] = 0
     """So many networks are trained on halves of the training samples, when the model is registered,

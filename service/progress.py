@@ -4,15 +4,28 @@ What a request asks of one model is a target; the request's own status sums its 
 """
 
 from collections.abc import Collection
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, case, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    SQLColumnExpression,
+    case,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from service import audit
 from service.audit import Actor
-from service.states import OPEN_REQUESTS, RequestStatus, sources
+from service.states import ENDED_REQUESTS, RequestStatus, sources
 from service.tables import DeletionRequest, DeletionTarget
+
+PLANNING_LOCK = 0x1E7E
+"""The advisory lock of whoever plans, cancels or retries: while it is held, no request gets into a
+job, nor out of one that does not end."""
 
 
 def move(
@@ -20,7 +33,7 @@ def move(
     status: RequestStatus,
     *where: ColumnElement[bool],
     actor: Actor,
-    job_id: UUID | ScalarSelect[UUID] | None,
+    job_id: UUID | ScalarSelect[UUID] | SQLColumnExpression[Any] | None,
 ) -> list[UUID]:
     """Take targets one lawful step on, and their requests with them.
 
@@ -49,7 +62,7 @@ def sum_up(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> 
 
     A request needs review as soon as one of its targets does. Else, while a target is open, it is
     as far as the furthest that a job works on or has worked on; when none is, it has failed if one
-    has, is refused if one was, and is completed otherwise.
+    has, is refused if one was, cancelled if one was, and completed otherwise.
     """
     # Locked first, in one order: jobs of two models may end targets of one request at once, and
     # the later of them must see what the earlier one stored.
@@ -65,15 +78,14 @@ def sum_up(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> 
         .group_by(DeletionTarget.request_id)
         .subquery()
     )
-    ended = total.c.status.not_in([status.value for status in OPEN_REQUESTS])
+    ended = total.c.status.in_([status.value for status in ENDED_REQUESTS])
     changed = session.execute(
         update(DeletionRequest)
         .where(DeletionRequest.id == total.c.request_id, DeletionRequest.status != total.c.status)
         .values(status=total.c.status, finished_at=case((ended, func.now()), else_=None))
         .returning(DeletionRequest.id, DeletionRequest.status)
     ).all()
-    for request_id, now in changed:
-        audit.record(session, actor, f"request.{now}", request_id)
+    audit.record_each(session, actor, [(id_, f"request.{now}") for id_, now in changed])
 
 
 def _sum_of_targets() -> ColumnElement[str]:
@@ -87,10 +99,11 @@ def _sum_of_targets() -> ColumnElement[str]:
             RequestStatus.NEEDS_REVIEW.value,
         ),
         (
-            func.bool_and(status.not_in(OPEN_REQUESTS)),
+            func.bool_and(status.in_(ENDED_REQUESTS)),
             case(
                 (func.bool_or(status == RequestStatus.FAILED), RequestStatus.FAILED.value),
                 (func.bool_or(status == RequestStatus.REFUSED), RequestStatus.REFUSED.value),
+                (func.bool_or(status == RequestStatus.CANCELLED), RequestStatus.CANCELLED.value),
                 else_=RequestStatus.COMPLETED.value,
             ),
         ),

@@ -47,6 +47,9 @@ class Settings(MigrationSettings):
     """Allowed `package.module:function` that train a model anew; `package.module:*` as above.
     `worker.recipes:train` is the one that comes with the worker."""
 
+    idempotency_retention: timedelta = timedelta(days=30)
+    """How long an `Idempotency-Key` answers with the stored response."""
+
 
 class ApiSettings(Settings):
     """What only the API needs."""
@@ -56,9 +59,6 @@ class ApiSettings(Settings):
 
     max_body_bytes: int = 16 * 2**20
     max_samples_per_request: int = 100_000
-
-    idempotency_retention: timedelta = timedelta(days=30)
-    """How long an `Idempotency-Key` answers with the stored response."""
 
 
 class WorkerSettings(Settings):
@@ -78,8 +78,17 @@ class WorkerSettings(Settings):
     sweep_interval: timedelta = timedelta(seconds=5)
     """How often waiting requests are planned, dead workers' jobs freed and doorbells rung again."""
 
+    poll_interval: timedelta = timedelta(seconds=30)
+    """How often a worker looks into Postgres by itself, whether it hears doorbells or not."""
+
+    stop_grace: timedelta = timedelta(seconds=20)
+    """How long a worker that is to end waits for the cycle in progress."""
+
     max_losses: int = Field(default=3, ge=1)
-    """How often a job may lose its worker before it fails."""
+    """How many attempts of a job may be lost before it fails."""
+
+    orphan_age: timedelta = timedelta(hours=1)
+    """Older files of the store that no row names are deleted."""
 
     job_time_limit: timedelta = timedelta(hours=6)
     """Longest one attempt may run; then its process is killed and the job fails."""

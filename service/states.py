@@ -1,4 +1,7 @@
-"""The states of requests, jobs and registrations, and the lawful steps between them."""
+"""The states of requests, jobs, versions and registrations, and the lawful steps between them.
+
+The database refuses every other step, whoever tries it.
+"""
 
 from enum import StrEnum
 
@@ -23,6 +26,7 @@ class JobStatus(StrEnum):
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class JobKind(StrEnum):
@@ -90,40 +94,99 @@ class Objective(StrEnum):
 
 
 REQUEST_STEPS: dict[RequestStatus, frozenset[RequestStatus]] = {
-    RequestStatus.PENDING: frozenset({RequestStatus.SCHEDULED, RequestStatus.COMPLETED}),
-    RequestStatus.SCHEDULED: frozenset({RequestStatus.RUNNING, RequestStatus.COMPLETED}),
+    RequestStatus.PENDING: frozenset(
+        {RequestStatus.SCHEDULED, RequestStatus.COMPLETED, RequestStatus.CANCELLED}
+    ),
+    RequestStatus.SCHEDULED: frozenset(
+        {
+            RequestStatus.PENDING,
+            RequestStatus.RUNNING,
+            RequestStatus.COMPLETED,
+            RequestStatus.CANCELLED,
+        }
+    ),
     RequestStatus.RUNNING: frozenset(
         {
+            RequestStatus.PENDING,
             RequestStatus.SCHEDULED,
             RequestStatus.COMPLETED,
             RequestStatus.NEEDS_REVIEW,
             RequestStatus.FAILED,
+            RequestStatus.CANCELLED,
         }
     ),
     RequestStatus.NEEDS_REVIEW: frozenset(
         {RequestStatus.PENDING, RequestStatus.COMPLETED, RequestStatus.REFUSED}
     ),
+    RequestStatus.FAILED: frozenset({RequestStatus.SCHEDULED, RequestStatus.CANCELLED}),
 }
-"""From each status to those that may follow; a status without an entry is final.
+"""What is asked of one model: from each status to those that may follow; one without an entry is
+final.
 
-`running -> scheduled` is a worker that was lost. The steps from `needs_review` are a person's
-decisions: retry, accept, refuse. `cancelled` gets its steps together with the route that takes
-them.
+`running -> scheduled` is a worker that was lost or stopped; `running -> pending` a job that was
+cancelled for another request's sake. The steps from `needs_review` are a person's decisions: retry,
+accept, refuse. `failed -> scheduled` is an operator who has the job tried again.
 """
 
-JOB_STEPS: dict[JobStatus, frozenset[JobStatus]] = {
-    JobStatus.QUEUED: frozenset({JobStatus.RUNNING}),
-    JobStatus.RUNNING: frozenset({JobStatus.QUEUED, JobStatus.COMPLETED, JobStatus.FAILED}),
+ENDED_REQUESTS = frozenset(
+    {
+        RequestStatus.COMPLETED,
+        RequestStatus.FAILED,
+        RequestStatus.CANCELLED,
+        RequestStatus.REFUSED,
+    }
+)
+OPEN_REQUESTS = frozenset(RequestStatus) - ENDED_REQUESTS
+MOVING_REQUESTS = OPEN_REQUESTS - {RequestStatus.NEEDS_REVIEW}
+"""Those that change without anybody doing anything."""
+
+SUM_STEPS: dict[RequestStatus, frozenset[RequestStatus]] = {
+    RequestStatus.PENDING: frozenset(
+        {
+            RequestStatus.SCHEDULED,
+            RequestStatus.COMPLETED,
+            RequestStatus.CANCELLED,
+            RequestStatus.REFUSED,
+        }
+    ),
+    RequestStatus.SCHEDULED: frozenset(
+        {
+            RequestStatus.PENDING,
+            RequestStatus.RUNNING,
+            RequestStatus.COMPLETED,
+            RequestStatus.CANCELLED,
+            RequestStatus.REFUSED,
+        }
+    ),
+    RequestStatus.RUNNING: frozenset(RequestStatus) - {RequestStatus.RUNNING},
+    RequestStatus.NEEDS_REVIEW: frozenset(RequestStatus) - {RequestStatus.NEEDS_REVIEW},
+    RequestStatus.FAILED: frozenset(
+        {
+            RequestStatus.SCHEDULED,
+            RequestStatus.RUNNING,
+            RequestStatus.CANCELLED,
+            RequestStatus.REFUSED,
+        }
+    ),
 }
+"""The same for a request as a whole, which sums up what it asks of several models."""
+
+JOB_STEPS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
+    JobStatus.RUNNING: frozenset(
+        {JobStatus.QUEUED, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED}
+    ),
+    JobStatus.FAILED: frozenset({JobStatus.QUEUED}),
+}
+OPEN_JOBS = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
+
+VERSION_STEPS: dict[VersionStatus, frozenset[VersionStatus]] = {
+    VersionStatus.CANDIDATE: frozenset({VersionStatus.CHAMPION, VersionStatus.SUPERSEDED}),
+    VersionStatus.CHAMPION: frozenset({VersionStatus.SUPERSEDED}),
+}
+"""A version that was superseded holds what was to be forgotten: it is never served again."""
 
 
 def sources(target: RequestStatus) -> list[RequestStatus]:
     """The statuses from which a request may step to `target`: the condition of its UPDATE."""
     return [status for status, steps in REQUEST_STEPS.items() if target in steps]
-
-
-OPEN_REQUESTS = frozenset(REQUEST_STEPS)
-MOVING_REQUESTS = OPEN_REQUESTS - {RequestStatus.NEEDS_REVIEW}
-"""Those that change without anybody doing anything."""
-
-OPEN_JOBS = frozenset(JOB_STEPS)

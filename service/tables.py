@@ -214,6 +214,8 @@ class DeletionRequest(Base):
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
+    overdue_at: Mapped[datetime | None]
+    """When the due date was seen to have passed before the request was answered."""
 
 
 class RequestSample(Base):
@@ -282,7 +284,10 @@ class Job(Base):
     status: Mapped[JobStatus] = mapped_column(default=JobStatus.QUEUED)
     attempt: Mapped[int] = mapped_column(default=0)
     losses: Mapped[int] = mapped_column(default=0)
-    """How often its worker was lost; too often, and the job fails."""
+    """How often an attempt was lost; too often, and the job fails."""
+
+    not_before: Mapped[datetime | None]
+    """Until then nobody takes it: the last attempt found the machine at fault."""
 
     worker: Mapped[str | None]
     lease_until: Mapped[datetime | None]
@@ -312,11 +317,32 @@ class Job(Base):
     """What the audit said of the version it made; empty while there is none."""
 
     failure: Mapped[dict[str, Any] | None]
-    """A `kind` (`input`, `method`, `memory`, `bug`, `worker_lost`, `time_limit`) and a `reason`."""
+    """A `kind` (`input`, `method`, `memory`, `bug`, `worker_lost`, `storage`, `database`,
+    `time_limit`) and a `reason`."""
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class Checkpoint(Base):
+    """The last cycle of a round that is safe in a file, for the next attempt to go on from.
+
+    The file holds a model that knows the forget set: it is deleted when the job ends, and only
+    then the row, with an audit event.
+    """
+
+    __tablename__ = "checkpoints"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int]
+    cycle: Mapped[int]
+    name: Mapped[str]
+    """Of the file, in the job's directory."""
+
+    sha256: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class _Scores:

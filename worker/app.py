@@ -2,6 +2,8 @@
 
 import os
 import socket
+from datetime import timedelta
+from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging
@@ -23,6 +25,11 @@ def configure_log(**_: object) -> None:
     log.configure(settings.log_format, process="worker")
 
 
+def _every(interval: timedelta, task: str) -> dict[str, Any]:
+    seconds = interval.total_seconds()
+    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+
+
 def create() -> Celery:
     """Celery with its limits: doorbells in, no results out, the sweep on a clock."""
     app = doorbell.queue(str(settings.broker_url))
@@ -33,11 +40,8 @@ def create() -> Celery:
         broker_connection_max_retries=None,
         beat_scheduler="celery.beat:Scheduler",  # keeps no file: a sweep missed is a sweep late
         beat_schedule={
-            "sweep": {
-                "task": doorbell.SWEEP,
-                "schedule": settings.sweep_interval.total_seconds(),
-                "options": {"expires": settings.sweep_interval.total_seconds()},
-            }
+            "sweep": _every(settings.sweep_interval, doorbell.SWEEP),
+            "clean": _every(settings.orphan_age / 12, doorbell.CLEAN),
         },
     )
     return app

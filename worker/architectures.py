@@ -21,7 +21,6 @@ from safetensors.torch import load_file, load_model, save_model
 from torch import Tensor, nn
 
 from service.errors import JobError
-from worker.artifacts import UNFINISHED
 
 ANSWERS_WITH_LOGITS = "lethe_answers_with_logits"
 """An attribute that marks what `build` made of a transformers config; copies carry it too."""
@@ -156,7 +155,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
     if not _of_transformers(module):
         save_model(module, str(path))
         return
-    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=path.parent) as directory:
+    with tempfile.TemporaryDirectory(prefix=f"{path.name}-", dir=path.parent) as directory:
         module.save_pretrained(directory, max_shard_size="1000TB")  # type: ignore[operator]
         Path(directory, "model.safetensors").replace(path)
 

@@ -3,50 +3,70 @@
 Nothing is ever changed in place, so a name in Postgres always means the same bytes.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
-from service.errors import JobError
+from safetensors import SafetensorError
+
+from service.errors import JobError, StoreUnwritable
 
 UNFINISHED = "incoming-"
-STALE_S = 24 * 3600
-"""Longer than any job may run: what is unfinished for so long belongs to a killed process."""
 
 
 class Store:
     """A directory of such files, at `objects/<first two digits>/<digest>`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, writer: str = "") -> None:
+        """Files under `root`; unfinished ones bear the name of their writer."""
         self.root = root
+        self._prefix = f"{UNFINISHED}{writer}-"
 
     def put(self, write: Callable[[Path], None]) -> str:
         """Keep what `write` writes to the path it is given; its digest.
 
         The file is complete and on the disk before it has its name. Doing it twice is harmless,
         and repairs a damaged file.
+
+        Raises:
+            StoreUnwritable: there is no room, or no right, to write it.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._remove_stale()
-        descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, dir=self.root)
-        os.close(descriptor)
-        unfinished = Path(name)
-        try:
-            write(unfinished)
-            digest = _digest(unfinished)
-            _sync(unfinished)
-            final = self._location(digest)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.replace(final)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        for directory in (final.parent, final.parent.parent, self.root):
-            _sync(directory)
+        with self.writing():
+            self.root.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=self._prefix, dir=self.root)
+            os.close(descriptor)
+            unfinished = Path(name)
+            try:
+                write(unfinished)
+                digest = digest_of(unfinished)
+                sync(unfinished)
+                final = self._location(digest)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                with self._alone():
+                    unfinished.replace(final)
+            finally:
+                unfinished.unlink(missing_ok=True)
+            for directory in (final.parent, final.parent.parent, self.root):
+                sync(directory)
         return digest
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tell a store that cannot be written from other faults."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            raise StoreUnwritable(
+                f"the store at LETHE_STORE could not be written ({error.__class__.__name__}: "
+                f"{getattr(error, 'strerror', None) or error})"
+            ) from error
 
     def add(self, source: Path) -> str:
         """Keep a copy of a file; its digest."""
@@ -65,7 +85,7 @@ class Store:
         path = self._location(digest)
         if not path.is_file():
             raise JobError(_lost(path, self.root, "is missing"))
-        if _digest(path) != digest:
+        if digest_of(path) != digest:
             raise JobError(_lost(path, self.root, "is damaged"))
         return path
 
@@ -74,27 +94,61 @@ class Store:
         path = self._location(digest)
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
-            _sync(path.parent)
+            sync(path.parent)
+
+    def remove_unfinished(self) -> None:
+        """Delete what this writer left behind when it was killed."""
+        for path in self.root.glob(f"{self._prefix}*"):
+            _remove(path)
+
+    def remove_orphans(self, named: Collection[str], *, older_than: timedelta) -> int:
+        """Delete old files that are not among those named, and old unfinished ones; how many.
+
+        A file that is younger may belong to a job that is about to store its name.
+        """
+        unfinished = list(self.root.glob(f"{UNFINISHED}*"))
+        nameless = [path for path in self.root.glob("objects/*/*") if path.name not in named]
+        removed = 0
+        for path in (*unfinished, *nameless):
+            with self._alone():  # else it might be put again between the look and the removal
+                if _age(path) > older_than:
+                    _remove(path)
+                    removed += 1
+        return removed
 
     def _location(self, digest: str) -> Path:
         return self.root / "objects" / digest[:2] / digest
 
-    def _remove_stale(self) -> None:
-        """Unfinished files may hold samples; a killed process cannot remove its own."""
-        for path in self.root.glob(f"{UNFINISHED}*"):
-            try:
-                if time.time() - path.stat().st_mtime > STALE_S:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-            except FileNotFoundError:  # another process was faster
-                continue
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let nobody else give a file its name, or take one away, meanwhile."""
+        with (self.root / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
-def _digest(path: Path) -> str:
+def _age(path: Path) -> timedelta:
+    """How long ago the file was written; no time at all when it is gone."""
+    try:
+        return timedelta(seconds=time.time() - path.stat().st_mtime)
+    except FileNotFoundError:
+        return timedelta(0)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file's bytes, or a directory's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

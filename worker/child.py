@@ -4,6 +4,7 @@ It stores its own outcome and exits 0; any other exit tells the parent that it c
 """
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -15,15 +16,17 @@ from sqlalchemy.exc import OperationalError
 
 from service import log as logs
 from service.database import sync_engine, sync_sessions
-from service.errors import JobError, LeaseLost
+from service.errors import JobError, LeaseLost, Stopped, StoreUnwritable
 from service.settings import WorkerSettings
 from service.states import JobKind
 from worker import protocol
 from worker.artifacts import Store
 from worker.estimate import estimate
 from worker.index_dataset import index_dataset
+from worker.patience import is_away, patiently
 from worker.protocol import Claim
 from worker.register_model import register_model
+from worker.supervisor import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
 from worker.train_references import train_references
 from worker.unlearn_model import unlearn_model
 from worker.unlearning.errors import UnlearningError
@@ -36,7 +39,6 @@ WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
     JobKind.UNLEARN: unlearn_model,
     JobKind.ESTIMATE: estimate,
 }
-LEASE_LOST = 3
 
 log = structlog.get_logger()
 
@@ -44,18 +46,31 @@ log = structlog.get_logger()
 def main(job_id: str, attempt: str, kind: str) -> int:
     """Do the job and store how it ended; the exit status of the process."""
     _end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     settings = WorkerSettings()
     logs.configure(settings.log_format, process="job", job_id=job_id, attempt=int(attempt))
     engine = sync_engine(settings.database_url)
     claim = Claim(UUID(job_id), int(attempt), JobKind(kind))
     bench = Workbench(
-        claim, sync_sessions(engine), Store(settings.store), settings, _device(settings.device)
+        claim,
+        sync_sessions(engine),
+        Store(settings.store, claim.signature),
+        settings,
+        _device(settings.device),
+        stop,
     )
     try:
         return _carry_out(bench)
     except LeaseLost:
         log.warning("job.lost")
         return LEASE_LOST
+    except Stopped:
+        return STOPPED
+    except OperationalError as error:
+        log.warning("database.unavailable", kind=type(error.orig).__name__)
+        return DATABASE_AWAY if is_away(error) else DATABASE_FAILED
     finally:
         engine.dispose()
 
@@ -67,8 +82,10 @@ def _carry_out(bench: Workbench) -> int:
         _fail(bench, kind="input", reason=str(error))
     except UnlearningError as error:
         _fail(bench, kind="method", reason=f"The method failed: {error}")
-    except (LeaseLost, OperationalError):
-        raise  # not the job's fault: another worker has it, or Postgres is away
+    except (LeaseLost, Stopped, OperationalError):
+        raise  # not the job's fault: another worker has it, or is to have it
+    except StoreUnwritable as error:
+        _lose(bench, kind="storage", why=str(error))
     except (MemoryError, torch.OutOfMemoryError):
         reason = (
             "There is too little memory for this model and so many samples; send fewer at once."
@@ -85,9 +102,19 @@ def _carry_out(bench: Workbench) -> int:
 
 
 def _fail(bench: Workbench, *, kind: str, reason: str) -> None:
-    with bench.sessions.begin() as session:
-        protocol.fail(session, protocol.hold(session, bench.claim), kind=kind, reason=reason)
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            protocol.fail(session, protocol.hold(session, bench.claim), kind=kind, reason=reason)
     log.warning("job.failed", kind=kind, reason=reason)
+
+
+def _lose(bench: Workbench, *, kind: str, why: str) -> None:
+    limit = bench.settings.max_losses
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = protocol.hold(session, bench.claim)
+            protocol.lose(session, job, why=why, max_losses=limit, kind=kind)
+    log.warning("job.attempt_lost", kind=kind, why=why)
 
 
 def _end_with_parent() -> None:

@@ -28,6 +28,7 @@ from service.tables import (
 )
 from worker import inputs, reservoir
 from worker.index_dataset import open_source
+from worker.patience import patiently
 from worker.unlearning.evaluation import Observed
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
@@ -189,16 +190,17 @@ def read_remaining(bench: Workbench, order: Order) -> Samples:
     Raises:
         JobError: the dataset changed since it was indexed.
     """
-    with bench.sessions.begin() as session:
-        rows = session.execute(
-            select(Sample.sample_id, Sample.position)
-            .where(
-                Sample.dataset_id == order.model.dataset_id,
-                Sample.split == Split.TRAIN,
-                ~_forgotten_by(order.model),
-            )
-            .order_by(Sample.position)
-        ).all()
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            rows = session.execute(
+                select(Sample.sample_id, Sample.position)
+                .where(
+                    Sample.dataset_id == order.model.dataset_id,
+                    Sample.split == Split.TRAIN,
+                    ~_forgotten_by(order.model),
+                )
+                .order_by(Sample.position)
+            ).all()
     leaving = set(order.forget_ids)
     staying = [(sample_id, position) for sample_id, position in rows if sample_id not in leaving]
     source = open_source(bench, order.dataset)

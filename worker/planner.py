@@ -3,32 +3,61 @@
 Idempotent, and one at a time under an advisory lock.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Row,
+    Uuid,
+    and_,
+    column,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+    values,
+)
 from sqlalchemy.orm import Session, sessionmaker
 
 from service import audit, progress
-from service.states import OPEN_JOBS, JobKind, JobStatus, Objective, RequestStatus
-from service.tables import DeletionRequest, DeletionTarget, EstimateSample, Job
+from service.policy import Batching, Policy
+from service.progress import PLANNING_LOCK
+from service.states import (
+    OPEN_JOBS,
+    OPEN_REQUESTS,
+    JobKind,
+    JobStatus,
+    Objective,
+    RequestStatus,
+)
+from service.tables import DeletionRequest, DeletionTarget, EstimateSample, Job, Model
 from worker import protocol
 
-SWEEP_LOCK = 0x1E7E
-"""The advisory lock that only one sweep holds."""
+NEAR_DUE = timedelta(days=3)
+"""A request is not held back for others any more so long before its due date."""
 
 
 def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
-    """Free expired leases and plan waiting requests; the ids of all queued jobs, oldest first."""
+    """Free expired leases and plan waiting requests; the ids of jobs to take, oldest first.
+
+    Nothing, while another sweep is at it, or somebody cancels or retries.
+    """
     with sessions.begin() as session:
-        if not session.scalar(select(func.pg_try_advisory_xact_lock(SWEEP_LOCK))):
+        if not session.scalar(select(func.pg_try_advisory_xact_lock(PLANNING_LOCK))):
             return []
         free_expired(session, max_losses=max_losses)
+        mark_overdue(session)
         plan(session)
         drop_estimated(session)
         return list(
-            session.scalars(
-                select(Job.id).where(Job.status == JobStatus.QUEUED).order_by(Job.created_at)
-            )
+            session.scalars(select(Job.id).where(*protocol.is_ready()).order_by(Job.created_at))
         )
 
 
@@ -45,25 +74,94 @@ def drop_estimated(session: Session) -> None:
     session.execute(delete(EstimateSample).where(~needed))
 
 
+def mark_overdue(session: Session) -> None:
+    """Say once of each request that its due date passed before it was answered."""
+    unanswered = DeletionRequest.status.in_([*OPEN_REQUESTS, RequestStatus.FAILED])
+    late = session.scalars(
+        update(DeletionRequest)
+        .where(
+            unanswered, DeletionRequest.due_at < func.now(), DeletionRequest.overdue_at.is_(None)
+        )
+        .values(overdue_at=func.now())
+        .returning(DeletionRequest.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+    audit.record_each(session, "worker", [(request_id, "request.overdue") for request_id in late])
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A job that requests may join, and how many more samples they may name together."""
+
+    id: UUID
+    room: int
+    empty: bool
+
+
 def plan(session: Session) -> None:
     """Put the waiting requests of each model into one job, if none runs for it already.
 
     A job has one objective; requests with another one wait for the next job. One that asks for an
     exact job gets it, and those that share the job get no less.
     """
-    waiting = session.execute(
-        select(DeletionTarget.model_id, DeletionRequest.objective)
+    jobs = []
+    for waiting in _waiting(session):
+        policy = Policy.model_validate(waiting.policy).batch
+        if _held_back(waiting, policy):
+            continue
+        job = _open_job(session, waiting.model_id, waiting.objective, policy.max_samples)
+        if job is not None:
+            jobs.append(job)
+    if jobs:
+        _schedule(session, jobs)
+
+
+def _held_back(waiting: Row[Any], policy: Batching) -> bool:
+    """Whether these requests still wait for others to share a job with."""
+    alone, enough = waiting.requests == 1, waiting.samples >= policy.max_samples
+    return not (alone or enough or waiting.near or waiting.waited >= policy.window)
+
+
+def _waiting(session: Session) -> Sequence[Row[Any]]:
+    """What waits for each model, with each objective: the longest waiting first."""
+    oldest = func.min(DeletionRequest.created_at)
+    counted = (
+        select(
+            DeletionTarget.model_id,
+            DeletionRequest.objective,
+            func.count().label("requests"),
+            func.sum(DeletionRequest.samples).label("samples"),
+            oldest.label("oldest"),
+            func.min(DeletionRequest.due_at).label("due"),
+        )
         .join(DeletionRequest, DeletionRequest.id == DeletionTarget.request_id)
         .where(DeletionTarget.status == RequestStatus.PENDING)
         .group_by(DeletionTarget.model_id, DeletionRequest.objective)
-        .order_by(func.min(DeletionRequest.created_at))
+        .subquery()
+    )
+    return session.execute(
+        select(
+            counted.c.model_id,
+            counted.c.objective,
+            Model.policy,
+            counted.c.requests,
+            counted.c.samples,
+            (func.now() - counted.c.oldest).label("waited"),
+            (counted.c.due < func.now() + NEAR_DUE).label("near"),
+        )
+        .join(Model, Model.id == counted.c.model_id)
+        .order_by(counted.c.oldest)
     ).all()
-    jobs = (_open_job(session, model_id, objective) for model_id, objective in waiting)
-    _schedule(session, [job.id for job in jobs if job is not None])
 
 
-def _open_job(session: Session, model_id: UUID, objective: Objective) -> Job | None:
-    """The model's queued job with this objective, or a new one; None while another is open."""
+def _open_job(
+    session: Session, model_id: UUID, objective: Objective, max_samples: int
+) -> _Job | None:
+    """The model's queued job with this objective, or a new one; None while another is open.
+
+    One that was tried before is as good as running: it goes on from where it was, with the samples
+    it began with.
+    """
     job = session.scalars(
         select(Job)
         .where(Job.model_id == model_id, Job.status.in_(OPEN_JOBS), Job.kind != JobKind.ESTIMATE)
@@ -74,32 +172,54 @@ def _open_job(session: Session, model_id: UUID, objective: Objective) -> Job | N
         session.add(job)
         session.flush()
         audit.record(session, "worker", "job.queued", job.id, model=str(model_id))
-    elif job.status is not JobStatus.QUEUED or job.objective is not objective:
+        return _Job(job.id, max_samples, empty=True)
+    if job.status is not JobStatus.QUEUED or job.attempt or job.objective is not objective:
         return None
-    return job
+    taken = session.scalar(
+        select(func.sum(DeletionRequest.samples))
+        .join(DeletionTarget, DeletionTarget.request_id == DeletionRequest.id)
+        .where(DeletionTarget.job_id == job.id)
+    )
+    return _Job(job.id, max_samples - (taken or 0), empty=not taken)
 
 
-def _schedule(session: Session, jobs: list[UUID]) -> None:
+def _schedule(session: Session, jobs: Sequence[_Job]) -> None:
     """Give these jobs what waits for them; in one step, so that requests are locked in one order.
 
     Else a request to two models could be waited for here and in a job that ends, in a circle.
     """
-    job = (
-        select(Job.id)
-        .join(DeletionRequest, DeletionRequest.objective == Job.objective)
-        .where(
-            Job.id.in_(jobs),
-            Job.model_id == DeletionTarget.model_id,
-            DeletionRequest.id == DeletionTarget.request_id,
+    room = values(
+        column("job_id", Uuid), column("room", BigInteger), column("is_empty", Boolean), name="room"
+    ).data([(job.id, job.room, job.empty) for job in jobs])
+    upto = func.sum(DeletionRequest.samples).over(
+        partition_by=Job.id, order_by=(DeletionRequest.due_at, DeletionRequest.id)
+    )
+    waiting = (
+        select(
+            DeletionTarget.request_id,
+            DeletionTarget.model_id,
+            room.c.job_id,
+            or_(
+                upto <= room.c.room,
+                and_(room.c.is_empty, upto == DeletionRequest.samples),
+            ).label("fits"),
         )
-        .correlate(DeletionTarget)
-        .scalar_subquery()
+        .select_from(room)
+        .join(Job, Job.id == room.c.job_id)
+        .join(DeletionTarget, DeletionTarget.model_id == Job.model_id)
+        .join(DeletionRequest, DeletionRequest.id == DeletionTarget.request_id)
+        .where(
+            DeletionTarget.status == RequestStatus.PENDING,
+            DeletionRequest.objective == Job.objective,
+        )
+        .subquery()
     )
     progress.move(
         session,
         RequestStatus.SCHEDULED,
-        DeletionTarget.status == RequestStatus.PENDING,
-        job.is_not(None),
+        DeletionTarget.request_id == waiting.c.request_id,
+        DeletionTarget.model_id == waiting.c.model_id,
+        waiting.c.fits,
         actor="worker",
-        job_id=job,
+        job_id=waiting.c.job_id,
     )

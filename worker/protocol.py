@@ -9,13 +9,19 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service import audit, progress
 from service.errors import LeaseLost
 from service.states import JobKind, JobStatus, RegistrationStatus, RequestStatus
 from service.tables import Dataset, DeletionTarget, EstimateSample, Job, Model
+
+FIRST_WAIT = timedelta(seconds=10)
+"""Before an attempt after one that found the machine at fault; three times as long each time."""
+
+WAITING = frozenset({"storage", "database"})
+"""Kinds of failure after which a job waits: what is full now will be full in a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +32,26 @@ class Claim:
     attempt: int
     kind: JobKind
 
+    @property
+    def signature(self) -> str:
+        """What this attempt's unfinished files are signed with."""
+        return f"{self.job_id}-{self.attempt}"
+
 
 def claim(session: Session, job_id: UUID, *, worker: str, lease: timedelta) -> Claim | None:
-    """Take a queued job; None when it is taken, has ended, or never was.
+    """Take a queued job; None when it is taken, has ended, is to wait, or never was.
 
     A job whose worker fell silent is put back into the queue by the sweep, which counts the loss.
     """
     taken = session.execute(
         update(Job)
-        .where(Job.id == job_id, Job.status == JobStatus.QUEUED)
+        .where(Job.id == job_id, *is_ready())
         .values(
             status=JobStatus.RUNNING,
             attempt=Job.attempt + 1,
             worker=worker,
             lease_until=func.now() + lease,
+            not_before=None,
             started_at=func.coalesce(Job.started_at, func.now()),
             progress=0.0,
             phase="starting",
@@ -51,6 +63,12 @@ def claim(session: Session, job_id: UUID, *, worker: str, lease: timedelta) -> C
     audit.record(session, "worker", "job.started", job_id, attempt=taken.attempt)
     move_requests(session, job_id, RequestStatus.RUNNING)
     return Claim(job_id, taken.attempt, taken.kind)
+
+
+def is_ready() -> tuple[ColumnElement[bool], ...]:
+    """The conditions on a job that waits for a worker."""
+    due = or_(Job.not_before.is_(None), Job.not_before <= func.now())
+    return Job.status == JobStatus.QUEUED, due
 
 
 def renew(session: Session, held: Claim, *, lease: timedelta) -> None:
@@ -67,17 +85,18 @@ def report(session: Session, held: Claim, *, phase: str, progress: float) -> Non
     _write(session, held, phase=phase, progress=progress)
 
 
+def is_held(session: Session, held: Claim) -> bool:
+    """Whether the job is still this attempt's to do, and not cancelled meanwhile."""
+    return bool(session.scalar(select(exists().where(*_is_held(held)))))
+
+
 def hold(session: Session, held: Claim) -> Job:
     """The job's row, locked until the transaction ends: the start of every final transaction.
 
     Raises:
         LeaseLost: somebody else has the job, or it has ended.
     """
-    job = session.scalars(
-        select(Job)
-        .where(Job.id == held.job_id, Job.attempt == held.attempt, Job.status == JobStatus.RUNNING)
-        .with_for_update()
-    ).one_or_none()
+    job = session.scalars(select(Job).where(*_is_held(held)).with_for_update()).one_or_none()
     if job is None:
         raise LeaseLost(f"job {held.job_id}, attempt {held.attempt}")
     return job
@@ -114,21 +133,33 @@ def fail(session: Session, job: Job, *, kind: str, reason: str) -> None:
         audit.record(session, "worker", "model.failed", model.id, job=str(job.id))
 
 
-def release(session: Session, job: Job, *, why: str) -> None:
-    """Give a held job back to the queue: its worker stops in good order."""
+def release(session: Session, job: Job, *, why: str, **more: str) -> None:
+    """Give a held job back to the queue; by itself that costs it nothing."""
     job.status, job.lease_until, job.phase = JobStatus.QUEUED, None, "waiting for a worker"
-    audit.record(session, "worker", "job.released", job.id, attempt=job.attempt, why=why)
+    audit.record(session, "worker", "job.released", job.id, attempt=job.attempt, why=why, **more)
     move_requests(session, job.id, RequestStatus.SCHEDULED)
 
 
-def lose(session: Session, job: Job, *, why: str, max_losses: int) -> None:
-    """Give a job back after its worker was lost; fail it when that has happened too often."""
+def lose(
+    session: Session, job: Job, *, why: str, max_losses: int, kind: str = "worker_lost"
+) -> None:
+    """Give a job back after an attempt was lost; fail it when that has happened too often.
+
+    Args:
+        why: as the end of "the last time because …", for people.
+        kind: the class of what went wrong, should the job fail with it.
+    """
     job.losses += 1
     if job.losses < max_losses:
-        release(session, job, why=why)
+        if kind in WAITING:
+            job.not_before = func.now() + FIRST_WAIT * 3 ** (job.losses - 1)
+        release(session, job, why=why, kind=kind)
         return
-    reason = f"Its worker was lost {job.losses} times, last: {why}. It is not tried again."
-    fail(session, job, kind="worker_lost", reason=reason)
+    reason = (
+        f"{job.losses} attempts were lost, the last because {why}. When that is mended, "
+        f"`POST /v1/jobs/{job.id}/retry` has it tried again."
+    )
+    fail(session, job, kind=kind, reason=reason)
 
 
 def move_requests(session: Session, job_id: UUID, status: RequestStatus) -> None:
@@ -139,13 +170,14 @@ def move_requests(session: Session, job_id: UUID, status: RequestStatus) -> None
 
 def _write(session: Session, held: Claim, **values: Any) -> None:
     written = session.execute(
-        update(Job)
-        .where(Job.id == held.job_id, Job.attempt == held.attempt, Job.status == JobStatus.RUNNING)
-        .values(**values)
-        .returning(Job.id)
+        update(Job).where(*_is_held(held)).values(**values).returning(Job.id)
     ).one_or_none()
     if written is None:
         raise LeaseLost(f"job {held.job_id}, attempt {held.attempt}")
+
+
+def _is_held(held: Claim) -> tuple[ColumnElement[bool], ...]:
+    return Job.id == held.job_id, Job.attempt == held.attempt, Job.status == JobStatus.RUNNING
 
 
 def _end(session: Session, job: Job, status: JobStatus) -> None:

@@ -3,27 +3,32 @@
 All are stored, with every test, whatever came of them. Shapes: F forget samples, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from uuid import UUID
 
 import structlog
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
 from torch import Tensor
 
 from service import states
-from service.errors import JobError
+from service.errors import JobError, Stopped
 from service.policy import Escalation
 from service.states import Mode
 from service.tables import AlignmentScore, AuditTest, Round
-from worker import escalation, protocol, retrain
+from worker import escalation, protocol, resume, retrain
 from worker.escalation import Plan
 from worker.material import Material, Order
+from worker.patience import patiently
+from worker.resume import Point
 from worker.unlearning.alignment import Moments
 from worker.unlearning.audit import Audit, Limits, ReferenceScores, Test, Verdict, audit
 from worker.unlearning.config import Objective, default_config
 from worker.unlearning.errors import UnlearningError
 from worker.unlearning.evaluation import Observed, retain_moments
-from worker.unlearning.forget import CycleScores, unlearn
+from worker.unlearning.forget import CycleScores, State, unlearn
 from worker.unlearning.network import Network
 from worker.workbench import Workbench
 
@@ -51,6 +56,8 @@ class Case:
     """How sure such models are of the forget and the audit samples."""
 
     seed: int
+    points: Mapping[int, Point]
+    """By round, where an earlier attempt was lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +147,8 @@ def _carry_out(bench: Workbench, case: Case, number: int, step: Escalation | Non
 def _change(
     bench: Workbench, case: Case, number: int, step: Escalation | None
 ) -> tuple[Network, None, dict[str, Any]]:
-    """The champion, made to forget. After every cycle its scores are a row in Postgres."""
+    """The champion, made to forget. After every cycle its scores are a row in Postgres, and the
+    state of the run a file from which another attempt would go on."""
     material, order = case.material, case.order
     config = default_config(
         Objective(str(order.job.objective)),
@@ -151,23 +159,31 @@ def _change(
     )
     _start(bench, Mode.APPROXIMATE, asdict(config))
 
-    def keep(scores: CycleScores) -> None:
-        with bench.sessions.begin() as session:
-            protocol.report(
-                session,
-                bench.claim,
-                phase=_phase(number, step, f"cycle {scores.cycle} of {config.cycles}"),
-                progress=escalation.progress(number, 0.85 * scores.cycle / config.cycles),
-            )
-            session.add(
-                AlignmentScore(
-                    job_id=bench.claim.job_id,
-                    attempt=bench.claim.attempt,
-                    round=number,
-                    **asdict(scores),
+    def keep(scores: CycleScores, state: State) -> None:
+        checkpoint = resume.write(bench, order, number, state)
+        for attempt in patiently():
+            with attempt, bench.sessions.begin() as session:
+                protocol.report(
+                    session,
+                    bench.claim,
+                    phase=_phase(number, step, f"cycle {scores.cycle} of {config.cycles}"),
+                    progress=escalation.progress(number, 0.85 * scores.cycle / config.cycles),
                 )
-            )
+                session.merge(
+                    AlignmentScore(
+                        job_id=bench.claim.job_id,
+                        attempt=bench.claim.attempt,
+                        round=number,
+                        **asdict(scores),
+                    )
+                )
+                if checkpoint is not None:
+                    session.merge(checkpoint)
+        resume.drop_older(bench, number, checkpoint)
+        if bench.stop.is_set():
+            raise Stopped
 
+    point = case.points.get(number)
     changed = unlearn(
         case.champion,
         forget=material.forget,
@@ -178,6 +194,7 @@ def _change(
         config=config,
         on_cycle=keep,
         predictions=case.predictions,
+        resume=resume.read(point.path) if point else None,
     )
     return case.champion.around(changed), None, asdict(config)
 
@@ -198,42 +215,45 @@ def _phase(number: int, step: Escalation | None, what: str) -> str:
 
 
 def _start(bench: Workbench, mode: Mode, config: dict[str, Any]) -> None:
-    with bench.sessions.begin() as session:
-        job = protocol.hold(session, bench.claim)
-        job.mode, job.config = mode, config
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = protocol.hold(session, bench.claim)
+            job.mode, job.config = mode, config
 
 
 def _store(bench: Workbench, outcome: Outcome, step: Escalation | None) -> None:
     """The round and every test of its audit."""
     found = outcome.audit
-    with bench.sessions.begin() as session:
-        job = protocol.hold(session, bench.claim)
-        session.add(
-            Round(
-                job_id=job.id,
-                number=outcome.number,
-                step=step,
-                mode=outcome.mode,
-                config=outcome.config,
-                verdict=outcome.verdict,
-                reason=found.reason,
-                alpha=found.alpha,
-                permutations=found.permutations,
-                seed=found.seed,
-            )
-        )
-        session.flush()
-        for moment, tests in _by_moment(found).items():
-            session.add_all(
-                AuditTest(
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = protocol.hold(session, bench.claim)
+            _drop(session, job.id, outcome.number)
+            session.add(
+                Round(
                     job_id=job.id,
-                    round=outcome.number,
-                    moment=moment,
-                    position=position,
-                    **asdict(test),
+                    number=outcome.number,
+                    step=step,
+                    mode=outcome.mode,
+                    config=outcome.config,
+                    verdict=outcome.verdict,
+                    reason=found.reason,
+                    alpha=found.alpha,
+                    permutations=found.permutations,
+                    seed=found.seed,
                 )
-                for position, test in enumerate(tests)
             )
+            session.flush()
+            for moment, tests in _by_moment(found).items():
+                session.add_all(
+                    AuditTest(
+                        job_id=job.id,
+                        round=outcome.number,
+                        moment=moment,
+                        position=position,
+                        **asdict(test),
+                    )
+                    for position, test in enumerate(tests)
+                )
     log.info("round.judged", round=outcome.number, mode=outcome.mode, verdict=outcome.verdict)
 
 
@@ -249,17 +269,25 @@ def _store_broken(
     error: JobError | UnlearningError,
 ) -> None:
     """A round that broke off: there is nothing to audit."""
-    with bench.sessions.begin() as session:
-        job = protocol.hold(session, bench.claim)
-        session.add(
-            Round(
-                job_id=job.id,
-                number=number,
-                step=step,
-                mode=case.plan.mode_of(step),
-                config=job.config or {},
-                verdict=states.Verdict.FAIL,
-                reason=f"The round broke off: {error}",
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = protocol.hold(session, bench.claim)
+            _drop(session, job.id, number)
+            session.add(
+                Round(
+                    job_id=job.id,
+                    number=number,
+                    step=step,
+                    mode=case.plan.mode_of(step),
+                    config=job.config or {},
+                    verdict=states.Verdict.FAIL,
+                    reason=f"The round broke off: {error}",
+                )
             )
-        )
     log.warning("round.broken", round=number, kind=type(error).__name__)
+
+
+def _drop(session: Session, job_id: UUID, number: int) -> None:
+    """Delete what was stored of a round, should its transaction be done a second time."""
+    session.execute(delete(AuditTest).filter_by(job_id=job_id, round=number))
+    session.execute(delete(Round).filter_by(job_id=job_id, number=number))

@@ -4,6 +4,7 @@ The shell around `worker.unlearning`: `material` reads, `rounds` tries, and what
 stored here, in one transaction.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -15,10 +16,11 @@ from service import audit, drift
 from service.drift import Drift
 from service.states import Mode, RequestStatus, Verdict, VersionStatus
 from service.tables import (
-    AlignmentScore,
     AuditTest,
+    DeletionTarget,
     Evaluation,
     ModelVersion,
+    RequestSample,
     Round,
     Tombstone,
 )
@@ -30,11 +32,14 @@ from worker import (
     protocol,
     references,
     reservoir,
+    resume,
     rounds,
     statistics,
 )
 from worker.escalation import Plan
 from worker.material import Material, Order, read_material, read_order
+from worker.patience import patiently
+from worker.resume import Point
 from worker.rounds import Case, Outcome
 from worker.unlearning.evaluation import Evaluation as Measured
 from worker.unlearning.evaluation import evaluate, retain_moments
@@ -56,8 +61,9 @@ def unlearn_model(bench: Workbench) -> None:
         UnlearningError: the method cannot do it.
         LeaseLost: the job is somebody else's by now.
     """
-    with bench.sessions.begin() as session:
-        order = read_order(session, bench.claim.job_id)
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            order = read_order(session, bench.claim.job_id)
     if not order.forget:
         _record_without_training(bench, order)
         return
@@ -83,7 +89,8 @@ def unlearn_model(bench: Workbench) -> None:
     # have given.
     seed = bench.claim.job_id.int % 2**31
     before = evaluate(observed, class_counts=material.class_counts, moments=moments, seed=seed)
-    _record_start(bench, order, plan, before)
+    points = resume.find(bench, order)
+    _record_start(bench, order, plan, before, points)
     outcome = rounds.run(
         bench,
         Case(
@@ -95,6 +102,7 @@ def unlearn_model(bench: Workbench) -> None:
             before=observed,
             **_known(bench, order, material),
             seed=seed,
+            points=points,
         ),
     )
     bench.report("storing the new version", 0.99)
@@ -118,9 +126,10 @@ def load_champion(bench: Workbench, order: Order) -> Network:
 
 def _known(bench: Workbench, order: Order, material: Material) -> dict[str, Any]:
     """What reference models left behind about the samples, as `Case` takes it."""
-    with bench.sessions.begin() as session:
-        forget = references.read(session, order.model.id, order.forget_ids)
-        unseen = references.read(session, order.model.id, material.audit_ids)
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            forget = references.read(session, order.model.id, order.forget_ids)
+            unseen = references.read(session, order.model.id, material.audit_ids)
     if forget is None or unseen is None:
         return {"predictions": None, "references": None}
     scores = references.scores(forget, unseen)
@@ -131,20 +140,25 @@ def _drift(order: Order) -> Drift:
     return drift.of_version(order.champion.number, order.champion.figures)
 
 
-def _record_start(bench: Workbench, order: Order, plan: Plan, before: Measured) -> None:
-    """Store how the job runs, and how the champion stood; what an earlier attempt left goes."""
-    with bench.sessions.begin() as session:
-        job = protocol.hold(session, bench.claim)
-        job.environment = environment.describe(bench.device)
-        job.mode, job.mode_reason = plan.mode, plan.reason
-        job.base_version_id = order.champion.id
-        _drop_earlier(session, job.id)
-        session.add(_evaluation(job.id, "before", before))
+def _record_start(
+    bench: Workbench, order: Order, plan: Plan, before: Measured, points: Mapping[int, Point]
+) -> None:
+    """Store how the job runs, and how the champion stood; what an earlier attempt left goes, but
+    for the cycles it need not do again."""
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = protocol.hold(session, bench.claim)
+            job.environment = environment.describe(bench.device)
+            job.mode, job.mode_reason = plan.mode, plan.reason
+            job.base_version_id = order.champion.id
+            _drop_earlier(session, job.id)
+            resume.begin(session, order, job.attempt, points)
+            session.add(_evaluation(job.id, "before", before))
 
 
 def _drop_earlier(session: Session, job_id: UUID) -> None:
     """Delete what an earlier attempt measured."""
-    for table in (AlignmentScore, Evaluation, AuditTest, Round):
+    for table in (Evaluation, AuditTest, Round):
         session.execute(delete(table).filter_by(job_id=job_id))
 
 
@@ -163,41 +177,42 @@ def _record(
     """
     digests = _write_files(bench, material, outcome)
     failed = outcome.verdict is Verdict.FAIL
-    with bench.sessions.begin() as session:
-        job = protocol.hold(session, bench.claim)
-        champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
-        if champion.status is not VersionStatus.CHAMPION:
-            protocol.release(session, job, why="the champion was replaced meanwhile")
-            return
-        job.mode, job.config, job.verdict = outcome.mode, outcome.config, outcome.verdict
-        of_job = {"job_id": job.id, "number": outcome.number}
-        session.execute(update(Round).filter_by(**of_job).values(kept=True))
-        session.add(_evaluation(job.id, "after", after))
-        if not failed:
-            _supersede(session, champion)
-        version = ModelVersion(
-            model_id=order.model.id,
-            number=_next_number(session, order.model.id),
-            status=VersionStatus.CANDIDATE if failed else VersionStatus.CHAMPION,
-            mode=outcome.mode,
-            parent_id=champion.id,
-            job_id=job.id,
-            **digests,
-        )
-        version.figures = _figures(order, version, material, before, after)
-        session.add(version)
-        session.flush()
-        audit.record(
-            session, "worker", "version.created", version.id,
-            model=str(order.model.id), number=version.number, job=str(job.id), **digests,
-            parent_sha256=champion.weights_sha256, samples=len(order.forget),
-            status=version.status, mode=version.mode,
-        )  # fmt: skip
-        if failed:
-            protocol.complete(session, job, requests=RequestStatus.NEEDS_REVIEW)
-        else:
-            _bury(session, order, job.id)
-            protocol.complete(session, job)
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = protocol.hold(session, bench.claim)
+            champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
+            if champion.status is not VersionStatus.CHAMPION:
+                protocol.release(session, job, why="the champion was replaced meanwhile")
+                return
+            job.mode, job.config, job.verdict = outcome.mode, outcome.config, outcome.verdict
+            of_job = {"job_id": job.id, "number": outcome.number}
+            session.execute(update(Round).filter_by(**of_job).values(kept=True))
+            session.add(_evaluation(job.id, "after", after))
+            if not failed:
+                _supersede(session, champion)
+            version = ModelVersion(
+                model_id=order.model.id,
+                number=_next_number(session, order.model.id),
+                status=VersionStatus.CANDIDATE if failed else VersionStatus.CHAMPION,
+                mode=outcome.mode,
+                parent_id=champion.id,
+                job_id=job.id,
+                **digests,
+            )
+            version.figures = _figures(order, version, material, before, after)
+            session.add(version)
+            session.flush()
+            audit.record(
+                session, "worker", "version.created", version.id,
+                model=str(order.model.id), number=version.number, job=str(job.id), **digests,
+                parent_sha256=champion.weights_sha256, samples=len(order.forget),
+                status=version.status, mode=version.mode,
+            )  # fmt: skip
+            if failed:
+                protocol.complete(session, job, requests=RequestStatus.NEEDS_REVIEW)
+            else:
+                _bury(session, order, job.id)
+                protocol.complete(session, job)
 
 
 def _supersede(session: Session, champion: ModelVersion) -> None:
@@ -263,30 +278,52 @@ def _record_without_training(bench: Workbench, order: Order) -> None:
     """
     kept = reservoir.read(bench.store, order.champion.reservoir_sha256)
     digest = reservoir.write(bench.store, reservoir.without(kept, order.outside))
-    with bench.sessions.begin() as session:
-        job = protocol.hold(session, bench.claim)
-        champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
-        if champion.status is not VersionStatus.CHAMPION:
-            protocol.release(session, job, why="the champion was replaced meanwhile")
-            return
-        _drop_earlier(session, job.id)
-        job.mode = job.mode_reason = job.config = None
-        replaced, champion.reservoir_sha256 = champion.reservoir_sha256, digest
-        _bury(session, order, job.id)
-        audit.record(
-            session, "worker", "reservoir.replaced", champion.id,
-            job=str(job.id), reservoir_sha256=digest, replaced_sha256=replaced,
-            samples=len(order.outside),
-        )  # fmt: skip
-        protocol.complete(session, job)
-    with bench.sessions.begin() as session:
-        named = session.scalar(select(exists().where(ModelVersion.reservoir_sha256 == replaced)))
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = protocol.hold(session, bench.claim)
+            champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
+            if champion.status is not VersionStatus.CHAMPION:
+                protocol.release(session, job, why="the champion was replaced meanwhile")
+                return
+            _drop_earlier(session, job.id)
+            resume.begin(session, order, job.attempt, {})
+            job.mode = job.mode_reason = job.config = None
+            replaced, champion.reservoir_sha256 = champion.reservoir_sha256, digest
+            _bury(session, order, job.id)
+            audit.record(
+                session, "worker", "reservoir.replaced", champion.id,
+                job=str(job.id), reservoir_sha256=digest, replaced_sha256=replaced,
+                samples=len(order.outside),
+            )  # fmt: skip
+            protocol.complete(session, job)
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            is_named = exists().where(ModelVersion.reservoir_sha256 == replaced)
+            named = session.scalar(select(is_named))
     if not named:  # it holds what was to be forgotten
         bench.store.remove(replaced)
 
 
 def _bury(session: Session, order: Order, job_id: UUID) -> None:
-    """One tombstone for every sample named, whether the model had learned from it or not."""
+    """One tombstone for every sample named, whether the model had learned from it or not.
+
+    Those that other jobs made forgotten since they were named have one already: the requests say
+    how many.
+    """
+    gone = (
+        select(func.count())
+        .select_from(RequestSample)
+        .join(Tombstone, Tombstone.sample_id == RequestSample.sample_id)
+        .where(
+            RequestSample.request_id == DeletionTarget.request_id,
+            Tombstone.model_id == DeletionTarget.model_id,
+        )
+        .scalar_subquery()
+    )
+    served = update(DeletionTarget).filter_by(job_id=job_id)
+    session.execute(
+        served.values(already_forgotten=gone).execution_options(synchronize_session=False)
+    )
     named = [*order.forget_ids, *sorted(order.outside)]
     session.execute(
         insert(Tombstone).from_select(

@@ -1,6 +1,7 @@
 """What every job is handed: the database, the store, the settings and the device."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 import torch
 from sqlalchemy.orm import Session, sessionmaker
@@ -8,6 +9,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from service.settings import WorkerSettings
 from worker import protocol
 from worker.artifacts import Store
+from worker.patience import patiently
 from worker.protocol import Claim
 
 
@@ -20,8 +22,11 @@ class Workbench:
     store: Store
     settings: WorkerSettings
     device: torch.device
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set when the job should be left where it can go on."""
 
     def report(self, phase: str, progress: float) -> None:
         """Say how far the job is; raises LeaseLost when it is somebody else's by now."""
-        with self.sessions.begin() as session:
-            protocol.report(session, self.claim, phase=phase, progress=progress)
+        for attempt in patiently():
+            with attempt, self.sessions.begin() as session:
+                protocol.report(session, self.claim, phase=phase, progress=progress)

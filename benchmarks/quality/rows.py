@@ -165,7 +165,7 @@ def _unlearnt(
             moments=moments,
             class_counts=sets.class_counts,
             config=config,
-            on_cycle=lambda _: None,
+            on_cycle=lambda *_: None,
             predictions=predictions,
         )
     else:

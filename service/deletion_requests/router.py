@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 
 from service import doorbell, polling
-from service.deletion_requests import decisions, operations
+from service.deletion_requests import cancellation, decisions, operations
 from service.deletion_requests.schemas import (
     DecisionCreate,
     DeletionRequestCreate,
@@ -14,6 +14,7 @@ from service.deletion_requests.schemas import (
 )
 from service.dependencies import IdempotencyKey, Queue, Sessions, Settings
 from service.errors import (
+    CannotCancel,
     ChampionChanged,
     IdempotencyKeyInFlight,
     IdempotencyKeyMissing,
@@ -91,6 +92,20 @@ async def read_deletion_request(request_id: UUID, sessions: Sessions, request: R
     """One deletion request: how far it is, and what came of it for each model."""
     read = await operations.get(sessions, request_id)
     return polling.answer(request, read, is_open=read.status in MOVING_REQUESTS)
+
+
+@router.post("/{request_id}/cancel", responses=documented(NotFound, CannotCancel))
+async def cancel_deletion_request(
+    request_id: UUID, sessions: Sessions, queue: Queue, background: BackgroundTasks
+) -> DeletionRequestRead:
+    """Take a request back before it is answered; a job that runs for it stops within seconds.
+
+    Other requests of that job are served by a new one. What a model has forgotten already stays
+    forgotten. Cancelling twice is harmless.
+    """
+    await cancellation.cancel(sessions, request_id)
+    background.add_task(doorbell.ring_sweep_together, queue)
+    return await operations.get(sessions, request_id)
 
 
 @router.post(

@@ -3,13 +3,13 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 
-from service import polling
-from service.dependencies import Sessions
-from service.errors import InvalidCursor, NotFound
+from service import doorbell, polling
+from service.dependencies import Queue, Sessions
+from service.errors import CannotRetry, InvalidCursor, NotFound
 from service.fields import Name
-from service.jobs import operations
+from service.jobs import operations, retry
 from service.jobs.schemas import AlignmentRead, JobRead, JobSummary
 from service.paging import Page, Paging
 from service.problems import documented
@@ -44,3 +44,13 @@ async def read_alignment(job_id: UUID, sessions: Sessions, request: Request) -> 
     """The curve of alignment scores of a job: before, after every cycle, after."""
     curve = await operations.get_alignment(sessions, job_id)
     return polling.answer(request, curve, is_open=curve.status in OPEN_JOBS)
+
+
+@router.post("/{job_id}/retry", responses=documented(NotFound, CannotRetry))
+async def retry_job(
+    job_id: UUID, sessions: Sessions, queue: Queue, background: BackgroundTasks
+) -> JobRead:
+    """Have a failed job tried again, once what made it fail is mended."""
+    await retry.retry(sessions, job_id)
+    background.add_task(doorbell.ring_sweep, queue)
+    return await operations.get(sessions, job_id)

@@ -43,7 +43,13 @@ async def test_figures_as_json(client, history):
     }
     assert figures["overdue"] == 2
     assert 7200 <= figures["oldest_wait_seconds"] < 8000
-    assert figures["jobs"]["unlearn"] == {"queued": 0, "running": 1, "completed": 3, "failed": 0}
+    assert figures["jobs"]["unlearn"] == {
+        "queued": 0,
+        "running": 1,
+        "completed": 3,
+        "failed": 0,
+        "cancelled": 0,
+    }
     assert 86400 <= figures["oldest_queued_job_seconds"] < 90000
     assert figures["expired_leases"] == 1
     assert figures["unlearn_seconds"] == {"jobs": 3, "median": 20, "p95": 83}

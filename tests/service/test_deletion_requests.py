@@ -135,7 +135,7 @@ async def test_sent_twice_is_stored_once_and_answered_equally(client, sessions, 
 async def test_a_replay_gives_the_answer_of_then(client, sessions, model):
     first = await submit(client, "key")
     async with sessions.begin() as session:
-        await session.execute(update(DeletionRequest).values(status=RequestStatus.RUNNING))
+        await session.execute(update(DeletionRequest).values(status=RequestStatus.SCHEDULED))
 
     assert (await submit(client, "key")).content == first.content
 
@@ -436,9 +436,8 @@ async def test_shows_why_it_failed(client, sessions, store, model):
     job = factories.job(model_id=model.id, status=JobStatus.FAILED, failure=failure)
     await store(job)
     async with sessions.begin() as session:
-        await session.execute(
-            update(DeletionTarget).values(status=RequestStatus.FAILED, job_id=job.id)
-        )
+        for status in (RequestStatus.SCHEDULED, RequestStatus.RUNNING, RequestStatus.FAILED):
+            await session.execute(update(DeletionTarget).values(status=status, job_id=job.id))
 
     [target] = (await client.get(f"{URL}/{accepted['id']}")).json()["targets"]
 
@@ -452,13 +451,13 @@ async def test_is_not_sent_again_while_nothing_changed(client, sessions, model):
     known = {"If-None-Match": f'"other", W/{first.headers["ETag"]}'}
     second = await client.get(accepted.headers["Location"], headers=known)
     async with sessions.begin() as session:
-        await session.execute(update(DeletionRequest).values(status=RequestStatus.RUNNING))
+        await session.execute(update(DeletionRequest).values(status=RequestStatus.SCHEDULED))
     third = await client.get(accepted.headers["Location"], headers=known)
 
     assert (second.status_code, second.content) == (304, b"")
     assert second.headers["Retry-After"] == "2"
     assert second.headers["ETag"] == first.headers["ETag"]
-    assert (third.status_code, third.json()["status"]) == (200, "running")
+    assert (third.status_code, third.json()["status"]) == (200, "scheduled")
 
 
 async def test_unknown_is_404_and_nonsense_422(client, problem):

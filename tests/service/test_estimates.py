@@ -136,9 +136,11 @@ async def test_the_status_sums_up_the_jobs(client, model, store, sessions, statu
     async with sessions.begin() as session:
         for target, status in zip(body["targets"], statuses, strict=True):
             job = await session.get_one(Job, target["job_id"])
-            job.status = JobStatus(status)
-            if status == "running":
-                job.lease_until = datetime.now(UTC)
+            if status != "queued":
+                job.status, job.lease_until = JobStatus.RUNNING, datetime.now(UTC)
+                await session.flush()
+            if status in ("completed", "failed"):
+                job.status, job.lease_until = JobStatus(status), None
             if status == "failed":
                 job.failure = {"kind": "input", "reason": "broken"}
 

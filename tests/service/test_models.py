@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from service import doorbell
-from service.states import JobKind, RegistrationStatus, VersionStatus
+from service.states import JobKind, JobStatus, RegistrationStatus, VersionStatus
 from service.tables import AuditEvent, Job, Model
 from tests import factories
 
@@ -57,6 +57,7 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
             "escalation": ["more_cycles", "stronger", "retrain"],
             "max_forget_share": 0.5,
             "drift": {"max_forgotten_share": 0.3, "max_accuracy_drop": 0.05},
+            "batch": {"window": "PT0S", "max_samples": 10_000},
             "reference_models": 0,
         },
         "status": "pending",
@@ -103,7 +104,10 @@ async def test_may_be_defined_anew_after_it_failed(client, sessions, wanted):
         await session.execute(
             update(Model).values(status=RegistrationStatus.FAILED, failure="no such module")
         )
-        await session.execute(update(Job).values(status="failed", failure={"kind": "input"}))
+        claimed = {"status": JobStatus.RUNNING, "lease_until": func.now()}
+        failed = {"status": JobStatus.FAILED, "lease_until": None, "failure": {"kind": "input"}}
+        for values in (claimed, failed):
+            await session.execute(update(Job).values(values))
 
     second = (await client.post("/v1/models", json=wanted | {"head": "fc"})).json()
 

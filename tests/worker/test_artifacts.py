@@ -1,11 +1,13 @@
 import hashlib
 import os
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from service.errors import JobError
-from worker.artifacts import STALE_S, Store
+from service.errors import JobError, StoreUnwritable
+from worker.artifacts import Store
 
 
 @pytest.fixture
@@ -14,7 +16,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def files(store: Store) -> list[Path]:
-    return [path for path in store.root.rglob("*") if path.is_file()]
+    """All but the one that is locked while another gets its name."""
+    return [path for path in store.root.rglob("*") if path.is_file() and path.name != "lock"]
 
 
 def test_a_file_is_found_by_the_hash_of_its_bytes(store):
@@ -37,7 +40,7 @@ def test_a_writer_that_fails_leaves_nothing(store):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StoreUnwritable, match="No space left"):
         store.put(fail)
 
     assert files(store) == []
@@ -59,15 +62,50 @@ def test_a_damaged_file_is_refused_and_repaired_by_putting_it_again(store):
     assert store.path(digest).read_bytes() == b"weights"
 
 
-def test_what_a_killed_process_left_unfinished_is_removed_after_a_day(store):
-    store.put(lambda path: path.write_bytes(b"first"))
-    fresh, stale = store.root / "incoming-fresh", store.root / "incoming-stale"
-    for path in (fresh, stale):
-        path.write_bytes(b"half a reservoir")
-    long_ago = stale.stat().st_mtime - STALE_S - 60
-    os.utime(stale, (long_ago, long_ago))
+def aged(path, seconds):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"half a reservoir")
+    os.utime(path, (time.time() - seconds, time.time() - seconds))
+    return path
 
-    store.put(lambda path: path.write_bytes(b"second"))
 
-    assert fresh.exists()
-    assert not stale.exists()
+def test_old_files_without_a_name_are_removed_and_no_others(store):
+    named = store.put(lambda path: path.write_bytes(b"named"))
+    nameless = store.put(lambda path: path.write_bytes(b"nameless"))
+    for digest in (named, nameless):
+        os.utime(store.path(digest), (0, 0))
+    young = store.put(lambda path: path.write_bytes(b"young"))
+    killed = aged(store.root / "incoming-killed", 3700)
+    busy = aged(store.root / "incoming-busy", 10)
+
+    removed = store.remove_orphans({named}, older_than=timedelta(hours=1))
+
+    assert removed == 2
+    assert store.path(named)
+    assert store.path(young)
+    assert busy.exists()
+    assert not killed.exists()
+    with pytest.raises(JobError, match="is missing"):
+        store.path(nameless)
+
+
+def test_what_is_put_again_is_young_again(store):
+    digest = store.put(lambda path: path.write_bytes(b"weights"))
+    os.utime(store.path(digest), (0, 0))
+    store.put(lambda path: path.write_bytes(b"weights"))
+
+    assert store.remove_orphans(set(), older_than=timedelta(hours=1)) == 0
+    assert store.path(digest)
+
+
+def test_a_killed_writer_leaves_what_its_parent_can_remove(tmp_path):
+    mine, others = Store(tmp_path, "job-1"), Store(tmp_path, "job-2")
+    left = aged(tmp_path / "incoming-job-1-abc", 0)
+    other = aged(tmp_path / "incoming-job-2-abc", 0)
+
+    mine.remove_unfinished()
+
+    assert not left.exists()
+    assert other.exists()
+    others.remove_unfinished()
+    assert not other.exists()

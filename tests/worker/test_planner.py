@@ -5,6 +5,7 @@ from datetime import timedelta
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import sessionmaker
 
+from service.progress import PLANNING_LOCK
 from service.states import JobStatus, Objective, RequestStatus
 from service.tables import DeletionTarget, Job
 from tests import factories
@@ -145,7 +146,7 @@ def test_only_one_sweep_works_at_a_time(own_database_url):
         session.add(factories.job(model_id=model.id))
 
     with sessions.begin() as other:
-        other.scalar(select(func.pg_try_advisory_xact_lock(planner.SWEEP_LOCK)))
+        other.scalar(select(func.pg_try_advisory_xact_lock(PLANNING_LOCK)))
         assert planner.sweep(sessions, max_losses=3) == []
 
     assert len(planner.sweep(sessions, max_losses=3)) == 1

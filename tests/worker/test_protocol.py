@@ -13,6 +13,7 @@ from service.errors import LeaseLost
 from service.states import JobStatus, RegistrationStatus, RequestStatus
 from service.tables import AuditEvent, DeletionRequest, DeletionTarget, Job
 from tests import factories
+from tests.factories import NOW
 from worker import planner, protocol
 
 LEASE = timedelta(seconds=45)
@@ -208,7 +209,10 @@ def test_the_database_refuses_two_open_jobs_of_one_model(session, model, job):
 
 
 def test_targets_are_untouched_by_other_jobs(session, dataset, model, job, request_row):
-    session.execute(update(Job).values(status=JobStatus.FAILED, failure={"kind": "x"}))
+    claimed = {"status": JobStatus.RUNNING, "lease_until": NOW}
+    failed = {"status": JobStatus.FAILED, "lease_until": None, "failure": {"kind": "x"}}
+    for values in (claimed, failed):
+        session.execute(update(Job).values(values))
     other = factories.job(model_id=model.id)
     session.add(other)
     session.flush()
@@ -291,10 +295,13 @@ def test_a_job_may_leave_the_decision_to_a_person(session, job, request_row):
         (("refused", "failed"), "failed"),
         (("refused", "pending"), "pending"),
         (("completed", "completed"), "completed"),
+        (("completed", "cancelled"), "cancelled"),
+        (("refused", "cancelled"), "refused"),
+        (("pending", "cancelled"), "pending"),
     ],
 )
 def test_a_request_sums_its_targets_up(session, dataset, statuses, expected):
-    request = factories.request(dataset, status=RequestStatus.SCHEDULED)
+    request = factories.request(dataset, status=RequestStatus.RUNNING)
     models = [factories.model(dataset, name=name) for name in ("a", "b")]
     session.add_all([request, *models])
     session.flush()
@@ -308,7 +315,7 @@ def test_a_request_sums_its_targets_up(session, dataset, statuses, expected):
 
 
 def test_only_lawful_steps_are_taken(session, model, job, request_row):
-    for status in (RequestStatus.REFUSED, RequestStatus.PENDING, RequestStatus.NEEDS_REVIEW):
+    for status in (RequestStatus.REFUSED, RequestStatus.FAILED, RequestStatus.NEEDS_REVIEW):
         of_job = DeletionTarget.job_id == job.id
         assert progress.move(session, status, of_job, actor="api", job_id=job.id) == []
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 from datetime import timedelta
 
 import pytest
@@ -14,6 +13,7 @@ from service.states import JobStatus
 from service.tables import Job
 from tests import factories
 from worker import planner, protocol, supervisor
+from worker.supervisor import Orders
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def run(sessions, job_id, own_database_url, tmp_path, monkeypatch):
     """Run the job with a child that executes `code`; the job's row afterwards."""
     children = []
 
-    def run(code, stop=None, once_spawned=lambda child: None, **settings):
+    def run(code, orders=None, once_spawned=lambda child: None, **settings):
         def spawn(held):
             child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
             children.append(child)
@@ -57,7 +57,7 @@ def run(sessions, job_id, own_database_url, tmp_path, monkeypatch):
             heartbeat=timedelta(seconds=0.1),
             **settings,
         )
-        supervisor.run(job_id, sessions, settings, worker="w", stop=stop or threading.Event())
+        supervisor.run(job_id, sessions, settings, worker="w", orders=orders or Orders())
         assert all(child.poll() is not None for child in children)
         for child in children:
             child.stdin.close()
@@ -89,10 +89,10 @@ def test_a_child_that_runs_too_long_is_killed_and_the_job_fails(run):
 
 
 def test_a_worker_that_is_stopped_gives_the_job_back(run):
-    stop = threading.Event()
-    stop.set()
+    orders = Orders()
+    orders.stop.set()
 
-    job = run("import time; time.sleep(60)", stop=stop)
+    job = run("import time; time.sleep(60)", orders=orders)
 
     assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
 

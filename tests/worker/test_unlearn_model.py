@@ -1,6 +1,7 @@
 """The job that makes a model forget, on the kinds of models and inputs that can be registered."""
 
 import dataclasses
+import shutil
 import sys
 from datetime import timedelta
 from functools import cache
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_model
 from sklearn.datasets import load_digits
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from torch import nn
 from transformers import (
     BertConfig,
@@ -27,7 +28,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from service.errors import JobError, LeaseLost
+from service.errors import JobError, LeaseLost, Stopped
 from service.policy import Escalation
 from service.states import (
     JobKind,
@@ -52,6 +53,7 @@ from service.tables import (
     ModelVersion,
     OutOfSamplePrediction,
     ReferenceTables,
+    RequestSample,
     Round,
     Sample,
     Tombstone,
@@ -271,7 +273,7 @@ def claim(sync_sessions, workbench):
             session.execute(
                 update(Job).where(Job.lease_until.is_not(None)).values(lease_until=over)
             )
-            planner.free_expired(session, max_losses=3)
+            planner.free_expired(session, max_losses=9)
             queued = select(Job.id).filter_by(model_id=model.id, status=JobStatus.QUEUED)
             job_id = session.scalars(queued).one()
             held = protocol.claim(session, job_id, worker="w", lease=timedelta(minutes=5))
@@ -335,34 +337,108 @@ def test_every_kind_of_model_and_input_can_forget(registered, ask, sync_sessions
     architectures.load_weights(network, bench.store.path(made.weights_sha256))
 
 
-def test_a_second_attempt_gives_the_same_weights_and_one_version(
-    registered, ask, claim, sync_sessions
-):
-    class Overtaken(Workbench):
-        """Loses the job to another worker just before its end."""
+@pytest.fixture
+def overtaken(claim):
+    """Carry a job out, but lose it just before its end; the workbench of the next attempt."""
 
+    class Overtaken(Workbench):
         def report(self, phase, progress):
             super().report(phase, progress)
             if phase == "storing the new version":
-                later.append(claim(model))
+                later.append(claim(model_of[self.claim.job_id]))
 
-    later = []
+    later, model_of = [], {}
+
+    def carry_out(model, bench) -> Workbench:
+        model_of[bench.claim.job_id] = model
+        fields = {f.name: getattr(bench, f.name) for f in dataclasses.fields(bench)}
+        with pytest.raises(LeaseLost):
+            unlearn_model(Overtaken(**fields))
+        return later.pop()
+
+    return carry_out
+
+
+def objects(bench):
+    return sorted(path.name for path in bench.store.root.rglob("objects/*/*"))
+
+
+def attempts_of_cycles(sync_sessions):
+    with sync_sessions() as session:
+        scores = select(AlignmentScore.attempt).filter_by(round=1).order_by(AlignmentScore.cycle)
+        return session.scalars(scores).all()
+
+
+def test_a_second_attempt_gives_the_same_weights_and_one_version(
+    registered, ask, overtaken, sync_sessions
+):
     model = registered(flat_floats)
-    bench = ask(model, *NAMED)
-    fields = {f.name: getattr(bench, f.name) for f in dataclasses.fields(bench)}
+    first = ask(model, *NAMED)
+    second = overtaken(model, first)
+    files = objects(first)
+    shutil.rmtree(first.store.root / "checkpoints")
 
-    with pytest.raises(LeaseLost):
-        unlearn_model(Overtaken(**fields))
-    files = sorted(path.name for path in bench.store.root.rglob("objects/*/*"))
-    unlearn_model(*later)
+    unlearn_model(second)
 
-    assert later[0].claim.attempt == 2
-    assert sorted(path.name for path in bench.store.root.rglob("objects/*/*")) == files
+    assert second.claim.attempt == 2
+    assert objects(first) == files
+    assert attempts_of_cycles(sync_sessions) == [2, 2, 2]
     with sync_sessions() as session:
         numbers = session.scalars(select(ModelVersion.number).filter_by(model_id=model.id)).all()
         assert sorted(numbers) == [1, 2]
-        attempts = set(session.scalars(select(AlignmentScore.attempt)))
-        assert attempts == {2}
+
+
+def test_an_attempt_goes_on_from_the_last_cycle_to_the_same_weights(
+    registered, ask, claim, overtaken, sync_sessions
+):
+    model = registered(flat_floats)
+    first = ask(model, *NAMED)
+    bench = overtaken(model, first)
+    undisturbed = objects(first)
+    shutil.rmtree(first.store.root / "checkpoints")
+
+    for _ in range(2):
+        bench.stop.set()
+        with pytest.raises(Stopped):
+            unlearn_model(bench)
+        bench = claim(model)
+    unlearn_model(bench)
+
+    assert attempts_of_cycles(sync_sessions) == [2, 3, 4]
+    assert objects(first) == undisturbed
+    with sync_sessions() as session:
+        resumed = session.scalars(select(AuditEvent.data).filter_by(event="job.resumed")).all()
+    assert {"attempt": 4, "round": 1, "cycle": 2} in resumed
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(registered, ask, claim, sync_sessions):
+    model = registered(flat_floats)
+    first = ask(model, *NAMED)
+    first.stop.set()
+    with pytest.raises(Stopped):
+        unlearn_model(first)
+    (file,) = first.store.root.glob("checkpoints/*/*")
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+
+    unlearn_model(claim(model))
+
+    assert attempts_of_cycles(sync_sessions) == [2, 2, 2]
+
+
+def test_a_request_that_left_the_job_meanwhile_is_not_in_what_it_goes_on_from(
+    registered, ask, claim, sync_sessions
+):
+    model = registered(flat_floats)
+    first = ask(model, *NAMED)
+    first.stop.set()
+    with pytest.raises(Stopped):
+        unlearn_model(first)
+    with sync_sessions.begin() as session:
+        session.execute(delete(RequestSample).filter_by(sample_id=NAMED[0]))
+
+    unlearn_model(claim(model))
+
+    assert attempts_of_cycles(sync_sessions) == [2, 2, 2]
 
 
 def test_requests_in_sequence_each_make_a_version(registered, ask, sync_sessions):

@@ -4,7 +4,7 @@ Shapes: F forget samples, C classes. The scheme is that of Seo, Kim, Han, WACV 2
 (arXiv:2407.17710); every formula, weight and rate is our reconstruction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +74,37 @@ class CycleScores:
     """On hold-out samples of the classes that stay."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a run stands after a cycle: enough to go on as if it had never stopped.
+
+    The tensors are those the run works with: read them before the next cycle begins. There is no
+    state of an optimiser, because each phase begins with a new one.
+    """
+
+    cycle: int
+    """The last one done."""
+
+    finished: bool
+    """No cycle follows."""
+
+    shift: float
+    weights: Mapping[str, Tensor]
+    """Of the changed model, its buffers included, by name."""
+
+    generator: Tensor
+    """State of the generator that draws samples, uint8."""
+
+    dropout: Tensor
+    """State of torch's generator on the CPU, uint8."""
+
+    device_dropout: Tensor | None
+    """The same on the GPU; None where the model is on the CPU."""
+
+    company: Tensor
+    """Indices of the retain samples that are next beside the forget samples, int64."""
+
+
 @dataclass(frozen=True, slots=True)
 class _View:
     """What is looked at before the first cycle and after each."""
@@ -93,8 +124,9 @@ def unlearn(
     moments: Moments,
     class_counts: Tensor,
     config: Config,
-    on_cycle: Callable[[CycleScores], None],
+    on_cycle: Callable[[CycleScores, State], None],
     predictions: Tensor | None = None,
+    resume: State | None = None,
 ) -> nn.Module:
     """Return a copy of the model that behaves as if never trained on the forget set.
 
@@ -108,9 +140,10 @@ def unlearn(
             of classes that leave are moved with the forget set; no gradient comes from the rest.
         moments: of the retain features of the original, without the forget set.
         class_counts: (C,) how many retain samples each class has; 0 for a class that leaves.
-        on_cycle: called after each cycle; what it raises stops the run.
+        on_cycle: called after each cycle, with how far the run is; what it raises stops the run.
         predictions: (F, C) probabilities from models that have not seen the forget samples, as
             targets; without them, answers of the original are calibrated and masked.
+        resume: where an earlier run with the same arguments stood; the cycles after it are done.
 
     Raises:
         NotFinite: a loss or a weight became NaN or infinite, and in which cycle; or the model
@@ -142,20 +175,64 @@ def unlearn(
     company = Company(retain, generator)
     with torch.random.fork_rng(devices=[d for d in [changed.device] if d.type == "cuda"]):
         torch.manual_seed(config.seed)  # dropout
-        for cycle in range(1, config.cycles + 1):
+        if resume is not None:
+            _restore(resume, changed, generator, company)
+            view, shift = _look(changed, scored, class_counts, config), resume.shift
+        for cycle in _cycles(resume, config):
             goal = _goal(changing, len(forget), answers, shift, view, lost)
             losses = forget_phase(changed, goal, company, config, cycle, generator)
             rehearsed = rehearsal(changed, retain, config, generator)
             loss_retain = recover_phase(changed, retain, rehearsed, config, cycle)
             view = _look(changed, scored, class_counts, config)
-            on_cycle(_scores(cycle, view, class_counts, (*losses, loss_retain), config.seed))
-            if cycle == config.cycles or (
-                cycle >= EARLIEST * config.cycles and _passes(view, class_counts, config)
-            ):
-                break
             shift = _next_shift(shift, view, lost, config)
+            finished = cycle == config.cycles or (
+                cycle >= EARLIEST * config.cycles and _passes(view, class_counts, config)
+            )
+            on_cycle(
+                _scores(cycle, view, class_counts, (*losses, loss_retain), config.seed),
+                _state(cycle, finished, shift, changed, generator, company),
+            )
+            if finished:
+                break
     changed.model.zero_grad()
     return changed.model.requires_grad_(True).eval()
+
+
+def _cycles(resume: State | None, config: Config) -> range:
+    """The numbers of the cycles to do."""
+    if resume is None:
+        return range(1, config.cycles + 1)
+    return range(0) if resume.finished else range(resume.cycle + 1, config.cycles + 1)
+
+
+def _state(
+    cycle: int,
+    finished: bool,
+    shift: float,
+    changed: Network,
+    generator: torch.Generator,
+    company: Company,
+) -> State:
+    on_gpu = changed.device.type == "cuda"
+    return State(
+        cycle=cycle,
+        finished=finished,
+        shift=shift,
+        weights=changed.model.state_dict(),
+        generator=generator.get_state(),
+        dropout=torch.get_rng_state(),
+        device_dropout=torch.cuda.get_rng_state(changed.device) if on_gpu else None,
+        company=company.waiting,
+    )
+
+
+def _restore(state: State, changed: Network, generator: torch.Generator, company: Company) -> None:
+    changed.model.load_state_dict(state.weights)
+    generator.set_state(state.generator)
+    torch.set_rng_state(state.dropout)
+    if state.device_dropout is not None and changed.device.type == "cuda":
+        torch.cuda.set_rng_state(state.device_dropout, changed.device)
+    company.waiting = state.company
 
 
 def _lost(forget: Samples, class_counts: Tensor, objective: Objective) -> Tensor:

@@ -58,14 +58,15 @@ class Company:
     def __init__(self, retain: Samples, generator: torch.Generator) -> None:
         self._retain = retain
         self._generator = generator
-        self._waiting = torch.empty(0, dtype=torch.int64)
+        self.waiting = torch.empty(0, dtype=torch.int64)
+        """Indices of those whose turn is next."""
 
     def draw(self, count: int) -> Samples:
         """The next `count` samples, in random order over and over."""
-        while len(self._waiting) < count:
+        while len(self.waiting) < count:
             order = torch.randperm(len(self._retain), generator=self._generator)
-            self._waiting = torch.cat([self._waiting, order])
-        drawn, self._waiting = self._waiting[:count], self._waiting[count:]
+            self.waiting = torch.cat([self.waiting, order])
+        drawn, self.waiting = self.waiting[:count], self.waiting[count:]
         return self._retain.select(drawn)
 
 

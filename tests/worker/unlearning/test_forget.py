@@ -17,7 +17,12 @@ def some(count):
 
 
 def run(
-    problem, arguments, objective=Objective.UNTRAIN_SAMPLES, on_cycle=lambda _: None, **changes
+    problem,
+    arguments,
+    objective=Objective.UNTRAIN_SAMPLES,
+    on_cycle=lambda *_: None,
+    resume=None,
+    **changes,
 ):
     config = default_config(
         objective,
@@ -25,7 +30,7 @@ def run(
         reservoir_count=len(arguments["retain"]),
     )
     config = dataclasses.replace(config, **changes)
-    model = unlearn(problem.network, **arguments, config=config, on_cycle=on_cycle)
+    model = unlearn(problem.network, **arguments, config=config, on_cycle=on_cycle, resume=resume)
     return problem.network.around(model)
 
 
@@ -70,7 +75,9 @@ def test_forgets_a_single_sample(problem):
     arguments = problem.forgetting(some(1))
     scores = []
 
-    after = measured(run(problem, arguments, on_cycle=scores.append), arguments)
+    after = measured(
+        run(problem, arguments, on_cycle=lambda score, _: scores.append(score)), arguments
+    )
 
     assert after.retain_accuracy > 0.9
     assert (scores[-1].da_gap_low, after.da_gap_low, after.subspace_overlap) == (None, None, None)
@@ -97,7 +104,13 @@ def test_forgets_more_samples_than_the_reservoir_holds(problem):
 def test_reports_every_cycle(problem):
     scores = []
 
-    run(problem, problem.forgetting(some(20)), on_cycle=scores.append, cycles=3, stop_at=2.0)
+    run(
+        problem,
+        problem.forgetting(some(20)),
+        on_cycle=lambda score, _: scores.append(score),
+        cycles=3,
+        stop_at=2.0,
+    )
 
     assert [score.cycle for score in scores] == [1, 2, 3]
     assert all(0 <= score.da_forget <= 1 for score in scores)
@@ -136,7 +149,7 @@ def test_says_when_it_diverges(problem):
 
 
 def test_stops_when_the_caller_does(problem):
-    def cancel(scores):
+    def cancel(scores, _):
         raise InterruptedError(f"cycle {scores.cycle}")
 
     with pytest.raises(InterruptedError, match="cycle 1"):
@@ -161,7 +174,13 @@ def test_says_when_the_original_is_broken(problem):
 
 def test_ends_over_the_last_quarter_at_the_first_cycle_that_passes(problem):
     scores = []
-    run(problem, problem.forgetting(some(20)), on_cycle=scores.append, cycles=8, stop_at=0.0)
+    run(
+        problem,
+        problem.forgetting(some(20)),
+        on_cycle=lambda score, _: scores.append(score),
+        cycles=8,
+        stop_at=0.0,
+    )
     assert [score.cycle for score in scores] == [1, 2, 3, 4, 5, 6]
 
 
@@ -211,3 +230,28 @@ def test_the_losses_of_a_lost_class_tell_less_who_was_trained_on(problem):
 
     assert before > 0.6
     assert abs(after - 0.5) < 0.8 * (before - 0.5)
+
+
+@pytest.mark.parametrize("cycle", [1, 2, 3])
+def test_goes_on_from_any_cycle_to_the_same_weights(problem, cycle):
+    arguments = problem.forgetting(some(40))
+    states = []
+
+    undisturbed = run(problem, arguments, on_cycle=lambda _, state: states.append(copied(state)))
+    torch.rand(100)
+    seen = []
+    resumed = run(
+        problem, arguments, on_cycle=lambda _, state: seen.append(state.cycle),
+        resume=states[cycle - 1],
+    )  # fmt: skip
+
+    assert seen == list(range(cycle + 1, 4))
+    assert states[-1].finished
+    for name, weight in undisturbed.model.state_dict().items():
+        assert weight.equal(resumed.model.state_dict()[name]), name
+
+
+def copied(state):
+    """The state as it would be in a file."""
+    weights = {name: weight.clone() for name, weight in state.weights.items()}
+    return dataclasses.replace(state, weights=weights, company=state.company.clone())

@@ -31,7 +31,7 @@ def test_the_gpu_forgets_as_the_cpu_does(problem):
     def result(device):
         network = problem.network.around(copy.deepcopy(problem.network.model).to(device))
         changed = network.around(
-            unlearn(network, **arguments, config=config, on_cycle=lambda _: None)
+            unlearn(network, **arguments, config=config, on_cycle=lambda *_: None)
         )
         assert changed.device.type == device
         return evaluate(
@@ -82,7 +82,7 @@ def test_more_steps_are_not_more_waiting(problem):
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
-            unlearn(network, **arguments, config=config, on_cycle=lambda _: None)
+            unlearn(network, **arguments, config=config, on_cycle=lambda *_: None)
             torch.cuda.set_sync_debug_mode("default")
         return sum("synchronizing" in str(warning.message) for warning in seen)
 

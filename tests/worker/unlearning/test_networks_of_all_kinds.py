@@ -152,7 +152,7 @@ class Bench:
             moments=Moments.of(features),
             class_counts=retain.labels.bincount(minlength=CLASSES),
             config=default_config(objective, forget_count=len(forget), reservoir_count=len(retain)),
-            on_cycle=lambda _: None,
+            on_cycle=lambda *_: None,
             predictions=predictions,
         )
         return self.original.around(model)

@@ -38,7 +38,7 @@ def goal(problem, config, monkeypatch):
 
     monkeypatch.setattr(forget, "forget_phase", watched)
     arguments = problem.forgetting(torch.arange(len(problem.train)) < 40)
-    forget.unlearn(problem.network, **arguments, config=config, on_cycle=lambda _: None)
+    forget.unlearn(problem.network, **arguments, config=config, on_cycle=lambda *_: None)
     return seen[0]
 
 

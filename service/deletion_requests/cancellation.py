@@ -1,0 +1,88 @@
+"""Takes a deletion request back, before it is answered. One function, one transaction."""
+
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.orm import Session
+
+from service import audit, progress
+from service.dependencies import Sessions
+from service.errors import CannotCancel, NotFound
+from service.progress import PLANNING_LOCK
+from service.states import OPEN_JOBS, OPEN_REQUESTS, JobStatus, RequestStatus, sources
+from service.tables import DeletionRequest, DeletionTarget, Job
+
+
+async def cancel(sessions: Sessions, request_id: UUID) -> None:
+    """Cancel what is left of a request; nothing, when it was cancelled before.
+
+    A job that runs for it ends at once, and what else it served waits for a new one.
+
+    Raises:
+        NotFound: there is no such request.
+        CannotCancel: it has been answered, or waits for a decision.
+    """
+    async with sessions.begin() as session:
+        await session.run_sync(_cancel, request_id)
+
+
+def _cancel(session: Session, request_id: UUID) -> None:
+    # With the planner held off, the request's jobs stay its jobs; they are locked as everywhere
+    # else: first the jobs, then what they serve.
+    session.execute(select(func.pg_advisory_xact_lock(PLANNING_LOCK)))
+    jobs = session.scalars(
+        select(Job)
+        .where(
+            Job.status.in_(OPEN_JOBS),
+            exists().where(
+                DeletionTarget.job_id == Job.id, DeletionTarget.request_id == request_id
+            ),
+        )
+        .order_by(Job.id)
+        .with_for_update()
+    ).all()
+    request = session.get(DeletionRequest, request_id)
+    if request is None:
+        raise NotFound(f"There is no deletion request {request_id}.")
+    if request.status is RequestStatus.CANCELLED:
+        return
+    mine = DeletionTarget.request_id == request_id
+    _require_cancellable(session, mine, request.status)
+    audit.record(session, "api", "request.cancel_asked", request_id)
+    for job in jobs:
+        if job.status is JobStatus.RUNNING or not _serves_others(session, job, request_id):
+            _end(session, job)
+    progress.move(session, RequestStatus.CANCELLED, mine, actor="api", job_id=DeletionTarget.job_id)
+    for job in jobs:
+        if job.status is JobStatus.CANCELLED:
+            others = DeletionTarget.job_id == job.id
+            progress.move(session, RequestStatus.PENDING, others, actor="api", job_id=None)
+
+
+def _require_cancellable(
+    session: Session, mine: ColumnElement[bool], status: RequestStatus
+) -> None:
+    statuses = set(session.scalars(select(DeletionTarget.status).where(mine)))
+    if RequestStatus.NEEDS_REVIEW in statuses:
+        raise CannotCancel(
+            "This request waits for a decision: decide `refuse` to end it, and its samples stay."
+        )
+    if not statuses.intersection(sources(RequestStatus.CANCELLED)):
+        raise CannotCancel(f"This request is {status} already; what was forgotten stays forgotten.")
+
+
+def _serves_others(session: Session, job: Job, request_id: UUID) -> bool:
+    others = exists().where(
+        DeletionTarget.job_id == job.id,
+        DeletionTarget.request_id != request_id,
+        DeletionTarget.status.in_(OPEN_REQUESTS),
+    )
+    return bool(session.scalar(select(others)))
+
+
+def _end(session: Session, job: Job) -> None:
+    """From here on its worker is refused every write; it looks every second, and stops."""
+    job.status, job.lease_until, job.phase = JobStatus.CANCELLED, None, None
+    job.finished_at = func.now()
+    session.flush()
+    audit.record(session, "api", "job.cancelled", job.id, attempt=job.attempt)

@@ -1,0 +1,80 @@
+"""Has a failed job tried again. One function, one transaction."""
+
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service import audit, progress
+from service.dependencies import Sessions
+from service.errors import CannotRetry, NotFound
+from service.progress import PLANNING_LOCK
+from service.states import (
+    OPEN_JOBS,
+    JobKind,
+    JobStatus,
+    RegistrationStatus,
+    RequestStatus,
+)
+from service.tables import Dataset, DeletionTarget, Job, Model
+
+
+async def retry(sessions: Sessions, job_id: UUID) -> None:
+    """Put a failed job back into the queue, with all its attempts before it.
+
+    Raises:
+        NotFound: there is no such job.
+        CannotRetry: it has not failed, nothing waits for it, or another job has its model.
+    """
+    async with sessions.begin() as session:
+        await session.run_sync(_retry, job_id)
+
+
+def _retry(session: Session, job_id: UUID) -> None:
+    session.execute(select(func.pg_advisory_xact_lock(PLANNING_LOCK)))
+    job = session.scalars(select(Job).filter_by(id=job_id).with_for_update()).one_or_none()
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    if job.status is not JobStatus.FAILED:
+        raise CannotRetry(f"This job is {job.status}; only one that failed can be tried again.")
+    _require_free(session, job)
+    failure = job.failure or {}
+    job.status, job.failure, job.finished_at = JobStatus.QUEUED, None, None
+    job.losses, job.not_before, job.phase = 0, None, "waiting for a worker"
+    session.flush()
+    audit.record(session, "api", "job.retried", job.id, attempt=job.attempt, kind=failure["kind"])
+    _reopen(session, job)
+
+
+def _require_free(session: Session, job: Job) -> None:
+    """Raises CannotRetry where another job does, or is to do, the same."""
+    if job.kind is JobKind.ESTIMATE:
+        raise CannotRetry("The ids of an estimate are deleted when it ends; ask for a new one.")
+    same = Job.model_id == job.model_id if job.model_id else Job.dataset_id == job.dataset_id
+    other = session.scalars(
+        select(Job.id).where(same, Job.status.in_(OPEN_JOBS), Job.kind != JobKind.ESTIMATE)
+    ).first()
+    if other is not None:
+        raise CannotRetry(f"The job {other} has taken its place; wait until that has ended.")
+
+
+def _reopen(session: Session, job: Job) -> None:
+    """What failed with the job waits for it again."""
+    if job.kind is JobKind.UNLEARN:
+        served = DeletionTarget.job_id == job.id
+        moved = progress.move(
+            session, RequestStatus.SCHEDULED, served, actor="api", job_id=DeletionTarget.job_id
+        )
+        if not moved:
+            raise CannotRetry("No request waits for this job any more.")
+        return
+    if job.kind is JobKind.TRAIN_REFERENCES:
+        return
+    row: Dataset | Model
+    if job.kind is JobKind.INDEX_DATASET:
+        row = session.get_one(Dataset, job.dataset_id, with_for_update=True)
+    else:
+        row = session.get_one(Model, job.model_id, with_for_update=True)
+    if row.status is not RegistrationStatus.FAILED:
+        raise CannotRetry(f"{row.name!r} is {row.status}: it was registered anew meanwhile.")
+    row.status, row.failure = RegistrationStatus.PENDING, None
