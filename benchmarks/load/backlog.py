@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, event, insert, literal, select, text
+from sqlalchemy import Engine, event, insert, text
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -66,10 +66,12 @@ def measure(database_url: str) -> tuple[dict[str, Any], str]:
     _fill(engine)
     sweeps = []
     lists = asyncio.run(_time_lists(database_url))
+    queued: list[UUID] = []
     for _ in range(3):
         started = time.perf_counter()
         queued = planner.sweep(sync_sessions(engine), max_losses=3)
         sweeps.append(round(time.perf_counter() - started, 3))
+    _vacuum(engine)
     planned = asyncio.run(_time_lists(database_url))
     plans = asyncio.run(_plans(database_url))
     engine.dispose()
@@ -103,6 +105,11 @@ def _fill(engine: Engine) -> None:
         session.execute(
             text(REQUESTS), {"dataset": dataset_id, "models": models[:MODELS], "count": QUEUED}
         )
+    _vacuum(engine)
+
+
+def _vacuum(engine: Engine) -> None:
+    """What autovacuum would do within minutes."""
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))
 

@@ -154,12 +154,9 @@ async def find(
     if status is not None:
         chosen = chosen.where(DeletionRequest.status == status)
     if model is not None:
-        asks_it = and_(
-            DeletionTarget.request_id == DeletionRequest.id,
-            DeletionTarget.model_id == Model.id,
-            Model.name == model,
-        )
-        chosen = chosen.where(exists().where(asks_it))
+        model_id = select(Model.id).where(Model.name == model).scalar_subquery()
+        chosen = chosen.join(DeletionTarget, DeletionTarget.request_id == DeletionRequest.id)
+        chosen = chosen.where(DeletionTarget.model_id == model_id)
     async with sessions.begin() as session:
         ids = (await session.scalars(chosen)).all()
         ids, next_cursor = window.cut(ids, lambda request_id: request_id)
