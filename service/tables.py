@@ -192,7 +192,7 @@ class DeletionRequest(Base):
 
     __tablename__ = "deletion_requests"
     __table_args__ = (
-        Index("deletion_requests_open_idx", "status", "due_at"),
+        Index("deletion_requests_open_idx", "status", "due_at", postgresql_include=["created_at"]),
         Index(None, "status", "id"),
     )
 

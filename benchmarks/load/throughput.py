@@ -18,7 +18,7 @@ CONNECTIONS = 8
 class Case:
     name: str
     kind: str
-    """`post`, `get` or `mix`, as `wrk.lua` understands it."""
+    """`post`, `get`, `mix` or `forgotten`, as `wrk.lua` understands it."""
 
     samples: int
 
@@ -36,6 +36,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
+    requests: int
     per_second: float
     p50_ms: float
     p99_ms: float
@@ -82,11 +83,13 @@ def load(side: Side, case: Case, *, seconds: float) -> Figures:
     result = json.loads(ran.stdout[ran.stdout.rindex("{") :])
     if result["refused"] or result["broken"]:
         raise RuntimeError(f"not all requests were answered: {result}")
-    return Figures(result["requests"] / result["seconds"], result["p50_ms"], result["p99_ms"])
+    per_second = result["requests"] / result["seconds"]
+    return Figures(result["requests"], per_second, result["p50_ms"], result["p99_ms"])
 
 
 def _middle(figures: list[Figures]) -> Figures:
     return Figures(
+        requests=sum(run.requests for run in figures),
         per_second=round(median(run.per_second for run in figures), 1),
         p50_ms=round(median(run.p50_ms for run in figures), 2),
         p99_ms=round(median(run.p99_ms for run in figures), 2),

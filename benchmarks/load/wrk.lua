@@ -1,6 +1,6 @@
 -- Requests for wrk, one after the other: `wrk -s wrk.lua URL -- KIND PATH KEY SIZE IDS TOKEN`.
 --
--- KIND   post, get, or mix: one POST to twenty GETs
+-- KIND   post, get, mix (one POST to twenty GETs), or forgotten: a POST of ids forgotten before
 -- PATH   of the collection
 -- KEY    what the `Idempotency-Key` of each POST begins with; a counter makes it unique
 -- SIZE   sample ids in a POST
@@ -9,6 +9,7 @@
 
 local SAMPLES = 1000000
 local BODIES = 64
+local FORGOTTEN = 5000 -- every two hundredth
 local GETS_TO_ONE_POST = 20
 
 local kind, path, key
@@ -28,10 +29,17 @@ function init(args)
   end
 end
 
+function any_sample()
+  if kind == "forgotten" then
+    return math.random(0, FORGOTTEN - 1) * SAMPLES / FORGOTTEN
+  end
+  return math.random(0, SAMPLES - 1)
+end
+
 function body(size)
   local ids = {}
   for i = 1, size do
-    ids[i] = string.format('"sample-%08d"', math.random(0, SAMPLES - 1))
+    ids[i] = string.format('"sample-%08d"', any_sample())
   end
   return '{"model": "net", "sample_ids": [' .. table.concat(ids, ", ") .. "]}"
 end
