@@ -132,8 +132,7 @@ async def _fifty_with_one_key(home: local.House) -> dict[str, int]:
         url = f"{home.url}/v1/deletion-requests"
         answers = await asyncio.gather(*(client.post(url, json=body) for _ in range(50)))
     accepted = [answer for answer in answers if answer.status_code == 202]
-    url = make_url(home.environment["LETHE_DATABASE_URL"]).set(drivername="postgresql")
-    with psycopg.connect(url.render_as_string(hide_password=False)) as connection:
+    with psycopg.connect(home.environment["LETHE_DATABASE_URL"]) as connection:
         rows = connection.execute("SELECT count(*) FROM idempotency_keys WHERE key = %s", [key])
         [stored] = rows.fetchone() or [0]
     return {
