@@ -56,7 +56,7 @@ def ring_sweep(app: Celery) -> None:
 async def ring_sweep_together(app: Celery) -> None:
     """`ring_sweep` for the API: who asks while a ring is under way shares the next one.
 
-    A ring costs as much as storing a request, and one sweep plans all that is stored by then.
+    One sweep plans all that is stored by then.
     """
     if app in _waiting:
         return
