@@ -61,11 +61,16 @@ def main() -> int:
             "load_average_before": os.getloadavg()[0],
             **_serve(home, rounds=wanted.rounds, seconds=wanted.seconds),
         }
+        _save(results)  # the backlog takes minutes more
         results["backlog"], plans = backlog.measure(_new_database(servers, environment))
+    _save(results)
     _report(results)
-    (RESULTS / "load.json").write_text(json.dumps(results, indent=2) + "\n")
     (RESULTS / "load-plans.md").write_text(plans)
     return 0
+
+
+def _save(results: dict[str, Any]) -> None:
+    (RESULTS / "load.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 def _serve(home: local.House, *, rounds: int, seconds: float) -> dict[str, Any]:
