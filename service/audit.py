@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ARRAY, String, Uuid, func, insert, literal, select
+from sqlalchemy import ARRAY, ColumnElement, Insert, String, Uuid, func, insert, literal, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
@@ -22,6 +22,14 @@ def record(
 ) -> None:
     """Add one event to the session's transaction: it is stored if, and only if, the change is."""
     session.add(AuditEvent(actor=actor, event=event, subject_id=subject_id, data=data))
+
+
+def recording(
+    actor: Actor, event: str, subject_id: ColumnElement[UUID], data: ColumnElement[dict[str, Any]]
+) -> Insert:
+    """The statement that adds one event; for a part of the one that makes the change."""
+    values = select(literal(actor), literal(event), subject_id, data)
+    return insert(AuditEvent).from_select(["actor", "event", "subject_id", "data"], values)
 
 
 def record_each(session: Session, actor: Actor, events: Sequence[tuple[UUID, str]]) -> None:

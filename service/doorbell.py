@@ -4,6 +4,7 @@ A message only says "look": lost, repeated, late or reordered ones change nothin
 row in Postgres is the truth and the sweep rings again.
 """
 
+import asyncio
 from datetime import timedelta
 from uuid import UUID
 
@@ -22,6 +23,12 @@ DELIVERIES_QUEUE = "lethe.deliveries"
 
 RING_EXPIRES = timedelta(minutes=1)
 """An older ring is dropped when it is heard; the sweep has made new ones by then."""
+
+RINGS_APART = timedelta(milliseconds=100)
+"""How long those who ask for a sweep meanwhile wait for each other."""
+
+_ringing = asyncio.Lock()
+_waiting: set[Celery] = set()
 
 log = structlog.get_logger()
 
@@ -47,6 +54,21 @@ def queue(broker_url: str) -> Celery:
 def ring_sweep(app: Celery) -> None:
     """Ask for waiting requests to be planned now."""
     _ring(app, SWEEP)
+
+
+async def ring_sweep_together(app: Celery) -> None:
+    """`ring_sweep` for the API: who asks while a ring is under way shares the next one.
+
+    One sweep plans all that is stored by then.
+    """
+    if app in _waiting:
+        return
+    if _ringing.locked():
+        _waiting.add(app)
+        await asyncio.sleep(RINGS_APART.total_seconds())
+    async with _ringing:
+        _waiting.discard(app)
+        await asyncio.to_thread(ring_sweep, app)
 
 
 def ring_job(app: Celery, job_id: UUID) -> None:

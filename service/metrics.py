@@ -77,17 +77,13 @@ class Figures(Out):
 
 async def read(sessions: Sessions) -> Figures:
     """All figures, from one transaction."""
-    overdue = DeletionRequest.status.not_in(ANSWERED) & (DeletionRequest.due_at < func.now())
-    is_open = DeletionRequest.status.in_(OPEN_REQUESTS)
     silent = (Job.status == JobStatus.RUNNING) & (Job.lease_until < func.now())
     superseded = ModelVersion.status == VersionStatus.SUPERSEDED
     async with sessions.begin() as session:
         return Figures(
-            requests=await _by_status(session, DeletionRequest, RequestStatus),
-            overdue=await _count(session, DeletionRequest, overdue),
-            oldest_wait_seconds=await _oldest(session, DeletionRequest, is_open),
+            **await _requests(session),
             jobs=await _jobs(session),
-            oldest_queued_job_seconds=await _oldest(session, Job, Job.status == JobStatus.QUEUED),
+            oldest_queued_job_seconds=await _oldest(session, Job.status == JobStatus.QUEUED),
             expired_leases=await _count(session, Job, silent),
             unlearn_seconds=await _durations(session),
             datasets=await _by_status(session, Dataset, RegistrationStatus),
@@ -181,6 +177,21 @@ async def _by_status(session: AsyncSession, table: Any, kind: type[StrEnum]) -> 
     return dict.fromkeys(kind, 0) | {status: count for status, count in rows}
 
 
+async def _requests(session: AsyncSession) -> dict[str, Any]:
+    """The figures of deletion requests, from one look at them all."""
+    late = DeletionRequest.due_at < func.now()
+    age = extract("epoch", func.clock_timestamp() - func.min(DeletionRequest.created_at))
+    query = select(DeletionRequest.status, func.count(), func.count().filter(late), age)
+    counts, overdue, oldest = dict.fromkeys(RequestStatus, 0), 0, 0.0
+    for status, count, overdue_count, age_s in await session.execute(
+        query.group_by(DeletionRequest.status)
+    ):
+        counts[status] = count
+        overdue += overdue_count if status not in ANSWERED else 0
+        oldest = max(oldest, float(age_s)) if status in OPEN_REQUESTS else oldest
+    return {"requests": counts, "overdue": overdue, "oldest_wait_seconds": oldest}
+
+
 async def _jobs(session: AsyncSession) -> dict[JobKind, dict[JobStatus, int]]:
     counts = {kind: dict.fromkeys(JobStatus, 0) for kind in JobKind}
     query = select(Job.kind, Job.status, func.count()).group_by(Job.kind, Job.status)
@@ -189,8 +200,8 @@ async def _jobs(session: AsyncSession) -> dict[JobKind, dict[JobStatus, int]]:
     return counts
 
 
-async def _oldest(session: AsyncSession, table: Any, where: ColumnElement[bool]) -> float:
-    age = extract("epoch", func.clock_timestamp() - func.min(table.created_at))
+async def _oldest(session: AsyncSession, where: ColumnElement[bool]) -> float:
+    age = extract("epoch", func.clock_timestamp() - func.min(Job.created_at))
     return max(0.0, float(await session.scalar(select(age).where(where)) or 0))
 
 

@@ -197,7 +197,10 @@ class DeletionRequest(Base):
     """
 
     __tablename__ = "deletion_requests"
-    __table_args__ = (Index("deletion_requests_open_idx", "status", "due_at"),)
+    __table_args__ = (
+        Index("deletion_requests_open_idx", "status", "due_at", postgresql_include=["created_at"]),
+        Index(None, "status", "id"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
@@ -240,7 +243,11 @@ class DeletionTarget(Base):
     """What one request asks of one model, and how far that is."""
 
     __tablename__ = "deletion_targets"
-    __table_args__ = (Index(None, "job_id"), Index(None, "model_id", "status"))
+    __table_args__ = (
+        Index(None, "job_id"),
+        Index(None, "model_id", "status"),
+        Index(None, "model_id", "request_id"),
+    )
 
     request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"), primary_key=True)
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)

@@ -44,6 +44,10 @@ NEAR_DUE = timedelta(days=3)
 """A request is not held back for others any more so long before its due date."""
 
 
+AT_ONCE = 2_000
+"""Requests that one sweep puts into one job; the next sweep goes on. It keeps each of them short."""
+
+
 def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
     """Free expired leases and plan waiting requests; the ids of jobs to take, oldest first.
 
@@ -192,17 +196,20 @@ def _schedule(session: Session, jobs: Sequence[_Job]) -> None:
     room = values(
         column("job_id", Uuid), column("room", BigInteger), column("is_empty", Boolean), name="room"
     ).data([(job.id, job.room, job.empty) for job in jobs])
-    upto = func.sum(DeletionRequest.samples).over(
-        partition_by=Job.id, order_by=(DeletionRequest.due_at, DeletionRequest.id)
-    )
+    in_turn = {
+        "partition_by": Job.id,
+        "order_by": (DeletionRequest.due_at, DeletionRequest.id),
+    }
+    upto = func.sum(DeletionRequest.samples).over(**in_turn)
+    first = func.row_number().over(**in_turn) <= AT_ONCE
     waiting = (
         select(
             DeletionTarget.request_id,
             DeletionTarget.model_id,
             room.c.job_id,
-            or_(
-                upto <= room.c.room,
-                and_(room.c.is_empty, upto == DeletionRequest.samples),
+            and_(
+                first,
+                or_(upto <= room.c.room, room.c.is_empty & (upto == DeletionRequest.samples)),
             ).label("fits"),
         )
         .select_from(room)

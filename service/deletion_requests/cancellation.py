@@ -52,7 +52,8 @@ def _cancel(session: Session, request_id: UUID) -> None:
     for job in jobs:
         if job.status is JobStatus.RUNNING or not _serves_others(session, job, request_id):
             _end(session, job)
-    progress.move(session, RequestStatus.CANCELLED, mine, actor="api", job_id=DeletionTarget.job_id)
+    # Out of the job, too: one that goes on for others must not find these samples.
+    progress.move(session, RequestStatus.CANCELLED, mine, actor="api", job_id=None)
     for job in jobs:
         if job.status is JobStatus.CANCELLED:
             others = DeletionTarget.job_id == job.id

@@ -1,33 +1,20 @@
 """What can be done with deletion requests. One function, one transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from hashlib import sha256
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import (
-    ARRAY,
-    CTE,
-    Insert,
-    Row,
-    String,
-    and_,
-    delete,
-    exists,
-    func,
-    insert,
-    literal,
-    select,
-    text,
-    true,
-)
+from sqlalchemy import ARRAY, Row, String, and_, exists, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
+from uuid_utils.compat import uuid7
 
 from service import audit, outbox
+from service.deletion_requests import statements
 from service.deletion_requests.schemas import (
     DecisionRead,
     DeletionRequestCreate,
@@ -47,28 +34,28 @@ from service.errors import (
 )
 from service.fields import MEANING, Failure, Scores
 from service.paging import Page, Window
-from service.states import RegistrationStatus, RequestStatus, Split
+from service.states import MOVING_REQUESTS, RegistrationStatus, RequestStatus
 from service.tables import (
-    Dataset,
     DeletionRequest,
     DeletionTarget,
     Evaluation,
-    IdempotencyKey,
     Job,
     Model,
     ModelVersion,
-    RequestSample,
     ReviewDecision,
     Round,
     Sample,
-    Tombstone,
 )
 
 UNKNOWN_SHOWN = 100
+IN_FLIGHT = "The first request with this key is being answered; wait."
 REVIEWED = (RequestStatus.COMPLETED, RequestStatus.NEEDS_REVIEW)
 """Statuses of a target that has a result."""
 
 Before, After = aliased(Evaluation), aliased(Evaluation)
+
+Outcome = Row[Job, ModelVersion, str, Evaluation, Evaluation]
+"""What came of a job: itself, then what it made, each None where there is none."""
 
 log = structlog.get_logger()
 
@@ -98,66 +85,72 @@ async def submit(
     """
     ids = different_ids(wanted, settings)
     fingerprint = wanted.fingerprint()
+    submission = {
+        "key": key,
+        "lock": _lock(key),
+        "retention": settings.idempotency_retention,
+        "name": wanted.model or wanted.dataset,
+        "ids": ids,
+        "received_at": wanted.received_at,
+    }
+    submitted = statements.SUBMITTED_TO_MODEL if wanted.model else statements.SUBMITTED_TO_DATASET
     async with sessions.begin() as session:
-        stored = await _stored_answer(session, key, fingerprint, settings.idempotency_retention)
+        found = (await session.execute(submitted, submission)).all()
+        stored = _stored_answer(found[0], fingerprint)
         if stored:
             return stored
-        dataset_id, models = await who_must_forget(session, wanted)
-        received_at: Any = wanted.received_at or func.now()
-        request = DeletionRequest(
-            dataset_id=dataset_id,
-            objective=wanted.objective,
-            exact=wanted.exact,
-            subject_ref=wanted.subject_ref,
-            reason=wanted.reason,
-            samples=len(ids),
-            duplicates=len(wanted.sample_ids) - len(ids),
-            received_at=received_at,
-            due_at=_a_month_after(received_at),
-        )
-        session.add(request)
-        await session.flush()
-        await _store_samples(session, request, ids, models)
-        audit.record(
-            session,
-            "api",
-            "request.received",
-            request.id,
-            samples=request.samples,
-            duplicates=request.duplicates,
-            models=[str(model_id) for model_id in models],
-        )
+        targets = await must_forget(session, wanted, ids, found)
+        request = _received(wanted, ids, found[0], targets)
+        answer = Answer(request.id, request.model_dump_json(), replayed=False)
+        everything = {
+            **submission,
+            **_row_of(request, targets),
+            "fingerprint": fingerprint,
+            "response": {"body": answer.body},
+        }
+        if await session.scalar(statements.STORED, everything) is None:
+            raise IdempotencyKeyInFlight(IN_FLIGHT)
         if request.status is RequestStatus.COMPLETED:
             audit.record(session, "api", "request.completed", request.id)
-        await session.run_sync(outbox.announce, request.status, [request.id])
-        [read] = await _read(session, [request.id])
-        answer = Answer(request.id, read.model_dump_json(), replayed=False)
-        session.add(
-            IdempotencyKey(
-                key=key,
-                fingerprint=fingerprint,
-                request_id=request.id,
-                response={"body": answer.body},
-            )
-        )
+        if found[0].is_watched:
+            await session.run_sync(outbox.announce, request.status, [request.id])
     log.info(
         "deletion_request.received",
         request_id=str(request.id),
         status=request.status,
         samples=request.samples,
         duplicates=request.duplicates,
-        models=len(models),
+        models=len(targets),
     )
     return answer
+
+
+def _row_of(request: DeletionRequestRead, targets: Sequence[Row[Any]]) -> dict[str, Any]:
+    """What `statements.STORED` takes of a request: its columns, its targets', its event."""
+    columns = {name: getattr(request, name) for name in statements.REQUEST if name != "dataset_id"}
+    return {
+        **columns,
+        "dataset_id": targets[0].dataset_id,
+        "each_model_id": [target.model_id for target in targets],
+        "each_status": [target.status for target in request.targets],
+        "each_already_forgotten": [target.forgotten for target in targets],
+        "each_not_trained_on": [target.untrained for target in targets],
+        "told": {
+            "samples": request.samples,
+            "duplicates": request.duplicates,
+            "models": sorted(str(target.model_id) for target in targets),
+        },
+    }
 
 
 async def get(sessions: Sessions, request_id: UUID) -> DeletionRequestRead:
     """One deletion request. Raises NotFound when there is none with this id."""
     async with sessions.begin() as session:
-        found = await _read(session, [request_id])
-    if not found:
-        raise NotFound(f"There is no deletion request {request_id}.")
-    return found[0]
+        rows = (await session.execute(statements.READ_ONE, {"id": request_id})).all()
+        if not rows:
+            raise NotFound(f"There is no deletion request {request_id}.")
+        [read] = await _whole(session, rows)
+    return read
 
 
 async def find(
@@ -171,36 +164,33 @@ async def find(
     if status is not None:
         chosen = chosen.where(DeletionRequest.status == status)
     if model is not None:
-        asks_it = and_(
-            DeletionTarget.request_id == DeletionRequest.id,
-            DeletionTarget.model_id == Model.id,
-            Model.name == model,
-        )
-        chosen = chosen.where(exists().where(asks_it))
+        model_id = select(Model.id).where(Model.name == model).scalar_subquery()
+        chosen = chosen.join(DeletionTarget, DeletionTarget.request_id == DeletionRequest.id)
+        chosen = chosen.where(DeletionTarget.model_id == model_id)
     async with sessions.begin() as session:
         ids = (await session.scalars(chosen)).all()
         ids, next_cursor = window.cut(ids, lambda request_id: request_id)
-        return Page(items=await _read(session, ids), next_cursor=next_cursor)
+        rows = (await session.execute(statements.READ_MANY, {"ids": ids})).all()
+        return Page(items=await _whole(session, rows), next_cursor=next_cursor)
 
 
-async def _stored_answer(
-    session: AsyncSession, key: str, fingerprint: str, retention: timedelta
-) -> Answer | None:
-    """What this key was answered before; until the transaction ends, nobody else may ask."""
+def _lock(key: str) -> int:
+    """The advisory lock that is held while this key is answered."""
     digest = sha256(f"lethe idempotency key {key}".encode()).digest()
-    lock = int.from_bytes(digest[:8], signed=True)
-    if not await session.scalar(select(func.pg_try_advisory_xact_lock(lock))):
-        raise IdempotencyKeyInFlight("The first request with this key is being answered; wait.")
-    too_old = and_(IdempotencyKey.key == key, IdempotencyKey.created_at < func.now() - retention)
-    await session.execute(delete(IdempotencyKey).where(too_old))
-    known = await session.get(IdempotencyKey, key)
-    if known is None:
+    return int.from_bytes(digest[:8], signed=True)
+
+
+def _stored_answer(submitted: Row[Any], fingerprint: str) -> Answer | None:
+    """What the key of a submission was answered before."""
+    if not submitted.is_alone:
+        raise IdempotencyKeyInFlight(IN_FLIGHT)
+    if submitted.fingerprint is None:
         return None
-    if known.fingerprint != fingerprint:
+    if submitted.fingerprint != fingerprint:
         raise IdempotencyKeyReused(
             "This key was sent before with another body; take a new key for a new request."
         )
-    return Answer(known.request_id, known.response["body"], replayed=True)
+    return Answer(submitted.request_id, submitted.response["body"], replayed=True)
 
 
 def different_ids(wanted: DeletionRequestCreate, settings: Settings) -> list[str]:
@@ -214,159 +204,116 @@ def different_ids(wanted: DeletionRequestCreate, settings: Settings) -> list[str
     return list(dict.fromkeys(wanted.sample_ids))
 
 
-async def who_must_forget(
-    session: AsyncSession, wanted: DeletionRequestCreate
-) -> tuple[UUID, list[UUID]]:
-    """The dataset whose samples are named, and the models that are to forget them."""
-    if wanted.model is not None:
-        model = await session.scalar(select(Model).filter_by(name=wanted.model))
-        if model is None:
-            raise NotFound(f"There is no model {wanted.model!r}.")
-        if model.status is not RegistrationStatus.READY:
-            raise NotReady(
-                f"The model {wanted.model!r} is {model.status}; wait until "
-                f"`GET /v1/models/{wanted.model}` says `ready`."
-            )
-        _require_recipes(wanted, [model])
-        return model.dataset_id, [model.id]
+async def must_forget(
+    session: AsyncSession,
+    wanted: DeletionRequestCreate,
+    ids: Sequence[str],
+    named: Sequence[Row[Any]],
+) -> Sequence[Row[Any]]:
+    """Of the rows of `statements.naming`, those of the models that are to forget.
 
-    dataset_id = await session.scalar(select(Dataset.id).filter_by(name=wanted.dataset))
-    if dataset_id is None:
-        raise NotFound(f"There is no dataset {wanted.dataset!r}.")
-    models = (
-        await session.scalars(select(Model).filter_by(dataset_id=dataset_id).order_by(Model.id))
-    ).all()
-    waiting = [model.name for model in models if model.status is RegistrationStatus.PENDING]
+    Raises:
+        NotFound, NotReady, NoRecipe, UnknownSamples: nothing can be done about them as it is.
+    """
+    models = [row for row in named if row.model_id is not None]
+    waiting = [row.model for row in models if row.model_status is RegistrationStatus.PENDING]
+    ready = [row for row in models if row.model_status is RegistrationStatus.READY]
+    if not named or named[0].dataset_id is None:
+        what = f"model {wanted.model!r}" if wanted.model else f"dataset {wanted.dataset!r}"
+        raise NotFound(f"There is no {what}.")
+    if wanted.model and not ready:
+        raise NotReady(
+            f"The model {wanted.model!r} is {named[0].model_status}; wait until "
+            f"`GET /v1/models/{wanted.model}` says `ready`."
+        )
     if waiting:
         raise NotReady(f"Models of this dataset are not ready yet: {', '.join(waiting)}.")
-    ready = [model for model in models if model.status is RegistrationStatus.READY]
     if not ready:
         raise NotReady(f"No model of the dataset {wanted.dataset!r} is ready: nothing can forget.")
-    _require_recipes(wanted, ready)
-    return dataset_id, [model.id for model in ready]
-
-
-def _require_recipes(wanted: DeletionRequestCreate, models: Sequence[Model]) -> None:
-    lacking = [model.name for model in models if model.recipe is None]
+    lacking = [row.model for row in ready if row.recipe is None]
     if wanted.exact and lacking:
         raise NoRecipe(
             f"`exact` needs a recipe, which these models lack: {', '.join(lacking)}. Leave out "
             "`exact`, or register the model with a `recipe` under another name."
         )
+    unknown = len(ids) - (ready[0].known or 0)
+    if unknown:
+        raise UnknownSamples(
+            f"{unknown} of {len(ids)} ids are not in the dataset; nothing was stored.",
+            unknown_count=unknown,
+            unknown_ids=await _first_unknown(session, named[0].dataset_id, ids),
+        )
+    return ready
 
 
-def _a_month_after(received_at: Any) -> Any:
-    """One calendar month later, whatever time zone the database session is in."""
-    return func.timezone("UTC", func.timezone("UTC", received_at) + text("interval '1 month'"))
-
-
-async def store_named(
-    session: AsyncSession,
-    dataset_id: UUID,
-    ids: list[str],
-    models: Sequence[UUID],
-    store: Callable[[CTE], Insert],
-) -> Sequence[Row[UUID, int, int, int, bool]]:
-    """Store the named ids, and count what they are to each model.
-
-    One array and one statement: 100,000 ids are looked up once and cross the network once.
-
-    Args:
-        store: the statement that stores them, given what they are in the dataset.
-
-    Raises:
-        UnknownSamples: some are not in the dataset.
-    """
+async def _first_unknown(session: AsyncSession, dataset_id: UUID, ids: Sequence[str]) -> list[str]:
     named = (
         func.unnest(literal(ids, ARRAY(String)))
         .table_valued("sample_id", with_ordinality="position", name="named")
         .render_derived()
     )
     is_known = and_(Sample.dataset_id == dataset_id, Sample.sample_id == named.c.sample_id)
-    known = select(named.c.sample_id, Sample.split).join_from(named, Sample, is_known).cte("known")
-    has_forgotten = and_(Tombstone.model_id == Model.id, Tombstone.sample_id == known.c.sample_id)
-    was_forgotten = Tombstone.sample_id.is_not(None)
-    was_trained_on = known.c.split == Split.TRAIN
-    counting = (
-        select(
-            Model.id,
-            func.count().label("known"),
-            func.count().filter(was_forgotten).label("forgotten"),
-            func.count().filter(~was_trained_on).label("untrained"),
-            func.bool_or(~was_forgotten).label("something_left"),
+    first = select(named.c.sample_id).where(~exists().where(is_known))
+    return list(await session.scalars(first.order_by(named.c.position).limit(UNKNOWN_SHOWN)))
+
+
+def _received(
+    wanted: DeletionRequestCreate, ids: list[str], submitted: Row[Any], models: Sequence[Row[Any]]
+) -> DeletionRequestRead:
+    """The request as it begins. Where nothing is left to forget, it is completed already."""
+    targets = [
+        TargetRead(
+            model=row.model,
+            status=RequestStatus.PENDING if row.forgotten < len(ids) else RequestStatus.COMPLETED,
+            job_id=None,
+            already_forgotten=row.forgotten,
+            not_trained_on=row.untrained,
+            result=None,
+            failure=None,
         )
-        .select_from(Model)
-        .join(known, true())
-        .outerjoin(Tombstone, has_forgotten)
-        .where(Model.id.in_(models))
-        .group_by(Model.id)
-        .add_cte(store(known).cte("stored"))
+        for row in models
+    ]
+    is_open = any(target.status is RequestStatus.PENDING for target in targets)
+    return DeletionRequestRead(
+        id=uuid7(),
+        status=RequestStatus.PENDING if is_open else RequestStatus.COMPLETED,
+        objective=wanted.objective,
+        exact=wanted.exact,
+        dataset=models[0].dataset,
+        samples=len(ids),
+        duplicates=len(wanted.sample_ids) - len(ids),
+        subject_ref=wanted.subject_ref,
+        reason=wanted.reason,
+        received_at=submitted.received_at,
+        due_at=submitted.due_at,
+        created_at=submitted.now,
+        finished_at=None if is_open else submitted.now,
+        targets=targets,
+        decisions=[],
     )
-    counts = (await session.execute(counting)).all()
-    unknown = len(ids) - (counts[0].known if counts else 0)
-    if unknown:
-        first = select(named.c.sample_id).where(~exists().where(is_known))
-        first = first.order_by(named.c.position).limit(UNKNOWN_SHOWN)
-        raise UnknownSamples(
-            f"{unknown} of {len(ids)} ids are not in the dataset; nothing was stored.",
-            unknown_count=unknown,
-            unknown_ids=list(await session.scalars(first)),
-        )
-    return counts
 
 
-async def _store_samples(
-    session: AsyncSession, request: DeletionRequest, ids: list[str], models: Sequence[UUID]
-) -> None:
-    """Store which samples are named, and what that asks of each model.
+async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[DeletionRequestRead]:
+    """The requests in `rows` with all that belongs to them, newest first.
 
-    Where nothing is left to forget, the target is completed already.
-
-    Raises:
-        UnknownSamples: some are not in the dataset.
+    Requests are read before the outcomes of their jobs: one that is seen completed is seen with its
+    results. What most requests do not have is not asked for.
     """
-
-    def store(known: CTE) -> Insert:
-        named = select(literal(request.id), known.c.sample_id).order_by(known.c.sample_id)
-        return insert(RequestSample).from_select(["request_id", "sample_id"], named)
-
-    counts = await store_named(session, request.dataset_id, ids, models, store)
-    for row in counts:
-        session.add(
-            DeletionTarget(
-                request_id=request.id,
-                model_id=row.id,
-                status=RequestStatus.PENDING if row.something_left else RequestStatus.COMPLETED,
-                already_forgotten=row.forgotten,
-                not_trained_on=row.untrained,
-            )
-        )
-    if not any(row.something_left for row in counts):
-        request.status, request.finished_at = RequestStatus.COMPLETED, func.now()
-    await session.flush()
-
-
-async def _read(session: AsyncSession, ids: Sequence[UUID]) -> list[DeletionRequestRead]:
-    """Requests in the order of `ids`, without those that do not exist.
-
-    Requests are read before their targets: one that is seen completed is seen with its results.
-    """
-    requests = await session.execute(
-        select(DeletionRequest, Dataset.name)
-        .join(Dataset, Dataset.id == DeletionRequest.dataset_id)
-        .where(DeletionRequest.id.in_(ids))
-        .execution_options(populate_existing=True)
-    )
-    by_id = {request.id: (request, dataset) for request, dataset in requests}
-    targets = await _read_targets(session, ids)
-    decisions = await _read_decisions(session, ids)
+    ended = {
+        row.job_id
+        for row in rows
+        if row.target_status not in MOVING_REQUESTS and row.job_id is not None
+    }
+    outcomes = await _read_outcomes(session, ended) if ended else {}
+    decided = {row.id for row in rows if row.is_decided}
+    decisions = await _read_decisions(session, decided) if decided else {}
     return [
         DeletionRequestRead(
             id=request.id,
             status=request.status,
             objective=request.objective,
             exact=request.exact,
-            dataset=dataset,
+            dataset=request.dataset,
             samples=request.samples,
             duplicates=request.duplicates,
             subject_ref=request.subject_ref,
@@ -375,44 +322,28 @@ async def _read(session: AsyncSession, ids: Sequence[UUID]) -> list[DeletionRequ
             due_at=request.due_at,
             created_at=request.created_at,
             finished_at=request.finished_at,
-            targets=targets[request.id],
-            decisions=decisions[request.id],
+            targets=[_target(row, outcomes.get(row.job_id)) for row in (request, *others)],
+            decisions=decisions.get(request.id, []),
         )
-        for request, dataset in (by_id[request_id] for request_id in ids if request_id in by_id)
+        for _, (request, *others) in groupby(rows, lambda row: row.id)
     ]
 
 
-async def _read_targets(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, list[TargetRead]]:
-    """The targets of each request, by the names of their models."""
+async def _read_outcomes(session: AsyncSession, jobs: Collection[UUID]) -> dict[UUID, Outcome]:
+    """What came of jobs that ended, with the version each made."""
     rows = await session.execute(
-        select(DeletionTarget, Model.name, Job, ModelVersion, Round.reason, Before, After)
-        .join(Model, Model.id == DeletionTarget.model_id)
-        .outerjoin(Job, Job.id == DeletionTarget.job_id)
+        select(Job, ModelVersion, Round.reason, Before, After)
         .outerjoin(ModelVersion, ModelVersion.job_id == Job.id)
         .outerjoin(Round, and_(Round.job_id == Job.id, Round.kept))
         .outerjoin(Before, and_(Before.job_id == Job.id, Before.moment == "before"))
         .outerjoin(After, and_(After.job_id == Job.id, After.moment == "after"))
-        .where(DeletionTarget.request_id.in_(ids))
-        .order_by(Model.name)
+        .where(Job.id.in_(jobs))
     )
-    targets: dict[UUID, list[TargetRead]] = {request_id: [] for request_id in ids}
-    for target, model, job, version, reason, before, after in rows:
-        targets[target.request_id].append(
-            TargetRead(
-                model=model,
-                status=target.status,
-                job_id=target.job_id,
-                already_forgotten=target.already_forgotten,
-                not_trained_on=target.not_trained_on,
-                result=_result(target, job, version, reason, before, after),
-                failure=Failure.model_validate(job.failure) if job and job.failure else None,
-            )
-        )
-    return targets
+    return {row[0].id: row for row in rows}
 
 
 async def _read_decisions(
-    session: AsyncSession, ids: Sequence[UUID]
+    session: AsyncSession, ids: Collection[UUID]
 ) -> dict[UUID, list[DecisionRead]]:
     rows = await session.scalars(
         select(ReviewDecision).where(ReviewDecision.request_id.in_(ids)).order_by(ReviewDecision.id)
@@ -423,15 +354,27 @@ async def _read_decisions(
     return decisions
 
 
+def _target(row: Row[Any], outcome: Outcome | None) -> TargetRead:
+    failure = outcome[0].failure if outcome else None
+    return TargetRead(
+        model=row.model,
+        status=row.target_status,
+        job_id=row.job_id,
+        already_forgotten=row.already_forgotten,
+        not_trained_on=row.not_trained_on,
+        result=_result(*outcome) if outcome and row.target_status in REVIEWED else None,
+        failure=Failure.model_validate(failure) if failure else None,
+    )
+
+
 def _result(
-    target: DeletionTarget,
-    job: Job | None,
+    job: Job,
     version: ModelVersion | None,
     reason: str | None,
     before: Evaluation | None,
     after: Evaluation | None,
 ) -> TargetResult | None:
-    if target.status not in REVIEWED or job is None or version is None:
+    if version is None:
         return None
     return TargetResult(
         version=version.number,

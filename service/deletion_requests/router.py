@@ -67,7 +67,7 @@ async def submit_deletion_request(
     on, are taken out of what is kept for its jobs.
     """
     answer = await operations.submit(sessions, body, key=idempotency_key, settings=settings)
-    background.add_task(doorbell.ring_sweep, queue)
+    background.add_task(doorbell.ring_sweep_together, queue)
     location = {"Location": f"/v1/deletion-requests/{answer.request_id}"}
     replayed = {"Idempotent-Replayed": "true"} if answer.replayed else {}
     return Response(
@@ -104,7 +104,7 @@ async def cancel_deletion_request(
     forgotten. Cancelling twice is harmless.
     """
     await cancellation.cancel(sessions, request_id)
-    background.add_task(doorbell.ring_sweep, queue)
+    background.add_task(doorbell.ring_sweep_together, queue)
     return await operations.get(sessions, request_id)
 
 
@@ -124,5 +124,5 @@ async def decide_deletion_request(
     refusal they are tried anew with it, or without it. The due date keeps running meanwhile.
     """
     await decisions.decide(sessions, request_id, body)
-    background.add_task(doorbell.ring_sweep, queue)
+    background.add_task(doorbell.ring_sweep_together, queue)
     return await operations.get(sessions, request_id)

@@ -1,13 +1,26 @@
 """What can be done with estimates. One function, one transaction."""
 
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CTE, Insert, Uuid, func, insert, literal, select, true
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    String,
+    TableValuedAlias,
+    Uuid,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from service import audit
 from service.deletion_requests import operations as requests
+from service.deletion_requests import statements
 from service.deletion_requests.schemas import DeletionRequestCreate
 from service.dependencies import Sessions, Settings
 from service.errors import NotFound
@@ -32,46 +45,48 @@ async def ask(
         UnknownSamples: some ids are not in the dataset.
     """
     ids = requests.different_ids(wanted, settings)
+    naming = statements.NAMED_BY_MODEL if wanted.model else statements.NAMED_BY_DATASET
     async with sessions.begin() as session:
-        dataset_id, models = await requests.who_must_forget(session, wanted)
+        named = await session.execute(naming, {"name": wanted.model or wanted.dataset, "ids": ids})
+        models = await requests.must_forget(session, wanted, ids, named.all())
         estimate = Estimate(
             id=uuid7(),
-            dataset_id=dataset_id,
+            dataset_id=models[0].dataset_id,
             objective=wanted.objective,
             exact=wanted.exact,
             samples=len(ids),
             duplicates=len(wanted.sample_ids) - len(ids),
         )
-        jobs = {
-            model_id: Job(
-                id=uuid7(), kind=JobKind.ESTIMATE, model_id=model_id, objective=wanted.objective
+        jobs = [
+            Job(
+                id=uuid7(), kind=JobKind.ESTIMATE, model_id=row.model_id, objective=wanted.objective
             )
-            for model_id in models
-        }
-        session.add_all([estimate, *jobs.values()])
+            for row in models
+        ]
+        session.add_all([estimate, *jobs])
         await session.flush()
-
-        def store(known: CTE) -> Insert:
-            theirs = literal([job.id for job in jobs.values()], ARRAY(Uuid))
-            each = func.unnest(theirs).table_valued("job_id", name="each").render_derived()
-            named = select(each.c.job_id, known.c.sample_id).join_from(each, known, true())
-            return insert(EstimateSample).from_select(["job_id", "sample_id"], named)
-
-        counts = await requests.store_named(session, dataset_id, ids, models, store)
-        for row in counts:
-            job = jobs[row.id]
+        theirs = _each("job_id", literal([job.id for job in jobs], ARRAY(Uuid)))
+        each = _each("sample_id", literal(ids, ARRAY(String)))
+        pairs = select(theirs.c.job_id, each.c.sample_id).join_from(theirs, each, true())
+        await session.execute(insert(EstimateSample).from_select(["job_id", "sample_id"], pairs))
+        for row, job in zip(models, jobs, strict=True):
             session.add(
                 EstimateTarget(
                     estimate_id=estimate.id,
-                    model_id=row.id,
+                    model_id=row.model_id,
                     job_id=job.id,
                     already_forgotten=row.forgotten,
                     not_trained_on=row.untrained,
                 )
             )
-            audit.record(session, "api", "job.queued", job.id, model=str(row.id))
+            audit.record(session, "api", "job.queued", job.id, model=str(row.model_id))
         await session.flush()
         return await _one(session, estimate.id)
+
+
+def _each(name: str, values: ColumnElement[Any]) -> TableValuedAlias:
+    """The elements of an array, as rows of one column."""
+    return func.unnest(values).table_valued(name, name=name).render_derived()
 
 
 async def get(sessions: Sessions, estimate_id: UUID) -> EstimateRead:

@@ -1,0 +1,89 @@
+"""The limit: routes that do one INSERT or one SELECT and nothing else.
+
+`uvicorn --factory benchmarks.load.bare:app`. Pool, driver, sessions and parsing of the body are the
+service's own, and the answer is made by the same means. There is no key to check, no idempotency,
+no look-up of names or ids, no audit event, no log, no doorbell.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from uuid import UUID
+
+from fastapi import FastAPI, Response
+from sqlalchemy import Column, MetaData, Table, Uuid, insert, select
+from sqlalchemy.dialects.postgresql import JSONB
+from uuid_utils.compat import uuid7
+
+from service.database import async_engine, async_sessions
+from service.deletion_requests.schemas import DeletionRequestCreate
+from service.fields import Out
+from service.settings import MigrationSettings
+from service.states import Objective, RequestStatus
+from service.tables import DeletionRequest
+
+bodies = Table(
+    "bare_bodies",
+    MetaData(),
+    Column("id", Uuid, primary_key=True),
+    Column("body", JSONB, nullable=False),
+)
+requests = DeletionRequest.__table__
+
+
+class Stored(Out):
+    id: UUID
+
+
+class Row(Out):
+    """A row of `deletion_requests`, all columns."""
+
+    id: UUID
+    dataset_id: UUID
+    objective: Objective
+    exact: bool
+    status: RequestStatus
+    subject_ref: str | None
+    reason: str | None
+    samples: int
+    duplicates: int
+    received_at: datetime
+    due_at: datetime
+    created_at: datetime
+    finished_at: datetime | None
+
+
+def app() -> FastAPI:
+    engine = async_engine(MigrationSettings().database_url)
+    sessions = async_sessions(engine)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with engine.begin() as connection:
+            await connection.run_sync(bodies.metadata.create_all)
+        yield
+        await engine.dispose()
+
+    api = FastAPI(lifespan=lifespan)
+
+    @api.post("/requests")
+    async def store(body: DeletionRequestCreate) -> Response:
+        """Store the body in one row."""
+        row_id = uuid7()
+        async with sessions.begin() as session:
+            row = insert(bodies).values(id=row_id, body=body.model_dump(mode="json"))
+            await session.execute(row)
+        return _json(Stored(id=row_id), 202)
+
+    @api.get("/requests/{request_id}")
+    async def read(request_id: UUID) -> Response:
+        """One request's row by its primary key."""
+        async with sessions.begin() as session:
+            row = (await session.execute(select(requests).filter_by(id=request_id))).one()
+        return _json(Row.model_validate(row), 200)
+
+    return api
+
+
+def _json(content: Out, status: int) -> Response:
+    return Response(content.model_dump_json(), status, media_type="application/json")
