@@ -109,7 +109,7 @@ def test_every_queue_is_heard_by_one_process() -> None:
         for queue in word.removeprefix("--queues=").split(",")
     ]
     routes = doorbell.queue("redis://unused").conf.task_routes.values()
-    assert sorted(heard) == sorted(route["queue"] for route in routes)
+    assert sorted(heard) == sorted({route["queue"] for route in routes})
 
 
 @pytest.mark.parametrize("name", SETTINGS)

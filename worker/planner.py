@@ -45,7 +45,7 @@ NEAR_DUE = timedelta(days=3)
 
 
 AT_ONCE = 2_000
-"""Requests that one sweep puts into one job; the next sweep goes on. It keeps each of them short."""
+"""Requests that one sweep puts into one job, so that it stays short; the next sweep goes on."""
 
 
 def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
@@ -196,7 +196,7 @@ def _schedule(session: Session, jobs: Sequence[_Job]) -> None:
     room = values(
         column("job_id", Uuid), column("room", BigInteger), column("is_empty", Boolean), name="room"
     ).data([(job.id, job.room, job.empty) for job in jobs])
-    in_turn = {
+    in_turn: Any = {
         "partition_by": Job.id,
         "order_by": (DeletionRequest.due_at, DeletionRequest.id),
     }
