@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ def main() -> int:
         range(options.seed, options.seed + options.schedules),
         state,
         {} if options.lease_default else house.QUICK,
+        houses=options.houses,
     )
-    report = summary(outcomes, options.lease_default)
+    report = summary(outcomes, options.lease_default) | {"houses_at_once": options.houses}
     if options.result:
         options.result.write_text(json.dumps(report, indent=1) + "\n")
     print(table(report))
@@ -52,6 +54,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("--schedules", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--houses", type=int, default=1, help="so many at once, each its share")
     parser.add_argument("--state", type=Path, help="empty folder for logs, database and store")
     parser.add_argument("--result", type=Path, help="file for the report, as JSON")
     parser.add_argument(
@@ -62,15 +65,23 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(seeds: Sequence[int], state: Path, settings: dict[str, str]) -> list[Outcome]:
-    """Play these schedules in one house under `state`, telling how each went."""
-    outcomes = []
-    with house.running(state, **settings) as hurt:
-        player = Player(hurt)
-        for seed in seeds:
-            outcomes.append(player.play(draw(seed)))
-            tell(outcomes[-1], state)
-    return outcomes
+def run(
+    seeds: Sequence[int], state: Path, settings: dict[str, str], *, houses: int = 1
+) -> list[Outcome]:
+    """Play these schedules in houses under `state`, telling how each went."""
+
+    def in_one(number: int) -> list[Outcome]:
+        outcomes, own = [], state / f"house-{number}"
+        with house.running(own, **settings) as hurt:
+            player = Player(hurt)
+            for seed in seeds[number::houses]:
+                outcomes.append(player.play(draw(seed)))
+                tell(outcomes[-1], own)
+        return outcomes
+
+    with ThreadPoolExecutor(houses) as pool:
+        played = [outcome for outcomes in pool.map(in_one, range(houses)) for outcome in outcomes]
+    return sorted(played, key=lambda outcome: outcome.schedule.seed)
 
 
 def tell(outcome: Outcome, state: Path) -> None:
