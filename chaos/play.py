@@ -63,7 +63,11 @@ class Outcome:
     """What came of one schedule."""
 
     schedule: Schedule
-    promises: list[Promise]
+    clients: int
+    accepted: int
+    """Requests that were answered with 202."""
+
+    posts: int
     recoveries: list[Recovery]
     violations: list[Violation]
     seconds: float
@@ -117,7 +121,9 @@ class Player:
         self.known.update(new)
         return Outcome(
             schedule,
-            [each.promise for each in clients],
+            len(clients),
+            sum(each.promise.request_id is not None for each in clients),
+            sum(each.promise.sent for each in clients),
             recovered,
             new,
             time.monotonic() - started,

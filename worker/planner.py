@@ -45,7 +45,7 @@ NEAR_DUE = timedelta(days=3)
 
 
 AT_ONCE = 2_000
-"""Requests that one sweep puts into one job, so that it stays short; the next sweep goes on."""
+"""Requests that one sweep puts into jobs, so that it stays short; the next sweep goes on."""
 
 
 def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
@@ -201,7 +201,7 @@ def _schedule(session: Session, jobs: Sequence[_Job]) -> None:
         "order_by": (DeletionRequest.due_at, DeletionRequest.id),
     }
     upto = func.sum(DeletionRequest.samples).over(**in_turn)
-    first = func.row_number().over(**in_turn) <= AT_ONCE
+    first = func.row_number().over(**in_turn) <= max(AT_ONCE // len(jobs), 1)
     waiting = (
         select(
             DeletionTarget.request_id,

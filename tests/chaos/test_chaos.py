@@ -19,6 +19,6 @@ def test_ten_schedules_of_faults_lose_nothing_and_do_nothing_twice(
     report = summary(outcomes, lease_default=False)
     assert not report["violations"], capsys.readouterr().out
     assert report["faults_by_kind"].keys() == set(Kind)
-    assert report["requests_accepted"] == sum(len(each.promises) for each in outcomes)
+    assert report["requests_accepted"] == sum(each.clients for each in outcomes)
     assert last_line(report).startswith("chaos: schedules=10 faults=")
     assert " lost=0 doubled=0 worst_recovery_s=" in last_line(report)
