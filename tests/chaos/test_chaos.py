@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.__main__ import last_line, run, summary
+from chaos.__main__ import last_line, summary
 from chaos.house import QUICK
+from chaos.run import run
 from chaos.schedule import Kind
 
 SEEDS = range(1, 11)
