@@ -83,7 +83,7 @@ class Failure(Out):
     """Why a job failed."""
 
     kind: str
-    """`input`, `method`, `memory`, `bug`, `worker_lost` or `time_limit`."""
+    """`input`, `method`, `memory`, `bug`, `worker_lost`, `storage`, `database` or `time_limit`."""
 
     reason: str
 

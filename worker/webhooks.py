@@ -106,7 +106,8 @@ def deliver(
     def go_on() -> bool:
         return time.monotonic() < until and not (stop and stop.is_set())
 
-    asyncio.run(_round(sessions, settings, go_on))
+    if due(sessions):  # else no certificates need be read, every few seconds
+        asyncio.run(_round(sessions, settings, go_on))
 
 
 async def _round(

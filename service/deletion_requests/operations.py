@@ -288,6 +288,7 @@ def _received(
         due_at=submitted.due_at,
         created_at=submitted.now,
         finished_at=None if is_open else submitted.now,
+        overdue_at=None,
         targets=targets,
         decisions=[],
     )
@@ -322,6 +323,7 @@ async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[Deleti
             due_at=request.due_at,
             created_at=request.created_at,
             finished_at=request.finished_at,
+            overdue_at=request.overdue_at,
             targets=[_target(row, outcomes.get(row.job_id)) for row in (request, *others)],
             decisions=decisions.get(request.id, []),
         )

@@ -172,6 +172,9 @@ class DeletionRequestRead(Out):
 
     created_at: Instant
     finished_at: Instant | None
+    overdue_at: Instant | None
+    """When the due date was seen to have passed before the request was answered."""
+
     targets: list[TargetRead]
     """One for each model that is to forget."""
 

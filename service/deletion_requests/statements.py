@@ -197,6 +197,7 @@ def reading(wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
             requests.c.due_at,
             requests.c.created_at,
             requests.c.finished_at,
+            requests.c.overdue_at,
             datasets.c.name.label("dataset"),
             models.c.name.label("model"),
             targets.c.status.label("target_status"),

@@ -59,6 +59,7 @@ async def get(sessions: Sessions, job_id: UUID) -> JobRead:
         **_common(job, model, dataset, requests),
         worker=job.worker,
         lease_until=job.lease_until,
+        not_before=job.not_before,
         objective=job.objective,
         config=job.config,
         environment=job.environment,

@@ -129,6 +129,9 @@ class JobRead(JobSummary):
     lease_until: Instant | None
     """Until when its worker holds it; a worker that falls silent loses it."""
 
+    not_before: Instant | None
+    """Until then nobody takes it: the last attempt found the machine at fault."""
+
     objective: Objective | None
     config: dict[str, Any] | None
     """The full configuration of the method, as it ran, the seed included."""

@@ -73,6 +73,7 @@ async def test_is_accepted_and_followed_at_its_location(client, model):
         "due_at": ANY,
         "created_at": ANY,
         "finished_at": None,
+        "overdue_at": None,
         "targets": [
             {
                 "model": "cnn",
