@@ -1,8 +1,9 @@
 """Plays many schedules, in one house or in several at once, and tells how each went."""
 
+import signal
+import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from itertools import chain, repeat
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -15,13 +16,19 @@ def run(
     seeds: Sequence[int], state: Path, settings: dict[str, str], *, houses: int = 1
 ) -> list[Outcome]:
     """Play these schedules in houses under `state`, telling how each went."""
-    shares = [seeds[number::houses] for number in range(houses)]
-    own = [state / f"house-{number}" for number in range(houses)]
     if houses == 1:
-        return run_in_one(seeds, own[0], settings)
-    with ProcessPoolExecutor(houses, mp_context=get_context("spawn")) as pool:
-        played = chain(*pool.map(run_in_one, shares, own, repeat(settings)))
+        return run_in_one(seeds, state, settings)
+    shares = [
+        (seeds[number::houses], state / f"house-{number}", settings) for number in range(houses)
+    ]
+    with get_context("spawn").Pool(houses, initializer=_end_when_told) as pool:
+        played = chain(*pool.starmap(run_in_one, shares))
         return sorted(played, key=lambda outcome: outcome.schedule.seed)
+
+
+def _end_when_told() -> None:
+    """And so end what was started, when the pool is terminated."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def run_in_one(seeds: Sequence[int], state: Path, settings: dict[str, str]) -> list[Outcome]:
