@@ -15,10 +15,14 @@ SOURCE = Path(__file__).with_name("full_disk.c")
 
 def environment(state: Path) -> dict[str, str]:
     """What processes need in theirs, so that the disk of `state / "store"` can be full for them."""
-    where = {"CHAOS_STORE": str(state / "store"), "CHAOS_DISK_FULL": str(_flag(state))}
+    where = {
+        "CHAOS_STORE": str(state / "store"),
+        "CHAOS_DISK_FULL": str(_flag(state)),
+        "PYTHONPATH": str(SOURCE.with_name("in_every_process")),
+    }
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
-        return where | {"PYTHONPATH": str(SOURCE.with_name("without_compiler"))}
+        return where | {"CHAOS_DISK_BY_PYTHON": "1"}
     library = state / "full_disk.so"
     command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"]
     subprocess.run(command, check=True)
