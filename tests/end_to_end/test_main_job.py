@@ -101,7 +101,8 @@ def test_the_audit_trail_tells_the_story_and_names_no_sample(client, judged, tra
     events = client.sql("SELECT * FROM audit_events ORDER BY id")
 
     story = [e["event"] for e in events if str(e["subject_id"]) in (request["id"], job_id)]
-    assert story == [
+    # The job's parent deletes its checkpoints when it sees that it has ended.
+    assert [event for event in story if event != "checkpoints.deleted"] == [
         "request.received",
         "job.queued",
         "request.scheduled",
