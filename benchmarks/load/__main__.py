@@ -173,8 +173,11 @@ def _report(results: dict[str, Any]) -> None:
     print(f"\n50 POSTs with one key at once: {results['fifty_posts_with_one_key']}")
     print(f"memory: {results['memory']}\n")
     waiting = results["backlog"]
-    print(f"sweep that plans 100,000 requests: {waiting['first_sweep_plans_all_s']} s")
-    print(f"sweeps after it: {waiting['next_sweeps_s']} s")
+    print(
+        f"{waiting['sweeps_that_plan']} sweeps put 100,000 requests into jobs: median "
+        f"{waiting['sweep_that_plans_median_s']} s, worst {waiting['sweep_that_plans_worst_s']} s"
+    )
+    print(f"sweeps with nothing to plan: {waiting['sweeps_with_nothing_to_plan_s']} s")
     for name, pending in waiting["lists_while_pending_ms"].items():
         planned = waiting["lists_once_planned_ms"][name]
         print(f"{name:<45} {pending['median']:>7.1f} ms {planned['median']:>7.1f} ms")

@@ -354,7 +354,7 @@ def test_in_any_order_nothing_is_lost_and_nothing_done_twice(own_database_url):
         AnyOrder,
         settings=settings(
             max_examples=40,
-            stateful_step_count=50,
+            stateful_step_count=40,
             deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
