@@ -18,7 +18,10 @@ from service.states import JobKind, JobStatus, RegistrationStatus, RequestStatus
 from service.tables import Dataset, DeletionTarget, EstimateSample, Job, Model
 
 FIRST_WAIT = timedelta(seconds=10)
-"""Before an attempt after one that found the machine at fault; three times as long each time."""
+"""Before an attempt after one that found the machine at fault."""
+
+LONGEST_WAIT = timedelta(seconds=30)
+"""It waits three times as long each time, but no longer than this."""
 
 WAITING = frozenset({"storage", "database"})
 """Kinds of failure after which a job waits: what is full now will be full in a second."""
@@ -152,7 +155,9 @@ def lose(
     job.losses += 1
     if job.losses < max_losses:
         if kind in WAITING:
-            job.not_before = func.now() + FIRST_WAIT * 3 ** (job.losses - 1)
+            job.not_before = func.now() + min(
+                FIRST_WAIT * 3 ** min(job.losses - 1, 9), LONGEST_WAIT
+            )
         release(session, job, why=why, kind=kind)
         return
     reason = (

@@ -1,6 +1,7 @@
 """The store holds what versions name, under its own hash, and nothing else."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def left_over(connection: Connection, store: Path) -> Iterator[Violation]:
     """Files and directories that nothing names; the sweep removes them when they are old enough."""
     rows = connection.execute(f"SELECT {', '.join(ROLES)} FROM model_versions").fetchall()
     named = {Path("objects", row[role][:2], row[role]) for row in rows for role in ROLES}
-    for path in sorted(store.rglob("*")):
+    for path in sorted(_walk(store)):
         place = path.relative_to(store)
         if place.parts[0] == "checkpoints":
             if len(place.parts) == 2:
@@ -45,6 +46,12 @@ def left_over(connection: Connection, store: Path) -> Iterator[Violation]:
             yield Violation("unfinished_left", str(place))
         elif path.is_file() and place not in named and place != LOCK:
             yield Violation("orphan", str(place))
+
+
+def _walk(store: Path) -> Iterator[Path]:
+    """All that is in the store; what is deleted while it is read is not in it."""
+    for folder, folders, names in os.walk(store):  # skips a folder that is gone
+        yield from (Path(folder, name) for name in (*folders, *names))
 
 
 def _kept_though_forgotten(connection: Connection, objects: Path) -> Iterator[Violation]:
