@@ -21,7 +21,7 @@ FIRST_WAIT = timedelta(seconds=10)
 """Before an attempt after one that found the machine at fault."""
 
 LONGEST_WAIT = timedelta(seconds=30)
-"""It waits three times as long each time, but no longer than this."""
+"""Before each one after that."""
 
 WAITING = frozenset({"storage", "database"})
 """Kinds of failure after which a job waits: what is full now will be full in a second."""
