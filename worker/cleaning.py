@@ -1,11 +1,14 @@
 """Deletes what nobody needs any more. Idempotent, and one at a time under an advisory lock."""
 
+from datetime import UTC, datetime
+
 import structlog
 from sqlalchemy import CompoundSelect, delete, func, select, union
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.settings import WorkerSettings
-from service.tables import IdempotencyKey, ModelVersion
+from service.states import JobStatus
+from service.tables import IdempotencyKey, Job, ModelVersion
 from worker import checkpoints, webhooks
 from worker.artifacts import Store
 
@@ -16,16 +19,24 @@ log = structlog.get_logger()
 
 def clean(sessions: sessionmaker[Session], store: Store, settings: WorkerSettings) -> None:
     """Delete checkpoints of ended jobs, files that no version names, answers to old keys and old
-    deliveries."""
+    deliveries.
+
+    What a running job has written stays, however long it takes to store the names.
+    """
     checkpoints.delete_of_ended(sessions, store)
+    now = datetime.now(UTC)
     with sessions.begin() as session:
         if not session.scalar(select(func.pg_try_advisory_xact_lock(CLEANING_LOCK))):
             return
         too_old = IdempotencyKey.created_at < func.now() - settings.idempotency_retention
         session.execute(delete(IdempotencyKey).where(too_old))
         webhooks.forget_old(session)
+        # First: a job that ends after this look has named its files before the next.
+        oldest = session.scalar(
+            select(func.min(Job.started_at)).filter_by(status=JobStatus.RUNNING)
+        )
         named = set(session.scalars(_digests()))
-    removed = store.remove_orphans(named, older_than=settings.orphan_age)
+    removed = store.remove_orphans(named, before=min(now, oldest or now) - settings.orphan_age)
     if removed:
         log.info("store.cleaned", files=removed)
 
