@@ -40,7 +40,7 @@ def main() -> None:
             "LETHE_BROKER_URL": servers.broker_url,
             "LETHE_ADMIN_KEY": "a-key-for-benchmarks",
         }
-        home = local.House(Path(folder), environment, local.free_port())
+        home = local.House(Path(folder), servers.owner_url, environment, local.free_port())
         home.migrate()
         fill(servers.database_url)
         home.start("api")

@@ -125,6 +125,15 @@ class DeliveryNotDead(DomainError):
     slug, title, status = "delivery-not-dead", "The delivery was not given up", 409
 
 
+class NoCheckpoint(DomainError):
+    slug, title, status = "no-checkpoint", "There is no checkpoint yet", 409
+    headers = {"Retry-After": "5"}  # noqa: RUF012
+
+
+class SizeUnknown(DomainError):
+    slug, title, status = "size-unknown", "The log was never of this size", 422
+
+
 class InvalidCursor(DomainError):
     slug, title, status = "invalid-cursor", "The cursor is not valid", 422
 

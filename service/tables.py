@@ -574,8 +574,8 @@ class EstimateSample(Base):
 class AuditEvent(Base):
     """One state change, told once, in the transaction that made it.
 
-    A trigger refuses UPDATE, DELETE and TRUNCATE. `data` holds ids of rows, counts and digests,
-    never a sample id.
+    A trigger refuses UPDATE, DELETE and TRUNCATE, and the service's role has no right to them.
+    `data` holds ids of rows, counts and digests, never a sample id.
     """
 
     __tablename__ = "audit_events"
@@ -591,6 +591,67 @@ class AuditEvent(Base):
 
     subject_id: Mapped[UUID]
     data: Mapped[dict[str, Any]]
+
+
+class AuditLeaf(Base):
+    """The place of an event in the log: from 0, without gaps, in the order of commits.
+
+    A trigger gives it, at the end of the event's transaction.
+    """
+
+    __tablename__ = "audit_leaves"
+
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    event_id: Mapped[int] = mapped_column(ForeignKey("audit_events.id"), unique=True)
+
+
+class AuditNode(Base):
+    """A complete subtree of the Merkle tree over the log; `service.merkle` says which."""
+
+    __tablename__ = "audit_nodes"
+
+    level: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    hash: Mapped[bytes]
+
+
+class AuditCheckpoint(Base):
+    """How long the log was at a moment and what was in it, signed."""
+
+    __tablename__ = "audit_checkpoints"
+
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    note: Mapped[str]
+    """A signed note, as `service.notes` writes it."""
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AuditAnchor(Base):
+    """A checkpoint that was put somewhere outside this database."""
+
+    __tablename__ = "audit_anchors"
+    __table_args__ = (CheckConstraint("kind IN ('directory', 'webhook', 'rfc3161')", "kind"),)
+
+    size: Mapped[int] = mapped_column(ForeignKey("audit_checkpoints.size"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    receipt: Mapped[bytes | None]
+    """What came back: the token of a time-stamp authority."""
+
+    anchored_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class SigningKey(Base):
+    """A key that signs checkpoints, from when it did so first: its public half."""
+
+    __tablename__ = "signing_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    name: Mapped[str]
+    public_key: Mapped[bytes] = mapped_column(unique=True)
+    """Ed25519, 32 bytes."""
+
+    introduced_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class IdempotencyKey(Base):

@@ -39,7 +39,12 @@ FIRST = {"request": "received", "job": "queued"}
 def violations(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Violation]:
     """What is wrong with the events, on their own and beside the tables."""
     by_subject: dict[UUID, Events] = defaultdict(list)
-    for event in connection.execute("SELECT * FROM audit_events ORDER BY id"):
+    events = connection.execute(
+        "SELECT * FROM audit_events LEFT JOIN audit_leaves ON event_id = id ORDER BY position"
+    ).fetchall()
+    if [event["position"] for event in events] != list(range(len(events))):
+        yield Violation("position_missing", f"of {len(events)} events, in the log")
+    for event in events:
         by_subject[event["subject_id"]].append(event)
     for subject_id, events in by_subject.items():
         yield from _in_order(subject_id, events)
@@ -52,6 +57,8 @@ def violations(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Viola
     yield from _of_checkpoints(connection)
     yield from _of_versions(connection, by_subject)
     yield from _of_registrations(connection, by_subject)
+    for row in connection.execute("SELECT id FROM signing_keys").fetchall():
+        by_subject.pop(row["id"], None)
     for subject_id, events in by_subject.items():
         yield Violation("event_of_nothing", f"{events[0]['event']} of {subject_id}")
 
