@@ -2,17 +2,26 @@
 
 import json
 import threading
+from base64 import b64decode
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
-from securesystemslib.signer import CryptoSigner
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Signature
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.orm import sessionmaker
 
 from service import audit, audit_tree, merkle, notes
 from service.settings import KeySource, WorkerSettings
 from service.tables import AuditCheckpoint, AuditEvent, AuditLeaf, AuditNode, SigningKey
+from tests import merkle_proofs
 from worker import log_keeper, signing
 
 WRITERS, EACH = 16, 40
@@ -266,19 +275,9 @@ def test_a_proof_of_an_event_leads_to_the_root_of_the_checkpoint(sessions, signe
     with sessions.begin() as session:
         nodes = audit_tree.by_node(session.execute(audit_tree.fetching([*spans, (11, 12)])))
 
-    whole = nodes[0, 11]
-    index = 11
-    edge = made.size - 1
-    for span in spans:  # RFC 9162, 2.1.3.2
-        beside = merkle.hash_of(span, nodes)
-        if index % 2 or index == edge:
-            whole = merkle._parent(beside, whole)
-            while not index % 2 and index:
-                index, edge = index >> 1, edge >> 1
-        else:
-            whole = merkle._parent(whole, beside)
-        index, edge = index >> 1, edge >> 1
-    assert whole == notes.read(made.note).root
+    hashes = [merkle.hash_of(span, nodes) for span in spans]
+    root = merkle_proofs.root_from_inclusion(11, made.size, nodes[0, 11], hashes)
+    assert root == notes.read(made.note).root
 
 
 def test_a_key_that_cannot_be_loaded_is_named_by_its_setting_and_not_shown(tmp_path, monkeypatch):
@@ -291,3 +290,47 @@ def test_a_key_that_cannot_be_loaded_is_named_by_its_setting_and_not_shown(tmp_p
             signing.load([KeySource(uri=uri)])
         assert "LETHE_SIGNING_KEYS[0]" in str(raised.value)
         assert "secret" not in str(raised.value)
+
+
+def test_a_key_in_a_kms_signs_as_one_in_a_file(sessions, settings, tmp_path, monkeypatch):
+    inside = CryptoSigner.generate_ed25519()
+
+    class Remote(CryptoSigner):  # the border: a KMS we do not have
+        @classmethod
+        def from_priv_key_uri(cls, priv_key_uri, public_key, secrets_handler=None):
+            assert priv_key_uri == "testkms:key/1"
+            return cls(inside._private_key, public_key)
+
+    monkeypatch.setitem(SIGNER_FOR_URI_SCHEME, "testkms", Remote)
+    public = tmp_path / "public.pem"
+    public.write_bytes(
+        Ed25519PublicKey.from_public_bytes(
+            bytes.fromhex(inside.public_key.keyval["public"])
+        ).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+
+    record(sessions)
+    signers = signing.load([KeySource(uri="testkms:key/1", public_key=public)])
+    log_keeper.keep(sessions, signers, settings)
+
+    [made] = checkpoints(sessions)
+    text, _, signature = made.note.partition("\n\n")
+    signed = b64decode(signature.split()[2])
+    inside.public_key.verify_signature(
+        Signature(inside.public_key.keyid, signed[4:].hex()), f"{text}\n".encode()
+    )
+
+
+def test_a_key_in_a_file_or_in_the_environment_is_loaded(tmp_path, monkeypatch):
+    private = Ed25519PrivateKey.generate()
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").write_bytes(pem)
+    monkeypatch.setenv("LETHE_KEY", pem.decode())
+
+    signers = signing.load(
+        [KeySource(uri=f"file:{tmp_path}/key.pem"), KeySource(uri="env:LETHE_KEY")]
+    )
+
+    for signer in signers:
+        assert signing.public_bytes(signer) == private.public_key().public_bytes_raw()
+        assert len(signer.public_key.keyid) == 64
