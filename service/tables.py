@@ -593,6 +593,25 @@ class AuditEvent(Base):
     data: Mapped[dict[str, Any]]
 
 
+class Certificate(Base):
+    """What was certified of a completed request: numbered from 1, and never changed.
+
+    A further one follows when there is more to say, such as that old weights were deleted.
+    """
+
+    __tablename__ = "certificates"
+
+    request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    envelope: Mapped[str]
+    """The signed statement, as it is served: JSON, a DSSE envelope."""
+
+    payload_sha256: Mapped[str]
+    """Of the bytes that were signed; the audit trail names it too."""
+
+    issued_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class IdempotencyKey(Base):
     """The stored answer to a request that carried an `Idempotency-Key`."""
 
