@@ -185,7 +185,7 @@ def _limits_of_tests(result: Result, verdict: Verdict | None) -> Iterator[str]:
             )
             yield OTHER_TESTS
         case Verdict.FAIL:
-            yield f"That the samples' influence on {name} is gone: its tests failed."
+            yield f"That the samples' influence on {name} is gone: the verdict is fail."
         case Verdict.NO_POWER:
             yield (
                 f"That the samples' influence on {name} is gone: the tests compared {sizes}, too "

@@ -51,10 +51,18 @@ def _model(result: dict[str, Any]) -> dict[str, Any]:
         "kind_title": wording.KIND_TITLES[Kind(result["kind"])],
         "verdict_title": wording.VERDICT_TITLES[Verdict(verdict) if verdict else None],
         "tests": [
-            (wording.MOMENT_TITLES[moment], list(tests))
+            (wording.MOMENT_TITLES[moment], [_test(test) for test in tests])
             for moment, tests in groupby(result["tests"], lambda test: str(test["moment"]))
         ],
     }
+
+
+def _test(test: dict[str, Any]) -> dict[str, Any]:
+    """A test with its title and its outcome. To fail is no fault of the version before: it shows
+    that the test can tell."""
+    told = ("told apart", "not told apart") if test["moment"] == "before" else ("failed", "passed")
+    title = wording.TEST_TITLES.get(test["name"], test["name"])
+    return {**test, "title": title, "outcome": told[test["passed"]]}
 
 
 def _figure(value: float | None) -> str:
@@ -90,15 +98,10 @@ def _moment(instant: str | None) -> str:
     return NOTHING if instant is None else f"{instant[:10]} {instant[11:19]} UTC"
 
 
-def _test_title(name: str) -> str:
-    return wording.TEST_TITLES.get(name, name)
-
-
 templates.filters |= {
     "figure": _figure,
     "chance": _chance,
     "interval": _interval,
     "allowed": _allowed,
     "moment": _moment,
-    "test_title": _test_title,
 }

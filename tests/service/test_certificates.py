@@ -251,10 +251,20 @@ def test_the_page_tells_no_success_where_there_is_none(name):
 
 
 def test_a_failed_test_is_told_as_failed():
-    html, _, _ = rendered(STORIES["changed"].case)
+    figures = certified.TESTS[1][1] | {"passed": False}
+    story = certified.changed(verdict=Verdict.FAIL, tests=[("after", figures), certified.TESTS[2]])
+
+    html, _, _ = rendered(story.case)
 
     assert html.count('class="failed">failed<') == 1
-    assert html.count("<td>passed<") == 2
+    assert html.count("<td>passed<") == 1
+
+
+def test_that_the_version_before_failed_is_no_failure():
+    html, text, _ = rendered(STORIES["changed"].case)
+
+    assert "failed<" not in html
+    assert "told apart" in text
 
 
 def test_a_request_that_was_late_is_told_as_late():
