@@ -594,9 +594,10 @@ class AuditEvent(Base):
 
 
 class Certificate(Base):
-    """What was certified of a completed request: numbered from 1, and never changed.
+    """What was certified of a completed request, numbered from 1.
 
-    A further one follows when there is more to say, such as that old weights were deleted.
+    A further one follows when there is more to say, such as that old weights were deleted. A
+    trigger refuses UPDATE and DELETE.
     """
 
     __tablename__ = "certificates"

@@ -84,7 +84,6 @@ def changed(
     *,
     mode: Mode = Mode.APPROXIMATE,
     verdict: Verdict | None = Verdict.PASS,
-    tests: list[dict[str, Any]] | None = None,
     **changes: Any,
 ) -> Story:
     """A model was changed or trained anew: version 1 made way for version 2.
@@ -116,9 +115,9 @@ def changed(
     )
     kept = factories.tried(job, mode=mode, verdict=verdict, config=CONFIG) if verdict else None
     audited = [
-        factories.audit_test(kept, **({"moment": moment} | figures))
-        for moment, figures in (tests or TESTS)
-    ] if kept else []  # fmt: skip
+        factories.audit_test(kept, moment, **figures)
+        for moment, figures in (tests_of(verdict) if verdict else ())
+    ]
     accepted = factories.decision(request, job) if verdict is Verdict.FAIL else None
     outcome = Outcome(
         model=model,
@@ -136,15 +135,41 @@ def changed(
     return Story(case, [row for row in rows if row is not None])
 
 
-TESTS: list[tuple[str, dict[str, Any]]] = [
-    ("before", {"name": "membership_loss", "value": 0.91, "low": 0.85, "high": 0.97,
-                "expected": 0.5, "threshold": 0.06, "p_value": 0.0005, "passed": False}),
-    ("after", {"name": "membership_loss", "value": 0.52, "low": 0.46, "high": 0.58,
-               "expected": 0.5, "threshold": 0.06, "p_value": 0.62}),
-    ("guard", {"name": "test_accuracy", "value": 0.004, "low": -0.003, "high": None,
-               "expected": 0.0, "threshold": 0.03, "p_value": 1.0, "forget_samples": 0,
-               "holdout_samples": 1000}),
-]  # fmt: skip
+TOLD_APART = {
+    "name": "membership_loss",
+    "value": 0.91,
+    "low": 0.85,
+    "high": 0.97,
+    "expected": 0.5,
+    "threshold": 0.06,
+    "p_value": 0.0005,
+    "passed": False,
+}
+NOT_TOLD_APART = TOLD_APART | {
+    "value": 0.52,
+    "low": 0.46,
+    "high": 0.58,
+    "p_value": 0.62,
+    "passed": True,
+}
+GUARD = {
+    "name": "test_accuracy",
+    "value": 0.004,
+    "low": -0.003,
+    "high": None,
+    "expected": 0.0,
+    "threshold": 0.03,
+    "p_value": 1.0,
+    "forget_samples": 0,
+    "holdout_samples": 1000,
+}
+
+
+def tests_of(verdict: Verdict) -> list[tuple[str, dict[str, Any]]]:
+    """Tests from which a verdict follows, by moment."""
+    before = NOT_TOLD_APART if verdict is Verdict.NO_POWER else TOLD_APART
+    after = TOLD_APART if verdict is Verdict.FAIL else NOT_TOLD_APART
+    return [("before", before), ("after", after), ("guard", GUARD)]
 
 
 def untouched(*, already_forgotten: int = 1, not_trained_on: int = 0) -> Story:

@@ -22,9 +22,24 @@ def upgrade() -> None:
             "issued_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False
         ),
     )
+    op.execute(
+        """
+        CREATE FUNCTION refuse_to_change_certificates() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION 'certificates stay as they are: % refused', TG_OP;
+        END $$
+        """
+    )
+    op.execute(
+        """
+        CREATE TRIGGER unchanged BEFORE UPDATE OR DELETE ON certificates
+        FOR EACH ROW EXECUTE FUNCTION refuse_to_change_certificates()
+        """
+    )
 
 
 def downgrade() -> None:
     """The certificates are lost; the audit trail keeps their digests."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_table("certificates")
+    op.execute("DROP FUNCTION refuse_to_change_certificates()")

@@ -21,7 +21,7 @@ PAGE = "text/html"
 SEALED = "default-src 'none'; style-src 'unsafe-inline'"
 """The page brings all that it needs; a browser is to load and run nothing."""
 
-SCHEMA = Path(__file__).parents[2] / "verifier/predicate.schema.json"
+SCHEMA = (Path(__file__).parents[2] / "verifier/predicate.schema.json").read_bytes()
 SCHEMA_MEDIA_TYPE = "application/schema+json"
 
 ENVELOPE = {
@@ -95,8 +95,7 @@ async def read_certificate(
 )
 async def read_predicate_schema(request: Request) -> Response:
     """The JSON Schema of what certificates state: of the predicate `urn:lethe:unlearning:v1`."""
-    body = SCHEMA.read_bytes()
-    return polling.conditional(request, body, media_type=SCHEMA_MEDIA_TYPE, headers={})
+    return polling.conditional(request, SCHEMA, media_type=SCHEMA_MEDIA_TYPE, headers={})
 
 
 def prefers_page(accept: str) -> bool:

@@ -251,10 +251,7 @@ def test_the_page_tells_no_success_where_there_is_none(name):
 
 
 def test_a_failed_test_is_told_as_failed():
-    figures = certified.TESTS[1][1] | {"passed": False}
-    story = certified.changed(verdict=Verdict.FAIL, tests=[("after", figures), certified.TESTS[2]])
-
-    html, _, _ = rendered(story.case)
+    html, _, _ = rendered(STORIES["accepted"].case)
 
     assert html.count('class="failed">failed<') == 1
     assert html.count("<td>passed<") == 1

@@ -10,7 +10,8 @@ from threading import Barrier, Thread
 import pytest
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, delete, select, update
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session, sessionmaker
 
 from service import audit
@@ -137,7 +138,15 @@ def test_a_rolled_back_transaction_issues_nothing(sync_sessions):
     assert issue(sync_sessions, case).number == 1
 
 
-@pytest.mark.parametrize("status", set(RequestStatus) - {RequestStatus.COMPLETED})
+@pytest.mark.parametrize("change", [update(Certificate).values(envelope="{}"), delete(Certificate)])
+def test_a_certificate_stays_as_it_is(sync_sessions, change):
+    issue(sync_sessions, put(sync_sessions, certified.changed()))
+
+    with sync_sessions() as session, pytest.raises(ProgrammingError, match="stay as they are"):
+        session.execute(change)
+
+
+@pytest.mark.parametrize("status", sorted(set(RequestStatus) - {RequestStatus.COMPLETED}))
 def test_only_completed_requests_are_certified(sync_sessions, status):
     dataset = factories.dataset()
     request = factories.request(dataset, status=status)

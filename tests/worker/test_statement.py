@@ -1,18 +1,24 @@
 """What a certificate says, from rows alone: its form is the published one, field by field."""
 
+import json
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+import torch
 from jsonschema import Draft202012Validator
 
+import service
 from service.states import Mode, Objective, Verdict
 from tests import certified, factories
 from tests.certified import SCHEMA
+from worker import environment
 from worker.statement import Keyed, Purge, instant, says_more, statement
+from worker.unlearning.config import Objective as Method
+from worker.unlearning.config import default_config
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VALIDATOR = Draft202012Validator(SCHEMA)
@@ -101,6 +107,23 @@ def test_every_field_is_described():
 
     every = [schema for kind in SCHEMA["$defs"].values() for schema in fields(kind)]
     assert all(schema["description"] for schema in [*every, *fields(SCHEMA)])
+
+
+@pytest.mark.parametrize("objective", list(Method))
+def test_how_a_job_really_ran_has_the_published_form(objective):
+    case = certified.changed().case
+    config = asdict(default_config(objective, forget_count=30, reservoir_count=900))
+    [outcome] = case.outcomes
+    outcome.job.config = json.loads(json.dumps(config))
+    outcome.job.environment = environment.describe(torch.device("cpu"))
+
+    said = predicate(case)
+
+    assert not list(VALIDATOR.iter_errors(said))
+    [method] = [result["method"] for result in said["results"]]
+    assert method["config"] == config
+    assert method["code_version"].startswith(f"{service.__version__}+sha256.")
+    assert method["device"] == "cpu"
 
 
 def test_a_changed_model_is_told_with_all_that_was_measured():
