@@ -20,7 +20,7 @@ COPY docker/worker_alive.py ./
 COPY service/ service/
 COPY worker/ worker/
 # The build fails when a module needs what is not installed here.
-RUN python -c "import worker.child, worker.webhooks"
+RUN python -c "import worker.child, worker.webhooks, worker.certificates"
 USER 10001
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --start-interval=2s \
   CMD ["python", "worker_alive.py"]

@@ -3,19 +3,23 @@
 `verifier/verify.py` reads it. The log's events stand in it as the bytes that were hashed.
 """
 
-from base64 import b64encode
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service import audit, audit_tree, merkle
+from service import audit, audit_tree, merkle, notes
 from service.errors import NoCheckpoint, NotFound, SizeUnknown
 from service.tables import (
     AuditAnchor,
     AuditCheckpoint,
+    AuditEvent,
     AuditLeaf,
+    Certificate,
     DeletionRequest,
     SigningKey,
 )
@@ -42,7 +46,10 @@ async def bundle(session: AsyncSession, request_id: UUID, *, since: int | None) 
     events = (await session.execute(covered)).all()
     paths = [merkle.inclusion(position, size) for _, position in events]
     older = continuing(since, size)
-    spans = [span for path in (*paths, older) for span in path]
+    certified = await _certificate(session, request_id, [event for event, _ in events])
+    certified_size = None if certified is None else _size_in(certified)
+    from_certificate = continuing(certified_size, size)
+    spans = [span for path in (*paths, older, from_certificate) for span in path]
     nodes = audit_tree.by_node(await session.execute(audit_tree.fetching(spans)))
     return {
         "bundle": FORM,
@@ -60,8 +67,9 @@ async def bundle(session: AsyncSession, request_id: UUID, *, since: int | None) 
             }
             for (event, position), path in zip(events, paths, strict=True)
         ],
-        "certificate": None,
-        "certificate_consistency": None,
+        "certificate": certified,
+        "certificate_consistency": certified_size
+        and {"from": certified_size, "proof": audit_tree.proof(from_certificate, nodes)},
         "consistency": since and {"from": since, "proof": audit_tree.proof(older, nodes)},
         "anchors": [
             {
@@ -103,3 +111,21 @@ def continuing(old: int | None, size: int) -> list[merkle.Span]:
             f"The newest checkpoint is of {size} events; name the size of an older checkpoint, "
             "from 1 on. If you hold a signed checkpoint of a longer log, this log was rolled back."
         ) from None
+
+
+async def _certificate(
+    session: AsyncSession, request_id: UUID, events: Sequence[AuditEvent]
+) -> dict[str, Any] | None:
+    """The newest certificate whose issuing is among the events."""
+    numbers = [event.data["number"] for event in events if event.event == "certificate.issued"]
+    if not numbers:
+        return None
+    certificate = await session.get_one(Certificate, (request_id, max(numbers)))
+    envelope: dict[str, Any] = json.loads(certificate.envelope)
+    return envelope
+
+
+def _size_in(envelope: dict[str, Any]) -> int:
+    """The size of the checkpoint that a certificate names."""
+    statement = json.loads(b64decode(envelope["payload"]))
+    return notes.read(statement["predicate"]["log"]["checkpoint"]).size

@@ -105,6 +105,15 @@ class ChampionChanged(DomainError):
     slug, title, status = "champion-changed", "The champion changed since", 409
 
 
+class NotCertifiedYet(DomainError):
+    slug, title, status = "not-certified-yet", "There is no certificate yet", 409
+    headers = {"Retry-After": "5"}  # noqa: RUF012
+
+
+class NotCertified(DomainError):
+    slug, title, status = "not-certified", "There is no certificate of this ending", 404
+
+
 class DestinationRefused(DomainError):
     slug, title, status = "destination-refused", "Nothing may be sent there", 422
 

@@ -641,6 +641,14 @@ class AuditAnchor(Base):
     anchored_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class CertifiedCheckpoint(Base):
+    """A checkpoint for which all certificates were issued that it is the first to allow."""
+
+    __tablename__ = "certified_checkpoints"
+
+    size: Mapped[int] = mapped_column(ForeignKey("audit_checkpoints.size"), primary_key=True)
+
+
 class SigningKey(Base):
     """A key that signs checkpoints, from when it did so first: its public half."""
 
@@ -652,6 +660,26 @@ class SigningKey(Base):
     """Ed25519, 32 bytes."""
 
     introduced_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Certificate(Base):
+    """What was certified of a completed request, numbered from 1.
+
+    A further one follows when there is more to say, such as that old weights were deleted. A
+    trigger refuses UPDATE and DELETE.
+    """
+
+    __tablename__ = "certificates"
+
+    request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    envelope: Mapped[str]
+    """The signed statement, as it is served: JSON, a DSSE envelope."""
+
+    payload_sha256: Mapped[str]
+    """Of the bytes that were signed; the audit trail names it too."""
+
+    issued_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class IdempotencyKey(Base):

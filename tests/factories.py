@@ -6,6 +6,7 @@ from typing import Any
 from uuid_utils.compat import uuid7
 
 from service.states import (
+    Decision,
     JobKind,
     JobStatus,
     Mode,
@@ -27,6 +28,7 @@ from service.tables import (
     Model,
     ModelVersion,
     RequestSample,
+    ReviewDecision,
     Round,
     Sample,
     Tombstone,
@@ -188,3 +190,16 @@ TEST = {
 def audit_test(of: Round, moment: str, position: int = 0, **changes: Any) -> AuditTest:
     keys = {"job_id": of.job_id, "round": of.number, "moment": moment, "position": position}
     return AuditTest(**keys | TEST | changes)
+
+
+def decision(of: DeletionRequest, job: Job, **changes: Any) -> ReviewDecision:
+    values = {
+        "id": uuid7(),
+        "request_id": of.id,
+        "job_id": job.id,
+        "decision": Decision.ACCEPT,
+        "ground": "Ms. Miller agrees",
+        "decided_by": "admin",
+        "decided_at": NOW,
+    }
+    return ReviewDecision(**values | changes)

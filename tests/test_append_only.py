@@ -7,7 +7,7 @@ from sqlalchemy import make_url
 
 TRAIL = (
     "audit_events", "audit_leaves", "audit_nodes", "audit_checkpoints", "audit_anchors",
-    "signing_keys",
+    "signing_keys", "certificates",
 )  # fmt: skip
 EVENT = (
     "INSERT INTO audit_events (actor, event, subject_id, data) "
@@ -19,6 +19,13 @@ FILL = (
     "INSERT INTO audit_checkpoints (size, note) VALUES (1, 'note')",
     "INSERT INTO audit_anchors (size, kind) VALUES (1, 'directory')",
     "INSERT INTO signing_keys (id, name, public_key) VALUES (gen_random_uuid(), 'l', '\\x00')",
+    "INSERT INTO datasets (id, name, uri, definition, status) "
+    "VALUES (gen_random_uuid(), 'd', 'file:///d', '{}', 'ready')",
+    "INSERT INTO deletion_requests (id, dataset_id, objective, exact, status, samples, "
+    "duplicates, received_at, due_at) SELECT gen_random_uuid(), id, 'untrain_samples', false, "
+    "'completed', 1, 0, now(), now() FROM datasets",
+    "INSERT INTO certificates (request_id, number, envelope, payload_sha256) "
+    "SELECT id, 1, '{}', '' FROM deletion_requests",
 )
 CHANGES = {
     "audit_events": "UPDATE audit_events SET event = 'nothing.happened'",
@@ -26,6 +33,7 @@ CHANGES = {
     "audit_nodes": "UPDATE audit_nodes SET hash = '\\x01'",
     "audit_checkpoints": "UPDATE audit_checkpoints SET note = 'another'",
     "audit_anchors": "UPDATE audit_anchors SET receipt = '\\x01'",
+    "certificates": "UPDATE certificates SET envelope = '{}'",
     "signing_keys": "UPDATE signing_keys SET name = 'another'",
 }
 

@@ -28,7 +28,7 @@ from service.merkle import Node
 from service.notes import Checkpoint
 from service.settings import WorkerSettings
 from service.tables import AuditCheckpoint, AuditEvent, AuditLeaf, AuditNode, SigningKey
-from worker import signing
+from worker import certificates, signing
 
 KEEPER_LOCK = 0x1E7F11
 HASHED_AT_ONCE = 10_000
@@ -43,16 +43,21 @@ log = structlog.get_logger()
 def keep(
     sessions: sessionmaker[Session], signers: Sequence[Signer], settings: WorkerSettings
 ) -> None:
-    """Make a checkpoint, if one is due."""
+    """Make a checkpoint, if one is due, and issue the certificates that it allows.
+
+    Those are events too: then there is one checkpoint more.
+    """
     keys = [signing.note_key(signer, settings.log_origin) for signer in signers]
     if not keys:
         return
     introduce(sessions, settings.log_origin, [key.public for key in keys])
-    size = due(sessions, settings)
-    while size and hash_events(sessions, upto=size):
-        pass
-    if size:
-        checkpoint(sessions, keys, settings.log_origin, size)
+    certificates.issue_due(sessions, signers[0])
+    while size := due(sessions, settings):
+        while hash_events(sessions, upto=size):
+            pass
+        if not checkpoint(sessions, keys, settings.log_origin, size):
+            return
+        certificates.issue_due(sessions, signers[0])
 
 
 def introduce(sessions: sessionmaker[Session], name: str, publics: Sequence[bytes]) -> None:
@@ -122,18 +127,19 @@ def hash_events(sessions: sessionmaker[Session], *, upto: int) -> bool:
 
 def checkpoint(
     sessions: sessionmaker[Session], keys: Sequence[notes.NoteKey], origin: str, size: int
-) -> None:
-    """Sign what the log is at this size, unless that was done already, or it is not hashed yet."""
+) -> bool:
+    """Sign what the log is at this size; False if that was done already, or is not hashed yet."""
     with sessions.begin() as session:
         if not _alone(session) or _hashed(session) < size:
-            return
+            return False
         if session.get(AuditCheckpoint, size) is not None:
-            return
+            return False
         whole = (0, size)
         nodes = audit_tree.by_node(session.execute(audit_tree.fetching([whole])))
         note = notes.signed(Checkpoint(origin, size, merkle.hash_of(whole, nodes)), keys)
         session.add(AuditCheckpoint(size=size, note=note))
     log.info("log.checkpoint", size=size)
+    return True
 
 
 def _alone(session: Session) -> bool:

@@ -32,7 +32,7 @@ from service.errors import (
     TooManySamples,
     UnknownSamples,
 )
-from service.fields import MEANING, Failure, Scores
+from service.fields import Failure, Scores
 from service.paging import Page, Window
 from service.states import MOVING_REQUESTS, RegistrationStatus, RequestStatus
 from service.tables import (
@@ -46,6 +46,7 @@ from service.tables import (
     Round,
     Sample,
 )
+from service.wording import MEANING
 
 UNKNOWN_SHOWN = 100
 IN_FLIGHT = "The first request with this key is being answered; wait."
