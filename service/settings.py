@@ -94,6 +94,9 @@ class WorkerSettings(Settings):
     orphan_age: timedelta = timedelta(hours=1)
     """Older files of the store that no row names are deleted."""
 
+    evidence_retention: timedelta = timedelta(days=400)
+    """How long after its end a request can be linked to the ids it named; then it is shredded."""
+
     job_time_limit: timedelta = timedelta(hours=6)
     """Longest one attempt may run; then its process is killed and the job fails."""
 
