@@ -101,6 +101,18 @@ class CannotRetry(DomainError):
     slug, title, status = "cannot-retry", "The job cannot be tried again", 409
 
 
+class NotNamed(DomainError):
+    slug, title, status = "not-named", "The request did not name this sample", 404
+
+
+class KeyGone(DomainError):
+    slug, title, status = "key-gone", "The key of the request is gone", 410
+
+
+class CannotShred(DomainError):
+    slug, title, status = "cannot-shred", "Too early to shred", 409
+
+
 class ChampionChanged(DomainError):
     slug, title, status = "champion-changed", "The champion changed since", 409
 

@@ -146,6 +146,9 @@ class WorkerSettings(Settings):
     anchor_tsa_roots: Path | None = None
     """Certificates of those who may have certified it, in PEM: what its tokens must verify with."""
 
+    evidence_retention: timedelta = timedelta(days=400)
+    """How long after its end a request can be linked to the ids it named; then it is shredded."""
+
     job_time_limit: timedelta = timedelta(hours=6)
     """Longest one attempt may run; then its process is killed and the job fails."""
 

@@ -4,6 +4,7 @@ import psycopg
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
 
+from service import keyed
 from service.states import RequestStatus
 from service.tables import Base
 from tests import factories
@@ -68,6 +69,45 @@ def test_what_waits_for_a_decision_is_not_lost_on_the_way_down(new_database, ale
         targets = connection.execute("SELECT status, job_id FROM deletion_targets").fetchall()
         requests = connection.execute("SELECT status FROM deletion_requests").fetchall()
     assert (targets, requests) == ([("pending", None)], [("pending",)])
+
+
+def test_tombstones_become_digests_under_a_key_and_find_their_samples_again(new_database, alembic):
+    url = new_database()
+    alembic("upgrade", url, "head")
+    dataset = factories.dataset()
+    model = factories.model(dataset)
+    job = factories.job(model_id=model.id, finished=True)
+    ended = factories.request(
+        dataset, status=RequestStatus.COMPLETED, finished_at=factories.NOW, commitment="ab"
+    )
+    review = factories.request(dataset, status=RequestStatus.FAILED, finished_at=factories.NOW)
+    names = [sample.sample_id for sample in factories.samples(dataset)]
+    graves = factories.tombstones(model, job, *names, "no longer indexed")
+    engine = create_engine(url)
+    together = [[dataset], [model], [job], factories.samples(dataset), graves, [ended, review]]
+    with Session(engine, expire_on_commit=False) as session:
+        for rows in together:
+            session.add_all(rows)
+            session.flush()
+        session.commit()
+    engine.dispose()
+
+    alembic("downgrade", url, "3d9e5f60a1c7")
+
+    with connect(url) as connection:
+        buried = {name for (name,) in connection.execute("SELECT sample_id FROM tombstones")}
+        for request in (ended, review):
+            connection.execute("INSERT INTO request_samples VALUES (%s, 't1')", [request.id])
+    assert buried == {*names}
+
+    alembic("upgrade", url, "head")
+
+    with connect(url) as connection:
+        [(key,)] = connection.execute("SELECT tombstone_key FROM datasets").fetchall()
+        digests = {digest for (digest,) in connection.execute("SELECT digest FROM tombstones")}
+        kept = connection.execute("SELECT request_id FROM request_samples").fetchall()
+    assert digests == {keyed.digest(key, name) for name in names}
+    assert kept == [(review.id,)]
 
 
 def test_nothing_is_left_to_migrate(owner_url, alembic):

@@ -7,7 +7,7 @@ What they say is in `statement`.
 
 import json
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ from uuid import UUID
 import rfc8785
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import Signer
-from sqlalchemy import Select, and_, exists, func, or_, select
+from sqlalchemy import Row, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from service import audit, audit_tree, merkle, notes
@@ -57,7 +57,10 @@ def issue_due(sessions: sessionmaker[Session], signer: Signer) -> None:
     for request_id in request_ids:
         with sessions.begin() as session:
             session.get_one(DeletionRequest, request_id, with_for_update=True)
-            issue(session, request_id, _log(session, request_id, newest), signer)
+            events = _covered(session, request_id, newest)
+            log = _log(session, request_id, newest, events)
+            keyed = _keyed(request_id, [event for event, _ in events])
+            issue(session, request_id, log, signer, keyed=keyed)
     with sessions.begin() as session:
         session.merge(CertifiedCheckpoint(size=newest.size))
 
@@ -88,12 +91,42 @@ def _with_news(start: int, end: int) -> Select[UUID]:
     )
 
 
-def _log(session: Session, request_id: UUID, checkpoint: AuditCheckpoint) -> Log:
-    """What the log says of a request at a checkpoint; the keys that sign it are no news of it."""
-    covered = audit.about(request_id).where(
-        AuditLeaf.position < checkpoint.size, AuditEvent.event != "signing_key.introduced"
+def _covered(
+    session: Session, request_id: UUID, checkpoint: AuditCheckpoint
+) -> Sequence[Row[AuditEvent, int]]:
+    """The events about a request that a checkpoint covers; the keys that sign are no news of it."""
+    return session.execute(
+        audit.about(request_id).where(
+            AuditLeaf.position < checkpoint.size, AuditEvent.event != "signing_key.introduced"
+        )
+    ).all()
+
+
+def _keyed(request_id: UUID, events: Iterable[AuditEvent]) -> Keyed:
+    """The digests under the request's key, as the log has them: the key may be destroyed by now."""
+    mine = [event for event in events if event.subject_id == request_id]
+    received = next(event.data for event in mine if event.event == "request.received")
+    return Keyed(
+        commitment=received.get("commitment"),
+        subject_ref=received.get("subject_ref_hmac"),
+        reason=received.get("reason_hmac"),
+        grounds={
+            UUID(event.data["job"]): event.data["ground_hmac"]
+            for event in mine
+            if event.event == "request.decided"
+            and event.data["decision"] == Decision.ACCEPT
+            and event.data.get("ground_hmac")
+        },
     )
-    events = session.execute(covered).all()
+
+
+def _log(
+    session: Session,
+    request_id: UUID,
+    checkpoint: AuditCheckpoint,
+    events: Sequence[Row[AuditEvent, int]],
+) -> Log:
+    """What the log says of a request at a checkpoint."""
     completion, position = next(
         (event, position)
         for event, position in reversed(events)

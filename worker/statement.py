@@ -75,7 +75,7 @@ class Keyed:
     subject_ref: str | None = None
     reason: str | None = None
     grounds: Mapping[UUID, str] = field(default_factory=dict)
-    """Of decisions, by the ids of their rows."""
+    """Of acceptances, by the jobs whose outcome they are about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +260,7 @@ def _approval(decision: ReviewDecision, keyed: Keyed) -> dict[str, Any]:
         "decision": decision.decision,
         "decided_by": decision.decided_by,
         "decided_at": instant(decision.decided_at),
-        "ground_hmac": keyed.grounds.get(decision.id),
+        "ground_hmac": keyed.grounds.get(decision.job_id),
     }
 
 
