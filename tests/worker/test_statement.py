@@ -179,7 +179,7 @@ def test_an_oracle_is_used_where_the_version_itself_was_trained_anew(name, used)
 def test_who_accepted_a_fail_is_told_and_the_ground_is_a_digest():
     case = STORIES["accepted"].case
     [decision] = [outcome.acceptance for outcome in case.outcomes]
-    case = replace(case, keyed=replace(case.keyed, grounds={decision.id: "4" * 64}))
+    case = replace(case, keyed=replace(case.keyed, grounds={decision.job_id: "4" * 64}))
 
     [result] = predicate(case)["results"]
 
