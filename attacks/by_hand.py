@@ -314,8 +314,12 @@ def the_operator_rewrites_the_past(evidence: Evidence) -> Given:
     """The whole log anew, with the real key, against the checkpoint that the auditor kept."""
     log = evidence.log
     received = log.find("request.received", evidence.main.parsed["request_id"])
-    earlier = log.edited(received, at="2026-03-02T07:00:00.000000Z")
-    return evidence.reissued(evidence.main, lambda _: None, earlier)
+    at = "2026-03-02T07:00:00.000000Z"
+    return evidence.reissued(
+        evidence.main,
+        lambda s: s["predicate"]["request"].update(received_at=at),
+        log.edited(received, at=at),
+    )
 
 
 @attack(CONSISTENCY, "was rewritten")
@@ -519,7 +523,7 @@ def an_old_certificate_is_replayed(evidence: Evidence) -> Given:
 @attack(CERTIFICATE, "no certificate.issued in the log has this certificate's hash")
 def a_second_certificate_is_signed_that_the_log_does_not_name(evidence: Evidence) -> Given:
     return evidence.resigned(
-        evidence.main, lambda s: s["predicate"]["issued"].update(at="2026-03-02T12:00:00Z")
+        evidence.main, lambda s: s["predicate"]["issued"].update(at="2026-03-02T12:00:00.000000Z")
     )
 
 
@@ -723,7 +727,7 @@ def fewer_samples_are_said_to_have_been_named(evidence: Evidence) -> Given:
 
 @attack(CONTENT, "request.completed_at")
 def the_completion_is_dated_back(evidence: Evidence) -> Given:
-    at = "2026-03-01T08:00:00Z"
+    at = "2026-03-01T08:00:00.000000Z"
     return evidence.reissued(
         evidence.main, lambda s: s["predicate"]["request"].update(completed_at=at)
     )
@@ -731,7 +735,7 @@ def the_completion_is_dated_back(evidence: Evidence) -> Given:
 
 @attack(CONTENT, "issued.at")
 def the_certificate_is_dated_back(evidence: Evidence) -> Given:
-    at = "2026-03-01T08:00:00Z"
+    at = "2026-03-01T08:00:00.000000Z"
     return evidence.reissued(evidence.main, lambda s: s["predicate"]["issued"].update(at=at))
 
 

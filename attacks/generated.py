@@ -45,6 +45,7 @@ IN_BUNDLE: Rules = (
 
 SIGNED_ANEW: Rules = (
     (r"^(_type|predicateType)$", FORM, "is none of"),
+    (r"^results\[\d\]\.status$", FORM, "is none of"),
     (r"^log\.completed\.leaf$", FORM, r"completed\.leaf"),
     (r"^log\.checkpoint$", FORM, "certificate's checkpoint"),
     (r"^log\.completed", INCLUSION, r"log\.completed"),
@@ -63,7 +64,7 @@ ISSUED_FALSELY: Rules = (
     (r"^request\.exact_asked$", CONTENT, "kind"),
     (r"^results\[0\]\.model$", CONTENT, "says nothing about model"),
     (r"^results\[0\]\.model_id$", CONTENT, "results"),
-    (r"^results\[0\]\.(status|kind|verdict|oracle_used)$", CONTENT, r"^results\[0\]\.\w"),
+    (r"^results\[0\]\.(kind|verdict|oracle_used)$", CONTENT, r"^results\[0\]\.\w"),
     (r"^results\[0\]\.(before|after)", CONTENT, r"^results\[0\]\.\w|^subject"),
     (r"^results\[0\]\.method\.(mode|seed)$", CONTENT, r"results\[0\]\.(kind|method)"),
     (r"^results\[0\]\.tests\[\d\]\.passed$", CONTENT, "passed"),
@@ -108,7 +109,7 @@ INSTEAD_OF_NULL: Json = {
     "approval": {
         "decision": "accept",
         "decided_by": "admin",
-        "decided_at": "2026-03-02T08:00:00Z",
+        "decided_at": "2026-03-02T08:00:00.000000Z",
         "ground_hmac": None,
     },
     "reason_hmac": "0" * 64,

@@ -244,14 +244,14 @@ def anything(value: Any, where: str) -> None:
 
 
 def instant(value: Any, where: str) -> None:
-    pattern = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z"
+    pattern = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
     try:
         if re.fullmatch(pattern, value):
             datetime.fromisoformat(value)
             return
     except (ValueError, TypeError):
         pass
-    misformed(where, "is not a time in RFC 3339, in UTC")
+    misformed(where, "is not a time in RFC 3339, in UTC, with microseconds")
 
 
 HEX = text(r"[0-9a-f]{64}", "the hex of 32 bytes")
@@ -278,7 +278,7 @@ BUNDLE = record(
         record(
             kind=one_of("directory", "webhook", "rfc3161"),
             size=whole(),
-            at=instant,
+            at=text(),
             receipt=maybe(base64_of()),
         )
     ),
@@ -321,7 +321,7 @@ TEST = record(
 RESULT = record(
     model=text(),
     model_id=UUID,
-    status=one_of("completed", "refused", "failed", "cancelled"),
+    status=one_of("completed"),
     kind=one_of("approximate", "exact", "nothing_to_forget"),
     verdict=maybe(one_of("pass", "fail", "no_power")),
     before=VERSION,
@@ -1029,8 +1029,6 @@ def check_result(
     result: dict[str, Any], where: str, request: dict[str, Any], events: list[Event], out: Report
 ) -> None:
     after, kind = result["after"], result["kind"]
-    if result["status"] != "completed":
-        disagree(f"{where}.status", "the request was completed, so each of its parts was")
     if result["already_forgotten"] + result["not_trained_on"] > request["samples"]:
         disagree(f"{where}.already_forgotten", "more samples are left out than were named")
     if (after is None) != (kind == "nothing_to_forget"):
