@@ -75,7 +75,7 @@ NOT_PROVEN = (
     "showed, and its scope says what they did not",
     "that the operator ran what is recorded: the log shows that records were not changed later",
     "that the bundle names every event about the request: one that was left out of the bundle, "
-    "such as a later certificate, shows only in the whole log (verify.py log)",
+    "such as a later certificate, shows only in the whole log (verify.py log --bundle)",
     "that the log was shown to everybody alike: compare its checkpoints with others who hold some",
     "that the times are true: they are the operator's clock, unless an anchor confirms them",
     "that no signing key was stolen, nor a key introduced by somebody with access to the database: "
@@ -84,7 +84,6 @@ NOT_PROVEN = (
 TOLERANCE = timedelta(hours=1)
 """Between a time in the certificate and the event that reports it: the length of a transaction."""
 
-PREDICATE = "urn:lethe:unlearning:v1"
 PAYLOAD = "application/vnd.in-toto+json"
 
 
@@ -95,11 +94,12 @@ def parse(text: str, where: str) -> Any:
     """JSON without duplicate keys, without NaN and infinities, and in valid Unicode."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        for name in names:
-            if names.count(name) > 1:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
                 raise ValueError(f"the field {shown(name)} stands twice in one object")
-        return dict(pairs)
+            found[name] = value
+        return found
 
     def finite(number: str) -> float:
         if not math.isfinite(float(number)):
@@ -254,134 +254,81 @@ def instant(value: Any, where: str) -> None:
     misformed(where, "is not a time in RFC 3339, in UTC, with microseconds")
 
 
+# fmt: off
 HEX = text(r"[0-9a-f]{64}", "the hex of 32 bytes")
 UUID = text(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "a UUID")
 HASHES = array(base64_of(32), most=64)
 SEED = whole(low=-(2**63))
+CONTINUED = record(**{"from": whole()}, proof=HASHES)
 
 BUNDLE = record(
-    bundle=one_of("urn:lethe:bundle:v1"),
-    request_id=UUID,
-    checkpoint=text(),
+    bundle=one_of("urn:lethe:bundle:v1"), request_id=UUID, checkpoint=text(),
     keys=array(record(name=text(), public_key=base64_of(32)), least=1),
     events=array(record(position=whole(), leaf=text(), proof=HASHES), least=1),
-    certificate=maybe(
-        record(
-            payload=base64_of(),
-            payloadType=text(),
-            signatures=array(record(keyid=HEX, sig=base64_of(64))),
-        )
-    ),
-    certificate_consistency=maybe(record(**{"from": whole()}, proof=HASHES)),
-    consistency=maybe(record(**{"from": whole()}, proof=HASHES)),
-    anchors=array(
-        record(
-            kind=one_of("directory", "webhook", "rfc3161"),
-            size=whole(),
-            at=text(),
-            receipt=maybe(base64_of()),
-        )
-    ),
+    certificate=maybe(record(
+        payload=base64_of(), payloadType=text(),
+        signatures=array(record(keyid=HEX, sig=base64_of(64))),
+    )),
+    certificate_consistency=maybe(CONTINUED), consistency=maybe(CONTINUED),
+    anchors=array(record(
+        kind=one_of("directory", "webhook", "rfc3161"), size=whole(), at=text(),
+        receipt=maybe(base64_of()),
+    )),
 )
 LEAF = record(
-    actor=text(),
-    at=instant,
-    data=mapping(anything),
+    actor=text(), at=instant, data=mapping(anything),
     event=text(r"[a-z_]+\.[a-z_]+", "the name of an event"),
-    id=whole(),
-    position=whole(),
-    subject_id=UUID,
+    id=whole(), position=whole(), subject_id=UUID,
 )
 KEY_DATA = record(name=text(), public_key=base64_of(32), replaces=maybe(base64_of(32)))
 
 VERSION = record(version=whole(1), weights_sha256=HEX)
 METHOD = record(
-    name=text(),
-    mode=one_of("approximate", "exact"),
-    mode_reason=maybe(text()),
-    config=mapping(anything),
-    seed=maybe(SEED),
-    code_version=maybe(text()),
-    libraries=mapping(text()),
-    device=maybe(text()),
+    name=text(), mode=one_of("approximate", "exact"), mode_reason=maybe(text()),
+    config=mapping(anything), seed=maybe(SEED), code_version=maybe(text()),
+    libraries=mapping(text()), device=maybe(text()),
 )
 TEST = record(
-    moment=one_of("before", "after", "guard"),
-    name=text(),
-    value=number,
-    low=maybe(number),
-    high=maybe(number),
-    expected=maybe(number),
-    threshold=maybe(number),
-    p_value=maybe(number),
-    forget_samples=whole(),
-    holdout_samples=whole(),
-    passed=flag,
+    moment=one_of("before", "after", "guard"), name=text(), value=number, low=maybe(number),
+    high=maybe(number), expected=maybe(number), threshold=maybe(number), p_value=maybe(number),
+    forget_samples=whole(), holdout_samples=whole(), passed=flag,
 )
 RESULT = record(
-    model=text(),
-    model_id=UUID,
-    status=one_of("completed"),
+    model=text(), model_id=UUID, status=one_of("completed"),
     kind=one_of("approximate", "exact", "nothing_to_forget"),
     verdict=maybe(one_of("pass", "fail", "no_power")),
-    before=VERSION,
-    after=maybe(VERSION),
-    method=maybe(METHOD),
-    tests=array(TEST),
-    alpha=maybe(number),
-    permutations=maybe(whole()),
-    audit_seed=maybe(SEED),
-    oracle_used=flag,
-    already_forgotten=whole(),
-    not_trained_on=whole(),
-    approval=maybe(
-        record(
-            decision=one_of("accept", "retry", "refuse"),
-            decided_by=text(),
-            decided_at=instant,
-            ground_hmac=maybe(HEX),
-        )
-    ),
-    purge=record(
-        superseded_weights=array(
-            record(
-                version=whole(1),
-                weights_sha256=HEX,
-                due_at=maybe(instant),
-                purged_at=maybe(instant),
-            )
-        )
-    ),
+    before=VERSION, after=maybe(VERSION), method=maybe(METHOD), tests=array(TEST),
+    alpha=maybe(number), permutations=maybe(whole()), audit_seed=maybe(SEED), oracle_used=flag,
+    already_forgotten=whole(), not_trained_on=whole(),
+    approval=maybe(record(
+        decision=one_of("accept", "retry", "refuse"), decided_by=text(), decided_at=instant,
+        ground_hmac=maybe(HEX),
+    )),
+    purge=record(superseded_weights=array(record(
+        version=whole(1), weights_sha256=HEX, due_at=maybe(instant), purged_at=maybe(instant),
+    ))),
 )
 STATEMENT = record(
     _type=one_of("https://in-toto.io/Statement/v1"),
-    predicateType=one_of(PREDICATE),
+    predicateType=one_of("urn:lethe:unlearning:v1"),
     subject=array(record(name=text(), digest=record(sha256=HEX)), least=1),
     predicate=record(
         request=record(
-            id=UUID,
-            received_at=instant,
-            due_at=instant,
-            completed_at=instant,
-            objective=one_of("untrain_samples", "remove_class"),
-            exact_asked=flag,
-            samples=whole(1),
-            duplicates=whole(),
-            commitment=maybe(HEX),
-            subject_ref_hmac=maybe(HEX),
-            reason_hmac=maybe(HEX),
+            id=UUID, received_at=instant, due_at=instant, completed_at=instant,
+            objective=one_of("untrain_samples", "remove_class"), exact_asked=flag,
+            samples=whole(1), duplicates=whole(), commitment=maybe(HEX),
+            subject_ref_hmac=maybe(HEX), reason_hmac=maybe(HEX),
         ),
         results=array(RESULT, least=1),
         scope=record(statement=text(), not_proven=array(text(), least=1)),
         log=record(
-            origin=text(),
-            positions=array(whole(), least=1),
-            completed=record(position=whole(), leaf=text(), proof=HASHES),
-            checkpoint=text(),
+            origin=text(), positions=array(whole(), least=1),
+            completed=record(position=whole(), leaf=text(), proof=HASHES), checkpoint=text(),
         ),
         issued=record(number=whole(1), at=instant),
     ),
 )
+# fmt: on
 
 
 # Merkle trees: RFC 9162, section 2.1
@@ -1223,9 +1170,15 @@ def outcome(predicate: dict[str, Any]) -> list[str]:
 
 
 def check_log(
-    entries: Path, notes: Sequence[str], given: Sequence[Key], older: Path | None, out: Report
+    entries: Path,
+    notes: Sequence[str],
+    given: Sequence[Key],
+    older: Path | None,
+    bundled: str | None,
+    out: Report,
 ) -> None:
-    """Recompute the log from all its entries, and compare it with checkpoints of it.
+    """Recompute the log from all its entries, and compare it with checkpoints of it; and see that
+    a bundle leaves out nothing about its subjects.
 
     Raises:
         Refusal: at the first thing that is wrong.
@@ -1235,6 +1188,9 @@ def check_log(
         key=lambda each: each.size,
     )
     newest = checkpoints[-1]
+    events = None if bundled is None else bundle_events(bundled)
+    subjects = {event.subject for event in events or []}
+    claimed = {event.position: event.leaf for event in events or []}
     keys = named(given, newest.origin)
     if not any([each.signer(keys) for each in checkpoints]):
         require_signed(checkpoints, keys)
@@ -1250,6 +1206,11 @@ def check_log(
             reason = f"line {tree.size + 1} is entry {event.position}, not {tree.size}"
             raise Refusal(Code.CONSISTENCY, reason)
         introduced.extend(introductions([event]))
+        if claimed.pop(event.position, None) != line and event.subject in subjects:
+            reason = (
+                f"the bundle leaves out {event.name} at position {event.position}, or alters it"
+            )
+            raise Refusal(Code.CERTIFICATE, reason)
         tree.append(leaf_hash(line.encode()))
         compare(tree, waiting)
     if waiting:
@@ -1264,8 +1225,19 @@ def check_log(
         out.checked.append(
             f"{each.where}: the first {each.size} entries are what {each.signer(trusted)} signed"
         )
+    if claimed:
+        reason = f"the bundle has events that are not in the log: {sorted(claimed)}"
+        raise Refusal(Code.CERTIFICATE, reason)
+    if events:
+        out.checked.append(f"the {len(events)} events of the bundle are all about its subjects")
     if tree.size > newest.size:
         out.unchecked.append(f"{tree.size - newest.size} entries after the newest checkpoint")
+
+
+def bundle_events(content: str) -> list[Event]:
+    bundle = parse(content, "the bundle")
+    BUNDLE(bundle, "bundle")
+    return read_events(bundle)
 
 
 def compare(tree: Tree, waiting: list[Checkpoint]) -> None:
@@ -1330,6 +1302,8 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
         parser.add_argument("--checkpoint", action="append", type=Path, required=True)
         older_help = "a copy that you kept: names the first entry that differs"
         parser.add_argument("--older-entries", type=Path, help=older_help)
+        bundle_help = "a bundle made from these entries: says whether it leaves any out"
+        parser.add_argument("--bundle", type=Path, help=bundle_help)
     else:
         parser.add_argument("bundle", type=Path, help="as GET /v1/audit/bundle gives it")
         parser.add_argument("--older", type=Path, help="a checkpoint that you kept")
@@ -1349,7 +1323,8 @@ def main(words: Sequence[str]) -> int:
         keys = [read_key(given) for given in options.key]
         if options.whole_log:
             notes = [path.read_bytes().decode() for path in options.checkpoint]
-            check_log(options.entries, notes, keys, options.older_entries, out)
+            bundled = options.bundle and options.bundle.read_bytes().decode()
+            check_log(options.entries, notes, keys, options.older_entries, bundled, out)
         else:
             content = options.bundle.read_bytes().decode()
             older = options.older and options.older.read_bytes().decode()

@@ -1,6 +1,7 @@
 """The verifier as an auditor runs it: one file, alone."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -285,6 +286,22 @@ def test_an_older_copy_names_the_entry_that_differs(whole, entries, evidence):
     assert done.returncode == 6
     assert "the entry at position 7 is not the one in the older entries" in done.stdout
     assert whole(entries, "--older-entries", "copy.jsonl").returncode == 0
+
+
+def test_the_whole_log_shows_what_a_bundle_leaves_out(whole, entries, evidence, tmp_path):
+    """A later certificate is hidden, and nothing in the bundle tells."""
+    hidden = evidence.rebuilt(evidence.main, evidence.log, evidence.replaced)
+    at = by_hand.place(hidden, "certificate.issued")
+    hidden = hidden.changed(lambda bundle: bundle["events"].pop(at))
+    (tmp_path / "hidden.json").write_text(json.dumps(hidden.bundle))
+    (tmp_path / "honest.json").write_text(json.dumps(evidence.main.bundle))
+
+    done = whole(entries, "--bundle", "hidden.json")
+
+    assert judge(hidden)[0] == 0
+    assert done.returncode == verifier.Code.CERTIFICATE
+    assert "leaves out certificate.issued at position 30" in done.stdout
+    assert whole(entries, "--bundle", "honest.json").returncode == 0
 
 
 def test_a_log_under_an_unknown_key_is_refused(whole, entries, evidence):
