@@ -61,6 +61,11 @@ class Refusal(Exception):
         self.code = code
 
 
+def require(holds: bool, code: Code, reason: str) -> None:
+    if not holds:
+        raise Refusal(code, reason)
+
+
 @dataclass
 class Report:
     """What is printed at the end, whether all was well or not."""
@@ -598,16 +603,14 @@ def read_events(bundle: dict[str, Any]) -> list[Event]:
         require_position(event, each["position"], f"events[{number}]")
         events.append(event)
     for before, after in pairwise(events):
-        if after.position <= before.position:
-            reason = f"are not in ascending order: {after.position} follows {before.position}"
-            misformed("events", reason)
+        reason = f"events are not in ascending order: {after.position} follows {before.position}"
+        require(before.position < after.position, Code.FORM, reason)
     return events
 
 
 def require_position(event: Event, claimed: int, where: str) -> None:
-    if event.position != claimed:
-        reason = f"{where}: the entry is said to stand at {claimed}, and says {event.position}"
-        raise Refusal(Code.INCLUSION, reason)
+    reason = f"{where}: the entry is said to stand at {claimed}, and says {event.position}"
+    require(event.position == claimed, Code.INCLUSION, reason)
 
 
 # The bundle
@@ -726,9 +729,9 @@ def require_included(
 ) -> None:
     require_position(event, entry["position"], where)
     leaf, proof = leaf_hash(event.leaf.encode()), [unbase64(each) for each in entry["proof"]]
-    if not includes(leaf, event.position, checkpoint.size, proof, checkpoint.root):
-        reason = f"{where}: {event.name} is not at position {event.position} in {checkpoint.where}"
-        raise Refusal(Code.INCLUSION, reason)
+    stands = includes(leaf, event.position, checkpoint.size, proof, checkpoint.root)
+    reason = f"{where}: {event.name} is not at position {event.position} in {checkpoint.where}"
+    require(stands, Code.INCLUSION, reason)
 
 
 def check_consistency(
@@ -755,22 +758,22 @@ def check_consistency(
 
 
 def require_continued(old: Checkpoint, new: Checkpoint, claim: dict[str, Any] | None) -> None:
-    if old.origin != new.origin:
-        reason = f"{old.where} is of the log {shown(old.origin)}, not of {shown(new.origin)}"
-        raise Refusal(Code.CONSISTENCY, reason)
-    if old.size > new.size:
-        reason = f"{old.where} has {old.size} entries, {new.where} {new.size}: rolled back"
-        raise Refusal(Code.CONSISTENCY, reason)
-    if claim is None and old.size < new.size:
-        reason = f"the bundle has no proof that the log continues {old.where}: ask for it"
-        raise Refusal(Code.CONSISTENCY, reason)
-    if claim is not None and claim["from"] != old.size:
-        reason = f"the proof starts from {claim['from']} entries; {old.where} has {old.size}"
-        raise Refusal(Code.CONSISTENCY, reason)
-    proof = [unbase64(each) for each in claim["proof"]] if claim else []
-    if not continues(old.size, old.root, new.size, new.root, proof):
-        reason = f"the log does not continue {old.where} ({old.size} entries): it was rewritten"
-        raise Refusal(Code.CONSISTENCY, reason)
+    def unless(holds: bool, reason: str) -> None:
+        require(holds, Code.CONSISTENCY, reason)
+
+    other_log = f"{old.where} is of the log {shown(old.origin)}, not of {shown(new.origin)}"
+    unless(old.origin == new.origin, other_log)
+    shorter = f"{old.where} has {old.size} entries, {new.where} {new.size}: rolled back"
+    unless(old.size <= new.size, shorter)
+    lacking = f"the bundle has no proof that the log continues {old.where}: ask for it"
+    unless(claim is not None or old.size == new.size, lacking)
+    start, proof = (claim["from"], claim["proof"]) if claim else (old.size, [])
+    unless(start == old.size, f"the proof starts from {start} entries; {old.where} has {old.size}")
+    hashes = [unbase64(each) for each in proof]
+    unless(
+        continues(old.size, old.root, new.size, new.root, hashes),
+        f"the log does not continue {old.where} ({old.size} entries): it was rewritten",
+    )
 
 
 def check_signatures(
@@ -789,9 +792,9 @@ def check_signatures(
         reason = f"the certificate is not signed by a trusted key (by: {names or 'nobody'})"
         raise Refusal(Code.SIGNATURE, reason)
     for number, each in enumerate(bundle["keys"]):
-        if Key(each["name"], unbase64(each["public_key"])) not in trusted:
-            reason = f"keys[{number}] was neither given nor introduced in the log"
-            raise Refusal(Code.SIGNATURE, reason)
+        is_trusted = Key(each["name"], unbase64(each["public_key"])) in trusted
+        reason = f"keys[{number}] was neither given nor introduced in the log"
+        require(is_trusted, Code.SIGNATURE, reason)
     for checkpoint in checkpoints:
         out.checked.append(f"{checkpoint.where} is signed by {checkpoint.signer(trusted)}")
     out.checked.append(f"the certificate is signed by {signer}")
@@ -806,8 +809,7 @@ def check_identity(
     """That the certificate is the newest one of this request, and rests on these events."""
 
     def unless(holds: bool, reason: str) -> None:
-        if not holds:
-            raise Refusal(Code.CERTIFICATE, reason)
+        require(holds, Code.CERTIFICATE, reason)
 
     said, by_position = certificate.predicate, {event.position: event for event in events}
     of_request = [event for event in events if event.subject == request_id]
@@ -863,41 +865,45 @@ def check_identity(
 # What the certificate says
 
 
-def disagree(where: str, reason: str) -> NoReturn:
-    raise Refusal(Code.CONTENT, f"{where}: {reason}")
+def must(holds: bool, where: str, reason: str) -> None:
+    require(holds, Code.CONTENT, f"{where}: {reason}")
 
 
-def agree(where: str, said: Any, event: Event, found: Any) -> None:
-    if said != found or type(said) is not type(found):
-        disagree(
-            where,
-            f"the certificate says {shown(str(said))}, "
-            f"{event.name} at {event.position} says {shown(str(found))}",
-        )
+def agree(where: str, said: Any, event: Event, field: str) -> None:
+    """That the certificate says what a field of an event says."""
+    found = event.data.get(field)
+    must(
+        said == found and type(said) is type(found),
+        where,
+        f"the certificate says {shown(str(said))}, "
+        f"{event.name} at {event.position} says {shown(str(found))}",
+    )
 
 
 def check_figures(predicate: dict[str, Any]) -> None:
     """That each verdict follows from the tests beside it, as the service's rules have it."""
     for number, result in enumerate(predicate["results"]):
         where = f"results[{number}]"
-        tests, verdict, alpha = result["tests"], result["verdict"], result["alpha"]
+        tests, verdict = result["tests"], result["verdict"]
         for place, test in enumerate(tests):
-            passed = follows(test, alpha)
-            if passed is not None and passed != test["passed"]:
-                disagree(f"{where}.tests[{place}].passed", "does not follow from its figures")
-        judged = [test["passed"] for test in tests if test["moment"] != "before"]
-        rejected = [test for test in tests if test["moment"] == "before" and not test["passed"]]
+            passed = follows(test, result["alpha"])
+            must(
+                passed is None or passed == test["passed"],
+                f"{where}.tests[{place}].passed",
+                "does not follow from its figures",
+            )
+        all_passed = all(test["passed"] for test in tests if test["moment"] != "before")
         compared = any(test["moment"] == "after" for test in tests)
-        if verdict is None:
-            right = not tests
-        elif verdict == "fail":
-            right = not tests or not all(judged)
-        elif verdict == "no_power":
-            right = all(judged) and not (rejected and compared)
-        else:
-            right = all(judged) and bool(rejected) and compared
-        if not right:
-            disagree(f"{where}.verdict", f"{verdict} does not follow from the tests")
+        had_power = compared and any(
+            test["moment"] == "before" and not test["passed"] for test in tests
+        )
+        follow = {
+            None: not tests,
+            "fail": not (tests and all_passed),
+            "no_power": all_passed and not had_power,
+            "pass": all_passed and had_power,
+        }
+        must(follow[verdict], f"{where}.verdict", f"{verdict} does not follow from the tests")
 
 
 def follows(test: dict[str, Any], alpha: float | None) -> bool | None:
@@ -925,26 +931,28 @@ def check_wording(predicate: dict[str, Any]) -> None:
 
     A line that begins with `Model NAME:` is about that model; any other is about all.
     """
-    statement = predicate["scope"]["statement"]
+    statement, results = predicate["scope"]["statement"], predicate["results"]
     said = NEVER_SAID.search(statement)
-    if said:
-        disagree("scope.statement", f"no certificate can say {said[0]!r}")
+    must(not said, "scope.statement", f"no certificate can say {said and said[0]!r}")
     lines = statement.split("\n")
-    good = ("pass",)
-    exempt = [
-        f"Model {result['model']}:"
-        for result in predicate["results"]
-        if result["verdict"] in good or result["kind"] == "nothing_to_forget"
-    ]
-    for result in predicate["results"]:
-        if not any(line.startswith(f"Model {result['model']}:") for line in lines):
-            disagree("scope.statement", f"it says nothing about model {shown(result['model'])}")
-    if all(result["verdict"] in good for result in predicate["results"]):
+    for result in results:
+        about = [line for line in lines if line.startswith(f"Model {result['model']}:")]
+        silent = f"it says nothing about model {shown(result['model'])}"
+        must(bool(about), "scope.statement", silent)
+    if all(result["verdict"] == "pass" for result in results):
         return
+    exempt = tuple(
+        f"Model {result['model']}:"
+        for result in results
+        if result["verdict"] == "pass" or result["kind"] == "nothing_to_forget"
+    )
     for line in lines:
         claim = SUCCESS.search(line)
-        if claim and not line.startswith(tuple(exempt)):
-            disagree("scope.statement", f"says {claim[0]!r} where the verdict is not pass")
+        must(
+            not claim or line.startswith(exempt),
+            "scope.statement",
+            f"says {claim and claim[0]!r} where the verdict is not pass",
+        )
 
 
 def check_agreement(events: list[Event], certificate: Certificate, out: Report) -> None:
@@ -953,18 +961,26 @@ def check_agreement(events: list[Event], certificate: Certificate, out: Report) 
     mine = [event for event in events if event.subject == request["id"]]
     received = only(mine, "request.received")
     for name in ("samples", "duplicates", "commitment", "subject_ref_hmac", "reason_hmac"):
-        agree(f"request.{name}", request[name], received, received.data.get(name))
-    models = [result["model_id"] for result in said["results"]]
-    agree("results", sorted(models), received, received.data.get("models"))
+        agree(f"request.{name}", request[name], received, name)
+    models = sorted(result["model_id"] for result in said["results"])
+    agree("results", models, received, "models")
     require_near("request.completed_at", request["completed_at"], certificate.completed)
     issued = [event for event in mine if event.name == "certificate.issued"][-1]
     require_near("issued.at", said["issued"]["at"], issued)
-    if moment(request["received_at"]) > received.at + TOLERANCE:
-        disagree("request.received_at", f"is later than its entry at {received.position}")
-    if moment(request["due_at"]) <= moment(request["received_at"]):
-        disagree("request.due_at", "is not later than its receipt")
+    asked, due = moment(request["received_at"]), moment(request["due_at"])
+    late = f"is later than its entry at {received.position}"
+    must(asked <= received.at + TOLERANCE, "request.received_at", late)
+    must(asked < due, "request.due_at", "is not later than its receipt")
     for number, result in enumerate(said["results"]):
-        check_result(result, f"results[{number}]", request, events, out)
+        where = f"results[{number}]"
+        left_out = result["already_forgotten"] + result["not_trained_on"]
+        more = "more samples are left out than were named"
+        must(left_out <= request["samples"], f"{where}.already_forgotten", more)
+        if result["after"]:
+            check_version(result, where, request, events)
+        else:
+            check_no_version(result, where)
+        check_purge(result, where, events, out)
     check_subject(certificate)
     out.unchecked.append(
         "what stands in the certificate alone, such as configuration, seeds and the figures of "
@@ -972,101 +988,85 @@ def check_agreement(events: list[Event], certificate: Certificate, out: Report) 
     )
 
 
-def check_result(
-    result: dict[str, Any], where: str, request: dict[str, Any], events: list[Event], out: Report
-) -> None:
-    after, kind = result["after"], result["kind"]
-    if result["already_forgotten"] + result["not_trained_on"] > request["samples"]:
-        disagree(f"{where}.already_forgotten", "more samples are left out than were named")
-    if (after is None) != (kind == "nothing_to_forget"):
-        disagree(f"{where}.kind", "a version is made, unless there is nothing to forget")
-    check_purge(result, where, events, out)
-    if after is None:
-        for name in ("verdict", "method", "approval"):
-            if result[name] is not None:
-                disagree(f"{where}.{name}", "no version was made")
-        if result["oracle_used"]:
-            disagree(f"{where}.oracle_used", "no version was made")
-        return
-    method = result["method"]
-    if method is None or method["mode"] != kind or result["oracle_used"] != (kind == "exact"):
-        disagree(f"{where}.kind", f"{kind} does not fit method.mode and oracle_used")
-    if "seed" in method["config"] and method["config"]["seed"] != method["seed"]:
-        disagree(f"{where}.method.seed", "is not that of the configuration")
-    if request["exact_asked"] and kind != "exact":
-        disagree(f"{where}.kind", "an exact job was asked for, and this is none")
+def check_no_version(result: dict[str, Any], where: str) -> None:
+    nothing = "a version is made, unless there is nothing to forget"
+    must(result["kind"] == "nothing_to_forget", f"{where}.kind", nothing)
+    for name in ("verdict", "method", "approval", "oracle_used"):
+        must(not result[name], f"{where}.{name}", "no version was made")
 
-    created = version_created(events, result["model_id"], after["version"], f"{where}.after")
-    of_version = created.data.get
-    agree(f"{where}.after.weights_sha256", after["weights_sha256"], created,
-          of_version("weights_sha256"))  # fmt: skip
-    agree(f"{where}.before.weights_sha256", result["before"]["weights_sha256"], created,
-          of_version("parent_sha256"))  # fmt: skip
-    agree(f"{where}.kind", kind, created, of_version("mode"))
-    parents = [e for e in events if e.name == "version.created"]
-    for parent in parents:
-        if parent.data.get("weights_sha256") == result["before"]["weights_sha256"]:
-            agree(f"{where}.before.version", result["before"]["version"], parent,
-                  parent.data.get("number"))  # fmt: skip
-    ended = only([e for e in events if e.subject == of_version("job")], "job.completed")
-    agree(f"{where}.verdict", result["verdict"], ended, ended.data.get("verdict"))
-    check_approval(result, where, created, request, events)
+
+def check_version(
+    result: dict[str, Any], where: str, request: dict[str, Any], events: list[Event]
+) -> None:
+    """That the version was made as the certificate says, of that base, with that verdict."""
+    before, after, kind, method = (result[name] for name in ("before", "after", "kind", "method"))
+    nothing = "a version is made, unless there is nothing to forget"
+    must(kind != "nothing_to_forget", f"{where}.kind", nothing)
+    fits = method and method["mode"] == kind and result["oracle_used"] == (kind == "exact")
+    must(bool(fits), f"{where}.kind", f"{kind} does not fit method.mode and oracle_used")
+    seed = method["config"].get("seed", method["seed"])
+    must(seed == method["seed"], f"{where}.method.seed", "is not that of the configuration")
+    asked = "an exact job was asked for, and this is none"
+    must(kind == "exact" or not request["exact_asked"], f"{where}.kind", asked)
+
+    made = versions(events, model=result["model_id"], number=after["version"])
+    unknown = f"the log has no version.created of version {after['version']} of this model"
+    must(len(made) == 1, f"{where}.after", unknown)
+    agree(f"{where}.after.weights_sha256", after["weights_sha256"], made[0], "weights_sha256")
+    agree(f"{where}.before.weights_sha256", before["weights_sha256"], made[0], "parent_sha256")
+    agree(f"{where}.kind", kind, made[0], "mode")
+    for parent in versions(events, weights_sha256=before["weights_sha256"]):
+        agree(f"{where}.before.version", before["version"], parent, "number")
+    job = made[0].data.get("job")
+    ended = only([event for event in events if event.subject == job], "job.completed")
+    agree(f"{where}.verdict", result["verdict"], ended, "verdict")
+    check_approval(result, where, made[0], request, events)
 
 
 def check_approval(
     result: dict[str, Any],
     where: str,
-    created: Event,
+    made: Event,
     request: dict[str, Any],
     events: list[Event],
 ) -> None:
     """A version with the verdict `fail` is served only if a person accepted it."""
-    approval = result["approval"]
-    promoted = [e for e in events if (e.name, e.subject) == ("version.promoted", created.subject)]
-    if bool(promoted) != (approval is not None):
-        disagree(f"{where}.approval", "approval and version.promoted in the log do not agree")
-    if (result["verdict"] == "fail") != (approval is not None):
-        disagree(f"{where}.approval", "a version is accepted where, and only where, it failed")
-    if approval is None:
+    approval, where = result["approval"], f"{where}.approval"
+    promoted = [e for e in events if (e.name, e.subject) == ("version.promoted", made.subject)]
+    differ = "approval and version.promoted in the log do not agree"
+    must(bool(promoted) == bool(approval), where, differ)
+    accepted = "a version is accepted where, and only where, it failed"
+    must((result["verdict"] == "fail") == bool(approval), where, accepted)
+    if not approval:
         return
-    if approval["decision"] != "accept":
-        disagree(f"{where}.approval.decision", "the version was promoted, so it was accepted")
-    require_near(f"{where}.approval.decided_at", approval["decided_at"], promoted[-1])
+    promotion = "the version was promoted, so it was accepted"
+    must(approval["decision"] == "accept", f"{where}.decision", promotion)
+    require_near(f"{where}.decided_at", approval["decided_at"], promoted[-1])
     for event in events:
         about = (event.name, event.subject, event.data.get("job"), event.data.get("decision"))
-        if about == ("request.decided", request["id"], created.data["job"], "accept"):
-            agree(f"{where}.approval.decided_by", approval["decided_by"], event,
-                  event.data.get("by"))  # fmt: skip
+        if about == ("request.decided", request["id"], made.data.get("job"), "accept"):
+            agree(f"{where}.decided_by", approval["decided_by"], event, "by")
 
 
 def check_purge(result: dict[str, Any], where: str, events: list[Event], out: Report) -> None:
     """That weights which are said to be deleted were deleted in the log."""
     for number, old in enumerate(result["purge"]["superseded_weights"]):
         place = f"{where}.purge.superseded_weights[{number}]"
-        created = [
-            event
-            for event in events
-            if event.name == "version.created"
-            and event.data.get("model") == result["model_id"]
-            and event.data.get("number") == old["version"]
-        ]
-        if not created:
+        made = versions(events, model=result["model_id"], number=old["version"])
+        for version in made:
+            agree(f"{place}.weights_sha256", old["weights_sha256"], version, "weights_sha256")
+        if old["purged_at"] is None:
+            continue
+        if not made:
             out.unchecked.append(
                 f"whether weights of version {old['version']} of {shown(result['model'])} were "
                 "purged: the bundle has no events of that version"
             )
             continue
-        agree(f"{place}.weights_sha256", old["weights_sha256"], created[0],
-              created[0].data.get("weights_sha256"))  # fmt: skip
-        purged = [
-            event
-            for event in events
-            if (event.name, event.subject) == ("version.purged", created[0].subject)
-        ]
-        if old["purged_at"] is not None:
-            if not purged:
-                disagree(f"{place}.purged_at", "the log has no version.purged of this version")
-            require_near(f"{place}.purged_at", old["purged_at"], purged[-1])
+        purged = [e for e in events if (e.name, e.subject) == ("version.purged", made[0].subject)]
+        lacking = "the log has no version.purged of this version"
+        must(bool(purged), f"{place}.purged_at", lacking)
+        require_near(f"{place}.purged_at", old["purged_at"], purged[-1])
 
 
 def check_subject(certificate: Certificate) -> None:
@@ -1083,28 +1083,24 @@ def check_subject(certificate: Certificate) -> None:
     entry = sha256(certificate.completed.leaf.encode()).hexdigest()
     digest = request["commitment"] or entry
     itself = [{"name": f"request/{request['id']}", "digest": {"sha256": digest}}]
-    if certificate.statement["subject"] != (made or itself):
-        disagree("subject", "the statement is about other weights than its results")
+    differ = "the statement is about other weights than its results"
+    must(certificate.statement["subject"] == (made or itself), "subject", differ)
 
 
-def version_created(events: list[Event], model: str, number: int, where: str) -> Event:
-    found = [
+def versions(events: list[Event], **fields: Any) -> list[Event]:
+    """The events in which versions with these fields were made."""
+    return [
         event
         for event in events
         if event.name == "version.created"
-        and event.data.get("model") == model
-        and event.data.get("number") == number
+        and all(event.data.get(name) == value for name, value in fields.items())
     ]
-    if len(found) != 1:
-        disagree(where, f"the log has no version.created of version {number} of this model")
-    return found[0]
 
 
 def only(events: list[Event], name: str) -> Event:
     found = [event for event in events if event.name == name]
-    if len(found) != 1:
-        reason = f"the bundle has {len(found)} events {name} where there is exactly one"
-        raise Refusal(Code.CERTIFICATE, reason)
+    reason = f"the bundle has {len(found)} events {name} where there is exactly one"
+    require(len(found) == 1, Code.CERTIFICATE, reason)
     return found[0]
 
 
@@ -1113,25 +1109,25 @@ def moment(text: str) -> datetime:
 
 
 def require_near(where: str, said: str, event: Event) -> None:
-    if abs(moment(said) - event.at) > TOLERANCE:
-        disagree(where, f"is far from {event.name} at {event.position} ({event.at.isoformat()})")
+    far = f"is far from {event.name} at {event.position} ({event.at.isoformat()})"
+    must(abs(moment(said) - event.at) <= TOLERANCE, where, far)
 
 
 def check_weights(files: Sequence[Path], results: list[dict[str, Any]], out: Report) -> None:
     new = {r["after"]["weights_sha256"]: r for r in results if r["after"]}
-    old = {r["before"]["weights_sha256"]: r for r in results}
+    old = {r["before"]["weights_sha256"] for r in results}
+    seen = set()
     for path in files:
         with path.open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
-        if digest in new:
-            result = new.pop(digest)
-            of = f"version {result['after']['version']} of {shown(result['model'])}"
-            out.checked.append(f"{shown(str(path))} holds the weights of {of}")
-        elif digest in old:
-            disagree(str(path), "these are weights from before: they hold what was to be forgotten")
-        else:
-            disagree(str(path), "these are not weights that the certificate names")
-    for result in new.values():
+        from_before = "these are weights from before: they hold what was to be forgotten"
+        must(digest in new or digest not in old, shown(str(path)), from_before)
+        must(digest in new, shown(str(path)), "these are not weights that the certificate names")
+        result = new[digest]
+        of = f"version {result['after']['version']} of {shown(result['model'])}"
+        out.checked.append(f"{shown(str(path))} holds the weights of {of}")
+        seen.add(digest)
+    for result in (new[digest] for digest in new if digest not in seen):
         out.unchecked.append(
             f"the weight file of version {result['after']['version']} of {shown(result['model'])}: "
             f"not given (--weights); its SHA-256 must be {result['after']['weights_sha256']}"
@@ -1140,9 +1136,8 @@ def check_weights(files: Sequence[Path], results: list[dict[str, Any]], out: Rep
 
 def check_anchors(anchors: list[dict[str, Any]], checkpoint: Checkpoint, out: Report) -> None:
     for number, anchor in enumerate(anchors):
-        if anchor["size"] > checkpoint.size:
-            reason = f"anchors[{number}] is of {anchor['size']} entries: the log was rolled back"
-            raise Refusal(Code.CONSISTENCY, reason)
+        reason = f"anchors[{number}] is of {anchor['size']} entries: the log was rolled back"
+        require(anchor["size"] <= checkpoint.size, Code.CONSISTENCY, reason)
     if anchors:
         out.unchecked.append(
             f"the {len(anchors)} anchors: compare them with the places they name, and check "
@@ -1183,70 +1178,63 @@ def check_log(
     Raises:
         Refusal: at the first thing that is wrong.
     """
-    checkpoints = sorted(
-        (read_checkpoint(note, f"checkpoint {n}") for n, note in enumerate(notes, start=1)),
-        key=lambda each: each.size,
-    )
+    bundle = None if bundled is None else parse(bundled, "the bundle")
+    events: list[Event] = []
+    checkpoints = [read_checkpoint(note, f"checkpoint {n}") for n, note in enumerate(notes, 1)]
+    if bundle is not None:
+        BUNDLE(bundle, "bundle")
+        events = read_events(bundle)
+        checkpoints.append(read_checkpoint(bundle["checkpoint"], "the bundle's checkpoint"))
+    covered = checkpoints[-1].size
+    subjects = {event.subject for event in events}
+    claimed = {event.position: event.leaf for event in events}
+    checkpoints.sort(key=lambda each: each.size)
     newest = checkpoints[-1]
-    events = None if bundled is None else bundle_events(bundled)
-    subjects = {event.subject for event in events or []}
-    claimed = {event.position: event.leaf for event in events or []}
     keys = named(given, newest.origin)
     if not any([each.signer(keys) for each in checkpoints]):
         require_signed(checkpoints, keys)
     if older:
         require_same_beginning(older, entries)
         out.checked.append("the entries begin with the older entries")
+
     introduced: list[tuple[int, Key]] = []
     tree, waiting = Tree(), list(checkpoints)
     compare(tree, waiting)
     for line in lines_of(entries):
         event = read_event(line, f"line {tree.size + 1}")
-        if event.position != tree.size:
-            reason = f"line {tree.size + 1} is entry {event.position}, not {tree.size}"
-            raise Refusal(Code.CONSISTENCY, reason)
+        elsewhere = f"line {tree.size + 1} is entry {event.position}, not {tree.size}"
+        require(event.position == tree.size, Code.CONSISTENCY, elsewhere)
         introduced.extend(introductions([event]))
-        if claimed.pop(event.position, None) != line and event.subject in subjects:
-            reason = (
-                f"the bundle leaves out {event.name} at position {event.position}, or alters it"
-            )
-            raise Refusal(Code.CERTIFICATE, reason)
+        belongs = event.subject in subjects and event.position < covered
+        hidden = f"the bundle leaves out {event.name} at position {event.position}, or alters it"
+        held = claimed.get(event.position)
+        require(held == (line if belongs else None), Code.CERTIFICATE, hidden)
         tree.append(leaf_hash(line.encode()))
         compare(tree, waiting)
-    if waiting:
-        reason = f"{waiting[0].where} is of {waiting[0].size} entries, and there are {tree.size}"
+    for each in waiting:
+        reason = f"{each.where} is of {each.size} entries, and there are {tree.size}"
         raise Refusal(Code.CONSISTENCY, reason)
     for each in checkpoints:
-        if each.origin != newest.origin:
-            raise Refusal(Code.CONSISTENCY, f"{each.where} is of another log")
+        reason = f"{each.where} is of another log"
+        require(each.origin == newest.origin, Code.CONSISTENCY, reason)
     trusted = extended(keys, checkpoints, introduced)
     require_signed(checkpoints, trusted)
     for each in checkpoints:
         out.checked.append(
             f"{each.where}: the first {each.size} entries are what {each.signer(trusted)} signed"
         )
-    if claimed:
-        reason = f"the bundle has events that are not in the log: {sorted(claimed)}"
-        raise Refusal(Code.CERTIFICATE, reason)
-    if events:
-        out.checked.append(f"the {len(events)} events of the bundle are all about its subjects")
+    if bundle is not None:
+        out.checked.append(f"the bundle's {len(events)} events are all that the log has about them")
     if tree.size > newest.size:
         out.unchecked.append(f"{tree.size - newest.size} entries after the newest checkpoint")
-
-
-def bundle_events(content: str) -> list[Event]:
-    bundle = parse(content, "the bundle")
-    BUNDLE(bundle, "bundle")
-    return read_events(bundle)
 
 
 def compare(tree: Tree, waiting: list[Checkpoint]) -> None:
     """Compare the tree with the checkpoints of its size, which then wait no longer."""
     while waiting and waiting[0].size == tree.size:
         checkpoint = waiting.pop(0)
-        if checkpoint.root != tree.root():
-            reason = f"the first {tree.size} entries are not those that {checkpoint.where} signs"
-            raise Refusal(Code.CONSISTENCY, reason)
+        reason = f"the first {tree.size} entries are not those that {checkpoint.where} signs"
+        require(checkpoint.root == tree.root(), Code.CONSISTENCY, reason)
 
 
 def lines_of(entries: Path) -> Iterator[str]:
@@ -1259,9 +1247,8 @@ def require_same_beginning(older: Path, entries: Path) -> None:
     """Name the first entry that differs from an older copy."""
     now = lines_of(entries)
     for position, line in enumerate(lines_of(older)):
-        if next(now, None) != line:
-            reason = f"the entry at position {position} is not the one in the older entries"
-            raise Refusal(Code.CONSISTENCY, reason)
+        reason = f"the entry at position {position} is not the one in the older entries"
+        require(next(now, None) == line, Code.CONSISTENCY, reason)
 
 
 # The command line
