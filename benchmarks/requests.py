@@ -13,7 +13,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx2
 import psutil  # type: ignore[import-untyped]
@@ -21,6 +21,7 @@ from sqlalchemy import insert, literal, select, text
 from sqlalchemy.orm import Session
 
 import local
+from service import keyed
 from service.database import sync_engine, sync_sessions
 from service.settings import MigrationSettings
 from service.states import JobKind, JobStatus, RegistrationStatus, Split
@@ -40,7 +41,7 @@ def main() -> None:
             "LETHE_BROKER_URL": servers.broker_url,
             "LETHE_ADMIN_KEY": "a-key-for-benchmarks",
         }
-        home = local.House(Path(folder), environment, local.free_port())
+        home = local.House(Path(folder), servers.owner_url, environment, local.free_port())
         home.migrate()
         fill(servers.database_url)
         home.start("api")
@@ -72,15 +73,15 @@ def fill(database_url: str) -> None:
             literal(dataset.id), name, position, label, literal(Split.TRAIN, Sample.split.type)
         )
         session.execute(insert(Sample).from_select(columns, rows.select_from(number)))
-        add_model(session, dataset.id)
+        add_model(session, dataset)
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))
     engine.dispose()
 
 
-def add_model(session: Session, dataset_id: UUID) -> None:
+def add_model(session: Session, dataset: Dataset) -> None:
     model = Model(
-        name="net", dataset_id=dataset_id, weights_uri="", architecture={}, head="head",
+        name="net", dataset_id=dataset.id, weights_uri="", architecture={}, head="head",
         preprocessing={}, policy={}, status=RegistrationStatus.READY,
     )  # fmt: skip
     session.add(model)
@@ -88,7 +89,8 @@ def add_model(session: Session, dataset_id: UUID) -> None:
     job = Job(kind=JobKind.UNLEARN, model_id=model.id, status=JobStatus.COMPLETED)
     session.add(job)
     session.flush()
-    forgotten = [{"model_id": model.id, "sample_id": named(n), "job_id": job.id}
+    key = dataset.tombstone_key
+    forgotten = [{"model_id": model.id, "digest": keyed.digest(key, named(n)), "job_id": job.id}
                  for n in range(0, SAMPLES, SAMPLES // 5_000)]  # fmt: skip
     session.execute(insert(Tombstone), forgotten)
 

@@ -47,7 +47,7 @@ class House:
 
     @property
     def database_url(self) -> str:
-        return self.servers.database_url
+        return self.servers.owner_url
 
     @property
     def store(self) -> Path:
@@ -114,6 +114,7 @@ def running(state: Path, **settings: str) -> Iterator[House]:
             "LETHE_BROKER_URL": servers.broker_url,
             "LETHE_STORE": str(state / "store"),
             "LETHE_ADMIN_KEY": KEY,
+            "LETHE_SIGNING_KEYS": json.dumps([{"uri": f"file:{local.signing_key(state)}"}]),
             "LETHE_DATA_ROOTS": json.dumps([str(state / "data")]),
             "LETHE_FACTORIES": json.dumps([material.FACTORY]),
             "LETHE_MAX_LOSSES": "100",
@@ -121,7 +122,7 @@ def running(state: Path, **settings: str) -> Iterator[House]:
             **disk.environment(state),
             **settings,
         }
-        home = local.House(state, environment, local.free_port())
+        home = local.House(state, servers.owner_url, environment, local.free_port())
         home.migrate()
         stack.callback(_stop_all, home)
         for name in PROCESSES:

@@ -14,6 +14,7 @@ COPY --from=build /venv /venv
 COPY alembic.ini ./
 COPY migrations/ migrations/
 COPY service/ service/
+COPY verifier/predicate.schema.json verifier/
 # The build fails when the API needs what is not here, or when what must not be here is.
 RUN python -c "import service.app" \
  && python -c "from importlib.util import find_spec as f; exit(any(map(f, ('torch', 'worker'))))"

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 from service import __version__, admin, audit_log, doorbell, gate, health, log, problems
+from service.certificates.router import router as certificates
 from service.database import async_engine, async_sessions
 from service.datasets.router import router as datasets
 from service.deletion_requests.router import router as deletion_requests
@@ -56,8 +57,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     problems.install(app)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(gate.bearer)])
     for router in (
-        datasets, models, estimates, deletion_requests, jobs, webhooks, audit_log.router,
-        admin.router,
+        datasets, models, estimates, deletion_requests, certificates, jobs, webhooks,
+        audit_log.router, admin.router,
     ):  # fmt: skip
         v1.include_router(router)
     app.include_router(v1)

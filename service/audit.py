@@ -4,15 +4,30 @@ Sample ids, subject references and free-text reasons never enter it; counts and 
 """
 
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Insert, String, Uuid, func, insert, literal, select
+import rfc8785
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    CompoundSelect,
+    Insert,
+    Select,
+    String,
+    Uuid,
+    func,
+    insert,
+    literal,
+    select,
+    union,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from service.tables import AuditEvent
+from service.tables import AuditEvent, AuditLeaf, DeletionTarget, ModelVersion, SigningKey
 
 Actor = Literal["api", "worker"]
 
@@ -20,7 +35,12 @@ Actor = Literal["api", "worker"]
 def record(
     session: Session | AsyncSession, actor: Actor, event: str, subject_id: UUID, **data: Any
 ) -> None:
-    """Add one event to the session's transaction: it is stored if, and only if, the change is."""
+    """Add one event to the session's transaction: it is stored if, and only if, the change is.
+
+    Raises:
+        rfc8785.CanonicalizationError: the data has no canonical form, so nobody could sign it.
+    """
+    rfc8785.dumps(data)
     session.add(AuditEvent(actor=actor, event=event, subject_id=subject_id, data=data))
 
 
@@ -48,4 +68,45 @@ def record_each(session: Session, actor: Actor, events: Sequence[tuple[UUID, str
             ["actor", "event", "subject_id", "data"],
             select(literal(actor), listed.c.event, listed.c.subject_id, literal({}, JSONB)),
         )
+    )
+
+
+def entry(event: AuditEvent, position: int) -> bytes:
+    """What the log says of an event, all of it: the bytes that are hashed as its leaf.
+
+    Canonical JSON (RFC 8785) of every column and of the event's position.
+    """
+    return rfc8785.dumps(
+        {
+            "position": position,
+            "id": event.id,
+            "at": event.at.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z",
+            "actor": event.actor,
+            "event": event.event,
+            "subject_id": str(event.subject_id),
+            "data": event.data,
+        }
+    )
+
+
+def about(request_id: UUID) -> Select[AuditEvent, int]:
+    """The events about a request, with their positions, oldest first.
+
+    They are about itself, the jobs that served it, the versions those made and replaced; and the
+    keys that sign the log.
+    """
+    jobs = select(DeletionTarget.job_id).where(DeletionTarget.request_id == request_id)
+    made = ModelVersion.job_id.in_(jobs)
+    subjects: CompoundSelect[UUID] = union(
+        select(literal(request_id)),
+        jobs.where(DeletionTarget.job_id.is_not(None)),
+        select(ModelVersion.id).where(made),
+        select(ModelVersion.parent_id).where(made, ModelVersion.parent_id.is_not(None)),
+        select(SigningKey.id),
+    )
+    return (
+        select(AuditEvent, AuditLeaf.position)
+        .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
+        .where(AuditEvent.subject_id.in_(subjects))
+        .order_by(AuditLeaf.position)
     )

@@ -1,25 +1,35 @@
-"""The audit trail, for reading: who did what to which row, oldest first."""
+"""The audit trail, for reading: what happened, and the proofs that nobody changed it since."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse, PlainTextResponse
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit, audit_tree, merkle
+from service.bundle import bundle, continuing, newest_checkpoint
 from service.dependencies import Sessions
-from service.errors import InvalidCursor
+from service.errors import InvalidCursor, InvalidRequest, NoCheckpoint, NotFound, SizeUnknown
 from service.fields import Instant, Out
+from service.merkle import Span
 from service.paging import Page, Paging
 from service.problems import documented
-from service.tables import AuditEvent
+from service.tables import AuditCheckpoint, AuditEvent, AuditLeaf
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 
 LAST = 2**63
+Size = Annotated[int, Query(ge=1, lt=LAST)]
 
 
 class AuditEventRead(Out):
     """One state change."""
+
+    position: int
+    """Its place in the log, from 0."""
 
     id: int
     at: Instant
@@ -30,10 +40,33 @@ class AuditEventRead(Out):
     """What happened, as `subject.past_participle`."""
 
     subject_id: UUID
-    """The request, job, model, dataset, version or webhook it happened to."""
+    """The request, job, model, dataset, version, webhook or key it happened to."""
 
     data: dict[str, Any]
     """Ids of rows, counts and digests; never a sample id."""
+
+
+class Proof(Out):
+    """Hashes, in base64, from which whoever knows one root can compute the other (RFC 9162)."""
+
+    size: int
+    """Of the checkpoint that it leads to."""
+
+    proof: list[str]
+
+
+class InclusionProof(Proof):
+    """That an event is in the log, at its position."""
+
+    position: int
+    leaf: str
+    """Canonical JSON (RFC 8785) of the event: what is hashed."""
+
+
+class ConsistencyProof(Proof):
+    """That a log only grew since an older checkpoint."""
+
+    old: int
 
 
 @router.get("/events", responses=documented(InvalidCursor))
@@ -41,20 +74,104 @@ async def list_audit_events(
     sessions: Sessions, window: Paging, subject_id: UUID | None = None
 ) -> Page[AuditEventRead]:
     """Everything that happened, oldest first: to all, or to one request, job, model or dataset."""
-    after = window.after(_event_id)
-    chosen = select(AuditEvent).order_by(AuditEvent.id).limit(window.limit + 1)
+    after = window.after(_position)
+    chosen = (
+        select(AuditEvent, AuditLeaf.position)
+        .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
+        .order_by(AuditLeaf.position)
+        .limit(window.limit + 1)
+    )
     if after is not None:
-        chosen = chosen.where(AuditEvent.id > after)
+        chosen = chosen.where(AuditLeaf.position > after)
     if subject_id is not None:
         chosen = chosen.where(AuditEvent.subject_id == subject_id)
     async with sessions.begin() as session:
-        rows = (await session.scalars(chosen)).all()
-    rows, next_cursor = window.cut(rows, lambda event: event.id)
-    return Page(items=[AuditEventRead.model_validate(row) for row in rows], next_cursor=next_cursor)
+        rows = (await session.execute(chosen)).all()
+    rows, next_cursor = window.cut(rows, lambda row: row.position)
+    return Page(items=[_read(*row) for row in rows], next_cursor=next_cursor)
 
 
-def _event_id(given: str) -> int:
-    event_id = int(given)
-    if not 0 <= event_id < LAST:
+@router.get(
+    "/checkpoint", response_class=PlainTextResponse, responses=documented(NoCheckpoint, NotFound)
+)
+async def get_checkpoint(sessions: Sessions, size: Size | None = None) -> PlainTextResponse:
+    """The newest checkpoint of the log, or that of one size: a signed note (C2SP), as text.
+
+    Keep it: whoever holds an older one can prove that nothing before it was changed.
+    """
+    async with sessions.begin() as session:
+        if size is None:
+            found: AuditCheckpoint | None = await newest_checkpoint(session)
+        else:
+            found = await session.get(AuditCheckpoint, size)
+    if found is None:
+        raise NotFound(f"No checkpoint was made when the log had {size} events.")
+    return PlainTextResponse(found.note)
+
+
+@router.get("/proof", responses=documented(InvalidRequest, NoCheckpoint, SizeUnknown))
+async def get_proof(
+    sessions: Sessions,
+    position: Annotated[int | None, Query(ge=0, lt=LAST)] = None,
+    old: Size | None = None,
+    size: Size | None = None,
+) -> InclusionProof | ConsistencyProof:
+    """That the event at `position` is in the log, or that the log continues one of `old` events.
+
+    `size` is that of the checkpoint to prove it for; without it, the newest one.
+    """
+    async with sessions.begin() as session:
+        newest = await newest_checkpoint(session)
+        length = newest.size if size is None else size
+        if length > newest.size:
+            raise SizeUnknown(f"The newest checkpoint is of {newest.size} events.")
+        if old is not None and position is None:
+            hashes = await _proof(session, continuing(old, length))
+            return ConsistencyProof(old=old, size=length, proof=hashes)
+        if old is not None or position is None:
+            raise InvalidRequest("Send `position` or `old`: one of them.")
+        if position >= length:
+            raise SizeUnknown(f"The checkpoint is of {length} events, the first at position 0.")
+        hashes = await _proof(session, merkle.inclusion(position, length))
+        event = (
+            await session.scalars(
+                select(AuditEvent)
+                .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
+                .where(AuditLeaf.position == position)
+            )
+        ).one()
+    leaf = audit.entry(event, position).decode()
+    return InclusionProof(position=position, leaf=leaf, size=length, proof=hashes)
+
+
+@router.get(
+    "/bundle",
+    response_class=JSONResponse,
+    responses=documented(NoCheckpoint, NotFound, SizeUnknown),
+)
+async def get_bundle(sessions: Sessions, request: UUID, since: Size | None = None) -> JSONResponse:
+    """All that an auditor needs to check a deletion request offline, with `verifier/verify.py`.
+
+    `since`: the size of a checkpoint you kept; the bundle then proves that the log continues it.
+    """
+    async with sessions.begin() as session:
+        return JSONResponse(await bundle(session, request, since=since))
+
+
+async def _proof(session: AsyncSession, spans: Sequence[Span]) -> list[str]:
+    nodes = audit_tree.by_node(await session.execute(audit_tree.fetching(spans)))
+    return audit_tree.proof(spans, nodes)
+
+
+def _read(event: AuditEvent, position: int) -> AuditEventRead:
+    columns = {
+        name: getattr(event, name) for name in AuditEventRead.model_fields if name != "position"
+    }
+    return AuditEventRead(position=position, **columns)
+
+
+def _position(given: str) -> int:
+    position = int(given)
+    if not 0 <= position < LAST:
         raise ValueError("out of range")
-    return event_id
+    return position

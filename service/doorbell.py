@@ -16,6 +16,7 @@ RUN = "worker.run"
 SWEEP = "worker.sweep"
 CLEAN = "worker.clean"
 DELIVER = "worker.deliver"
+KEEP_LOG = "worker.keep_log"
 
 JOBS_QUEUE = "lethe.jobs"
 SWEEPS_QUEUE = "lethe.sweeps"
@@ -42,6 +43,7 @@ def queue(broker_url: str) -> Celery:
             RUN: {"queue": JOBS_QUEUE},
             SWEEP: {"queue": SWEEPS_QUEUE},
             CLEAN: {"queue": SWEEPS_QUEUE},
+            KEEP_LOG: {"queue": SWEEPS_QUEUE},
             DELIVER: {"queue": DELIVERIES_QUEUE},
         },
         broker_connection_retry_on_startup=True,

@@ -101,8 +101,29 @@ class CannotRetry(DomainError):
     slug, title, status = "cannot-retry", "The job cannot be tried again", 409
 
 
+class NotNamed(DomainError):
+    slug, title, status = "not-named", "The request did not name this sample", 404
+
+
+class KeyGone(DomainError):
+    slug, title, status = "key-gone", "The key of the request is gone", 410
+
+
+class CannotShred(DomainError):
+    slug, title, status = "cannot-shred", "Too early to shred", 409
+
+
 class ChampionChanged(DomainError):
     slug, title, status = "champion-changed", "The champion changed since", 409
+
+
+class NotCertifiedYet(DomainError):
+    slug, title, status = "not-certified-yet", "There is no certificate yet", 409
+    headers = {"Retry-After": "5"}  # noqa: RUF012
+
+
+class NotCertified(DomainError):
+    slug, title, status = "not-certified", "There is no certificate of this ending", 404
 
 
 class DestinationRefused(DomainError):
@@ -123,6 +144,15 @@ class WebhookDisabled(DomainError):
 
 class DeliveryNotDead(DomainError):
     slug, title, status = "delivery-not-dead", "The delivery was not given up", 409
+
+
+class NoCheckpoint(DomainError):
+    slug, title, status = "no-checkpoint", "There is no checkpoint yet", 409
+    headers = {"Retry-After": "5"}  # noqa: RUF012
+
+
+class SizeUnknown(DomainError):
+    slug, title, status = "size-unknown", "The log was never of this size", 422
 
 
 class InvalidCursor(DomainError):

@@ -7,8 +7,6 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
-from service.states import Verdict
-
 
 class In(BaseModel):
     """What comes in: unknown members are refused, so that a misspelt option is not ignored."""
@@ -66,17 +64,6 @@ class Scores(Out):
 
     da_gap_low: float | None
     da_gap_high: float | None
-
-
-MEANING = {
-    Verdict.PASS: "Influence reduced to within the measured range of models never trained on these "
-    "samples, under these tests.",
-    Verdict.FAIL: "By these tests the samples can still be told from samples the model was never "
-    "trained on, or the model lost more than its policy allows.",
-    Verdict.NO_POWER: "These tests cannot tell: the model before the job would not have failed "
-    "them either. This is no evidence that the samples' influence is gone.",
-}
-"""What a verdict says, and no more."""
 
 
 class Failure(Out):

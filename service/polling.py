@@ -1,5 +1,6 @@
 """What a client that waits is told: whether anything changed, and when to ask again."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 
 from fastapi import Request, Response
@@ -16,11 +17,17 @@ def answer(request: Request, content: BaseModel, *, is_open: bool) -> Response:
         is_open: it will change without the client doing anything.
     """
     body = content.model_dump_json().encode()
+    headers = RETRY_AFTER if is_open else {}
+    return conditional(request, body, media_type="application/json", headers=headers)
+
+
+def conditional(
+    request: Request, body: bytes, *, media_type: str, headers: Mapping[str, str]
+) -> Response:
+    """The body with its ETag and these headers, or 304 when the client has it already."""
     tag = f'"{sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if is_open:
-        headers |= RETRY_AFTER
+    sent = {"ETag": tag, "Cache-Control": "private, no-cache", **headers}
     known = request.headers.get("if-none-match", "")
     if tag in (candidate.strip().removeprefix("W/") for candidate in known.split(",")):
-        return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")
+        return Response(status_code=304, headers=sent)
+    return Response(body, headers=sent, media_type=media_type)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     SQLColumnExpression,
     Uuid,
     case,
+    delete,
     func,
     literal,
     select,
@@ -24,8 +25,8 @@ from sqlalchemy.orm import Session
 
 from service import audit, outbox
 from service.audit import Actor
-from service.states import ENDED_REQUESTS, RequestStatus, sources
-from service.tables import DeletionRequest, DeletionTarget
+from service.states import ENDED_REQUESTS, FINAL_REQUESTS, RequestStatus, sources
+from service.tables import DeletionRequest, DeletionTarget, RequestSample
 
 PLANNING_LOCK = 0x1E7E
 """The advisory lock of whoever plans, cancels or retries: while it is held, no request gets into a
@@ -63,7 +64,7 @@ def move(
 
 def sum_up(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> None:
     """Bring requests to the status their targets add up to; the audit trail and the webhooks are
-    told of each change.
+    told of each change. The ids that a request named go with its end.
 
     A request needs review as soon as one of its targets does. Else, while a target is open, it is
     as far as the furthest that a job works on or has worked on; when none is, it has failed if one
@@ -92,6 +93,13 @@ def sum_up(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> 
         .returning(DeletionRequest.id, DeletionRequest.status)
     ).all()
     audit.record_each(session, actor, [(id_, f"request.{now}") for id_, now in changed])
+    final = [request_id for request_id, now in changed if now in FINAL_REQUESTS]
+    if final:
+        session.execute(
+            delete(RequestSample).where(
+                RequestSample.request_id == func.any(literal(final, ARRAY(Uuid)))
+            )
+        )
     now_at: defaultdict[RequestStatus, list[UUID]] = defaultdict(list)
     for request_id, now in changed:
         now_at[now].append(request_id)

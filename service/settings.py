@@ -4,7 +4,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, RedisDsn, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    PositiveInt,
+    RedisDsn,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
@@ -15,6 +25,19 @@ def _with_driver(url: str) -> str:
     if parsed.get_backend_name() != "postgresql":
         raise ValueError("a postgresql:// URL is needed")
     return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+class KeySource(BaseModel):
+    """Where a key that signs the audit trail is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    uri: str = Field(repr=False)
+    """`file:/path` or `env:NAME`, for a private key in PEM (PKCS #8, Ed25519); or the URI of a key
+    in a KMS, as `securesystemslib` names them."""
+
+    public_key: Path | None = None
+    """Of a key in a KMS: its public half, a file in PEM."""
 
 
 class MigrationSettings(BaseSettings):
@@ -94,8 +117,46 @@ class WorkerSettings(Settings):
     orphan_age: timedelta = timedelta(hours=1)
     """Older files of the store that no row names are deleted."""
 
+    signing_keys: list[KeySource] = []
+    """What checkpoints of the audit trail are signed with, by all of them; the first signs
+    certificates too. To change the key, put the new one first and leave the old one behind it
+    until a checkpoint bears both signatures. Only the process that sweeps needs them; without any
+    there are neither checkpoints nor certificates."""
+
+    log_origin: str = Field(default="lethe", pattern=r"^[!-*,-~]{1,200}$")
+    """The name of the audit trail and of its keys, in each checkpoint: one that nobody else has,
+    such as `lethe.example.com/production`. No spaces, no `+`."""
+
+    checkpoint_events: PositiveInt = 1000
+    """So many events after the last checkpoint there is another one."""
+
+    checkpoint_interval: timedelta = timedelta(minutes=10)
+    """So long after the last checkpoint there is another one, if there are new events. There is one
+    within a sweep of each completed request in any case."""
+
+    anchor_directory: Path | None = None
+    """Where each checkpoint is put as a file; storage that can be written to but once."""
+
+    anchor_webhook: HttpUrl | None = Field(default=None, repr=False)
+    """Where each checkpoint is sent to, by POST, as text."""
+
+    anchor_tsa: HttpUrl | None = None
+    """A time-stamp authority (RFC 3161) that is asked for a token of each checkpoint."""
+
+    anchor_tsa_roots: Path | None = None
+    """Certificates of those who may have certified it, in PEM: what its tokens must verify with."""
+
+    evidence_retention: timedelta = timedelta(days=400)
+    """How long after its end a request can be linked to the ids it named; then it is shredded."""
+
     job_time_limit: timedelta = timedelta(hours=6)
     """Longest one attempt may run; then its process is killed and the job fails."""
+
+    @model_validator(mode="after")
+    def _tokens_can_be_verified(self) -> Self:
+        if self.anchor_tsa and not self.anchor_tsa_roots:
+            raise ValueError("LETHE_ANCHOR_TSA needs LETHE_ANCHOR_TSA_ROOTS")
+        return self
 
     @model_validator(mode="after")
     def _lease_outlasts_heartbeats(self) -> Self:

@@ -204,6 +204,9 @@ SUM_STEPS: dict[RequestStatus, frozenset[RequestStatus]] = {
 }
 """The same for a request as a whole, which sums up what it asks of several models."""
 
+FINAL_REQUESTS = frozenset(RequestStatus) - SUM_STEPS.keys()
+"""From which a request never comes back: nobody needs the ids it named any more."""
+
 JOB_STEPS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
     JobStatus.RUNNING: frozenset(

@@ -29,6 +29,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
+from service import keyed
 from service.policy import Escalation
 from service.states import (
     Decision,
@@ -103,6 +104,9 @@ class Dataset(Base):
     definition: Mapped[dict[str, Any]]
     """Columns, split names, input shape and what to do with bad rows, as they were registered."""
 
+    tombstone_key: Mapped[bytes] = mapped_column(default=keyed.new_key)
+    """What the ids of forgotten samples are digested with; see `service.keyed`."""
+
     status: Mapped[RegistrationStatus] = mapped_column(default=RegistrationStatus.PENDING)
     report: Mapped[dict[str, Any] | None]
     """What indexing found: rows, samples per split, labels per class, bad rows with examples."""
@@ -143,6 +147,10 @@ class Model(Base):
 
     policy: Mapped[dict[str, Any]]
     """As `service.policy.Policy` dumps it."""
+
+    suppressed_samples: Mapped[int] = mapped_column(default=0)
+    """How many samples of its dataset other models had forgotten when it was registered: it was
+    trained elsewhere, perhaps on some of them."""
 
     status: Mapped[RegistrationStatus] = mapped_column(default=RegistrationStatus.PENDING)
     failure: Mapped[str | None]
@@ -200,6 +208,11 @@ class DeletionRequest(Base):
     __table_args__ = (
         Index("deletion_requests_open_idx", "status", "due_at", postgresql_include=["created_at"]),
         Index(None, "status", "id"),
+        Index(
+            "deletion_requests_linked_idx",
+            "finished_at",
+            postgresql_where=text("shredded_at IS NULL AND finished_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
@@ -217,6 +230,9 @@ class DeletionRequest(Base):
     duplicates: Mapped[int]
     """How many named ids were repetitions."""
 
+    commitment: Mapped[str | None]
+    """To the named ids, in hexadecimal; see `service.commitments`. Older requests have none."""
+
     received_at: Mapped[datetime]
     due_at: Mapped[datetime]
     """One month after receipt (GDPR Article 12(3))."""
@@ -226,9 +242,26 @@ class DeletionRequest(Base):
     overdue_at: Mapped[datetime | None]
     """When the due date was seen to have passed before the request was answered."""
 
+    shredded_at: Mapped[datetime | None]
+    """When its key, `subject_ref`, `reason` and the grounds of decisions were destroyed."""
+
+
+class RequestKey(Base):
+    """What links a request to the ids it named, once they are gone; destroyed when it is shredded.
+
+    The audit trail has the commitment, and digests under this key: without it they say nothing.
+    """
+
+    __tablename__ = "request_keys"
+
+    request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"), primary_key=True)
+    key: Mapped[bytes]
+    entries: Mapped[bytes]
+    """The entries of the commitment, 32 bytes each, in their order."""
+
 
 class RequestSample(Base):
-    """One sample named by a request."""
+    """One sample named by a request; it goes when the request has come to its end."""
 
     __tablename__ = "request_samples"
 
@@ -266,7 +299,9 @@ class Tombstone(Base):
     __tablename__ = "tombstones"
 
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
-    sample_id: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    """Of its id, under the key of the model's dataset: `service.keyed.digest`."""
+
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), index=True)
     forgotten_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -473,7 +508,9 @@ class ReviewDecision(Base):
     """The job whose outcome it is about."""
 
     decision: Mapped[Decision]
-    ground: Mapped[str]
+    ground: Mapped[str | None]
+    """Null once the request is shredded."""
+
     decided_by: Mapped[str]
     decided_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -574,8 +611,8 @@ class EstimateSample(Base):
 class AuditEvent(Base):
     """One state change, told once, in the transaction that made it.
 
-    A trigger refuses UPDATE, DELETE and TRUNCATE. `data` holds ids of rows, counts and digests,
-    never a sample id.
+    A trigger refuses UPDATE, DELETE and TRUNCATE, and the service's role has no right to them.
+    `data` holds ids of rows, counts and digests, never a sample id.
     """
 
     __tablename__ = "audit_events"
@@ -591,6 +628,95 @@ class AuditEvent(Base):
 
     subject_id: Mapped[UUID]
     data: Mapped[dict[str, Any]]
+
+
+class AuditLeaf(Base):
+    """The place of an event in the log: from 0, without gaps, in the order of commits.
+
+    A trigger gives it, at the end of the event's transaction.
+    """
+
+    __tablename__ = "audit_leaves"
+
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    event_id: Mapped[int] = mapped_column(ForeignKey("audit_events.id"), unique=True)
+
+
+class AuditNode(Base):
+    """A complete subtree of the Merkle tree over the log; `service.merkle` says which."""
+
+    __tablename__ = "audit_nodes"
+
+    level: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    hash: Mapped[bytes]
+
+
+class AuditCheckpoint(Base):
+    """How long the log was at a moment and what was in it, signed."""
+
+    __tablename__ = "audit_checkpoints"
+
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    note: Mapped[str]
+    """A signed note, as `service.notes` writes it."""
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AuditAnchor(Base):
+    """A checkpoint that was put somewhere outside this database."""
+
+    __tablename__ = "audit_anchors"
+    __table_args__ = (CheckConstraint("kind IN ('directory', 'webhook', 'rfc3161')", "kind"),)
+
+    size: Mapped[int] = mapped_column(ForeignKey("audit_checkpoints.size"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    receipt: Mapped[bytes | None]
+    """What came back: the token of a time-stamp authority."""
+
+    anchored_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class CertifiedCheckpoint(Base):
+    """A checkpoint for which all certificates were issued that it is the first to allow."""
+
+    __tablename__ = "certified_checkpoints"
+
+    size: Mapped[int] = mapped_column(ForeignKey("audit_checkpoints.size"), primary_key=True)
+
+
+class SigningKey(Base):
+    """A key that signs checkpoints, from when it did so first: its public half."""
+
+    __tablename__ = "signing_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    name: Mapped[str]
+    public_key: Mapped[bytes] = mapped_column(unique=True)
+    """Ed25519, 32 bytes."""
+
+    introduced_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Certificate(Base):
+    """What was certified of a completed request, numbered from 1.
+
+    A further one follows when there is more to say, such as that old weights were deleted. A
+    trigger refuses UPDATE and DELETE.
+    """
+
+    __tablename__ = "certificates"
+
+    request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    envelope: Mapped[str]
+    """The signed statement, as it is served: JSON, a DSSE envelope."""
+
+    payload_sha256: Mapped[str]
+    """Of the bytes that were signed; the audit trail names it too."""
+
+    issued_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class IdempotencyKey(Base):

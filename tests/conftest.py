@@ -20,7 +20,7 @@ from alembic.config import Config
 from celery import Celery
 from fastapi import FastAPI
 from psycopg import sql
-from sqlalchemy import NullPool, create_engine
+from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
@@ -32,6 +32,8 @@ from service.settings import ApiSettings
 from tests import factories
 
 KEY = "a-key-for-tests-only"
+EVENTS_AT_ONCE = text("SET CONSTRAINTS appended_to_log IMMEDIATE")
+"""What is never committed gets no position in the log at the commit."""
 
 # Of torch, here and in the processes that tests start: for tensors as small as theirs more threads
 # only wait for each other. It reads this when it is first imported.
@@ -66,16 +68,16 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Servers]
 
 @pytest.fixture(scope="session")
 def new_database(servers: local.Servers) -> Callable[..., str]:
-    """Make a database, empty or a copy of another, and give its URL."""
+    """Make a database, empty or a copy of another, and give its URL for its owner."""
 
     def create(template: str | None = None) -> str:
         name = f"test_{uuid4().hex}"
         original = make_url(template).database if template else "template1"
         assert original
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-        with psycopg.connect(servers.database_url, autocommit=True) as connection:
+        with psycopg.connect(servers.owner_url, autocommit=True) as connection:
             connection.execute(statement.format(sql.Identifier(name), sql.Identifier(original)))
-        url = make_url(servers.database_url).set(drivername="postgresql+psycopg", database=name)
+        url = make_url(servers.owner_url).set(drivername="postgresql+psycopg", database=name)
         return url.render_as_string(hide_password=False)
 
     return create
@@ -109,13 +111,20 @@ def migrated_template(new_database: Callable[..., str], alembic: Callable[..., N
 @pytest.fixture(scope="session")
 def database_url(new_database: Callable[..., str], migrated_template: str) -> str:
     """A migrated database, in which nothing is ever committed."""
-    return new_database(migrated_template)
+    return local.as_service(new_database(migrated_template))
 
 
 @pytest.fixture
 def own_database_url(new_database: Callable[..., str], migrated_template: str) -> str:
     """A migrated database for this test alone, which may commit."""
-    return new_database(migrated_template)
+    return local.as_service(new_database(migrated_template))
+
+
+@pytest.fixture
+def owner_url(own_database_url: str, servers: local.Servers) -> str:
+    """The same database as its owner, who may do anything to it."""
+    owner = make_url(servers.owner_url).username
+    return make_url(own_database_url).set(username=owner).render_as_string(hide_password=False)
 
 
 @pytest.fixture
@@ -124,6 +133,7 @@ async def sessions(database_url: str) -> AsyncIterator[async_sessionmaker[AsyncS
     engine = create_async_engine(database_url, poolclass=NullPool)
     async with engine.connect() as connection:
         outer = await connection.begin()
+        await connection.execute(EVENTS_AT_ONCE)
         yield async_sessionmaker(
             connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
         )
@@ -137,6 +147,7 @@ def sync_sessions(database_url: str) -> Iterator[sessionmaker[Session]]:
     engine = create_engine(database_url, poolclass=NullPool)
     with engine.connect() as connection:
         outer = connection.begin()
+        connection.execute(EVENTS_AT_ONCE)
         yield sessionmaker(
             connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
         )

@@ -5,7 +5,9 @@ from typing import Any
 
 from uuid_utils.compat import uuid7
 
+from service import keyed
 from service.states import (
+    Decision,
     JobKind,
     JobStatus,
     Mode,
@@ -27,12 +29,14 @@ from service.tables import (
     Model,
     ModelVersion,
     RequestSample,
+    ReviewDecision,
     Round,
     Sample,
     Tombstone,
 )
 
 NOW = datetime.now(UTC)
+KEY = keyed.new_key()
 
 DEFINITION = {
     "columns": {"sample_id": "id", "input": "image", "label": "label", "split": "split"},
@@ -48,6 +52,7 @@ def dataset(**changes: Any) -> Dataset:
         "name": "digits",
         "uri": "file:///data/digits",
         "definition": DEFINITION,
+        "tombstone_key": KEY,
         "status": RegistrationStatus.READY,
         "report": {"samples": {"train": 10, "holdout": 2, "test": 0}},
     }
@@ -128,8 +133,16 @@ def target(of: DeletionRequest, model: Model, **changes: Any) -> DeletionTarget:
     return DeletionTarget(**{"request_id": of.id, "model_id": model.id} | changes)
 
 
+def tombstone(
+    model: Model, by: Job, sample_id: str, *, key: bytes = KEY, **changes: Any
+) -> Tombstone:
+    """Of a model whose dataset has this key."""
+    digest = keyed.digest(key, sample_id)
+    return Tombstone(**{"model_id": model.id, "digest": digest, "job_id": by.id} | changes)
+
+
 def tombstones(model: Model, by: Job, *ids: str) -> list[Tombstone]:
-    return [Tombstone(model_id=model.id, sample_id=name, job_id=by.id) for name in ids]
+    return [tombstone(model, by, name) for name in ids]
 
 
 SCORES = {
@@ -188,3 +201,16 @@ TEST = {
 def audit_test(of: Round, moment: str, position: int = 0, **changes: Any) -> AuditTest:
     keys = {"job_id": of.job_id, "round": of.number, "moment": moment, "position": position}
     return AuditTest(**keys | TEST | changes)
+
+
+def decision(of: DeletionRequest, job: Job, **changes: Any) -> ReviewDecision:
+    values = {
+        "id": uuid7(),
+        "request_id": of.id,
+        "job_id": job.id,
+        "decision": Decision.ACCEPT,
+        "ground": "Ms. Miller agrees",
+        "decided_by": "admin",
+        "decided_at": NOW,
+    }
+    return ReviewDecision(**values | changes)

@@ -165,7 +165,7 @@ def test_every_file_an_image_copies_is_let_into_the_build() -> None:
 
 def test_secrets_have_no_default_and_stay_out_of_git() -> None:
     text = (REPOSITORY / "docker-compose.yml").read_text()
-    for secret in ("POSTGRES_PASSWORD", "LETHE_ADMIN_KEY"):
+    for secret in ("POSTGRES_PASSWORD", "LETHE_APP_PASSWORD", "LETHE_ADMIN_KEY"):
         assert set(re.findall(rf"\$\{{{secret}(.)", text)) == {":"}
         assert set(re.findall(rf"\$\{{{secret}:(.)", text)) == {"?"}
     assert ".env" in (REPOSITORY / ".gitignore").read_text().split()

@@ -43,6 +43,7 @@ def create() -> Celery:
             "sweep": _every(settings.sweep_interval, doorbell.SWEEP),
             "clean": _every(settings.orphan_age / 12, doorbell.CLEAN),
             "deliver": _every(settings.sweep_interval, doorbell.DELIVER),
+            "keep_log": _every(settings.sweep_interval, doorbell.KEEP_LOG),
         },
     )
     return app

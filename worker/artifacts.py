@@ -8,10 +8,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -101,17 +100,18 @@ class Store:
         for path in self.root.glob(f"{self._prefix}*"):
             _remove(path)
 
-    def remove_orphans(self, named: Collection[str], *, older_than: timedelta) -> int:
-        """Delete old files that are not among those named, and old unfinished ones; how many.
+    def remove_orphans(self, named: Collection[str], *, before: datetime) -> int:
+        """Delete files that are not among those named, and unfinished ones; how many.
 
-        A file that is younger may belong to a job that is about to store its name.
+        One that was written later than `before` may belong to a job that is about to store its
+        name.
         """
         unfinished = list(self.root.glob(f"{UNFINISHED}*"))
         nameless = [path for path in self.root.glob("objects/*/*") if path.name not in named]
         removed = 0
         for path in (*unfinished, *nameless):
             with self._alone():  # else it might be put again between the look and the removal
-                if _age(path) > older_than:
+                if _is_older(path, before):
                     _remove(path)
                     removed += 1
         return removed
@@ -127,12 +127,12 @@ class Store:
             yield
 
 
-def _age(path: Path) -> timedelta:
-    """How long ago the file was written; no time at all when it is gone."""
+def _is_older(path: Path, moment: datetime) -> bool:
+    """Whether the file was written before; one that is gone was not."""
     try:
-        return timedelta(seconds=time.time() - path.stat().st_mtime)
+        return path.stat().st_mtime < moment.timestamp()
     except FileNotFoundError:
-        return timedelta(0)
+        return False
 
 
 def _remove(path: Path) -> None:

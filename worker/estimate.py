@@ -119,7 +119,7 @@ def _read_question(session: Session, bench: Workbench) -> Question:
 def _timings(session: Session, order: Order) -> list[tuple[Mode, int, float]]:
     seconds = extract("epoch", Job.finished_at - Job.started_at)
     rows = session.execute(
-        select(Job.mode, func.count(Tombstone.sample_id), seconds)
+        select(Job.mode, func.count(Tombstone.digest), seconds)
         .outerjoin(Tombstone, Tombstone.job_id == Job.id)
         .where(
             Job.model_id == order.model.id,

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import pyarrow as pa
-from sqlalchemy import ColumnElement, Select, exists, select
+from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 from torch import Tensor
 
+from service import tombstones
 from service.errors import JobError
 from service.policy import Policy
 from service.states import Objective, Split, VersionStatus
@@ -24,7 +25,6 @@ from service.tables import (
     ModelVersion,
     RequestSample,
     Sample,
-    Tombstone,
 )
 from worker import inputs, reservoir
 from worker.index_dataset import open_source
@@ -123,7 +123,7 @@ def order_of(session: Session, job: Job, named: Select[str], *, exact_asked: boo
         .where(
             Sample.dataset_id == model.dataset_id,
             Sample.sample_id.in_(named),
-            ~_forgotten_by(model),
+            ~tombstones.has(model.id, Sample.sample_id),
         )
         .order_by(Sample.position)
     ).all()
@@ -197,7 +197,7 @@ def read_remaining(bench: Workbench, order: Order) -> Samples:
                 .where(
                     Sample.dataset_id == order.model.dataset_id,
                     Sample.split == Split.TRAIN,
-                    ~_forgotten_by(order.model),
+                    ~tombstones.has(order.model.id, Sample.sample_id),
                 )
                 .order_by(Sample.position)
             ).all()
@@ -205,8 +205,3 @@ def read_remaining(bench: Workbench, order: Order) -> Samples:
     staying = [(sample_id, position) for sample_id, position in rows if sample_id not in leaving]
     source = open_source(bench, order.dataset)
     return inputs.fetch(source, staying, order.model.preprocessing)
-
-
-def _forgotten_by(model: Model) -> ColumnElement[bool]:
-    # Not `NOT IN`: beyond some 100,000 tombstones Postgres would go through all of them each time.
-    return exists().where(Tombstone.model_id == model.id, Tombstone.sample_id == Sample.sample_id)

@@ -44,7 +44,7 @@ NEAR_DUE = timedelta(days=3)
 """A request is not held back for others any more so long before its due date."""
 
 
-AT_ONCE = 2_000
+AT_ONCE = 1_000
 """Requests that one sweep puts into jobs, so that it stays short; the next sweep goes on."""
 
 

@@ -11,16 +11,16 @@ from uuid import UUID
 import numpy as np
 import psycopg
 import torch
-from sqlalchemy import ARRAY, String, any_, delete, exists, literal, select
+from sqlalchemy import ARRAY, String, any_, delete, literal, select
 from sqlalchemy.orm import Session
 from torch import Tensor
 
+from service import tombstones
 from service.tables import (
     MembershipStatistics,
     Model,
     OutOfSamplePrediction,
     ReferenceTables,
-    Tombstone,
 )
 from worker.unlearning.audit import ReferenceScores
 from worker.unlearning.references import Summarised
@@ -115,9 +115,7 @@ def write(
     )
     _lock(session, model_id)
     for table in (OutOfSamplePrediction, MembershipStatistics):
-        forgotten = exists().where(
-            Tombstone.model_id == table.model_id, Tombstone.sample_id == table.sample_id
-        )
+        forgotten = tombstones.has(model_id, table.sample_id)
         session.execute(delete(table).where(table.model_id == model_id, forgotten))
 
 

@@ -13,16 +13,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from sqlalchemy import cast, exists, func, select
+from sqlalchemy import cast, func, select
 from sqlalchemy.dialects.postgresql import UUID
 from sqlalchemy.orm import Session
 from torch import Tensor, nn
 
-from service import audit
+from service import audit, tombstones
 from service.errors import JobError, LocationRefused
 from service.locations import allowed_path
 from service.states import RegistrationStatus, Split, VersionStatus
-from service.tables import Dataset, Job, Model, ModelVersion, Sample, Tombstone
+from service.tables import Dataset, Job, Model, ModelVersion, Sample
 from worker import architectures, inputs, protocol, reservoir, statistics, train_references
 from worker.index_dataset import open_source
 from worker.parquet import Source
@@ -80,9 +80,7 @@ def _draw(session: Session, model: Model) -> dict[Split, Sequence[tuple[str, int
     """
     place = cast(func.md5(func.concat(Sample.sample_id, model.id)), UUID)
     rank = func.row_number().over(partition_by=Sample.label, order_by=place)
-    forgotten = exists().where(
-        Tombstone.model_id == model.id, Tombstone.sample_id == Sample.sample_id
-    )
+    forgotten = tombstones.has(model.id, Sample.sample_id)
     drawn: dict[Split, Sequence[tuple[str, int]]] = {}
     for split in Split:
         train = split is Split.TRAIN

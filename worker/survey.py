@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from sqlalchemy import ARRAY, String, any_, exists, func, literal, select
+from sqlalchemy import ARRAY, String, any_, func, literal, select
 from torch import Tensor
 
+from service import tombstones
 from service.errors import JobError
 from service.states import Split
-from service.tables import Dataset, Model, Sample, Tombstone
+from service.tables import Dataset, Model, Sample
 from worker import architectures, inputs
 from worker.findings import usable_ids
 from worker.parquet import CHANGED, Source
@@ -125,9 +126,7 @@ def _indexed_splits(
     ids, labels = storable.to_pylist(), batch["label"].to_pylist()
     values, names = batch["split"].to_pylist(), dataset.definition["splits"]
     with bench.sessions.begin() as session:
-        forgotten = exists().where(
-            Tombstone.model_id == model.id, Tombstone.sample_id == Sample.sample_id
-        )
+        forgotten = tombstones.has(model.id, Sample.sample_id)
         rows = session.execute(
             select(Sample.sample_id, Sample.position, Sample.label, Sample.split, forgotten).where(
                 Sample.dataset_id == dataset.id,

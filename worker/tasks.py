@@ -1,4 +1,5 @@
-"""What a doorbell can ask for: take a job, look around, send to webhooks, clear away what is over.
+"""What a doorbell can ask for: take a job, look around, send to webhooks, keep the audit trail,
+clear away what is over.
 
 Each process also looks by itself, slowly: what waits is found when nobody can ring.
 """
@@ -11,10 +12,11 @@ from uuid import UUID
 
 import structlog
 from celery.signals import worker_init, worker_shutting_down
+from securesystemslib.signer import Signer
 from sqlalchemy.exc import DBAPIError
 
 from service import doorbell
-from worker import cleaning, planner, supervisor, webhooks
+from worker import anchors, cleaning, log_keeper, planner, signing, supervisor, webhooks
 from worker.app import NAME, app, sessions, settings
 from worker.artifacts import Store
 from worker.supervisor import Orders
@@ -23,6 +25,8 @@ log = structlog.get_logger()
 orders = Orders()
 hands = threading.Lock()
 """A worker does one job at a time, whether it heard of it or found it."""
+signers: list[Signer] = []
+"""Of the audit trail; only where this process sweeps."""
 sending = threading.BoundedSemaphore(webhooks.SENDERS)
 
 
@@ -38,6 +42,10 @@ def stop_soon(**_: object) -> None:
 def look_around(sender: Any, **_: object) -> None:
     """Start looking into Postgres, for what this process is there for."""
     takes_jobs = doorbell.JOBS_QUEUE in sender.app.amqp.queues.consume_from
+    if not takes_jobs:
+        signers.extend(signing.load(settings.signing_keys))
+        if not signers:
+            log.warning("log.unsigned", setting="LETHE_SIGNING_KEYS")
     threading.Thread(target=_look_every, args=[look_for_jobs if takes_jobs else look]).start()
 
 
@@ -81,6 +89,13 @@ def clean() -> None:
     cleaning.clean(sessions, Store(settings.store), settings)
 
 
+@app.task(name=doorbell.KEEP_LOG)
+def keep_log() -> None:
+    """Sign a checkpoint of the audit trail if one is due, and anchor it."""
+    log_keeper.keep(sessions, signers, settings)
+    anchors.anchor_newest(sessions, anchors.configured(settings))
+
+
 def look_for_jobs() -> None:
     """Sweep, and do the first job that waits, unless one is in hand."""
     if not hands.acquire(blocking=False):
@@ -93,9 +108,10 @@ def look_for_jobs() -> None:
 
 
 def look() -> None:
-    """Sweep, and send what waits for webhooks."""
+    """Sweep, send what waits for webhooks, and keep the audit trail."""
     planner.sweep(sessions, max_losses=settings.max_losses)
     deliver()
+    keep_log()
 
 
 def _do(job_id: UUID) -> None:

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from sqlalchemy import exists, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import audit
+from service import audit, tombstones
 from service.errors import JobError
 from service.policy import Policy
 from service.states import JobKind, Split, VersionStatus
-from service.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample, Tombstone
+from service.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample
 from worker import architectures, inputs, protocol, recipes, references
 from worker.index_dataset import open_source
 from worker.recipes import TrainingData
@@ -91,9 +91,7 @@ def _read_order(session: Session, bench: Workbench) -> Order:
     champion = session.scalars(
         select(ModelVersion).filter_by(model_id=model.id, status=VersionStatus.CHAMPION)
     ).one()
-    forgotten = exists().where(
-        Tombstone.model_id == model.id, Tombstone.sample_id == Sample.sample_id
-    )
+    forgotten = tombstones.has(model.id, Sample.sample_id)
     rows = session.execute(
         select(Sample.sample_id, Sample.position, Sample.split)
         .where(Sample.dataset_id == model.dataset_id, Sample.split != Split.TEST, ~forgotten)

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, String, delete, exists, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
-from service import audit, drift
+from service import audit, drift, tombstones
 from service.drift import Drift
 from service.states import Mode, RequestStatus, Verdict, VersionStatus
 from service.tables import (
@@ -310,10 +310,11 @@ def _bury(session: Session, order: Order, job_id: UUID) -> None:
     Those that other jobs made forgotten since they were named have one already: the requests say
     how many.
     """
+    key = tombstones.key_of(order.model.id)
     gone = (
         select(func.count())
         .select_from(RequestSample)
-        .join(Tombstone, Tombstone.sample_id == RequestSample.sample_id)
+        .join(Tombstone, Tombstone.digest == tombstones.digest(key, RequestSample.sample_id))
         .where(
             RequestSample.request_id == DeletionTarget.request_id,
             Tombstone.model_id == DeletionTarget.model_id,
@@ -325,11 +326,12 @@ def _bury(session: Session, order: Order, job_id: UUID) -> None:
         served.values(already_forgotten=gone).execution_options(synchronize_session=False)
     )
     named = [*order.forget_ids, *sorted(order.outside)]
+    each = func.unnest(literal(named, ARRAY(String))).table_valued("sample_id").render_derived()
     session.execute(
         insert(Tombstone).from_select(
-            ["model_id", "sample_id", "job_id"],
+            ["model_id", "digest", "job_id"],
             select(
-                literal(order.model.id), func.unnest(literal(named, ARRAY(String))), literal(job_id)
+                literal(order.model.id), tombstones.digest(key, each.c.sample_id), literal(job_id)
             ),
         )
     )

@@ -52,7 +52,7 @@ def main() -> int:
             "LETHE_ADMIN_KEY": KEY,
             "LETHE_LOG_FORMAT": "json",
         }
-        home = local.House(Path(folder), environment, local.free_port())
+        home = local.House(Path(folder), servers.owner_url, environment, local.free_port())
         home.migrate()
         fill(servers.database_url)
         results = {
@@ -150,9 +150,9 @@ async def _fifty_with_one_key(home: local.House) -> dict[str, int]:
 
 def _new_database(servers: local.Servers, environment: dict[str, str]) -> str:
     """The URL of a database of its own, with the newest schema."""
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+    with psycopg.connect(servers.owner_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE backlog")
-    url = make_url(servers.database_url).set(database="backlog")
+    url = make_url(servers.owner_url).set(database="backlog")
     plain = url.render_as_string(hide_password=False)
     own = environment | {"LETHE_DATABASE_URL": plain}
     command = [sys.executable, "-m", "alembic", "upgrade", "head"]

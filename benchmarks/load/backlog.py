@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service import metrics
+from service import keyed, metrics
 from service.audit_log import list_audit_events
 from service.database import async_engine, async_sessions, sync_engine, sync_sessions
 from service.deletion_requests import operations as requests
@@ -112,10 +112,10 @@ def _fill(engine: Engine) -> None:
         dataset_id = uuid7()
         session.execute(
             text(
-                "INSERT INTO datasets (id, name, uri, definition, status) "
-                "VALUES (:id, 'digits', 'file:///x', '{}', 'ready')"
+                "INSERT INTO datasets (id, name, uri, definition, tombstone_key, status) "
+                "VALUES (:id, 'digits', 'file:///x', '{}', :key, 'ready')"
             ),
-            {"id": dataset_id},
+            {"id": dataset_id, "key": keyed.new_key()},
         )
         names = [*(f"net-{number:02d}" for number in range(MODELS)), "idle"]
         models = [_model(session, dataset_id, name) for name in names]

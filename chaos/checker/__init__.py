@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from chaos.checker import files, promises, trail, versions
+from chaos.checker import files, graves, promises, trail, versions
 from chaos.checker.violation import Violation
 from chaos.promise import Promise
 
@@ -26,9 +26,11 @@ def check(
     Args:
         promised: all deletion requests that clients have sent to this database.
     """
+    promised = list(promised)
+    buried = graves.tombstones(connection)
     return [
-        *promises.violations(connection, list(promised)),
-        *versions.violations(connection),
-        *trail.violations(connection),
-        *files.violations(connection, store),
+        *promises.violations(connection, promised),
+        *versions.violations(connection, promised, buried),
+        *trail.violations(connection, buried),
+        *files.violations(connection, store, buried),
     ]

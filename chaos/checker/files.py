@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ LOCK = Path("lock")
 ROLES = ("weights_sha256", "statistics_sha256", "reservoir_sha256")
 
 
-def violations(connection: Connection, store: Path) -> Iterator[Violation]:
+def violations(
+    connection: Connection, store: Path, tombstones: list[dict[str, Any]]
+) -> Iterator[Violation]:
     """What is wrong with the files."""
     versions = connection.execute("SELECT * FROM model_versions").fetchall()
     named = {version[role] for version in versions for role in ROLES}
@@ -30,7 +33,7 @@ def violations(connection: Connection, store: Path) -> Iterator[Violation]:
         elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             yield Violation("hash_wrong", digest)
     yield from left_over(connection, store)
-    yield from _kept_though_forgotten(connection, objects)
+    yield from _kept_though_forgotten(connection, objects, tombstones)
 
 
 def left_over(connection: Connection, store: Path) -> Iterator[Violation]:
@@ -54,21 +57,21 @@ def _walk(store: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in (*folders, *names))
 
 
-def _kept_though_forgotten(connection: Connection, objects: Path) -> Iterator[Violation]:
+def _kept_though_forgotten(
+    connection: Connection, objects: Path, tombstones: list[dict[str, Any]]
+) -> Iterator[Violation]:
     """No champion's reservoir has a sample that its model has forgotten."""
+    forgotten: dict[Any, set[str]] = defaultdict(set)
+    for row in tombstones:
+        forgotten[row["model_id"]].add(row["sample_id"])
     rows = connection.execute(
-        """
-        SELECT version.model_id, version.reservoir_sha256 AS digest,
-               array_agg(tombstone.sample_id) AS forgotten
-        FROM model_versions version JOIN tombstones tombstone USING (model_id)
-        WHERE version.status = 'champion' GROUP BY version.id
-        """
+        "SELECT model_id, reservoir_sha256 AS digest FROM model_versions WHERE status = 'champion'"
     ).fetchall()
     for row in rows:
         path = objects / row["digest"][:2] / row["digest"]
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row["digest"]:
             kept = pq.read_table(path, columns=["sample_id"])["sample_id"].to_pylist()
-            known = len({*kept} & {*row["forgotten"]})
+            known = len({*kept} & forgotten[row["model_id"]])
             if known:
                 yield Violation(
                     "kept_though_forgotten", f"{known} samples, model {row['model_id']}"

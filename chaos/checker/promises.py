@@ -12,6 +12,9 @@ from chaos.promise import Promise
 ENDS = ("completed", "needs_review", "cancelled")
 """A request may fail, too; but nothing that is done to this house makes that right."""
 
+GONE = ("completed", "cancelled", "refused")
+"""From which a request never comes back: the ids that it named are gone."""
+
 Rows = list[dict[str, Any]]
 
 
@@ -65,7 +68,10 @@ def _of_request(
     promise: Promise, request: dict[str, Any], named: set[str], targets: Rows
 ) -> Iterator[Violation]:
     where = f"request {request['id']}"
-    if named != promise.samples:
+    if request["status"] in GONE:
+        if named:
+            yield Violation("samples_left", f"{where}: {len(named)} ids are stored beyond its end")
+    elif named != promise.samples:
         yield Violation(
             "samples_differ", f"{where}: {len(named)} stored, {len(promise.samples)} sent"
         )

@@ -1,6 +1,6 @@
 """The audit trail tells how everything came to be as it is, step by lawful step."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
@@ -36,10 +36,17 @@ JOB_STEPS: Mapping[str, frozenset[str]] = {
 FIRST = {"request": "received", "job": "queued"}
 
 
-def violations(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Violation]:
+def violations(
+    connection: psycopg.Connection[dict[str, Any]], tombstones: list[dict[str, Any]]
+) -> Iterator[Violation]:
     """What is wrong with the events, on their own and beside the tables."""
     by_subject: dict[UUID, Events] = defaultdict(list)
-    for event in connection.execute("SELECT * FROM audit_events ORDER BY id"):
+    events = connection.execute(
+        "SELECT * FROM audit_events LEFT JOIN audit_leaves ON event_id = id ORDER BY position"
+    ).fetchall()
+    if [event["position"] for event in events] != list(range(len(events))):
+        yield Violation("position_missing", f"of {len(events)} events, in the log")
+    for event in events:
         by_subject[event["subject_id"]].append(event)
     for subject_id, events in by_subject.items():
         yield from _in_order(subject_id, events)
@@ -50,8 +57,10 @@ def violations(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Viola
     for row in jobs:
         yield from _of_job(row, by_subject.pop(row["id"], []))
     yield from _of_checkpoints(connection)
-    yield from _of_versions(connection, by_subject)
+    yield from _of_versions(connection, by_subject, tombstones)
     yield from _of_registrations(connection, by_subject)
+    for row in connection.execute("SELECT id FROM signing_keys").fetchall():
+        by_subject.pop(row["id"], None)
     for subject_id, events in by_subject.items():
         yield Violation("event_of_nothing", f"{events[0]['event']} of {subject_id}")
 
@@ -114,19 +123,12 @@ def _lawful(
 
 
 def _of_versions(
-    connection: psycopg.Connection[dict[str, Any]], by_subject: dict[UUID, Events]
+    connection: psycopg.Connection[dict[str, Any]],
+    by_subject: dict[UUID, Events],
+    tombstones: list[dict[str, Any]],
 ) -> Iterator[Violation]:
     """Created once, superseded once, promoted only if a candidate; with the files of the row."""
-    forgot = {
-        row["job_id"]: row["samples"]
-        for row in connection.execute(
-            """
-            SELECT job_id, count(*) AS samples
-            FROM tombstones JOIN models ON models.id = model_id
-            JOIN samples USING (dataset_id, sample_id) WHERE split = 'train' GROUP BY job_id
-            """
-        )
-    }
+    forgot = Counter(row["job_id"] for row in tombstones if row["split"] == "train")
     for row in connection.execute("SELECT * FROM model_versions").fetchall():
         where = f"version {row['number']} of model {row['model_id']}"
         events = by_subject.pop(row["id"], [])

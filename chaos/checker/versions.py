@@ -1,43 +1,46 @@
 """What was forgotten was forgotten once, and what is served honours it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from chaos.checker.violation import Violation
+from chaos.promise import Promise
 
 Rows = list[dict[str, Any]]
 Connection = psycopg.Connection[dict[str, Any]]
 
 OPEN_JOBS = ("queued", "running")
 
-NAMED = """
-    SELECT DISTINCT target.job_id, target.model_id, named.sample_id, target.status
+COMPLETED = """
+    SELECT answer.key, target.job_id, target.model_id
     FROM deletion_targets target
-    JOIN request_samples named USING (request_id)
-"""
-TOMBSTONES = """
-    SELECT tombstone.model_id, tombstone.sample_id, tombstone.job_id, sample.split
-    FROM tombstones tombstone
-    JOIN models model ON model.id = tombstone.model_id
-    LEFT JOIN samples sample USING (dataset_id, sample_id)
+    JOIN idempotency_keys answer USING (request_id)
+    WHERE target.status = 'completed'
 """
 
 
-def violations(connection: Connection) -> Iterator[Violation]:
+def violations(
+    connection: Connection, promised: Iterable[Promise], tombstones: Rows
+) -> Iterator[Violation]:
     """What is wrong with jobs, tombstones and versions."""
     jobs = connection.execute("SELECT * FROM jobs").fetchall()
     versions = connection.execute("SELECT * FROM model_versions ORDER BY number").fetchall()
-    tombstones = connection.execute(TOMBSTONES).fetchall()
-    named = connection.execute(NAMED).fetchall()
+    samples = {promise.key: promise.samples for promise in promised}
+    completed = connection.execute(COMPLETED).fetchall()
+    asked = {
+        (row["job_id"], row["model_id"], sample_id)
+        for row in completed
+        for sample_id in samples.get(row["key"], ())
+    }
     by_job: dict[UUID, Rows] = defaultdict(list)
     for version in versions:
         by_job[version["job_id"]].append(version)
     yield from _of_jobs(jobs)
-    yield from _of_tombstones(named, tombstones)
+    yield from _of_tombstones(asked, tombstones)
     yield from _one_for_each_job(jobs, by_job, tombstones)
     yield from _of_models(connection, versions, by_job, tombstones)
     yield from _of_measurements(connection, versions)
@@ -51,24 +54,20 @@ def _of_jobs(jobs: Rows) -> Iterator[Violation]:
             yield Violation("job_failed", f"job {job['id']}: {job['failure']}")
 
 
-def _of_tombstones(named: Rows, tombstones: Rows) -> Iterator[Violation]:
-    """Every sample of a completed target has one tombstone, and no other sample has any."""
+def _of_tombstones(asked: set[tuple[UUID, UUID, str]], tombstones: Rows) -> Iterator[Violation]:
+    """Every sample that a client named to a completed target has one tombstone, and no other sample
+    has any."""
     count = Counter((row["model_id"], row["sample_id"]) for row in tombstones)
     for (model_id, sample_id), times in count.items():
         if times > 1:
             yield Violation("sample_doubled", f"{sample_id} of model {model_id}: {times} times")
     missing = Counter(
-        (row["job_id"], row["model_id"])
-        for row in named
-        if row["status"] == "completed" and not count[row["model_id"], row["sample_id"]]
+        (job_id, model_id)
+        for job_id, model_id, sample_id in asked
+        if not count[model_id, sample_id]
     )
     for (job_id, model_id), samples in missing.items():
         yield Violation("tombstone_missing", f"{samples} samples of model {model_id}, job {job_id}")
-    asked = {
-        (row["job_id"], row["model_id"], row["sample_id"])
-        for row in named
-        if row["status"] == "completed"
-    }
     for row in tombstones:
         if (row["job_id"], row["model_id"], row["sample_id"]) not in asked:
             yield Violation(

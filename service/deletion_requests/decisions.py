@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, selec
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service import audit, progress
+from service import audit, commitments, progress, tombstones
 from service.deletion_requests.schemas import DecisionCreate
 from service.dependencies import Sessions
 from service.errors import ChampionChanged, NotFound, NothingToDecide
@@ -22,6 +22,7 @@ from service.tables import (
     Model,
     ModelVersion,
     OutOfSamplePrediction,
+    RequestKey,
     RequestSample,
     ReviewDecision,
     Tombstone,
@@ -51,30 +52,55 @@ def _decide(session: Session, request_id: UUID, wanted: DecisionCreate) -> None:
         raise NothingToDecide("This request does not wait for a decision; see its status.")
     _lock(session, candidates)
     for candidate in candidates:
-        audit.record(
-            session, "api", "request.decided", request_id,
-            decision=wanted.decision, job=str(candidate.job_id), by=ADMIN,
-        )  # fmt: skip
+        decided = [request_id]
+        if wanted.decision is Decision.ACCEPT:
+            decided = _waiting_for(session, candidate)
+        _store(session, candidate, wanted, decided)
         if wanted.decision is Decision.ACCEPT:
             _promote(session, candidate)
-            decided = _end(session, candidate, RequestStatus.COMPLETED)
+            _end(session, candidate, RequestStatus.COMPLETED)
         else:
             _discard(session, candidate)
             if wanted.decision is Decision.REFUSE:
                 mine = DeletionTarget.request_id == request_id
                 _end(session, candidate, RequestStatus.REFUSED, mine)
             _try_again(session, candidate)
-            decided = [request_id]
-        session.add_all(
+
+
+def _store(
+    session: Session, candidate: ModelVersion, wanted: DecisionCreate, decided: Sequence[UUID]
+) -> None:
+    """The decision, for each request that it ends or tries anew by itself; the trail is told its
+    ground only as a digest under the request's key."""
+    keys = session.scalars(select(RequestKey).where(RequestKey.request_id.in_(decided)))
+    key_of = {row.request_id: row.key for row in keys}
+    for request_id in decided:
+        key = key_of.get(request_id)
+        audit.record(
+            session, "api", "request.decided", request_id,
+            decision=wanted.decision, job=str(candidate.job_id), by=ADMIN,
+            ground_hmac=commitments.mac(key, wanted.ground).hex() if key else None,
+        )  # fmt: skip
+        session.add(
             ReviewDecision(
-                request_id=each,
+                request_id=request_id,
                 job_id=candidate.job_id,
                 decision=wanted.decision,
                 ground=wanted.ground,
                 decided_by=ADMIN,
             )
-            for each in decided
         )
+
+
+def _waiting_for(session: Session, candidate: ModelVersion) -> list[UUID]:
+    """The requests that a decision to accept the candidate completes."""
+    return list(
+        session.scalars(
+            select(DeletionTarget.request_id)
+            .filter_by(job_id=candidate.job_id, status=RequestStatus.NEEDS_REVIEW)
+            .order_by(DeletionTarget.request_id)
+        )
+    )
 
 
 def _candidates(session: Session, request_id: UUID) -> list[ModelVersion]:
@@ -147,8 +173,11 @@ def _promote(session: Session, candidate: ModelVersion) -> None:
 def _bury(session: Session, candidate: ModelVersion) -> None:
     """One tombstone for every sample that the candidate's job was to make forgotten; what reference
     models said of them goes."""
+    key = tombstones.key_of(candidate.model_id)
     named = select(
-        literal(candidate.model_id), RequestSample.sample_id, literal(candidate.job_id)
+        literal(candidate.model_id),
+        tombstones.digest(key, RequestSample.sample_id),
+        literal(candidate.job_id),
     ).join(
         DeletionTarget,
         and_(
@@ -158,7 +187,7 @@ def _bury(session: Session, candidate: ModelVersion) -> None:
     )
     session.execute(
         insert(Tombstone)
-        .from_select(["model_id", "sample_id", "job_id"], named.distinct())
+        .from_select(["model_id", "digest", "job_id"], named.distinct())
         .on_conflict_do_nothing()
     )
     # One at a time: what reference models said of a sample must not be written after this.
@@ -166,9 +195,7 @@ def _bury(session: Session, candidate: ModelVersion) -> None:
         select(Model.id).filter_by(id=candidate.model_id).with_for_update(key_share=True)
     )
     for table in (OutOfSamplePrediction, MembershipStatistics):
-        forgotten = exists().where(
-            Tombstone.model_id == table.model_id, Tombstone.sample_id == table.sample_id
-        )
+        forgotten = tombstones.has(candidate.model_id, table.sample_id)
         session.execute(delete(table).where(table.model_id == candidate.model_id, forgotten))
 
 
@@ -181,9 +208,9 @@ def _discard(session: Session, candidate: ModelVersion) -> None:
 
 def _end(
     session: Session, candidate: ModelVersion, status: RequestStatus, *where: ColumnElement[bool]
-) -> list[UUID]:
+) -> None:
     served = DeletionTarget.job_id == candidate.job_id
-    return progress.move(session, status, served, *where, actor="api", job_id=candidate.job_id)
+    progress.move(session, status, served, *where, actor="api", job_id=candidate.job_id)
 
 
 def _try_again(session: Session, candidate: ModelVersion) -> None:

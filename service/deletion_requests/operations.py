@@ -1,5 +1,6 @@
 """What can be done with deletion requests. One function, one transaction."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from uuid_utils.compat import uuid7
 
-from service import audit, outbox
+from service import audit, commitments, outbox
+from service.commitments import Commitment
 from service.deletion_requests import statements
 from service.deletion_requests.schemas import (
     DecisionRead,
@@ -32,7 +34,7 @@ from service.errors import (
     TooManySamples,
     UnknownSamples,
 )
-from service.fields import MEANING, Failure, Scores
+from service.fields import Failure, Scores
 from service.paging import Page, Window
 from service.states import MOVING_REQUESTS, RegistrationStatus, RequestStatus
 from service.tables import (
@@ -46,8 +48,12 @@ from service.tables import (
     Round,
     Sample,
 )
+from service.wording import MEANING
 
 UNKNOWN_SHOWN = 100
+COMMITTED_AT_ONCE = 2_000
+"""So many ids take some ten milliseconds."""
+
 IN_FLIGHT = "The first request with this key is being answered; wait."
 REVIEWED = (RequestStatus.COMPLETED, RequestStatus.NEEDS_REVIEW)
 """Statuses of a target that has a result."""
@@ -100,11 +106,13 @@ async def submit(
         if stored:
             return stored
         targets = await must_forget(session, wanted, ids, found)
-        request = _received(wanted, ids, found[0], targets)
+        commitment = await _committed(ids)
+        request = _received(wanted, ids, found[0], targets, commitment)
         answer = Answer(request.id, request.model_dump_json(), replayed=False)
         everything = {
             **submission,
-            **_row_of(request, targets),
+            **_row_of(request, targets, commitment),
+            "ids": ids if request.status is RequestStatus.PENDING else [],
             "fingerprint": fingerprint,
             "response": {"body": answer.body},
         }
@@ -125,12 +133,29 @@ async def submit(
     return answer
 
 
-def _row_of(request: DeletionRequestRead, targets: Sequence[Row[Any]]) -> dict[str, Any]:
-    """What `statements.STORED` takes of a request: its columns, its targets', its event."""
+async def _committed(ids: Sequence[str]) -> Commitment:
+    """The commitment to these ids under a new key; of many, in a thread: others are answered
+    meanwhile."""
+    key = commitments.new_key()
+    if len(ids) <= COMMITTED_AT_ONCE:
+        return commitments.commit(key, ids)
+    return await asyncio.to_thread(commitments.commit, key, ids)
+
+
+def _row_of(
+    request: DeletionRequestRead, targets: Sequence[Row[Any]], commitment: Commitment
+) -> dict[str, Any]:
+    """What `statements.STORED` takes of a request: its columns, its targets', key and event."""
+
+    def keyed(text: str | None) -> str | None:
+        return None if text is None else commitments.mac(commitment.key, text).hex()
+
     columns = {name: getattr(request, name) for name in statements.REQUEST if name != "dataset_id"}
     return {
         **columns,
         "dataset_id": targets[0].dataset_id,
+        "secret": commitment.key,
+        "entries": commitment.entries,
         "each_model_id": [target.model_id for target in targets],
         "each_status": [target.status for target in request.targets],
         "each_already_forgotten": [target.forgotten for target in targets],
@@ -139,6 +164,9 @@ def _row_of(request: DeletionRequestRead, targets: Sequence[Row[Any]]) -> dict[s
             "samples": request.samples,
             "duplicates": request.duplicates,
             "models": sorted(str(target.model_id) for target in targets),
+            "commitment": request.commitment,
+            "subject_ref_hmac": keyed(request.subject_ref),
+            "reason_hmac": keyed(request.reason),
         },
     }
 
@@ -258,7 +286,11 @@ async def _first_unknown(session: AsyncSession, dataset_id: UUID, ids: Sequence[
 
 
 def _received(
-    wanted: DeletionRequestCreate, ids: list[str], submitted: Row[Any], models: Sequence[Row[Any]]
+    wanted: DeletionRequestCreate,
+    ids: list[str],
+    submitted: Row[Any],
+    models: Sequence[Row[Any]],
+    commitment: Commitment,
 ) -> DeletionRequestRead:
     """The request as it begins. Where nothing is left to forget, it is completed already."""
     targets = [
@@ -282,6 +314,7 @@ def _received(
         dataset=models[0].dataset,
         samples=len(ids),
         duplicates=len(wanted.sample_ids) - len(ids),
+        commitment=commitment.root.hex(),
         subject_ref=wanted.subject_ref,
         reason=wanted.reason,
         received_at=submitted.received_at,
@@ -289,6 +322,7 @@ def _received(
         created_at=submitted.now,
         finished_at=None if is_open else submitted.now,
         overdue_at=None,
+        shredded_at=None,
         targets=targets,
         decisions=[],
     )
@@ -317,6 +351,7 @@ async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[Deleti
             dataset=request.dataset,
             samples=request.samples,
             duplicates=request.duplicates,
+            commitment=request.commitment,
             subject_ref=request.subject_ref,
             reason=request.reason,
             received_at=request.received_at,
@@ -324,6 +359,7 @@ async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[Deleti
             created_at=request.created_at,
             finished_at=request.finished_at,
             overdue_at=request.overdue_at,
+            shredded_at=request.shredded_at,
             targets=[_target(row, outcomes.get(row.job_id)) for row in (request, *others)],
             decisions=decisions.get(request.id, []),
         )

@@ -6,23 +6,28 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 
 from service import doorbell, polling
-from service.deletion_requests import cancellation, decisions, operations
+from service.deletion_requests import cancellation, decisions, operations, subjects
 from service.deletion_requests.schemas import (
     DecisionCreate,
     DeletionRequestCreate,
     DeletionRequestRead,
+    InclusionCreate,
+    InclusionRead,
 )
 from service.dependencies import IdempotencyKey, Queue, Sessions, Settings
 from service.errors import (
     CannotCancel,
+    CannotShred,
     ChampionChanged,
     IdempotencyKeyInFlight,
     IdempotencyKeyMissing,
     IdempotencyKeyReused,
     InvalidCursor,
+    KeyGone,
     NoRecipe,
     NotFound,
     NothingToDecide,
+    NotNamed,
     NotReady,
     TooManySamples,
     UnknownSamples,
@@ -125,4 +130,29 @@ async def decide_deletion_request(
     """
     await decisions.decide(sessions, request_id, body)
     background.add_task(doorbell.ring_sweep_together, queue)
+    return await operations.get(sessions, request_id)
+
+
+@router.post("/{request_id}/inclusion", responses=documented(NotFound, NotNamed, KeyGone))
+async def show_inclusion_in_deletion_request(
+    request_id: UUID, body: InclusionCreate, sessions: Sessions
+) -> InclusionRead:
+    """What proves to a person that the request named their sample, and shows none of the others.
+
+    It leads to the request's `commitment`, which the audit trail holds since the request came in.
+    It works until the request is shredded, also after its ids were deleted. A POST, so that the id
+    stands in no address.
+    """
+    return await subjects.show_inclusion(sessions, request_id, body.sample_id)
+
+
+@router.post("/{request_id}/shred", responses=documented(NotFound, CannotShred))
+async def shred_deletion_request(request_id: UUID, sessions: Sessions) -> DeletionRequestRead:
+    """Destroy what links the request to a person: its key, `subject_ref`, `reason`, the grounds of
+    decisions and the stored answer to its `Idempotency-Key`.
+
+    The audit trail still verifies, but what it holds of the request can be linked to nobody. There
+    is no way back. Shredding twice is harmless.
+    """
+    await subjects.shred(sessions, request_id)
     return await operations.get(sessions, request_id)

@@ -98,9 +98,42 @@ class DecisionRead(Out):
     """The job whose outcome it was about."""
 
     decision: Decision
-    ground: str
+    ground: str | None
+    """Null once the request is shredded."""
+
     decided_by: str
     decided_at: Instant
+
+
+class InclusionCreate(In):
+    """Which id is asked about."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"sample_id": "img-00017"}]})
+
+    sample_id: SampleId
+
+
+class InclusionRead(Out):
+    """What shows that a request named one id. It says nothing of the others.
+
+    With HMAC-SHA256: the entry is HMAC(blind, id), the leaf SHA-256(0x00 and the entry), and the
+    proof leads from it to the commitment as in RFC 9162, 2.1.3.2.
+    """
+
+    commitment: str
+    """In hexadecimal; the event `request.received` of the audit trail has it, too."""
+
+    blind: str
+    """In hexadecimal."""
+
+    index: int
+    """Of the leaf, from 0."""
+
+    size: int
+    """How many leaves there are: as many as different ids were named."""
+
+    proof: list[str]
+    """Hashes in base64, from the leaf to the root."""
 
 
 class TargetResult(Out):
@@ -164,6 +197,10 @@ class DeletionRequestRead(Out):
     duplicates: int
     """How many named ids were repetitions."""
 
+    commitment: str | None
+    """Binds the request to the ids it named, without showing one; null for requests from before
+    there were commitments. `POST …/inclusion` shows that one id is among them."""
+
     subject_ref: str | None
     reason: str | None
     received_at: Instant
@@ -174,6 +211,10 @@ class DeletionRequestRead(Out):
     finished_at: Instant | None
     overdue_at: Instant | None
     """When the due date was seen to have passed before the request was answered."""
+
+    shredded_at: Instant | None
+    """When what links it to a person was destroyed: its key, `subject_ref`, `reason` and the
+    grounds of decisions."""
 
     targets: list[TargetRead]
     """One for each model that is to forget."""

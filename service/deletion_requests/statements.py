@@ -12,6 +12,7 @@ from sqlalchemy import (
     DateTime,
     Integer,
     Interval,
+    LargeBinary,
     Select,
     String,
     Uuid,
@@ -29,7 +30,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.types import TypeEngine
 
-from service import audit
+from service import audit, tombstones
 from service.states import Split, WebhookStatus
 from service.tables import Base
 
@@ -39,10 +40,11 @@ endpoints = Base.metadata.tables["webhook_endpoints"]
 keys = Base.metadata.tables["idempotency_keys"]
 models = Base.metadata.tables["models"]
 request_samples = Base.metadata.tables["request_samples"]
+request_keys = Base.metadata.tables["request_keys"]
 requests = Base.metadata.tables["deletion_requests"]
 samples = Base.metadata.tables["samples"]
 targets = Base.metadata.tables["deletion_targets"]
-tombstones = Base.metadata.tables["tombstones"]
+graves = Base.metadata.tables["tombstones"]
 
 IDS = bindparam("ids", type_=ARRAY(String))
 """The named ids. One array: 100,000 of them cross the network at once."""
@@ -53,7 +55,7 @@ IS_KEPT = and_(keys.c.key == KEY, keys.c.created_at >= func.now() - RETENTION)
 
 REQUEST = (
     "id", "dataset_id", "objective", "exact", "status", "subject_ref", "reason", "samples",
-    "duplicates", "received_at", "due_at", "created_at", "finished_at",
+    "duplicates", "commitment", "received_at", "due_at", "created_at", "finished_at",
 )  # fmt: skip
 """What is stored of a request."""
 
@@ -86,24 +88,25 @@ def naming(asked_for: ColumnElement[bool], *conditions: ColumnElement[bool]) -> 
     )
     named = func.unnest(IDS).table_valued("sample_id", name="named").render_derived()
     dataset_id = select(asked.c.dataset_id).limit(1).scalar_subquery()
+    digest = tombstones.digest(datasets.c.tombstone_key, samples.c.sample_id).label("digest")
     known = (
-        select(samples.c.sample_id, samples.c.split)
+        select(samples.c.split, digest)
         .join_from(named, samples, samples.c.sample_id == named.c.sample_id)
+        .join(datasets, datasets.c.id == samples.c.dataset_id)
         .where(samples.c.dataset_id == dataset_id, *conditions)
         .cte("known")
+        .prefix_with("MATERIALIZED")  # one digest for each id, however many models are asked
     )
-    is_forgotten = and_(
-        tombstones.c.model_id == asked.c.model_id, tombstones.c.sample_id == known.c.sample_id
-    )
+    is_forgotten = and_(graves.c.model_id == asked.c.model_id, graves.c.digest == known.c.digest)
     counted = (
         select(
             asked.c.model_id,
             func.count().label("known"),
-            func.count(tombstones.c.sample_id).label("forgotten"),
+            func.count(graves.c.digest).label("forgotten"),
             func.count().filter(known.c.split != Split.TRAIN).label("untrained"),
         )
         .join_from(asked, known, true())
-        .outerjoin(tombstones, is_forgotten)
+        .outerjoin(graves, is_forgotten)
         .group_by(asked.c.model_id)
         .cte("counted")
     )
@@ -152,6 +155,11 @@ def storing() -> Select[Any]:
         ["request_id", "sample_id"],
         select(request_id, func.unnest(IDS).column_valued("sample_id")).order_by("sample_id"),
     )
+    key = insert(request_keys).values(
+        request_id=request_id,
+        key=bindparam("secret", type_=LargeBinary),
+        entries=bindparam("entries", type_=LargeBinary),
+    )
     arrays = [bindparam(f"each_{name}", type_=ARRAY(kind)) for name, kind in TARGET.items()]
     each = func.unnest(*arrays).table_valued(*TARGET, name="each").render_derived()
     asked = insert(targets).from_select(["request_id", *TARGET], select(request_id, each))
@@ -175,6 +183,7 @@ def storing() -> Select[Any]:
     )
     return select(stored.c.key).add_cte(
         request.cte("request"),
+        key.cte("key"),
         named.cte("named"),
         asked.cte("asked"),
         event.cte("event"),
@@ -191,6 +200,7 @@ def reading(wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
             requests.c.exact,
             requests.c.samples,
             requests.c.duplicates,
+            requests.c.commitment,
             requests.c.subject_ref,
             requests.c.reason,
             requests.c.received_at,
@@ -198,6 +208,7 @@ def reading(wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
             requests.c.created_at,
             requests.c.finished_at,
             requests.c.overdue_at,
+            requests.c.shredded_at,
             datasets.c.name.label("dataset"),
             models.c.name.label("model"),
             targets.c.status.label("target_status"),

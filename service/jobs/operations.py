@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 
 from service.dependencies import Sessions
 from service.errors import NotFound
-from service.fields import MEANING, VersionBrief
+from service.fields import VersionBrief
 from service.jobs.schemas import (
     AlignmentCycle,
     AlignmentPoint,
@@ -35,6 +35,7 @@ from service.tables import (
     ModelVersion,
     Round,
 )
+from service.wording import MEANING
 
 Base, Made = aliased(ModelVersion), aliased(ModelVersion)
 

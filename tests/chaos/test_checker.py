@@ -23,6 +23,7 @@ import local
 from chaos.checker import check
 from chaos.promise import Death, Promise
 from chaos.recovery import recoveries
+from service import keyed
 from service.states import JobKind, RequestStatus, Verdict, VersionStatus
 from service.tables import IdempotencyKey
 from tests import factories
@@ -84,7 +85,7 @@ def built(
     rows = [
         [dataset, *factories.samples(dataset)],
         [model, indexing, registering, job, first],
-        [second, request, *factories.request_samples(request, *named), answer],
+        [second, request, answer],
         [factories.target(request, model, status=RequestStatus.COMPLETED, job_id=job.id)],
         [*factories.tombstones(model, job, *named), kept],
         [factories.evaluation(job, moment) for moment in ("before", "after")],
@@ -224,13 +225,17 @@ COPY_SECOND = """
     SELECT (jsonb_populate_record(version, jsonb_build_object({}))).*
     FROM model_versions version WHERE id = %(second)s
 """
+T0, T2, T9 = (
+    f"decode('{keyed.digest(factories.KEY, name).hex()}', 'hex')" for name in ("t0", "t2", "t9")
+)
 EVENT = "UPDATE audit_events SET {} WHERE subject_id = %(second)s"
 
 PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
     ("client_complains", by_promise(complaints=["GET after 202 was answered 404"])),
     ("answers_differ", by_promise(answers={b"{}", b"{ }"})),
     ("request_lost", by_sql("DELETE FROM deletion_requests")),
-    ("samples_differ", by_sql("DELETE FROM request_samples WHERE sample_id = 't1'")),
+    ("samples_differ", by_sql(REQUEST.format("status = 'failed'"))),
+    ("samples_left", by_sql("INSERT INTO request_samples VALUES (%(request)s, 't1')")),
     ("target_missing", by_sql("DELETE FROM deletion_targets")),
     ("request_failed", by_sql(REQUEST.format("status = 'failed'"))),
     ("request_open", by_sql(REQUEST.format("status = 'running', finished_at = NULL"))),
@@ -261,12 +266,12 @@ PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
         "sample_doubled",
         by_sql(
             "ALTER TABLE tombstones DROP CONSTRAINT tombstones_pkey CASCADE",
-            "INSERT INTO tombstones SELECT * FROM tombstones WHERE sample_id = 't0'",
+            f"INSERT INTO tombstones SELECT * FROM tombstones WHERE digest = {T0}",
         ),
     ),
     ("sample_doubled", by_sql(EVENT.format("data = data || '{\"samples\": 5}'"))),
-    ("tombstone_missing", by_sql("DELETE FROM tombstones WHERE sample_id = 't0'")),
-    ("tombstone_unasked", by_sql("INSERT INTO tombstones VALUES (%(model)s, 't9', %(job)s)")),
+    ("tombstone_missing", by_sql(f"DELETE FROM tombstones WHERE digest = {T0}")),
+    ("tombstone_unasked", by_sql(f"INSERT INTO tombstones VALUES (%(model)s, {T9}, %(job)s)")),
     (
         "version_doubled",
         by_sql(
@@ -312,7 +317,7 @@ PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
     ("checkpoint_left", by_file(f"checkpoints/{uuid4()}/model.safetensors")),
     (
         "kept_though_forgotten",
-        by_sql("UPDATE tombstones SET sample_id = 't2' WHERE sample_id = 't0'"),
+        by_sql(f"UPDATE tombstones SET digest = {T2} WHERE digest = {T0}"),
     ),
     (
         "events_out_of_order",

@@ -76,8 +76,7 @@ class Client(local.Client):
         return versions
 
     def sql(self, query: str, *values: object) -> list[dict[str, Any]]:
-        url = self.home.environment["LETHE_DATABASE_URL"]
-        with psycopg.connect(url, row_factory=dict_row) as connection:
+        with psycopg.connect(self.home.owner_url, row_factory=dict_row) as connection:
             return connection.execute(query, values).fetchall()
 
 

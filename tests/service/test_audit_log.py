@@ -1,8 +1,21 @@
-from uuid import uuid4
+import json
+from base64 import b64decode
+from uuid import UUID, uuid4
 
 import pytest
+from securesystemslib.signer import CryptoSigner, Signature
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import sessionmaker
 
-from service import audit
+from service import audit, dependencies, merkle, notes
+from service.database import async_sessions
+from service.settings import WorkerSettings
+from tests import merkle_proofs
+from tests.conftest import speaking_to
+from worker import log_keeper
+
+SUBJECT = UUID(int=7)
 
 
 @pytest.fixture
@@ -46,3 +59,94 @@ async def test_an_invented_cursor_is_refused(client, cursor, problem):
     response = await client.get("/v1/audit/events", params={"cursor": cursor})
 
     problem(response, 422, "invalid-cursor")
+
+
+@pytest.fixture
+def kept(own_database_url, tmp_path):
+    """A log of 30 events and the key's, with checkpoints of 12 and of 31."""
+    engine = create_engine(own_database_url)
+    sessions = sessionmaker(engine)
+    settings = WorkerSettings(
+        database_url=own_database_url, broker_url="redis://unused", store=tmp_path,
+        checkpoint_events=1,
+    )  # fmt: skip
+    signer = CryptoSigner.generate_ed25519()
+    for count in (11, 19):
+        with sessions.begin() as session:
+            for number in range(count):
+                audit.record(session, "api", "request.received", SUBJECT, number=number)
+        log_keeper.keep(sessions, [signer], settings)
+    engine.dispose()
+    return signer
+
+
+@pytest.fixture
+async def auditor(kept, own_database_url, app):
+    """Speaks to the API on that log."""
+    engine = create_async_engine(own_database_url)
+    app.dependency_overrides[dependencies.sessions] = lambda: async_sessions(engine)
+    async with speaking_to(app) as client:
+        yield client
+    await engine.dispose()
+
+
+def hashes(proof):
+    return [b64decode(each) for each in proof["proof"]]
+
+
+async def test_checkpoints_are_signed_notes_the_newest_first(auditor, kept):
+    newest = await auditor.get("/v1/audit/checkpoint")
+    older = await auditor.get("/v1/audit/checkpoint", params={"size": 12})
+
+    assert newest.headers["content-type"].startswith("text/plain")
+    assert (notes.read(newest.text).size, notes.read(older.text).size) == (31, 12)
+    text, _, signature = newest.text.partition("\n\n")
+    signed = b64decode(signature.split()[2])
+    kept.public_key.verify_signature(
+        Signature(kept.public_key.keyid, signed[4:].hex()), f"{text}\n".encode()
+    )
+
+
+async def test_an_event_is_proven_to_be_in_the_log(auditor):
+    proof = (await auditor.get("/v1/audit/proof", params={"position": 4})).json()
+    root = notes.read((await auditor.get("/v1/audit/checkpoint")).text).root
+
+    leaf = merkle.leaf_hash(proof["leaf"].encode())
+    assert merkle_proofs.root_from_inclusion(4, 31, leaf, hashes(proof)) == root
+    assert json.loads(proof["leaf"])["position"] == 4
+
+
+async def test_the_log_is_proven_to_continue_an_older_checkpoint(auditor):
+    proof = (await auditor.get("/v1/audit/proof", params={"old": 12})).json()
+    old = notes.read((await auditor.get("/v1/audit/checkpoint", params={"size": 12})).text).root
+    new = notes.read((await auditor.get("/v1/audit/checkpoint")).text).root
+
+    assert merkle_proofs.roots_from_consistency(12, 31, hashes(proof), old) == (old, new)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind"),
+    [
+        ("proof?position=31", 422, "size-unknown"),
+        ("proof?position=20&size=12", 422, "size-unknown"),
+        ("proof?position=2&size=32", 422, "size-unknown"),
+        ("proof?old=32", 422, "size-unknown"),
+        ("proof?old=0", 422, "invalid-request"),
+        ("proof?position=-1", 422, "invalid-request"),
+        ("proof", 422, "invalid-request"),
+        ("proof?position=1&old=2", 422, "invalid-request"),
+        ("checkpoint?size=13", 404, "not-found"),
+        (f"bundle?request={SUBJECT}", 404, "not-found"),
+        ("bundle", 422, "invalid-request"),
+    ],
+)
+async def test_what_cannot_be_proven_is_refused(auditor, problem, path, status, kind):
+    problem(await auditor.get(f"/v1/audit/{path}"), status, kind)
+
+
+@pytest.mark.parametrize("path", ["checkpoint", "proof?position=0"])
+async def test_before_the_first_checkpoint_one_is_told_to_wait(client, problem, path):
+    response = await client.get(f"/v1/audit/{path}")
+
+    problem(response, 409, "no-checkpoint")
+    assert response.headers["retry-after"] == "5"

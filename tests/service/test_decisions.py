@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
-from service import dependencies, doorbell
+from service import dependencies, doorbell, keyed
 from service.database import async_engine, async_sessions
 from service.states import JobKind, Mode, RequestStatus, Verdict, VersionStatus
 from service.tables import (
@@ -117,9 +117,9 @@ async def test_accepting_serves_the_candidate(client, sessions, queue, review, c
     new = await champion()
     assert (new.number, new.parent_id) == (2, old.id)
     async with sessions() as session:
-        buried = set(await session.scalars(select(Tombstone.sample_id)))
+        buried = set(await session.scalars(select(Tombstone.digest)))
         before = await session.get_one(ModelVersion, old.id)
-    assert buried == {"t1", "t2", "h0"}
+    assert buried == {keyed.digest(factories.KEY, name) for name in ("t1", "t2", "h0")}
     assert (before.status, before.superseded_at is None) == (VersionStatus.SUPERSEDED, False)
     queue.send_task.assert_called_once_with(doorbell.SWEEP, args=(), expires=60)
 
@@ -216,9 +216,7 @@ async def test_a_candidate_that_keeps_what_was_forgotten_meanwhile_is_not_accept
     [request] = await review(["t1"])
     job = factories.job(model_id=model.id, finished=True)
     later = factories.NOW.replace(year=factories.NOW.year + 1)
-    await store(
-        job, Tombstone(model_id=model.id, sample_id="h1", job_id=job.id, forgotten_at=later)
-    )
+    await store(job, factories.tombstone(model, job, "h1", forgotten_at=later))
 
     problem(await decide(client, request, "accept"), 409, "champion-changed")
 

@@ -9,7 +9,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from service import dependencies, doorbell
+from service import commitments, dependencies, doorbell
 from service.database import async_sessions
 from service.states import (
     JobStatus,
@@ -26,6 +26,7 @@ from service.tables import (
     DeletionTarget,
     IdempotencyKey,
     Job,
+    RequestKey,
     RequestSample,
     Sample,
 )
@@ -67,6 +68,7 @@ async def test_is_accepted_and_followed_at_its_location(client, model):
         "dataset": "digits",
         "samples": 2,
         "duplicates": 0,
+        "commitment": ANY,
         "subject_ref": "ticket 1",
         "reason": "Article 17",
         "received_at": ANY,
@@ -74,6 +76,7 @@ async def test_is_accepted_and_followed_at_its_location(client, model):
         "created_at": ANY,
         "finished_at": None,
         "overdue_at": None,
+        "shredded_at": None,
         "targets": [
             {
                 "model": "cnn",
@@ -103,7 +106,17 @@ async def test_stores_the_samples_rings_and_tells_the_audit_trail_counts_only(
     assert sorted(stored) == ["t1", "t2"]
     assert (response.json()["samples"], response.json()["duplicates"]) == (2, 1)
     assert (event.event, str(event.subject_id)) == ("request.received", response.json()["id"])
-    assert event.data == {"samples": 2, "duplicates": 1, "models": [str(model.id)]}
+    async with sessions() as session:
+        key = (await session.scalars(select(RequestKey.key))).one()
+    assert event.data == {
+        "samples": 2,
+        "duplicates": 1,
+        "models": [str(model.id)],
+        "commitment": commitments.commit(key, ["t1", "t2"]).root.hex(),
+        "subject_ref_hmac": commitments.mac(key, "secret-ref").hex(),
+        "reason_hmac": commitments.mac(key, "secret-reason").hex(),
+    }
+    assert response.json()["commitment"] == event.data["commitment"]
     queue.send_task.assert_called_once_with(doorbell.SWEEP, args=(), expires=60)
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import NullPool, create_engine, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from service import keyed
 from service.deletion_requests import cancellation, decisions
 from service.deletion_requests.schemas import DecisionCreate
 from service.errors import DomainError, LeaseLost
@@ -88,6 +89,7 @@ class AnyOrder(RuleBasedStateMachine):
             for model, job in zip(self.models, jobs, strict=True):
                 self.session.add(factories.version(model, job))
         self.ended = {}
+        self.named = {}
         self.claims = []
 
     def teardown(self) -> None:
@@ -109,6 +111,7 @@ class AnyOrder(RuleBasedStateMachine):
     )
     def ask(self, named, of, at_once):
         request = factories.request(self.dataset, samples=len(named))
+        self.named[request.id] = set(named)
         with self.transaction():
             self.session.add(request)
             self.session.flush()
@@ -314,7 +317,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def what_was_forgotten_is_buried_and_never_served_again(self):
-        buried = {(t.model_id, t.sample_id): t for t in self.session.scalars(select(Tombstone))}
+        buried = {(t.model_id, t.digest): t for t in self.session.scalars(select(Tombstone))}
         versions = {v.id: v for v in self.session.scalars(select(ModelVersion))}
         of_job = {version.job_id: version for version in versions.values()}
         served = {}
@@ -327,11 +330,23 @@ class AnyOrder(RuleBasedStateMachine):
         for (model_id, _), tombstone in buried.items():
             made = of_job.get(tombstone.job_id)
             assert made is None or made.id in served[model_id]
-        completed = select(DeletionTarget.model_id, RequestSample.sample_id).where(
-            DeletionTarget.request_id == RequestSample.request_id,
-            DeletionTarget.status == RequestStatus.COMPLETED,
-        )
-        assert {tuple(row) for row in self.session.execute(completed)} <= set(buried)
+        completed = self.session.scalars(
+            select(DeletionTarget).filter_by(status=RequestStatus.COMPLETED)
+        ).all()
+        digests = {name: keyed.digest(factories.KEY, name) for name in SAMPLES}
+        assert set(buried) == {
+            (target.model_id, digests[name])
+            for target in completed
+            for name in self.named[target.request_id]
+        }
+
+    @invariant()
+    def the_ids_of_a_request_are_kept_until_its_end_and_no_longer(self):
+        kept = {}
+        for row in self.session.scalars(select(RequestSample)):
+            kept.setdefault(row.request_id, set()).add(row.sample_id)
+        statuses = self.session.execute(select(DeletionRequest.id, DeletionRequest.status)).all()
+        assert kept == {id_: self.named[id_] for id_, status in statuses if status not in FINAL}
 
 
 def total(targets):

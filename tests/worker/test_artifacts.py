@@ -1,7 +1,7 @@
 import hashlib
 import os
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -78,7 +78,7 @@ def test_old_files_without_a_name_are_removed_and_no_others(store):
     killed = aged(store.root / "incoming-killed", 3700)
     busy = aged(store.root / "incoming-busy", 10)
 
-    removed = store.remove_orphans({named}, older_than=timedelta(hours=1))
+    removed = store.remove_orphans({named}, before=datetime.now(UTC) - timedelta(hours=1))
 
     assert removed == 2
     assert store.path(named)
@@ -94,7 +94,7 @@ def test_what_is_put_again_is_young_again(store):
     os.utime(store.path(digest), (0, 0))
     store.put(lambda path: path.write_bytes(b"weights"))
 
-    assert store.remove_orphans(set(), older_than=timedelta(hours=1)) == 0
+    assert store.remove_orphans(set(), before=datetime.now(UTC) - timedelta(hours=1)) == 0
     assert store.path(digest)
 
 

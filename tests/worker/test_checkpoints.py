@@ -1,7 +1,8 @@
 """Checkpoint files: they last as long as their job, and the audit trail says that they are gone."""
 
 import json
-from datetime import timedelta
+import os
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -103,14 +104,38 @@ def test_a_damaged_file_is_not_found(written):
     assert written.find("c", digest) is None
 
 
-def test_cleaning_removes_what_nobody_needs(sync_sessions, store, job, written, tmp_path):
-    settings = WorkerSettings(
+@pytest.fixture
+def settings(store):
+    return WorkerSettings(
         database_url="postgresql://unused",
         broker_url="redis://unused",
         store=store.root,
         orphan_age=timedelta(0),
         idempotency_retention=timedelta(days=1),
     )
+
+
+def test_what_a_running_job_has_written_stays_however_old_it_is(
+    sync_sessions, store, job, settings
+):
+    long_ago = datetime.now(UTC) - timedelta(hours=9)
+    files = {}
+    for name, minutes in (("before", -1), ("since", 1)):
+        files[name] = store.put(lambda path, name=name: path.write_bytes(name.encode()))
+        written = (long_ago + timedelta(minutes=minutes)).timestamp()
+        os.utime(store.path(files[name]), (written, written))
+    with sync_sessions.begin() as session:
+        session.execute(update(factories.Job).values(started_at=long_ago))
+
+    cleaning.clean(sync_sessions, store, settings)
+    assert [path.name for path in store.root.rglob("objects/*/*")] == [files["since"]]
+
+    end(sync_sessions, job)
+    cleaning.clean(sync_sessions, store, settings)
+    assert not [*store.root.rglob("objects/*/*")]
+
+
+def test_cleaning_removes_what_nobody_needs(sync_sessions, store, job, written, settings):
     kept, orphan = (store.put(lambda path, d=d: path.write_bytes(d)) for d in (b"kept", b"orphan"))
     request = factories.request(factories.dataset(id=uuid4()))
     with sync_sessions.begin() as session:

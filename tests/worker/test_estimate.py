@@ -344,7 +344,7 @@ def test_finished_jobs_tell_how_long_the_next_one_takes(registered, asked, outco
                 factories.tried(job, number, step=step) for number, step in enumerate(steps, 1)
             )
             for name in named[start : start + count]:
-                session.add(Tombstone(model_id=model.id, sample_id=name, job_id=job.id))
+                session.add(factories.tombstone(model, job, name))
     bench = asked(model, named[30:70])
 
     estimate(bench)

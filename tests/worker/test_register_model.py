@@ -18,7 +18,8 @@ from transformers import ViTForImageClassification as Vit
 
 from service.errors import JobError, LeaseLost
 from service.states import JobStatus, RegistrationStatus, Split, VersionStatus
-from service.tables import AuditEvent, Job, Model, ModelVersion, Sample, Tombstone
+from service.tables import AuditEvent, Job, Model, ModelVersion, Sample
+from tests import factories
 from worker import architectures, inputs, protocol, reservoir, statistics
 from worker.index_dataset import index_dataset
 from worker.register_model import register_model
@@ -282,7 +283,8 @@ def test_a_sample_the_model_has_forgotten_before_is_not_drawn(digits, named, run
     model = named(digits, policy={"reservoir_samples": 5000, "evaluation_samples": 5000})
     other = bench_for(digits)
     with other.sessions.begin() as session:
-        session.add(Tombstone(model_id=model.id, sample_id="digit-0", job_id=other.claim.job_id))
+        job = session.get_one(Job, other.claim.job_id)
+        session.add(factories.tombstone(model, job, "digit-0", key=digits.tombstone_key))
     bench = run(model)
 
     table = reservoir.read(bench.store, stored_version(bench, model).reservoir_sha256)

@@ -13,6 +13,7 @@ from service.errors import JobError, LeaseLost
 from service.states import JobKind, JobStatus, Split
 from service.tables import (
     AuditEvent,
+    Dataset,
     Job,
     MembershipStatistics,
     OutOfSamplePrediction,
@@ -235,13 +236,15 @@ def test_samples_forgotten_meanwhile_get_no_rows(model, bench, sync_sessions, mo
     at = bench(mine)
     with sync_sessions.begin() as session:
         before, meanwhile = ids(session, mine, Split.TRAIN)[:2]
-        session.add(Tombstone(model_id=mine.id, sample_id=before, job_id=at.claim.job_id))
+        key = session.get_one(Dataset, mine.dataset_id).tombstone_key
+        job = session.get_one(Job, at.claim.job_id)
+        session.add(factories.tombstone(mine, job, before, key=key))
     fresh = recipes.fresh
 
     def forgetting(*args, **kwargs):
         with sync_sessions.begin() as session:
-            if not session.get(Tombstone, (mine.id, meanwhile)):
-                grave = Tombstone(model_id=mine.id, sample_id=meanwhile, job_id=at.claim.job_id)
+            grave = factories.tombstone(mine, job, meanwhile, key=key)
+            if not session.get(Tombstone, (mine.id, grave.digest)):
                 session.add(grave)
         return fresh(*args, **kwargs)
 

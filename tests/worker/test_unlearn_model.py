@@ -331,7 +331,7 @@ def test_every_kind_of_model_and_input_can_forget(registered, ask, sync_sessions
         made = session.scalars(select(ModelVersion).filter_by(job_id=job.id)).one()
         failed = job.verdict is Verdict.FAIL
         assert made.status is (VersionStatus.CANDIDATE if failed else VersionStatus.CHAMPION)
-        buried = session.scalar(select(func.count(Tombstone.sample_id)))
+        buried = session.scalar(select(func.count(Tombstone.digest)))
         assert buried == (0 if failed else len(NAMED))
     network = architectures.build(model.architecture, ALLOWED["factories"])
     architectures.load_weights(network, bench.store.path(made.weights_sha256))
@@ -467,7 +467,7 @@ def test_samples_forgotten_meanwhile_leave_nothing_to_do(registered, ask, sync_s
 
     with sync_sessions() as session:
         assert session.scalar(select(func.count(ModelVersion.id))) == 2
-        assert session.scalar(select(func.count(Tombstone.sample_id))) == 5
+        assert session.scalar(select(func.count(Tombstone.digest))) == 5
         done = select(AuditEvent.id).filter_by(event=f"request.{RequestStatus.COMPLETED}")
         assert len(session.scalars(done).all()) == 2
 
@@ -604,7 +604,7 @@ def test_after_every_fail_comes_the_next_step_and_then_a_person(
             select(ModelVersion).filter_by(model_id=model.id, status=VersionStatus.CHAMPION)
         ).one()
         assert champion.number == 1
-        assert session.scalar(select(func.count(Tombstone.sample_id))) == 0
+        assert session.scalar(select(func.count(Tombstone.digest))) == 0
         keys = select(AlignmentScore.round, AlignmentScore.cycle).order_by(
             AlignmentScore.round, AlignmentScore.cycle
         )

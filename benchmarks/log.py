@@ -1,0 +1,162 @@
+"""How fast the audit trail grows and proves: `make bench-log`.
+
+Appends: 16 writers at once, each transaction with one event, and with eight, as the service's role;
+beside a table without position, key or order (the limit). Proofs: from a log of a million events,
+read through the statements that the API uses. Hashing and signing: what a checkpoint of that
+million costs.
+"""
+
+import json
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from securesystemslib.signer import CryptoSigner
+from sqlalchemy import Engine
+
+import local
+from service import audit, audit_tree, merkle
+from service.database import sync_engine, sync_sessions
+from service.settings import MigrationSettings, WorkerSettings
+from worker import log_keeper
+
+WRITERS = 16
+SECONDS = 5.0
+EVENTS = 1_000_000
+PROOFS = 300
+RESULTS = Path(__file__).parent / "results" / "log.json"
+
+EVENT = "('api', 'request.received', gen_random_uuid(), '{\"samples\": 10}')"
+APPEND = "INSERT INTO {} (actor, event, subject_id, data) VALUES {}"
+BARE = """
+    CREATE TABLE bare_events (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        at timestamptz DEFAULT clock_timestamp(),
+        actor varchar, event varchar, subject_id uuid, data jsonb
+    );
+    CREATE INDEX ON bare_events (subject_id);
+    GRANT INSERT ON bare_events TO lethe_app
+"""
+FILL = """
+    INSERT INTO audit_events (actor, event, subject_id, data)
+    SELECT 'worker', 'request.scheduled', gen_random_uuid(), '{"job": "x"}'
+    FROM generate_series(1, %s)
+"""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, local.servers(Path(folder)) as servers:
+        environment = {**os.environ, "LETHE_DATABASE_URL": servers.database_url}
+        local.House(Path(folder), servers.owner_url, environment, 0).migrate()
+        with psycopg.connect(servers.owner_url, autocommit=True) as owner:
+            owner.execute(BARE)
+        results: dict[str, Any] = {
+            "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "cores": os.cpu_count(),
+            "writers": WRITERS,
+            "appends": [_appends(servers.database_url, events) for events in (1, 8)],
+        }
+        engine = sync_engine(MigrationSettings(database_url=servers.database_url).database_url)
+        results["log"] = _proofs(engine, servers)
+        engine.dispose()
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+def _appends(url: str, events: int) -> dict[str, Any]:
+    """Events per second into the trail and into a bare table, in turns."""
+    rates: dict[str, list[float]] = {"audit_events": [], "bare_events": []}
+    for _ in range(3):
+        for table, rate in rates.items():
+            rate.append(events * _transactions(url, APPEND.format(table, _rows(events))))
+    trail, bare = (statistics.median(rate) for rate in rates.values())
+    return {
+        "events_per_transaction": events,
+        "events_per_s": round(trail),
+        "bare_events_per_s": round(bare),
+        "ratio": round(trail / bare, 2),
+    }
+
+
+def _rows(count: int) -> str:
+    return ", ".join([EVENT] * count)
+
+
+def _transactions(url: str, statement: str) -> float:
+    """Transactions per second, of all writers together."""
+    done = [0] * WRITERS
+    fence = threading.Barrier(WRITERS + 1)
+
+    def write(writer: int) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            fence.wait()
+            end = time.monotonic() + SECONDS
+            while time.monotonic() < end:
+                connection.execute(statement)
+                done[writer] += 1
+
+    threads = [threading.Thread(target=write, args=[writer]) for writer in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    fence.wait()
+    started = time.monotonic()
+    for thread in threads:
+        thread.join()
+    return sum(done) / (time.monotonic() - started)
+
+
+def _proofs(engine: Engine, servers: local.Servers) -> dict[str, Any]:
+    """What a log of `EVENTS` costs to hash and sign, and proofs from it, in milliseconds."""
+    with psycopg.connect(servers.database_url) as connection:
+        connection.execute(FILL, [EVENTS])
+    sessions = sync_sessions(engine)
+    settings = WorkerSettings(
+        database_url=servers.database_url, broker_url=servers.broker_url, store=Path("unused")
+    )
+    signer = CryptoSigner.generate_ed25519()
+    started = time.monotonic()
+    log_keeper.keep(sessions, [signer], settings)
+    hashing_s = time.monotonic() - started
+    with sessions.begin() as session:
+        newest = session.scalars(audit_tree.NEWEST_CHECKPOINT).one()
+        audit.record(session, "worker", "request.completed", UUID(int=1))
+    size = newest.size
+    started = time.monotonic()
+    log_keeper.keep(sessions, [signer], settings)
+    next_s = time.monotonic() - started
+    dice = Random(1)
+
+    def timed(spans_of: Callable[[], list[merkle.Span]]) -> dict[str, float]:
+        took = []
+        for _ in range(PROOFS):
+            begun = time.perf_counter()
+            spans = spans_of()
+            with sessions.begin() as session:
+                nodes = audit_tree.by_node(session.execute(audit_tree.fetching(spans)))
+            audit_tree.proof(spans, nodes)
+            took.append(1000 * (time.perf_counter() - begun))
+        return {
+            "median_ms": round(statistics.median(took), 2),
+            "worst_ms": round(max(took), 2),
+        }
+
+    return {
+        "events": size,
+        "hash_and_sign_all_s": round(hashing_s, 1),
+        "next_checkpoint_s": round(next_s, 3),
+        "inclusion": timed(lambda: merkle.inclusion(dice.randrange(size), size)),
+        "consistency": timed(lambda: merkle.consistency(dice.randrange(1, size), size)),
+    }
+
+
+if __name__ == "__main__":
+    main()

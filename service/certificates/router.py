@@ -1,0 +1,115 @@
+"""The routes of certificates. HTTP only."""
+
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service import polling
+from service.certificates import operations, page
+from service.dependencies import Sessions
+from service.errors import NotCertified, NotCertifiedYet, NotFound
+from service.problems import documented
+
+router = APIRouter(tags=["certificates"])
+
+MEDIA_TYPE = "application/vnd.in-toto.unlearning+dsse"
+"""As in-toto names an attestation with a predicate `unlearning`; it is JSON."""
+
+PAGE = "text/html"
+SEALED = "default-src 'none'; style-src 'unsafe-inline'"
+"""The page brings all that it needs; a browser is to load and run nothing."""
+
+SCHEMA = (Path(__file__).parents[2] / "verifier/predicate.schema.json").read_bytes()
+SCHEMA_MEDIA_TYPE = "application/schema+json"
+
+ENVELOPE = {
+    "type": "object",
+    "title": "Envelope",
+    "required": ["payload", "payloadType", "signatures"],
+    "properties": {
+        "payload": {"type": "string", "description": "The in-toto statement, in base64."},
+        "payloadType": {"const": "application/vnd.in-toto+json"},
+        "signatures": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["keyid", "sig"],
+                "properties": {
+                    "keyid": {
+                        "type": "string",
+                        "description": "SHA-256 of the raw public key, in hex.",
+                    },
+                    "sig": {"type": "string", "description": "Ed25519, in base64."},
+                },
+            },
+        },
+    },
+}
+
+Number = Annotated[
+    int | None,
+    Query(
+        ge=1, le=2**31 - 1, description="Which certificate of the request; the newest if left out."
+    ),
+]
+AnyResponse = dict[int | str, dict[str, Any]]
+
+
+@router.get(
+    "/deletion-requests/{request_id}/certificate",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The signed statement, or the same for people.",
+            "content": {MEDIA_TYPE: {"schema": ENVELOPE}, PAGE: {"schema": {"type": "string"}}},
+        },
+        **documented(NotFound, NotCertified, NotCertifiedYet),
+    },
+)
+async def read_certificate(
+    request_id: UUID, sessions: Sessions, request: Request, number: Number = None
+) -> Response:
+    """What was certified of a completed request: an in-toto statement in a DSSE envelope.
+
+    With `Accept: text/html` the same data as a page for people, made from the signed statement; to
+    have it as a PDF, print it. Only the envelope can be verified.
+    """
+    certificate = await operations.get(sessions, request_id, number)
+    if prefers_page(request.headers.get("accept", "")):
+        body, media_type = page.render(certificate.envelope), PAGE
+        headers = {"Vary": "Accept", "Content-Security-Policy": SEALED}
+    else:
+        body, media_type, headers = certificate.envelope, MEDIA_TYPE, {"Vary": "Accept"}
+    return polling.conditional(request, body.encode(), media_type=media_type, headers=headers)
+
+
+@router.get(
+    "/audit/predicate-schema",
+    response_class=Response,
+    responses={
+        200: {"content": {SCHEMA_MEDIA_TYPE: {"schema": {"type": "object"}}}},
+        **documented(),
+    },
+)
+async def read_predicate_schema(request: Request) -> Response:
+    """The JSON Schema of what certificates state: of the predicate `urn:lethe:unlearning:v1`."""
+    return polling.conditional(request, SCHEMA, media_type=SCHEMA_MEDIA_TYPE, headers={})
+
+
+def prefers_page(accept: str) -> bool:
+    """Whether an `Accept` header names HTML, and nothing that it likes better, but for `*/*`."""
+    liked = {name: quality for name, quality in map(_quality, accept.split(","))}
+    others = [quality for name, quality in liked.items() if name not in (PAGE, "*/*")]
+    return liked.get(PAGE, 0.0) > 0 and liked[PAGE] >= max(others, default=0.0)
+
+
+def _quality(named: str) -> tuple[str, float]:
+    """A media type of an `Accept` header, and how well it is liked."""
+    name, *parameters = (part.strip().lower() for part in named.split(";"))
+    given = [value for value in parameters if value.startswith("q=")]
+    try:
+        return name, float(given[0].removeprefix("q=")) if given else 1.0
+    except ValueError:
+        return name, 0.0

@@ -1,0 +1,66 @@
+"""What people can be shown of a deletion request, and be spared. One function, one transaction."""
+
+import asyncio
+from base64 import b64encode
+from uuid import UUID
+
+from service import commitments, shredding
+from service.deletion_requests.operations import COMMITTED_AT_ONCE
+from service.deletion_requests.schemas import InclusionRead
+from service.dependencies import Sessions
+from service.errors import CannotShred, KeyGone, NotFound, NotNamed
+from service.states import FINAL_REQUESTS
+from service.tables import DeletionRequest, RequestKey
+
+
+async def show_inclusion(sessions: Sessions, request_id: UUID, sample_id: str) -> InclusionRead:
+    """What proves that the request named this id.
+
+    Raises:
+        NotFound: there is no such request.
+        KeyGone: it was shredded, or is from before there were commitments.
+        NotNamed: it named others.
+    """
+    async with sessions.begin() as session:
+        request = await session.get(DeletionRequest, request_id)
+        kept = await session.get(RequestKey, request_id)
+    if request is None:
+        raise NotFound(f"There is no deletion request {request_id}.")
+    if kept is None or request.commitment is None:
+        raise KeyGone(
+            "This request was shredded: nothing links it to the ids it named any more."
+            if request.shredded_at
+            else "This request is from before there were commitments; its ids cannot be shown."
+        )
+    if request.samples <= COMMITTED_AT_ONCE:
+        opening = commitments.open_for(kept.key, kept.entries, sample_id)
+    else:
+        opening = await asyncio.to_thread(commitments.open_for, kept.key, kept.entries, sample_id)
+    if opening is None:
+        raise NotNamed("The request did not name this sample id; compare it letter by letter.")
+    return InclusionRead(
+        commitment=request.commitment,
+        blind=opening.blind.hex(),
+        index=opening.index,
+        size=opening.size,
+        proof=[b64encode(each).decode() for each in opening.proof],
+    )
+
+
+async def shred(sessions: Sessions, request_id: UUID) -> None:
+    """Destroy what links the request to a person; nothing, when that was done before.
+
+    Raises:
+        NotFound: there is no such request.
+        CannotShred: it has not come to its end.
+    """
+    async with sessions.begin() as session:
+        request = await session.get(DeletionRequest, request_id, with_for_update=True)
+        if request is None:
+            raise NotFound(f"There is no deletion request {request_id}.")
+        if request.status not in FINAL_REQUESTS:
+            raise CannotShred(
+                f"This request is {request.status}: what it names is needed until it is "
+                f"completed, cancelled or refused. Wait, or `POST …/{request_id}/cancel` first."
+            )
+        await session.run_sync(shredding.shred, [request_id], actor="api")

@@ -1,0 +1,109 @@
+"""What an auditor takes home about a real request, checked by the verifier on its own."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from base64 import b64decode
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+import local
+
+
+@pytest.fixture(scope="module")
+def certified(client, model, unnamed):
+    """A request for five samples with its certificate, and the checkpoint before it."""
+    kept = checkpoint(client)
+    where = client.request(model, unnamed(5), subject_ref="customer-4712", reason="Mr. Smith")
+    client.forgotten(where)
+    envelope = eventually(client, f"{where}/certificate")
+    return where.rpartition("/")[2], envelope, kept
+
+
+@pytest.fixture(scope="module")
+def alone(certified, client, tmp_path_factory):
+    """An empty directory with the verifier, the operator's public key and nothing else."""
+    folder = tmp_path_factory.mktemp("auditor")
+    shutil.copy(local.REPOSITORY / "verifier" / "verify.py", folder)
+    private = (client.home.state / "signing-key.pem").read_bytes()
+    public = load_pem_private_key(private, None).public_key()
+    (folder / "operator.pem").write_bytes(
+        public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    (folder / "kept.txt").write_text(certified[2])
+    return folder
+
+
+def checkpoint(client) -> str:
+    return eventually(client, "/v1/audit/checkpoint", text=True)
+
+
+def eventually(client, path, *, text=False):
+    """What is there, once the beat has signed it."""
+    deadline = time.monotonic() + 60
+    while (response := client.http.get(path)).status_code != 200:
+        assert response.status_code == 409, response.text
+        assert time.monotonic() < deadline, response.text
+        time.sleep(0.2)
+    return response.text if text else response.json()
+
+
+def bundle_of(client, request_id, since):
+    """The bundle, once a checkpoint covers the issuing of its certificate."""
+    deadline = time.monotonic() + 60
+    while True:
+        path = f"/v1/audit/bundle?request={request_id}&since={since}"
+        bundle = client.get(path)
+        if bundle["certificate"] is not None or time.monotonic() > deadline:
+            return bundle
+        time.sleep(0.2)
+
+
+def verify(folder: Path, bundle, *more: str) -> subprocess.CompletedProcess[str]:
+    (folder / "bundle.json").write_text(json.dumps(bundle))
+    command = [sys.executable, "-I", "verify.py", "bundle.json", "--key", "operator.pem", *more]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_bundle_of_the_running_service_is_valid(client, certified, alone):
+    request_id, envelope, kept = certified
+    bundle = bundle_of(client, request_id, kept.splitlines()[1])
+    (after,) = json.loads(b64decode(envelope["payload"]))["subject"]
+    (weights,) = Path(client.home.environment["LETHE_STORE"]).rglob(after["digest"]["sha256"])
+
+    done = verify(alone, bundle, "--older", "kept.txt", "--weights", str(weights))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert bundle["certificate"] == envelope
+    assert done.stdout.splitlines()[-1].startswith("VALID")
+
+
+def test_a_byte_that_is_changed_in_the_database_is_told(client, certified, alone):
+    request_id, _, kept = certified
+    bundle = bundle_of(client, request_id, kept.splitlines()[1])
+    event = bundle["events"][-1]
+    event["leaf"] = event["leaf"].replace('"worker"', '"api"')
+
+    assert verify(alone, bundle, "--older", "kept.txt").returncode == 5
+
+
+def test_nothing_personal_is_in_a_bundle_or_on_the_page(client, certified):
+    request_id, envelope, _ = certified
+    page = client.http.get(
+        f"/v1/deletion-requests/{request_id}/certificate", headers={"Accept": "text/html"}
+    ).text
+    payload = b64decode(envelope["payload"]).decode()
+    bundle = json.dumps(bundle_of(client, request_id, 1))
+    named = client.sql("SELECT sample_id FROM samples LIMIT 2000")
+    for secret in ("customer-4712", "Mr. Smith", *(row["sample_id"] for row in named)):
+        assert secret not in bundle
+        assert secret not in page
+        assert secret not in payload
