@@ -1,6 +1,7 @@
 """How the service is doing, in figures read from Postgres when they are asked for."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -9,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import ColumnElement, extract, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import QueryableAttribute
 
 from service.dependencies import Sessions
 from service.fields import Out
@@ -22,7 +24,9 @@ from service.states import (
     VersionStatus,
 )
 from service.tables import (
-    AuditEvent,
+    AuditAnchor,
+    AuditCheckpoint,
+    AuditLeaf,
     Dataset,
     DeletionRequest,
     Job,
@@ -71,6 +75,12 @@ class Figures(Out):
     """Superseded model versions: they hold forgotten data."""
 
     audit_events: int
+    checkpoint_age_seconds: float | None
+    """Since the audit trail was signed last; null before the first time."""
+
+    anchor_age_seconds: float | None
+    """Since a checkpoint was last put somewhere outside the database; null where none was."""
+
     webhook_deliveries: dict[DeliveryStatus, int]
     """Those that wait to be sent, now or again, and those that were given up."""
 
@@ -89,7 +99,9 @@ async def read(sessions: Sessions) -> Figures:
             datasets=await _by_status(session, Dataset, RegistrationStatus),
             models=await _by_status(session, Model, RegistrationStatus),
             versions_to_purge=await _count(session, ModelVersion, superseded),
-            audit_events=await _count(session, AuditEvent),
+            audit_events=await session.scalar(select(func.max(AuditLeaf.position) + 1)) or 0,
+            checkpoint_age_seconds=await _age(session, AuditCheckpoint.created_at),
+            anchor_age_seconds=await _age(session, AuditAnchor.anchored_at),
             webhook_deliveries={
                 status: await _count(session, WebhookDelivery, WebhookDelivery.status == status)
                 for status in (DeliveryStatus.WAITING, DeliveryStatus.DEAD)
@@ -149,6 +161,18 @@ class _Gauges(Collector):
             "versions_to_purge", "Model versions that hold forgotten data.", now.versions_to_purge
         )
         yield _gauge("audit_events", "Events in the audit trail.", now.audit_events)
+        if now.checkpoint_age_seconds is not None:
+            yield _gauge(
+                "checkpoint_age_seconds",
+                "Since the audit trail was signed last.",
+                now.checkpoint_age_seconds,
+            )
+        if now.anchor_age_seconds is not None:
+            yield _gauge(
+                "anchor_age_seconds",
+                "Since a checkpoint was last put outside the database.",
+                now.anchor_age_seconds,
+            )
         yield _by_label(
             "webhook_deliveries",
             "Deliveries to webhooks that wait or were given up.",
@@ -203,6 +227,11 @@ async def _jobs(session: AsyncSession) -> dict[JobKind, dict[JobStatus, int]]:
 async def _oldest(session: AsyncSession, where: ColumnElement[bool]) -> float:
     age = extract("epoch", func.clock_timestamp() - func.min(Job.created_at))
     return max(0.0, float(await session.scalar(select(age).where(where)) or 0))
+
+
+async def _age(session: AsyncSession, moment: QueryableAttribute[datetime]) -> float | None:
+    age = await session.scalar(select(extract("epoch", func.clock_timestamp() - func.max(moment))))
+    return None if age is None else max(0.0, float(age))
 
 
 async def _durations(session: AsyncSession) -> Durations:

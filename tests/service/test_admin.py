@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.states import JobKind, JobStatus, RequestStatus, VersionStatus
+from service.tables import AuditAnchor, AuditCheckpoint
 from tests import factories
 
 
@@ -64,6 +65,25 @@ async def test_figures_of_an_empty_service(client):
 
     assert figures["oldest_wait_seconds"] == 0
     assert figures["unlearn_seconds"] == {"jobs": 0, "median": None, "p95": None}
+
+
+async def test_how_long_ago_the_audit_trail_was_signed_and_anchored(client, store):
+    past = factories.NOW - timedelta(hours=1)
+    empty = (await client.get("/v1/admin/metrics")).json()
+    silent = (await client.get("/metrics")).text
+    await store(
+        AuditCheckpoint(size=5, note="", created_at=past),
+        AuditAnchor(size=5, kind="directory", anchored_at=past + timedelta(minutes=5)),
+    )
+    figures = (await client.get("/v1/admin/metrics")).json()
+    told = (await client.get("/metrics")).text
+
+    assert (empty["checkpoint_age_seconds"], empty["anchor_age_seconds"]) == (None, None)
+    assert "checkpoint_age" not in silent
+    assert 3600 <= figures["checkpoint_age_seconds"] < 4400
+    assert 3300 <= figures["anchor_age_seconds"] < 4100
+    assert "lethe_checkpoint_age_seconds 3" in told
+    assert "lethe_anchor_age_seconds 3" in told
 
 
 async def test_the_same_figures_for_prometheus(client, history):
