@@ -712,6 +712,15 @@ def weights_are_said_to_be_deleted_that_were_not(evidence: Evidence) -> Given:
     return evidence.reissued(evidence.main, lambda _: None, log)
 
 
+@attack(CONTENT, "purged_at: the log says")
+def weights_are_said_to_be_deleted_that_were_kept(evidence: Evidence) -> Given:
+    """The entry says that another version still had them."""
+    entries = list(evidence.log.entries)
+    purged = next(e for e in entries if e["event"] == "version.purged")
+    log = evidence.log.edited(purged["position"], data={**purged["data"], "kept": ["weights"]})
+    return evidence.reissued(evidence.main, lambda _: None, log)
+
+
 @attack(CONTENT, "request.commitment")
 def the_commitment_is_another(evidence: Evidence) -> Given:
     """A commitment to other sample ids than the request had."""

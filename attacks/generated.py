@@ -83,6 +83,7 @@ NOT_REPEATED = r"^(request\.exact_asked|results\[0\]\.before\.)"
 ANOTHER = {
     "pass": "no_power",
     "fail": "no_power",
+    "no_power": "pass",
     "approximate": "exact",
     "completed": "failed",
     "nothing_to_forget": "approximate",
@@ -117,6 +118,15 @@ INSTEAD_OF_NULL: Json = {
     "alpha": 0.5,
     "permutations": 9,
     "audit_seed": 9,
+    "due_at": "2026-03-02T08:00:00.000000Z",
+    "purged_at": "2026-03-02T08:00:00.000000Z",
+    "low": 0.5,
+    "expected": 0.5,
+    "threshold": 0.5,
+    "p_value": 0.5,
+    "commitment": "0" * 64,
+    "subject_ref_hmac": "0" * 64,
+    "ground_hmac": "0" * 64,
     "receipt": "AAAA",
     "replaces": HASH,
 }
@@ -124,10 +134,23 @@ INSTEAD_OF_NULL: Json = {
 
 def attacks(evidence: Evidence) -> list[Attack]:
     return [
-        *_columns(evidence),
         *_columns_of_the_past(evidence),
+        *on_bundle(evidence),
+        *_fields_of_certificates(evidence, "main", FORGED_LOG),
+        *_fields_of_certificates(evidence, "failed", [*FORGED_CERTIFICATE, *FORGED_LOG]),
+        *_fields_of_certificates(evidence, "other", [*FORGED_CERTIFICATE, *FORGED_LOG]),
+        *_left_out(evidence, "failed"),
+        *_left_out(evidence, "other"),
+    ]
+
+
+def on_bundle(evidence: Evidence) -> list[Attack]:
+    """Those that need no more of the evidence than the main bundle and the signing key."""
+    return [
+        *_columns(evidence),
         *_fields_of_the_bundle(evidence),
-        *_fields_of_certificates(evidence),
+        *_fields_of_certificates(evidence, "main", FORGED_CERTIFICATE),
+        *_left_out(evidence, "main"),
     ]
 
 
@@ -194,23 +217,26 @@ def _drop_from_bundle(evidence: Evidence, path: Path) -> Given:
     return evidence.main.changed(lambda bundle: holder(bundle, path).pop(path[-1]))
 
 
-def _fields_of_certificates(evidence: Evidence) -> Iterator[Attack]:
-    for of in ("main", "failed", "other"):
-        statement = getattr(evidence, of).statement
-        for path, _ in leaves_of(statement):
-            name = written(path).removeprefix("predicate.")
-            for kind, act, rules in FORGERIES:
-                expected = _expected(rules, name)
-                if of == "other" and act is _issue_falsely and re.search(NOT_REPEATED, name):
-                    continue
-                if expected:
-                    title = f"a field of a certificate is {kind}: {of} {name}"
-                    yield Attack(title, *expected, _against(of, path, act))
-        for path in fields_of(statement):
-            title = f"a field of a certificate is left out and signed anew: {of} {written(path)}"
-            act = partial(_leave_out, of=of, path=path)
-            if "config" not in path and "libraries" not in path:  # what is in these is free
-                yield Attack(title, FORM, f"lacks the field {path[-1]}", act)
+def _fields_of_certificates(
+    evidence: Evidence, of: str, forgeries: Sequence[tuple[str, Forgery, Rules]]
+) -> Iterator[Attack]:
+    for path, _ in leaves_of(getattr(evidence, of).statement):
+        name = written(path).removeprefix("predicate.")
+        for kind, act, rules in forgeries:
+            expected = _expected(rules, name)
+            if of == "other" and act is _issue_falsely and re.search(NOT_REPEATED, name):
+                continue
+            if expected:
+                title = f"a field of a certificate is {kind}: {of} {name}"
+                yield Attack(title, *expected, _against(of, path, act))
+
+
+def _left_out(evidence: Evidence, of: str) -> Iterator[Attack]:
+    for path in fields_of(getattr(evidence, of).statement):
+        title = f"a field of a certificate is left out and signed anew: {of} {written(path)}"
+        if "config" not in path and "libraries" not in path:  # what is in these is free
+            says = f"lacks the field {path[-1]}"
+            yield Attack(title, FORM, says, _against(of, path, _leave_out))
 
 
 def _edit(evidence: Evidence, of: str, path: Path) -> Given:
@@ -241,9 +267,11 @@ def _against(of: str, path: Path, act: Forgery) -> Callable[[Evidence], Given]:
     return lambda evidence: act(evidence, of, path)
 
 
-FORGERIES: Sequence[tuple[str, Forgery, Rules]] = (
+FORGED_CERTIFICATE: Sequence[tuple[str, Forgery, Rules]] = (
     ("altered", _edit, ((r"", SIGNATURE, "certificate's signature .* does not hold"),)),
     ("altered and signed anew", _sign_anew, SIGNED_ANEW),
+)
+FORGED_LOG: Sequence[tuple[str, Forgery, Rules]] = (
     ("altered and issued falsely", _issue_falsely, ISSUED_FALSELY),
 )
 
@@ -301,7 +329,7 @@ def altered(value: Json, path: Path) -> Json:
 def other(value: Any, name: str) -> Any:
     match value:
         case None:
-            return copy.deepcopy(INSTEAD_OF_NULL[name])
+            return copy.deepcopy(INSTEAD_OF_NULL.get(name, 1))
         case bool():
             return not value
         case int():

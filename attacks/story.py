@@ -75,7 +75,9 @@ class _Story:
                    weights_sha256=hexed(LAST_WEIGHTS))  # fmt: skip
         self._tell("api", "request.completed", "failed")
         failed = self._certify("failed", [_failed(_minute(self.log.size - 2))])
-        self._tell("worker", "version.purged", "version-1", number=1)
+        self._tell("worker", "version.purged", "version-1", model=row_id("cnn"), number=1,
+                   job=row_id("purging"), weights_sha256=hexed(OLD_WEIGHTS), deleted=3, kept=[],
+                   left=0)  # fmt: skip
         main = self._certify("main", [_passed(purged_at=_minute(self.log.size - 1))])
         self.signers = (SECOND,)
         for number in range(20):

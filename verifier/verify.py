@@ -1066,6 +1066,9 @@ def check_purge(result: dict[str, Any], where: str, events: list[Event], out: Re
         purged = [e for e in events if (e.name, e.subject) == ("version.purged", made[0].subject)]
         lacking = "the log has no version.purged of this version"
         must(bool(purged), f"{place}.purged_at", lacking)
+        agree(f"{place}.weights_sha256", old["weights_sha256"], purged[-1], "weights_sha256")
+        stored = "the log says that another version still had these weights, so they were kept"
+        must("weights" not in str(purged[-1].data.get("kept")), f"{place}.purged_at", stored)
         require_near(f"{place}.purged_at", old["purged_at"], purged[-1])
 
 

@@ -1,14 +1,16 @@
 """Every attack is caught, for the reason that it deserves; and one that is not would be seen."""
 
+import itertools
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from attacks import __main__ as attacks
 from attacks import by_hand, generated
 from attacks.by_hand import FORM
-from attacks.generated import leaves_of, written
+from attacks.generated import fields_of, holder, leaves_of, written
 from attacks.judge import Attack, judge, run
 
 NOTHING = Attack("nothing is done", FORM, "", lambda evidence: evidence.main)
@@ -66,6 +68,26 @@ def test_what_no_event_repeats_is_believed_when_the_operator_issued_it_so(eviden
     )
 
     assert judge(forged)[0] == 0
+
+
+ODD = [None, 5, "x", [], {"x": []}]
+
+
+def test_whatever_an_operator_writes_into_an_event_gets_an_answer(evidence):
+    """A value of another kind is refused or believed; it does not break the verifier."""
+    for event in evidence.main.parsed["events"]:
+        entry = evidence.log.entries[event["position"]]
+        for name, odd in itertools.product(entry["data"], ODD):
+            data = {**entry["data"], name: odd}
+            log = evidence.log.edited(event["position"], data=data)
+            forged = evidence.reissued(evidence.main, lambda _: None, log)
+            judge(replace(forged, older=None))
+
+
+def test_whatever_stands_in_a_certificate_gets_an_answer(evidence):
+    for path, odd in itertools.product(fields_of(evidence.failed.statement), ODD):
+        act = evidence.resigned if len(path) < 3 or "log" in path else evidence.reissued
+        judge(act(evidence.failed, lambda s: holder(s, path).update({path[-1]: odd})))  # noqa: B023
 
 
 def test_an_attack_that_is_not_caught_is_seen(monkeypatch, capsys):
