@@ -189,6 +189,13 @@ class ModelRead(_Definition, Registered):
 
     dataset: str
     weights: str
+    suppressed_samples: int
+    """How many samples of the dataset other models had forgotten when this one was registered: it
+    was trained elsewhere, perhaps on some of them."""
+
+    warning: str | None
+    """What to do about that."""
+
     status: RegistrationStatus
     champion: VersionRead | None
     drift: Drift | None

@@ -44,6 +44,7 @@ from service.tables import (
     AlignmentScore,
     AuditEvent,
     AuditTest,
+    Dataset,
     DeletionRequest,
     DeletionTarget,
     Evaluation,
@@ -481,7 +482,8 @@ def test_a_job_that_has_nothing_left_to_do_shows_nothing_of_an_earlier_attempt(
         job = session.get_one(Job, lost.claim.job_id)
         job.mode, job.mode_reason, job.config = Mode.APPROXIMATE, "The model is changed.", {}
         session.add(factories.tried(job, kept=False))
-        session.add_all(factories.tombstones(model, job, *NAMED[:5]))
+        key = session.get_one(Dataset, model.dataset_id).tombstone_key
+        session.add_all(factories.tombstone(model, job, name, key=key) for name in NAMED[:5])
 
     unlearn_model(claim(model))
 
