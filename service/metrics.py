@@ -67,8 +67,11 @@ class Figures(Out):
     unlearn_seconds: Durations
     datasets: dict[RegistrationStatus, int]
     models: dict[RegistrationStatus, int]
-    versions_to_purge: int
-    """Superseded model versions: they hold forgotten data."""
+    purge_pending: int
+    """Superseded model versions whose files are not deleted yet: they may hold forgotten data."""
+
+    purge_overdue_seconds: float
+    """For how long the longest waiting of them is due; 0 when none is."""
 
     audit_events: int
     webhook_deliveries: dict[DeliveryStatus, int]
@@ -78,17 +81,20 @@ class Figures(Out):
 async def read(sessions: Sessions) -> Figures:
     """All figures, from one transaction."""
     silent = (Job.status == JobStatus.RUNNING) & (Job.lease_until < func.now())
-    superseded = ModelVersion.status == VersionStatus.SUPERSEDED
+    pending = (ModelVersion.status == VersionStatus.SUPERSEDED) & ModelVersion.purged_at.is_(None)
     async with sessions.begin() as session:
         return Figures(
             **await _requests(session),
             jobs=await _jobs(session),
-            oldest_queued_job_seconds=await _oldest(session, Job.status == JobStatus.QUEUED),
+            oldest_queued_job_seconds=await _age(
+                session, Job.created_at, Job.status == JobStatus.QUEUED
+            ),
             expired_leases=await _count(session, Job, silent),
             unlearn_seconds=await _durations(session),
             datasets=await _by_status(session, Dataset, RegistrationStatus),
             models=await _by_status(session, Model, RegistrationStatus),
-            versions_to_purge=await _count(session, ModelVersion, superseded),
+            purge_pending=await _count(session, ModelVersion, pending),
+            purge_overdue_seconds=await _age(session, ModelVersion.purge_after, pending),
             audit_events=await _count(session, AuditEvent),
             webhook_deliveries={
                 status: await _count(session, WebhookDelivery, WebhookDelivery.status == status)
@@ -146,7 +152,12 @@ class _Gauges(Collector):
         yield _by_label("datasets", "Datasets.", "status", now.datasets)
         yield _by_label("models", "Models.", "status", now.models)
         yield _gauge(
-            "versions_to_purge", "Model versions that hold forgotten data.", now.versions_to_purge
+            "purge_pending", "Superseded model versions with files to delete.", now.purge_pending
+        )
+        yield _gauge(
+            "purge_overdue_seconds",
+            "For how long the oldest purge is due.",
+            now.purge_overdue_seconds,
         )
         yield _gauge("audit_events", "Events in the audit trail.", now.audit_events)
         yield _by_label(
@@ -200,8 +211,9 @@ async def _jobs(session: AsyncSession) -> dict[JobKind, dict[JobStatus, int]]:
     return counts
 
 
-async def _oldest(session: AsyncSession, where: ColumnElement[bool]) -> float:
-    age = extract("epoch", func.clock_timestamp() - func.min(Job.created_at))
+async def _age(session: AsyncSession, instant: Any, where: ColumnElement[bool]) -> float:
+    """Of the earliest of these instants that has passed, in seconds; 0 when there is none."""
+    age = extract("epoch", func.clock_timestamp() - func.min(instant))
     return max(0.0, float(await session.scalar(select(age).where(where)) or 0))
 
 

@@ -84,17 +84,33 @@ class Store:
         """
         path = self._location(digest)
         if not path.is_file():
-            raise JobError(_lost(path, self.root, "is missing"))
+            raise JobError(
+                _lost(path, self.root, "is missing; unless its version was purged, restore")
+            )
         if digest_of(path) != digest:
-            raise JobError(_lost(path, self.root, "is damaged"))
+            raise JobError(_lost(path, self.root, "is damaged; restore"))
         return path
 
     def remove(self, digest: str) -> None:
-        """Delete a file that no version names any more; one that is gone is no error."""
+        """Delete a file that no version names any more; one that is gone is no error.
+
+        Raises:
+            StoreUnwritable: there is no right to do so.
+        """
         path = self._location(digest)
-        path.unlink(missing_ok=True)
-        if path.parent.is_dir():
-            sync(path.parent)
+        with self.writing():
+            if path.parent.is_dir():
+                with self._alone():
+                    path.unlink(missing_ok=True)
+                sync(path.parent)
+
+    def listed(self, digests: Collection[str]) -> set[str]:
+        """Those of the files that the store's directories list now, whatever is in them."""
+        directories = {self._location(digest).parent for digest in digests}
+        found = {
+            path.name for folder in directories if folder.is_dir() for path in folder.iterdir()
+        }
+        return found.intersection(digests)
 
     def remove_unfinished(self) -> None:
         """Delete what this writer left behind when it was killed."""
@@ -104,14 +120,15 @@ class Store:
     def remove_orphans(self, named: Collection[str], *, older_than: timedelta) -> int:
         """Delete old files that are not among those named, and old unfinished ones; how many.
 
-        A file that is younger may belong to a job that is about to store its name.
+        A file that is younger may belong to a job that is about to store its name. One that is
+        dated as far ahead was misdated: a job's own files are dated when it puts them.
         """
         unfinished = list(self.root.glob(f"{UNFINISHED}*"))
         nameless = [path for path in self.root.glob("objects/*/*") if path.name not in named]
         removed = 0
         for path in (*unfinished, *nameless):
             with self._alone():  # else it might be put again between the look and the removal
-                if _age(path) > older_than:
+                if abs(_age(path)) > older_than:
                     _remove(path)
                     removed += 1
         return removed
@@ -159,6 +176,6 @@ def sync(path: Path) -> None:
 
 def _lost(path: Path, root: Path, what: str) -> str:
     return (
-        f"The file {path.name[:12]}… of the store {what}; "
-        f"restore {path.relative_to(root)} below LETHE_STORE from a backup."
+        f"The file {path.name[:12]}… of the store {what} {path.relative_to(root)} below "
+        "LETHE_STORE from a backup."
     )
