@@ -1,6 +1,9 @@
 """Old versions' files go when their grace is over, whatever happens meanwhile, and stay gone."""
 
 import os
+import signal
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -41,6 +44,10 @@ def put(store):
 @pytest.fixture
 def versions(sync_sessions, put):
     """Version 1, superseded four days ago, and the champion; they share a reservoir."""
+    return made(sync_sessions, put)
+
+
+def made(sessions, put):
     dataset = factories.dataset()
     model = factories.model(dataset)
     jobs = [factories.job(model_id=model.id, finished=True) for _ in range(2)]
@@ -52,7 +59,7 @@ def versions(sync_sessions, put):
         model, jobs[1], number=2, parent_id=old.id,
         **put(b"new weights", b"new statistics", b"both"),
     )  # fmt: skip
-    with sync_sessions.begin() as session:
+    with sessions.begin() as session:
         for rows in ([dataset], [model], jobs, [old], [new]):
             session.add_all(rows)
             session.flush()
@@ -149,34 +156,47 @@ def test_what_is_not_due_stays(sync_sessions, versions):
         assert [session.get_one(Job, job_id).model_id for job_id in jobs] == [old.model_id]
 
 
-def test_killed_in_between_the_next_attempt_comes_to_the_same_end(
-    sync_sessions, store, versions, refreshed, monkeypatch
-):
-    old, _ = versions
-    [job_id] = sweep(sync_sessions)
-    first = taken(sync_sessions, job_id)
-    with monkeypatch.context() as patch:
-        patch.setattr(purging.audit, "record", dies)
-        with pytest.raises(Killed):
-            purging.purge(sync_sessions, store, first)
+def test_killed_in_between_the_next_attempt_comes_to_the_same_end(own_database_url, store, put):
+    engine = create_engine(own_database_url)
+    sessions = sessionmaker(engine, expire_on_commit=False)
+    old, _ = made(sessions, put)
+    [job_id] = sweep(sessions)
+    first = taken(sessions, job_id)
+
+    killed = subprocess.run(
+        [sys.executable, "-c", DIES, own_database_url, str(store.root), str(job_id)], check=False
+    )
+
+    assert killed.returncode == -signal.SIGKILL
     assert store.listed([old.weights_sha256]) == set()
-    assert refreshed(old).purged_at is None
-    with sync_sessions.begin() as session:
+    with sessions.begin() as session:
+        assert session.get_one(ModelVersion, old.id).purged_at is None
         protocol.lose(session, protocol.hold(session, first), why="it was killed", max_losses=3)
-
-    purging.purge(sync_sessions, store, taken(sync_sessions, job_id))
-
-    assert refreshed(old).purged_at is not None
-    [event] = purged(sync_sessions)
+    purging.purge(sessions, store, taken(sessions, job_id))
+    with sessions.begin() as session:
+        assert session.get_one(ModelVersion, old.id).purged_at is not None
+    [event] = purged(sessions)
     assert (event["deleted"], event["kept"], event["left"]) == (2, ["reservoir"], 0)
+    engine.dispose()
 
 
-class Killed(BaseException):
-    """What ends a process, as far as a transaction can tell."""
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from uuid import UUID
+from sqlalchemy import create_engine
+from sqlalchemy.orm import sessionmaker
+from service.states import JobKind
+from worker import purging
+from worker.artifacts import Store
+from worker.protocol import Claim
 
-
-def dies(*args, **data):
-    raise Killed
+url, root, job_id = sys.argv[1:]
+purging.audit.record = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+sessions = sessionmaker(create_engine(url))
+purging.purge(sessions, Store(Path(root)), Claim(UUID(job_id), 1, JobKind.PURGE))
+"""
+"""Deletes the files, and is killed before the transaction ends."""
 
 
 def test_it_does_not_take_the_place_of_an_unlearning_job(sync_sessions, versions):
