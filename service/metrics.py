@@ -1,7 +1,6 @@
 """How the service is doing, in figures read from Postgres when they are asked for."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -10,7 +9,6 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import ColumnElement, extract, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import QueryableAttribute
 
 from service.dependencies import Sessions
 from service.fields import Out
@@ -71,8 +69,11 @@ class Figures(Out):
     unlearn_seconds: Durations
     datasets: dict[RegistrationStatus, int]
     models: dict[RegistrationStatus, int]
-    versions_to_purge: int
-    """Superseded model versions: they hold forgotten data."""
+    purge_pending: int
+    """Superseded model versions whose files are not deleted yet: they may hold forgotten data."""
+
+    purge_overdue_seconds: float
+    """For how long the longest waiting of them is due; 0 when none is."""
 
     audit_events: int
     checkpoint_age_seconds: float | None
@@ -88,20 +89,23 @@ class Figures(Out):
 async def read(sessions: Sessions) -> Figures:
     """All figures, from one transaction."""
     silent = (Job.status == JobStatus.RUNNING) & (Job.lease_until < func.now())
-    superseded = ModelVersion.status == VersionStatus.SUPERSEDED
+    pending = (ModelVersion.status == VersionStatus.SUPERSEDED) & ModelVersion.purged_at.is_(None)
     async with sessions.begin() as session:
         return Figures(
             **await _requests(session),
             jobs=await _jobs(session),
-            oldest_queued_job_seconds=await _oldest(session, Job.status == JobStatus.QUEUED),
+            oldest_queued_job_seconds=await _age(
+                session, Job.created_at, Job.status == JobStatus.QUEUED
+            ),
             expired_leases=await _count(session, Job, silent),
             unlearn_seconds=await _durations(session),
             datasets=await _by_status(session, Dataset, RegistrationStatus),
             models=await _by_status(session, Model, RegistrationStatus),
-            versions_to_purge=await _count(session, ModelVersion, superseded),
+            purge_pending=await _count(session, ModelVersion, pending),
+            purge_overdue_seconds=await _age(session, ModelVersion.purge_after, pending),
             audit_events=await session.scalar(select(func.max(AuditLeaf.position) + 1)) or 0,
-            checkpoint_age_seconds=await _age(session, AuditCheckpoint.created_at),
-            anchor_age_seconds=await _age(session, AuditAnchor.anchored_at),
+            checkpoint_age_seconds=await _since(session, AuditCheckpoint.created_at),
+            anchor_age_seconds=await _since(session, AuditAnchor.anchored_at),
             webhook_deliveries={
                 status: await _count(session, WebhookDelivery, WebhookDelivery.status == status)
                 for status in (DeliveryStatus.WAITING, DeliveryStatus.DEAD)
@@ -158,7 +162,12 @@ class _Gauges(Collector):
         yield _by_label("datasets", "Datasets.", "status", now.datasets)
         yield _by_label("models", "Models.", "status", now.models)
         yield _gauge(
-            "versions_to_purge", "Model versions that hold forgotten data.", now.versions_to_purge
+            "purge_pending", "Superseded model versions with files to delete.", now.purge_pending
+        )
+        yield _gauge(
+            "purge_overdue_seconds",
+            "For how long the oldest purge is due.",
+            now.purge_overdue_seconds,
         )
         yield _gauge("audit_events", "Events in the audit trail.", now.audit_events)
         if now.checkpoint_age_seconds is not None:
@@ -224,14 +233,17 @@ async def _jobs(session: AsyncSession) -> dict[JobKind, dict[JobStatus, int]]:
     return counts
 
 
-async def _oldest(session: AsyncSession, where: ColumnElement[bool]) -> float:
-    age = extract("epoch", func.clock_timestamp() - func.min(Job.created_at))
+async def _age(session: AsyncSession, instant: Any, where: ColumnElement[bool]) -> float:
+    """Of the earliest of these instants that has passed, in seconds; 0 when there is none."""
+    age = extract("epoch", func.clock_timestamp() - func.min(instant))
     return max(0.0, float(await session.scalar(select(age).where(where)) or 0))
 
 
-async def _age(session: AsyncSession, moment: QueryableAttribute[datetime]) -> float | None:
-    age = await session.scalar(select(extract("epoch", func.clock_timestamp() - func.max(moment))))
-    return None if age is None else max(0.0, float(age))
+async def _since(session: AsyncSession, instant: Any) -> float | None:
+    """Seconds since the last of these instants; None when there is none."""
+    age = extract("epoch", func.clock_timestamp() - func.max(instant))
+    seconds = await session.scalar(select(age))
+    return None if seconds is None else max(0.0, float(seconds))
 
 
 async def _durations(session: AsyncSession) -> Durations:

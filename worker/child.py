@@ -19,7 +19,7 @@ from service.database import sync_engine, sync_sessions
 from service.errors import JobError, LeaseLost, Stopped, StoreUnwritable
 from service.settings import WorkerSettings
 from service.states import JobKind
-from worker import protocol
+from worker import protocol, purging
 from worker.artifacts import Store
 from worker.estimate import estimate
 from worker.index_dataset import index_dataset
@@ -38,6 +38,7 @@ WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
     JobKind.TRAIN_REFERENCES: train_references,
     JobKind.UNLEARN: unlearn_model,
     JobKind.ESTIMATE: estimate,
+    JobKind.PURGE: lambda bench: purging.purge(bench.sessions, bench.store, bench.claim),
 }
 
 log = structlog.get_logger()

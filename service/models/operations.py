@@ -321,4 +321,6 @@ def _read_version(version: ModelVersion, parent: int | None) -> VersionRead:
         figures=version.figures,
         created_at=version.created_at,
         superseded_at=version.superseded_at,
+        purge_after=version.purge_after,
+        purged_at=version.purged_at,
     )

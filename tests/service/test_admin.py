@@ -19,6 +19,7 @@ async def history(store, model):
         for start, end in took
     ]
     old = {"status": VersionStatus.SUPERSEDED, "superseded_at": factories.NOW}
+    due = {"purge_after": factories.NOW - timedelta(hours=1)}
     await store(
         factories.request(dataset, due_at=past, created_at=factories.NOW - timedelta(hours=2)),
         factories.request(dataset, due_at=past, status=RequestStatus.FAILED),
@@ -29,7 +30,8 @@ async def history(store, model):
         ),
         factories.job(kind=JobKind.INDEX_DATASET, created_at=past),
         factories.version(model, jobs[0], number=2, **old),
-        factories.version(model, jobs[1], number=3, **old),
+        factories.version(model, jobs[1], number=3, **old | due),
+        factories.version(model, jobs[2], number=4, **old | due, purged_at=factories.NOW),
     )
 
 
@@ -56,7 +58,8 @@ async def test_figures_as_json(client, history):
     assert figures["unlearn_seconds"] == {"jobs": 3, "median": 20, "p95": 83}
     assert figures["datasets"] == {"pending": 0, "ready": 1, "failed": 0}
     assert figures["models"] == {"pending": 0, "ready": 1, "failed": 0}
-    assert figures["versions_to_purge"] == 2
+    assert figures["purge_pending"] == 2
+    assert 3600 <= figures["purge_overdue_seconds"] < 8000
     assert figures["audit_events"] == 0
 
 
@@ -64,6 +67,7 @@ async def test_figures_of_an_empty_service(client):
     figures = (await client.get("/v1/admin/metrics")).json()
 
     assert figures["oldest_wait_seconds"] == 0
+    assert figures["purge_overdue_seconds"] == 0
     assert figures["unlearn_seconds"] == {"jobs": 0, "median": None, "p95": None}
 
 
@@ -105,7 +109,7 @@ async def test_the_same_figures_for_prometheus(client, history):
         ("lethe_unlearn_duration_seconds", "0.95"): 83,
         ("lethe_datasets", "ready"): 1,
         ("lethe_models", "ready"): 1,
-        ("lethe_versions_to_purge",): 2,
+        ("lethe_purge_pending",): 2,
         ("lethe_audit_events",): 0,
     }
     assert {name: samples[name] for name in expected} == expected

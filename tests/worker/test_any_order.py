@@ -24,7 +24,7 @@ from sqlalchemy import NullPool, create_engine, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service import keyed
+from service import keyed, succession
 from service.deletion_requests import cancellation, decisions
 from service.deletion_requests.schemas import DecisionCreate
 from service.errors import DomainError, LeaseLost
@@ -173,7 +173,7 @@ class AnyOrder(RuleBasedStateMachine):
             protocol.complete(self.session, job)
             return
         if not failed:
-            unlearn_model._supersede(self.session, champion)
+            succession.supersede(self.session, champion, actor="worker")
         made = factories.version(
             order.model,
             job,
