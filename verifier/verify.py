@@ -973,9 +973,9 @@ def check_agreement(events: list[Event], certificate: Certificate, out: Report) 
     must(asked < due, "request.due_at", "is not later than its receipt")
     for number, result in enumerate(said["results"]):
         where = f"results[{number}]"
-        left_out = result["already_forgotten"] + result["not_trained_on"]
-        more = "more samples are left out than were named"
-        must(left_out <= request["samples"], f"{where}.already_forgotten", more)
+        for name in ("already_forgotten", "not_trained_on"):  # a sample may be both
+            more = "more samples are left out than were named"
+            must(result[name] <= request["samples"], f"{where}.{name}", more)
         if result["after"]:
             check_version(result, where, request, events)
         else:

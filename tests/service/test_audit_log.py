@@ -116,6 +116,21 @@ async def test_an_event_is_proven_to_be_in_the_log(auditor):
     assert json.loads(proof["leaf"])["position"] == 4
 
 
+async def entries_from(auditor, start):
+    page = await auditor.get("/v1/audit/entries", params={"start": start, "limit": 7})
+    return page.content.splitlines()
+
+
+async def test_the_whole_log_in_lines_has_the_root_of_the_checkpoint(auditor):
+    entries = []
+    while lines := await entries_from(auditor, len(entries)):
+        entries += lines
+    root = notes.read((await auditor.get("/v1/audit/checkpoint")).text).root
+
+    assert [json.loads(entry)["position"] for entry in entries] == list(range(31))
+    assert merkle.root_of([merkle.leaf_hash(entry) for entry in entries]) == root
+
+
 async def test_the_log_is_proven_to_continue_an_older_checkpoint(auditor):
     proof = (await auditor.get("/v1/audit/proof", params={"old": 12})).json()
     old = notes.read((await auditor.get("/v1/audit/checkpoint", params={"size": 12})).text).root
