@@ -6,10 +6,9 @@ import pytest
 from securesystemslib.signer import CryptoSigner, Signature
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import sessionmaker
 
 from service import audit, dependencies, merkle, notes
-from service.database import async_sessions
+from service.database import async_sessions, sync_sessions
 from service.settings import WorkerSettings
 from tests import merkle_proofs
 from tests.conftest import speaking_to
@@ -65,7 +64,7 @@ async def test_an_invented_cursor_is_refused(client, cursor, problem):
 def kept(own_database_url, tmp_path):
     """A log of 30 events and the key's, with checkpoints of 12 and of 31."""
     engine = create_engine(own_database_url)
-    sessions = sessionmaker(engine)
+    sessions = sync_sessions(engine)
     settings = WorkerSettings(
         database_url=own_database_url, broker_url="redis://unused", store=tmp_path,
         checkpoint_events=1,
