@@ -60,6 +60,8 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
             "batch": {"window": "PT0S", "max_samples": 10_000},
             "reference_models": 0,
         },
+        "suppressed_samples": 0,
+        "warning": None,
         "status": "pending",
         "champion": None,
         "drift": None,
