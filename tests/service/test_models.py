@@ -61,6 +61,8 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
             "grace": "P3D",
             "reference_models": 0,
         },
+        "suppressed_samples": 0,
+        "warning": None,
         "status": "pending",
         "champion": None,
         "drift": None,
