@@ -61,7 +61,7 @@ from service.tables import (
     derived_data,
 )
 from tests import factories
-from worker import architectures, inputs, planner, protocol, reservoir, statistics
+from worker import architectures, checkpoints, inputs, planner, protocol, reservoir, statistics
 from worker.index_dataset import index_dataset
 from worker.recipes import TrainingData
 from worker.register_model import register_model
@@ -568,7 +568,10 @@ def test_what_holds_a_forgotten_sample_is_one_query(registered, ask, sync_sessio
 
     for name in NAMED[:2]:
         an_hour_passes()
-        unlearn_model(ask(model, name))
+        bench = ask(model, name)
+        unlearn_model(bench)
+        assert ("checkpoint", None) in where(name)
+        checkpoints.delete_if_ended(sync_sessions, bench.store, bench.claim.job_id)
 
     with sync_sessions() as session:
         statuses = session.scalars(select(ModelVersion.status).order_by(ModelVersion.number)).all()
