@@ -33,13 +33,13 @@ GUARDED = {
 
 
 @pytest.fixture
-def connection(own_database_url):
+def connection(owner_url):
     """A database with one row in each of these tables."""
     dataset = factories.dataset()
     model = factories.model(dataset)
     job = factories.job(model_id=model.id)
     request = factories.request(dataset)
-    engine = create_engine(own_database_url)
+    engine = create_engine(owner_url)
     with Session(engine) as session:
         for row in (dataset, model, job, request):
             session.add(row)

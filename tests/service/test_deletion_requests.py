@@ -108,7 +108,12 @@ async def test_stores_the_samples_rings_and_tells_the_audit_trail_counts_only(
     assert (event.event, str(event.subject_id)) == ("request.received", response.json()["id"])
     async with sessions() as session:
         key = (await session.scalars(select(RequestKey.key))).one()
-    assert event.data == {
+    told = dict(event.data)
+    for moment in ("received_at", "due_at"):
+        assert told.pop(moment) == datetime.fromisoformat(response.json()[moment]).isoformat()
+    assert told == {
+        "objective": "untrain_samples",
+        "exact": False,
         "samples": 2,
         "duplicates": 1,
         "models": [str(model.id)],
