@@ -38,6 +38,7 @@ class JobKind(StrEnum):
     TRAIN_REFERENCES = "train_references"
     UNLEARN = "unlearn"
     ESTIMATE = "estimate"
+    ERASE_ROWS = "erase_rows"
 
 
 class RegistrationStatus(StrEnum):
