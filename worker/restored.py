@@ -98,7 +98,7 @@ class Rollback:
     """The size of the newest anchored checkpoint that is not the database's."""
 
     agreed: int
-    """The size of the newest one that is; what came after it was lost, or written anew."""
+    """The size of the newest one before which all are; what came after was lost, or is another."""
 
     size: int
     """Of the log in the database."""
@@ -239,12 +239,10 @@ def _files(session: Session, store: Store, retired: Mapping[UUID, Retired]) -> l
 def _rollback(session: Session, anchors: Path) -> Rollback | None:
     """Whether checkpoints were anchored that are not the database's."""
     own = {row.size: row.note for row in session.scalars(select(AuditCheckpoint)).all()}
-    anchored = sorted(anchors.glob("*.checkpoint"), reverse=True)
-    agreed = next(
-        (int(file.stem) for file in anchored if own.get(int(file.stem)) == file.read_text()), 0
-    )
-    newest = int(anchored[0].stem) if anchored else 0
-    if newest == agreed:
+    anchored = {int(file.stem): file.read_text() for file in anchors.glob("*.checkpoint")}
+    lost = [size for size, note in anchored.items() if own.get(size) != note]
+    if not lost:
         return None
+    agreed = max((size for size in anchored.keys() - lost if size < min(lost)), default=0)
     size = session.scalars(select(func.coalesce(func.max(AuditLeaf.position) + 1, 0))).one()
-    return Rollback(newest, agreed, size)
+    return Rollback(max(lost), agreed, size)

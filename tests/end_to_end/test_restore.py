@@ -168,6 +168,7 @@ def test_then_the_model_has_really_forgotten_and_nothing_came_back(client, drill
 
     assert code == 0
     assert (told["models"], told["champions"], told["files"]) == ([], [], [])
+    assert told["log"]["anchored"] == drill.restored[1]["log"]["anchored"]
     served = client.get(f"/v1/models/{NAME}")["champion"]["number"]
     assert served == 2
     buried = client.sql("SELECT count(*) AS n FROM tombstones")

@@ -269,15 +269,16 @@ def test_a_file_that_another_version_has_too_stays(sync_sessions, directory, for
     assert {file.digest for file in found.files} == {old.weights_sha256, old.reservoir_sha256}
 
 
-def test_an_anchored_checkpoint_that_the_database_lacks_shows_a_rollback(
-    sync_sessions, directory, forgotten, files, tmp_path
+@pytest.mark.parametrize("grown", [[], [(12, "twelve")]])
+def test_an_anchored_checkpoint_that_the_database_lacks_shows_a_rollback_for_ever(
+    sync_sessions, directory, forgotten, files, tmp_path, grown
 ):
     burials.keep(sync_sessions, directory)
-    for size, note in ((3, "three"), (5, "five"), (9, "nine")):
+    for size, note in ((3, "three"), (5, "five"), (9, "nine"), *grown):
         (tmp_path / f"{size:020}.checkpoint").write_text(note)
     with sync_sessions.begin() as session:
-        session.add(AuditCheckpoint(size=3, note="three"))
-        session.add(AuditCheckpoint(size=5, note="another five"))
+        for size, note in ((3, "three"), (5, "another five"), *grown):
+            session.add(AuditCheckpoint(size=size, note=note))
 
     found = check(sync_sessions, files, directory, tmp_path)
 
