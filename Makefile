@@ -9,8 +9,8 @@ PYTEST := .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loads
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test check bench-quality bench-load bench-log bench-scaling chaos migrate revision lock \
-  clean purge
+.PHONY: help demo up test check bench-quality bench-load bench-log bench-scaling chaos attacks \
+  migrate revision lock clean purge
 
 help: ## list the commands
 	@awk -F ' ## ' '/^[a-z-]+:.* ## / {split($$1, name, ":"); printf "make %-13s %s\n", name[1], $$2}' \
@@ -54,6 +54,9 @@ HOUSES ?= 1
 chaos: .venv/installed ## hurt the running service in seeded ways: make chaos SCHEDULES=200 SEED=1
 	.venv/bin/python -m chaos --schedules $(SCHEDULES) --seed $(SEED) --houses $(HOUSES) \
 	  $(if $(filter 200,$(SCHEDULES)),--result benchmarks/results/chaos.json)
+
+attacks: .venv/installed ## forge evidence in every way known, and see the verifier refuse it
+	@.venv/bin/python -m attacks
 
 migrate: .venv/installed ## bring the database in LETHE_DATABASE_URL to the newest schema
 	.venv/bin/python -m alembic upgrade head

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import httpcore2
 import typer
 from pydantic import SecretStr, ValidationError
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 from uuid_utils.compat import uuid7
@@ -18,7 +18,7 @@ from service import audit
 from service.database import sync_engine, sync_sessions
 from service.settings import WorkerSettings
 from service.tables import AuditEvent
-from worker import burials, restored
+from worker import burials, purging, restored
 from worker.artifacts import Store
 from worker.restored import Demand, Findings
 
@@ -115,8 +115,10 @@ def _apply(
     Returns:
         Where to follow the requests, and the first refusal.
     """
-    for file in found.files:
-        store.remove(file.digest)
+    with sessions.begin() as session:
+        session.execute(select(func.pg_advisory_xact_lock(purging.NAMING_LOCK)))
+        for file in found.files:
+            store.remove(file.digest)
     asked, new, refusal = [], 0, None
     key = settings.admin_key.get_secret_value() if settings.admin_key else ""
     for model in found.models:

@@ -91,6 +91,29 @@ async def list_audit_events(
     return Page(items=[_read(*row) for row in rows], next_cursor=next_cursor)
 
 
+@router.get("/entries", response_class=PlainTextResponse, responses=documented())
+async def list_entries(
+    sessions: Sessions,
+    start: Annotated[int, Query(ge=0, lt=LAST)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> PlainTextResponse:
+    """The log itself, from position `start` on: one entry per line, the bytes that are hashed.
+
+    Ask again from where the lines end, until there are none; `verifier/verify.py log` checks them
+    against a checkpoint.
+    """
+    chosen = (
+        select(AuditEvent, AuditLeaf.position)
+        .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
+        .where(AuditLeaf.position >= start)
+        .order_by(AuditLeaf.position)
+        .limit(limit)
+    )
+    async with sessions.begin() as session:
+        lines = [audit.entry(*row) + b"\n" for row in await session.execute(chosen)]
+    return PlainTextResponse(b"".join(lines), media_type="application/jsonl")
+
+
 @router.get(
     "/checkpoint", response_class=PlainTextResponse, responses=documented(NoCheckpoint, NotFound)
 )

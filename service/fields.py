@@ -39,6 +39,9 @@ STORABLE = r"^[^\x00]*$"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Label = Annotated[str, StringConstraints(pattern=STORABLE, min_length=1, max_length=255)]
+SampleId = Annotated[
+    str, StringConstraints(pattern=STORABLE, min_length=1, max_length=512, strict=True)
+]
 Uri = Annotated[
     str,
     StringConstraints(pattern=STORABLE, min_length=1, max_length=4096),

@@ -22,7 +22,9 @@ from service.states import (
     VersionStatus,
 )
 from service.tables import (
-    AuditEvent,
+    AuditAnchor,
+    AuditCheckpoint,
+    AuditLeaf,
     Dataset,
     DeletionRequest,
     Job,
@@ -67,10 +69,19 @@ class Figures(Out):
     unlearn_seconds: Durations
     datasets: dict[RegistrationStatus, int]
     models: dict[RegistrationStatus, int]
-    versions_to_purge: int
-    """Superseded model versions: they hold forgotten data."""
+    purge_pending: int
+    """Superseded model versions whose files are not deleted yet: they may hold forgotten data."""
+
+    purge_overdue_seconds: float
+    """For how long the longest waiting of them is due; 0 when none is."""
 
     audit_events: int
+    checkpoint_age_seconds: float | None
+    """Since the audit trail was signed last; null before the first time."""
+
+    anchor_age_seconds: float | None
+    """Since a checkpoint was last put somewhere outside the database; null where none was."""
+
     webhook_deliveries: dict[DeliveryStatus, int]
     """Those that wait to be sent, now or again, and those that were given up."""
 
@@ -78,18 +89,23 @@ class Figures(Out):
 async def read(sessions: Sessions) -> Figures:
     """All figures, from one transaction."""
     silent = (Job.status == JobStatus.RUNNING) & (Job.lease_until < func.now())
-    superseded = ModelVersion.status == VersionStatus.SUPERSEDED
+    pending = (ModelVersion.status == VersionStatus.SUPERSEDED) & ModelVersion.purged_at.is_(None)
     async with sessions.begin() as session:
         return Figures(
             **await _requests(session),
             jobs=await _jobs(session),
-            oldest_queued_job_seconds=await _oldest(session, Job.status == JobStatus.QUEUED),
+            oldest_queued_job_seconds=await _age(
+                session, Job.created_at, Job.status == JobStatus.QUEUED
+            ),
             expired_leases=await _count(session, Job, silent),
             unlearn_seconds=await _durations(session),
             datasets=await _by_status(session, Dataset, RegistrationStatus),
             models=await _by_status(session, Model, RegistrationStatus),
-            versions_to_purge=await _count(session, ModelVersion, superseded),
-            audit_events=await _count(session, AuditEvent),
+            purge_pending=await _count(session, ModelVersion, pending),
+            purge_overdue_seconds=await _age(session, ModelVersion.purge_after, pending),
+            audit_events=await session.scalar(select(func.max(AuditLeaf.position) + 1)) or 0,
+            checkpoint_age_seconds=await _since(session, AuditCheckpoint.created_at),
+            anchor_age_seconds=await _since(session, AuditAnchor.anchored_at),
             webhook_deliveries={
                 status: await _count(session, WebhookDelivery, WebhookDelivery.status == status)
                 for status in (DeliveryStatus.WAITING, DeliveryStatus.DEAD)
@@ -146,9 +162,26 @@ class _Gauges(Collector):
         yield _by_label("datasets", "Datasets.", "status", now.datasets)
         yield _by_label("models", "Models.", "status", now.models)
         yield _gauge(
-            "versions_to_purge", "Model versions that hold forgotten data.", now.versions_to_purge
+            "purge_pending", "Superseded model versions with files to delete.", now.purge_pending
+        )
+        yield _gauge(
+            "purge_overdue_seconds",
+            "For how long the oldest purge is due.",
+            now.purge_overdue_seconds,
         )
         yield _gauge("audit_events", "Events in the audit trail.", now.audit_events)
+        if now.checkpoint_age_seconds is not None:
+            yield _gauge(
+                "checkpoint_age_seconds",
+                "Since the audit trail was signed last.",
+                now.checkpoint_age_seconds,
+            )
+        if now.anchor_age_seconds is not None:
+            yield _gauge(
+                "anchor_age_seconds",
+                "Since a checkpoint was last put outside the database.",
+                now.anchor_age_seconds,
+            )
         yield _by_label(
             "webhook_deliveries",
             "Deliveries to webhooks that wait or were given up.",
@@ -200,9 +233,17 @@ async def _jobs(session: AsyncSession) -> dict[JobKind, dict[JobStatus, int]]:
     return counts
 
 
-async def _oldest(session: AsyncSession, where: ColumnElement[bool]) -> float:
-    age = extract("epoch", func.clock_timestamp() - func.min(Job.created_at))
+async def _age(session: AsyncSession, instant: Any, where: ColumnElement[bool]) -> float:
+    """Of the earliest of these instants that has passed, in seconds; 0 when there is none."""
+    age = extract("epoch", func.clock_timestamp() - func.min(instant))
     return max(0.0, float(await session.scalar(select(age).where(where)) or 0))
+
+
+async def _since(session: AsyncSession, instant: Any) -> float | None:
+    """Seconds since the last of these instants; None when there is none."""
+    age = extract("epoch", func.clock_timestamp() - func.max(instant))
+    seconds = await session.scalar(select(age))
+    return None if seconds is None else max(0.0, float(seconds))
 
 
 async def _durations(session: AsyncSession) -> Durations:

@@ -36,6 +36,7 @@ from service.states import (
     delivery_sources,
 )
 from service.tables import (
+    AuditCheckpoint,
     DeletionRequest,
     DeletionTarget,
     Model,
@@ -45,6 +46,10 @@ from service.tables import (
 
 SOURCE = "urn:lethe"
 TEST = "lethe.webhook.test"
+NEWEST_NOTE = (
+    select(AuditCheckpoint.note).order_by(AuditCheckpoint.size.desc()).limit(1).scalar_subquery()
+)
+"""Of the audit trail: so everyone who is told of a request can show later what stood in it."""
 
 
 def event_type(event: Event) -> str:
@@ -103,6 +108,7 @@ def announce(session: Session, event: Event, request_ids: Collection[UUID]) -> N
         "due_at", _instant(DeletionRequest.due_at),
         "finished_at", _instant(DeletionRequest.finished_at),
         "models", models.c.read,
+        "checkpoint", NEWEST_NOTE,
     )  # fmt: skip
     kind = event_type(event)
     body = _cloud_event(queued.c.id, kind, DeletionRequest.id, data)

@@ -77,6 +77,12 @@ class Policy(_Limits):
     batch: Batching = Batching()
     """Which requests share a job."""
 
+    grace: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=365))] = timedelta(
+        hours=72
+    )
+    """How long after a version was superseded its files are deleted, as in `PT72H`: until then a
+    person can look at them. They are never served, nor a base of anything."""
+
     reference_models: Annotated[int, Field(ge=0, le=64, multiple_of=2)] = 0
     """So many networks are trained on halves of the training samples, when the model is registered,
     to learn what networks answer that never saw a sample. Jobs then have exact targets, and the

@@ -38,7 +38,12 @@ class JobKind(StrEnum):
     TRAIN_REFERENCES = "train_references"
     UNLEARN = "unlearn"
     ESTIMATE = "estimate"
+    PURGE = "purge"
     ERASE_ROWS = "erase_rows"
+
+
+BESIDE_OTHERS = frozenset({JobKind.ESTIMATE, JobKind.PURGE})
+"""A model has one open job at most of all other kinds together."""
 
 
 class RegistrationStatus(StrEnum):
@@ -55,6 +60,18 @@ class VersionStatus(StrEnum):
     CANDIDATE = "candidate"
     CHAMPION = "champion"
     SUPERSEDED = "superseded"
+
+
+class DerivedKind(StrEnum):
+    """What is made from data, and so may hold what is to be forgotten."""
+
+    WEIGHTS = "weights"
+    STATISTICS = "statistics"
+    RESERVOIR = "reservoir"
+    CHECKPOINT = "checkpoint"
+    OUT_OF_SAMPLE_PREDICTIONS = "out_of_sample_predictions"
+    MEMBERSHIP_STATISTICS = "membership_statistics"
+    SOURCE_WEIGHTS = "source_weights"
 
 
 class Mode(StrEnum):

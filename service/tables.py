@@ -19,10 +19,14 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Identity,
     Index,
+    Integer,
     MetaData,
     String,
     UniqueConstraint,
+    Uuid,
+    column,
     func,
+    table,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -35,6 +39,7 @@ from service.states import (
     Decision,
     DeliveryFailure,
     DeliveryStatus,
+    DerivedKind,
     JobKind,
     JobStatus,
     Mode,
@@ -56,8 +61,12 @@ def _enum(kind: type[StrEnum], name: str) -> Enum:
         length=24,
         create_constraint=True,
         name=name,
-        values_callable=lambda members: [member.value for member in members],
+        values_callable=_values,
     )
+
+
+def _values(kind: type[StrEnum]) -> list[str]:
+    return [member.value for member in kind]
 
 
 class Base(DeclarativeBase):
@@ -162,7 +171,11 @@ class Model(Base):
 
 
 class ModelVersion(Base):
-    """Immutable weights of a model, and what was computed from data with them."""
+    """Immutable weights of a model, and what was computed from data with them.
+
+    Triggers refuse that a row is deleted, that what a version is changes, that a superseded one
+    changes at all but for being marked as purged, and that its weights come back in another row.
+    """
 
     __tablename__ = "model_versions"
     __table_args__ = (
@@ -174,6 +187,13 @@ class ModelVersion(Base):
             postgresql_where=text("status = 'champion'"),
         ),
         CheckConstraint("(status = 'superseded') = (superseded_at IS NOT NULL)", "superseded_at"),
+        CheckConstraint("status <> 'superseded' OR purge_after IS NOT NULL", "purge_after"),
+        CheckConstraint("purged_at IS NULL OR status = 'superseded'", "purged_at"),
+        Index(
+            "model_versions_to_purge_idx",
+            "purge_after",
+            postgresql_where=text("status = 'superseded' AND purged_at IS NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
@@ -199,6 +219,12 @@ class ModelVersion(Base):
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     superseded_at: Mapped[datetime | None]
+    purge_after: Mapped[datetime | None]
+    """When its files are to be deleted: a superseded version has no use, and may hold forgotten
+    data."""
+
+    purged_at: Mapped[datetime | None]
+    """When they were, and the store was listed to see that they are gone."""
 
 
 class DeletionRequest(Base):
@@ -321,7 +347,15 @@ class Job(Base):
             "jobs_one_open_per_model_idx",
             "model_id",
             unique=True,
-            postgresql_where=text("status IN ('queued', 'running') AND kind <> 'estimate'"),
+            postgresql_where=text(
+                "status IN ('queued', 'running') AND kind NOT IN ('estimate', 'purge')"
+            ),
+        ),
+        Index(
+            "jobs_forgotten_idx",
+            "model_id",
+            "forgotten_at",
+            postgresql_where=text("forgotten_at IS NOT NULL"),
         ),
         Index("jobs_open_idx", "status", postgresql_where=text("status IN ('queued', 'running')")),
         CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", "lease_iff_running"),
@@ -374,6 +408,9 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    forgotten_at: Mapped[datetime | None]
+    """From when on what it was to make forgotten counts as forgotten; empty where it had nothing to
+    forget, and until a person accepts the version it made."""
 
 
 class Checkpoint(Base):
@@ -569,6 +606,27 @@ class MembershipStatistics(Base):
     in_std: Mapped[float | None] = mapped_column(REAL)
     out_mean: Mapped[float] = mapped_column(REAL)
     out_std: Mapped[float] = mapped_column(REAL)
+
+
+derived_data = table(
+    "derived_data",
+    column("model_id", Uuid),
+    column("kind", Enum(DerivedKind, native_enum=False, values_callable=_values)),
+    column("name", String),
+    column("version_id", Uuid),
+    column("version", Integer),
+    column("job_id", Uuid),
+    column("created_at", DateTime(timezone=True)),
+    column("tainted_by", ARRAY(Uuid)),
+    column("purge_after", DateTime(timezone=True)),
+    column("purged_at", DateTime(timezone=True)),
+)
+"""A view of everything that is made from data and may hold samples, or what was learned from them.
+
+`tainted_by` are the jobs whose samples it holds though they count as forgotten, or, for the
+checkpoint of a running job, will. So where a forgotten sample still lives is one query: what is
+tainted by the job of its tombstone and not purged.
+"""
 
 
 class Estimate(Base):

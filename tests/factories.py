@@ -97,13 +97,16 @@ def job(*, finished: bool = False, **changes: Any) -> Job:
 
 
 def version(of: Model, by: Job, **changes: Any) -> ModelVersion:
+    """Superseded ones are due three days later."""
+    if "superseded_at" in changes:
+        changes = {"purge_after": changes["superseded_at"] + timedelta(days=3), **changes}
     values = {
         "id": uuid7(),
         "model_id": of.id,
         "number": 1,
         "status": VersionStatus.CHAMPION,
         "job_id": by.id,
-        "weights_sha256": "a" * 64,
+        "weights_sha256": (f"{9 + changes.get('number', 1):x}" * 64)[:64],
         "statistics_sha256": "b" * 64,
         "reservoir_sha256": "c" * 64,
         "figures": {"test_accuracy": 0.9},

@@ -65,8 +65,12 @@ def values(table, status):
         finished = "NULL" if status == "waiting" else "now()"
         return f"status = '{status}', finished_at = {finished}"
     if table == "model_versions":
-        superseded = "now()" if status == "superseded" else "NULL"
-        return f"status = '{status}', superseded_at = {superseded}"
+        if status == "superseded":
+            moments = ("superseded_at", "purge_after")
+            at = ", ".join(f"{moment} = coalesce({moment}, now())" for moment in moments)
+        else:
+            at = "superseded_at = NULL, purge_after = NULL"
+        return f"status = '{status}', {at}"
     return f"status = '{status}'"
 
 
@@ -78,9 +82,9 @@ def test_exactly_the_lawful_steps_are_taken(connection, table):
         for target in statuses:
             with connection.begin():
                 # As nobody but an owner of the table can: no step leads to some of the sources.
-                connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER lawful_steps"))
+                connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER USER"))
                 connection.execute(text(f"UPDATE {table} SET {values(table, source)}"))
-                connection.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER lawful_steps"))
+                connection.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER USER"))
             with suppress(IntegrityError), connection.begin():
                 connection.execute(text(f"UPDATE {table} SET {values(table, target)}"))
                 taken.add((source, target))

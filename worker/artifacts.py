@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -83,9 +84,11 @@ class Store:
         """
         path = self._location(digest)
         if not path.is_file():
-            raise JobError(_lost(path, self.root, "is missing"))
+            raise JobError(
+                _lost(path, self.root, "is missing; unless its version was purged, restore")
+            )
         if digest_of(path) != digest:
-            raise JobError(_lost(path, self.root, "is damaged"))
+            raise JobError(_lost(path, self.root, "is damaged; restore"))
         return path
 
     def holds(self, digest: str) -> bool:
@@ -93,11 +96,25 @@ class Store:
         return self._location(digest).is_file()
 
     def remove(self, digest: str) -> None:
-        """Delete a file that no version names any more; one that is gone is no error."""
+        """Delete a file that no version names any more; one that is gone is no error.
+
+        Raises:
+            StoreUnwritable: there is no right to do so.
+        """
         path = self._location(digest)
-        path.unlink(missing_ok=True)
-        if path.parent.is_dir():
-            sync(path.parent)
+        with self.writing():
+            if path.parent.is_dir():
+                with self._alone():
+                    path.unlink(missing_ok=True)
+                sync(path.parent)
+
+    def listed(self, digests: Collection[str]) -> set[str]:
+        """Those of the files that the store's directories list now, whatever is in them."""
+        directories = {self._location(digest).parent for digest in digests}
+        found = {
+            path.name for folder in directories if folder.is_dir() for path in folder.iterdir()
+        }
+        return found.intersection(digests)
 
     def remove_unfinished(self) -> None:
         """Delete what this writer left behind when it was killed."""
@@ -108,14 +125,15 @@ class Store:
         """Delete files that are not among those named, and unfinished ones; how many.
 
         One that was written later than `before` may belong to a job that is about to store its
-        name.
+        name. One that is dated as far ahead was misdated: a job's own files are dated when it puts
+        them.
         """
         unfinished = list(self.root.glob(f"{UNFINISHED}*"))
         nameless = [path for path in self.root.glob("objects/*/*") if path.name not in named]
         removed = 0
         for path in (*unfinished, *nameless):
             with self._alone():  # else it might be put again between the look and the removal
-                if _is_older(path, before):
+                if _is_outdated(path, before):
                     _remove(path)
                     removed += 1
         return removed
@@ -131,10 +149,11 @@ class Store:
             yield
 
 
-def _is_older(path: Path, moment: datetime) -> bool:
-    """Whether the file was written before; one that is gone was not."""
+def _is_outdated(path: Path, before: datetime) -> bool:
+    """Whether the file is dated earlier, or as far ahead of now; not if it is gone."""
+    now = time.time()
     try:
-        return path.stat().st_mtime < moment.timestamp()
+        return abs(path.stat().st_mtime - now) > now - before.timestamp()
     except FileNotFoundError:
         return False
 
@@ -163,6 +182,6 @@ def sync(path: Path) -> None:
 
 def _lost(path: Path, root: Path, what: str) -> str:
     return (
-        f"The file {path.name[:12]}… of the store {what}; "
-        f"restore {path.relative_to(root)} below LETHE_STORE from a backup."
+        f"The file {path.name[:12]}… of the store {what} {path.relative_to(root)} below "
+        "LETHE_STORE from a backup."
     )

@@ -39,6 +39,7 @@ from service.tables import (
 from worker.statement import ISSUED, Case, Entry, Keyed, Log, Outcome, Purge, says_more, statement
 
 COMPLETED = "request.completed"
+PURGED = "version.purged"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 NO_PURGES: Mapping[UUID, Purge] = MappingProxyType({})
 
@@ -59,8 +60,15 @@ def issue_due(sessions: sessionmaker[Session], signer: Signer) -> None:
             session.get_one(DeletionRequest, request_id, with_for_update=True)
             events = _covered(session, request_id, newest)
             log = _log(session, request_id, newest, events)
-            keyed = _keyed(request_id, [event for event, _ in events])
-            issue(session, request_id, log, signer, keyed=keyed)
+            told = [event for event, _ in events]
+            issue(
+                session,
+                request_id,
+                log,
+                signer,
+                keyed=_keyed(request_id, told),
+                purges=_purges(session, request_id),
+            )
     with sessions.begin() as session:
         session.merge(CertifiedCheckpoint(size=newest.size))
 
@@ -79,7 +87,7 @@ def _with_news(start: int, end: int) -> Select[UUID]:
         select(DeletionTarget.request_id)
         .join(ModelVersion, ModelVersion.job_id == DeletionTarget.job_id)
         .join(news, news.c.subject_id == ModelVersion.parent_id)
-        .where(news.c.event == "version.purged")
+        .where(news.c.event == PURGED)
     )
     return (
         select(DeletionRequest.id)
@@ -118,6 +126,28 @@ def _keyed(request_id: UUID, events: Iterable[AuditEvent]) -> Keyed:
             and event.data.get("ground_hmac")
         },
     )
+
+
+def _purges(session: Session, request_id: UUID) -> dict[UUID, Purge]:
+    """Of the superseded versions of the models that a request asked. Weights that another version
+    names too were not deleted with it."""
+    kept = exists().where(
+        AuditEvent.subject_id == ModelVersion.id,
+        AuditEvent.event == PURGED,
+        AuditEvent.data["kept"].contains(["weights"]),
+    )
+    rows = session.execute(
+        select(ModelVersion.id, ModelVersion.purge_after, ModelVersion.purged_at, kept)
+        .join(DeletionTarget, DeletionTarget.model_id == ModelVersion.model_id)
+        .where(
+            DeletionTarget.request_id == request_id,
+            ModelVersion.status == VersionStatus.SUPERSEDED,
+        )
+    )
+    return {
+        version_id: Purge(due_at=due_at, purged_at=None if is_kept else purged_at)
+        for version_id, due_at, purged_at, is_kept in rows
+    }
 
 
 def _log(

@@ -21,7 +21,7 @@ from service.database import sync_engine, sync_sessions
 from service.errors import JobError, LeaseLost, Stopped, StoreUnwritable
 from service.settings import WorkerSettings
 from service.states import JobKind
-from worker import protocol
+from worker import protocol, purging
 from worker.artifacts import Store
 from worker.erase_rows import erase_rows
 from worker.estimate import estimate
@@ -42,6 +42,7 @@ WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
     JobKind.UNLEARN: unlearn_model,
     JobKind.ESTIMATE: estimate,
     JobKind.ERASE_ROWS: erase_rows,
+    JobKind.PURGE: lambda bench: purging.purge(bench.sessions, bench.store, bench.claim),
 }
 
 log = structlog.get_logger()

@@ -62,10 +62,10 @@ def _linked_too_long(session: Session, settings: WorkerSettings) -> Sequence[UUI
 
 
 def _digests() -> CompoundSelect[str]:
-    """Every file that a version names."""
+    """Every file that a version names, but for those that were purged."""
     columns = (
         ModelVersion.weights_sha256,
         ModelVersion.statistics_sha256,
         ModelVersion.reservoir_sha256,
     )
-    return union(*(select(column) for column in columns))
+    return union(*(select(column).where(ModelVersion.purged_at.is_(None)) for column in columns))

@@ -17,7 +17,7 @@ import pyarrow.csv
 from sqlalchemy import delete, func, text
 from sqlalchemy.orm import Session
 
-from service import audit
+from service import audit, suppression
 from service.errors import JobError, LocationRefused
 from service.locations import allowed_path
 from service.states import RegistrationStatus, Split
@@ -210,11 +210,14 @@ def _store(
         ),
         {"dataset_id": dataset_id},
     )
+    suppressed = suppression.elsewhere(session, dataset_id)
+    dataset.report = {**dataset.report, "suppressed": suppressed}
     dataset.status, dataset.failure, dataset.files = RegistrationStatus.READY, None, files
     dataset.ready_at = func.now()
     audit.record(
         session, "worker", "dataset.indexed", dataset_id,
         rows=rows, samples=dataset.report["samples"], bad_rows=findings.rows,
+        suppressed=sum(suppressed.values()),
     )  # fmt: skip
     protocol.complete(session, job)
 

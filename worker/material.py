@@ -113,11 +113,16 @@ def read_order(session: Session, job_id: UUID) -> Order:
 
 
 def order_of(session: Session, job: Job, named: Select[str], *, exact_asked: bool) -> Order:
-    """The same for a job that is asked about samples with the ids that `named` selects."""
+    """The same for a job that is asked about samples with the ids that `named` selects.
+
+    Raises:
+        JobError: the champion is a version that was superseded.
+    """
     model = session.get_one(Model, job.model_id)
     champion = session.scalars(
         select(ModelVersion).filter_by(model_id=model.id, status=VersionStatus.CHAMPION)
     ).one()
+    _require_never_superseded(session, champion)
     rows = session.execute(
         select(Sample.sample_id, Sample.position, Sample.split)
         .where(
@@ -137,6 +142,27 @@ def order_of(session: Session, job: Job, named: Select[str], *, exact_asked: boo
         [(row.sample_id, row.position) for row in rows if row.split is Split.TRAIN],
         frozenset(row.sample_id for row in rows if row.split is not Split.TRAIN),
     )
+
+
+def _require_never_superseded(session: Session, champion: ModelVersion) -> None:
+    """Nothing is made from weights that hold forgotten samples, whatever was done to the rows.
+
+    Raises:
+        JobError: they are those of a superseded version.
+    """
+    old = exists().where(
+        ModelVersion.model_id == champion.model_id,
+        ModelVersion.weights_sha256 == champion.weights_sha256,
+        ModelVersion.id != champion.id,
+        ModelVersion.status == VersionStatus.SUPERSEDED,
+    )
+    back = champion.superseded_at is not None or champion.purge_after is not None
+    if back or session.scalar(select(old)):
+        raise JobError(
+            f"Version {champion.number} is marked as the champion, but it was superseded: it holds "
+            "what was to be forgotten. Somebody changed the table model_versions; restore its rows "
+            "as the audit events tell them."
+        )
 
 
 def read_material(bench: Workbench, order: Order, class_counts: Tensor) -> Material:

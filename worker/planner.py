@@ -30,6 +30,7 @@ from service import audit, outbox, progress
 from service.policy import Batching, Policy
 from service.progress import PLANNING_LOCK
 from service.states import (
+    BESIDE_OTHERS,
     OPEN_JOBS,
     OPEN_REQUESTS,
     JobKind,
@@ -47,7 +48,7 @@ from service.tables import (
     Job,
     Model,
 )
-from worker import protocol
+from worker import protocol, purging
 
 NEAR_DUE = timedelta(days=3)
 """A request is not held back for others any more so long before its due date."""
@@ -60,7 +61,8 @@ AT_ONCE = 1_000
 
 
 def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
-    """Free expired leases and plan waiting requests; the ids of jobs to take, oldest first.
+    """Free expired leases, plan waiting requests and due purges; the ids of jobs to take, oldest
+    first.
 
     Nothing, while another sweep is at it, or somebody cancels or retries.
     """
@@ -72,6 +74,7 @@ def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
         plan(session)
         plan_erasures(session)
         drop_estimated(session)
+        purging.plan(session)
         return list(
             session.scalars(select(Job.id).where(*protocol.is_ready()).order_by(Job.created_at))
         )
@@ -220,7 +223,11 @@ def _open_job(
     """
     job = session.scalars(
         select(Job)
-        .where(Job.model_id == model_id, Job.status.in_(OPEN_JOBS), Job.kind != JobKind.ESTIMATE)
+        .where(
+            Job.model_id == model_id,
+            Job.status.in_(OPEN_JOBS),
+            Job.kind.not_in(BESIDE_OTHERS),
+        )
         .with_for_update()
     ).one_or_none()
     if job is None:

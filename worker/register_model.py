@@ -23,7 +23,15 @@ from service.errors import JobError, LocationRefused
 from service.locations import allowed_path
 from service.states import RegistrationStatus, Split, VersionStatus
 from service.tables import Dataset, Job, Model, ModelVersion, Sample
-from worker import architectures, inputs, protocol, reservoir, statistics, train_references
+from worker import (
+    architectures,
+    inputs,
+    protocol,
+    purging,
+    reservoir,
+    statistics,
+    train_references,
+)
 from worker.index_dataset import open_source
 from worker.parquet import Source
 from worker.survey import BATCH, Survey, require_finite, survey
@@ -197,6 +205,7 @@ def _record(
     }
     with bench.sessions.begin() as session:
         job = protocol.hold(session, bench.claim)
+        purging.keep_files(session, bench.store, digests.values())
         _add_version(session, job, model, architecture, digests, figures)
         protocol.complete(session, job)
         session.flush()  # a model has one open job at most

@@ -9,16 +9,17 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, String, delete, exists, func, insert, literal, select, update
+from sqlalchemy import ARRAY, String, delete, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
-from service import audit, drift, tombstones
+from service import audit, drift, succession, tombstones
 from service.drift import Drift
 from service.states import Mode, RequestStatus, Verdict, VersionStatus
 from service.tables import (
     AuditTest,
     DeletionTarget,
     Evaluation,
+    Job,
     ModelVersion,
     RequestSample,
     Round,
@@ -30,6 +31,7 @@ from worker import (
     escalation,
     inputs,
     protocol,
+    purging,
     references,
     reservoir,
     resume,
@@ -185,11 +187,12 @@ def _record(
                 protocol.release(session, job, why="the champion was replaced meanwhile")
                 return
             job.mode, job.config, job.verdict = outcome.mode, outcome.config, outcome.verdict
+            purging.keep_files(session, bench.store, digests.values())
             of_job = {"job_id": job.id, "number": outcome.number}
             session.execute(update(Round).filter_by(**of_job).values(kept=True))
             session.add(_evaluation(job.id, "after", after))
             if not failed:
-                _supersede(session, champion)
+                succession.supersede(session, champion, actor="worker")
             version = ModelVersion(
                 model_id=order.model.id,
                 number=_next_number(session, order.model.id),
@@ -213,12 +216,6 @@ def _record(
             else:
                 _bury(session, order, job.id)
                 protocol.complete(session, job)
-
-
-def _supersede(session: Session, champion: ModelVersion) -> None:
-    champion.status, champion.superseded_at = VersionStatus.SUPERSEDED, func.now()
-    session.flush()
-    audit.record(session, "worker", "version.superseded", champion.id, number=champion.number)
 
 
 def _next_number(session: Session, model_id: UUID) -> int:
@@ -285,6 +282,7 @@ def _record_without_training(bench: Workbench, order: Order) -> None:
             if champion.status is not VersionStatus.CHAMPION:
                 protocol.release(session, job, why="the champion was replaced meanwhile")
                 return
+            purging.keep_files(session, bench.store, [digest])
             _drop_earlier(session, job.id)
             resume.begin(session, order, job.attempt, {})
             job.mode = job.mode_reason = job.config = None
@@ -298,10 +296,7 @@ def _record_without_training(bench: Workbench, order: Order) -> None:
             protocol.complete(session, job)
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
-            is_named = exists().where(ModelVersion.reservoir_sha256 == replaced)
-            named = session.scalar(select(is_named))
-    if not named:  # it holds what was to be forgotten
-        bench.store.remove(replaced)
+            purging.delete_unnamed(session, bench.store, [replaced])
 
 
 def _bury(session: Session, order: Order, job_id: UUID) -> None:
@@ -336,6 +331,8 @@ def _bury(session: Session, order: Order, job_id: UUID) -> None:
         )
     )
     references.forget(session, order.model.id, named)
+    if named:
+        session.execute(update(Job).filter_by(id=job_id).values(forgotten_at=func.now()))
 
 
 def _evaluation(job_id: UUID, moment: str, measured: Measured) -> Evaluation:

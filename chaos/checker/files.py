@@ -24,7 +24,7 @@ def violations(
 ) -> Iterator[Violation]:
     """What is wrong with the files."""
     versions = connection.execute("SELECT * FROM model_versions").fetchall()
-    named = {version[role] for version in versions for role in ROLES}
+    named = _named(versions)
     objects = store / "objects"
     for digest in named:
         path = objects / digest[:2] / digest
@@ -32,14 +32,17 @@ def violations(
             yield Violation("file_missing", digest)
         elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             yield Violation("hash_wrong", digest)
+    for digest in {row[role] for row in versions for role in ROLES} - named:
+        if (objects / digest[:2] / digest).exists():
+            yield Violation("purged_file_left", digest)
     yield from left_over(connection, store)
     yield from _kept_though_forgotten(connection, objects, tombstones)
 
 
 def left_over(connection: Connection, store: Path) -> Iterator[Violation]:
     """Files and directories that nothing names; the sweep removes them when they are old enough."""
-    rows = connection.execute(f"SELECT {', '.join(ROLES)} FROM model_versions").fetchall()
-    named = {Path("objects", row[role][:2], row[role]) for row in rows for role in ROLES}
+    rows = connection.execute("SELECT * FROM model_versions").fetchall()
+    named = {Path("objects", digest[:2], digest) for digest in _named(rows)}
     for path in sorted(_walk(store)):
         place = path.relative_to(store)
         if place.parts[0] == "checkpoints":
@@ -49,6 +52,12 @@ def left_over(connection: Connection, store: Path) -> Iterator[Violation]:
             yield Violation("unfinished_left", str(place))
         elif path.is_file() and place not in named and place != LOCK:
             yield Violation("orphan", str(place))
+
+
+def _named(versions: list[dict[str, Any]]) -> set[str]:
+    """What the files are called of versions that were not purged."""
+    unpurged = [version for version in versions if version["purged_at"] is None]
+    return {version[role] for version in unpurged for role in ROLES}
 
 
 def _walk(store: Path) -> Iterator[Path]:

@@ -127,16 +127,20 @@ def _of_versions(
     by_subject: dict[UUID, Events],
     tombstones: list[dict[str, Any]],
 ) -> Iterator[Violation]:
-    """Created once, superseded once, promoted only if a candidate; with the files of the row."""
+    """Created once, superseded once, purged once, promoted only if a candidate; with the files of
+    the row."""
     forgot = Counter(row["job_id"] for row in tombstones if row["split"] == "train")
     for row in connection.execute("SELECT * FROM model_versions").fetchall():
         where = f"version {row['number']} of model {row['model_id']}"
         events = by_subject.pop(row["id"], [])
         steps = [name for name in _names(events) if name != "reservoir.replaced"]
         ended = ["version.superseded"] if row["status"] == "superseded" else []
+        ended += ["version.purged"] if row["purged_at"] else []
         if [name for name in steps if name != "version.promoted"] != ["version.created", *ended]:
             yield Violation("event_missing", f"{where} is {row['status']}, its events {steps}")
             continue
+        if row["purged_at"] and events[-1]["data"]["left"]:
+            yield Violation("purged_file_left", f"{where}: {events[-1]['data']}")
         created = events[0]["data"]
         if created["weights_sha256"] != row["weights_sha256"]:
             yield Violation("event_differs", f"{where} was created with other weights")

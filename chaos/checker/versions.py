@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -44,6 +45,7 @@ def violations(
     yield from _one_for_each_job(jobs, by_job, tombstones)
     yield from _of_models(connection, versions, by_job, tombstones)
     yield from _of_measurements(connection, versions)
+    yield from _of_purges(versions)
 
 
 def _of_jobs(jobs: Rows) -> Iterator[Violation]:
@@ -134,6 +136,18 @@ def _of_model(model_id: UUID, versions: Rows, honoured: set[UUID]) -> Iterator[V
             "champion_regressed",
             f"{where}: version {known[forgotten]['number']} forgot what the champion knows",
         )
+
+
+def _of_purges(versions: Rows) -> Iterator[Violation]:
+    """Files go when the grace is over, and not before."""
+    now = datetime.now(UTC)
+    for version in versions:
+        due, purged = version["purge_after"], version["purged_at"]
+        where = f"version {version['number']} of model {version['model_id']}"
+        if version["status"] == "superseded" and purged is None and due < now:
+            yield Violation("purge_overdue", f"{where} since {due}")
+        if purged is not None and purged < due:
+            yield Violation("purged_early", f"{where}: {purged}, due {due}")
 
 
 def _of_measurements(connection: Connection, versions: Rows) -> Iterator[Violation]:

@@ -8,9 +8,9 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "c4d80b7a1e95"
-down_revision = "5b1e7c94d2f0"
+down_revision = "a41c7be09d32"
 
-KINDS = ("index_dataset", "register_model", "train_references", "unlearn", "estimate")
+KINDS = ("index_dataset", "register_model", "train_references", "unlearn", "estimate", "purge")
 
 
 def job_kinds(*kinds: str) -> None:

@@ -9,10 +9,10 @@ from sqlalchemy import Select, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service import audit
-from service.datasets.schemas import DatasetCreate, DatasetRead
+from service import audit, suppression
+from service.datasets.schemas import Checked, DatasetCreate, DatasetRead
 from service.dependencies import Sessions
-from service.errors import NameTaken, NotFound
+from service.errors import NameTaken, NotFound, TooManySamples
 from service.locations import allowed_path
 from service.paging import Page, Window
 from service.states import JobKind, RegistrationStatus
@@ -64,6 +64,23 @@ async def get(sessions: Sessions, name: str) -> DatasetRead:
     """One dataset. Raises NotFound when there is none of this name."""
     async with sessions.begin() as session:
         return await _one(session, name)
+
+
+async def check(sessions: Sessions, name: str, sample_ids: Sequence[str], *, limit: int) -> Checked:
+    """Which of these samples may not be trained on again.
+
+    Raises:
+        TooManySamples: more are named than may be.
+        NotFound: there is no such dataset.
+    """
+    if len(sample_ids) > limit:
+        raise TooManySamples(
+            f"{len(sample_ids)} ids are named; {limit} are allowed at once. Send several parts."
+        )
+    ids = list(dict.fromkeys(sample_ids))
+    async with sessions.begin() as session:
+        gone = await session.run_sync(suppression.suppressed, name, ids)
+    return Checked(checked=len(ids), suppressed=[each for each in ids if each in gone])
 
 
 async def find(sessions: Sessions, window: Window) -> Page[DatasetRead]:

@@ -4,9 +4,9 @@ from fastapi import APIRouter, BackgroundTasks, Request, Response
 
 from service import doorbell, polling
 from service.datasets import operations
-from service.datasets.schemas import DatasetCreate, DatasetRead
+from service.datasets.schemas import Check, Checked, DatasetCreate, DatasetRead
 from service.dependencies import Queue, Sessions, Settings
-from service.errors import InvalidCursor, LocationRefused, NameTaken, NotFound
+from service.errors import InvalidCursor, LocationRefused, NameTaken, NotFound, TooManySamples
 from service.fields import Name
 from service.paging import Page, Paging
 from service.problems import documented
@@ -48,3 +48,11 @@ async def read_dataset(name: Name, sessions: Sessions, request: Request) -> Resp
     """One dataset: its status, and what indexing found."""
     dataset = await operations.get(sessions, name)
     return polling.answer(request, dataset, is_open=dataset.status is RegistrationStatus.PENDING)
+
+
+@router.post("/{name}/check", responses=documented(NotFound, TooManySamples))
+async def check_dataset(name: Name, body: Check, sessions: Sessions, settings: Settings) -> Checked:
+    """Ask before a training run which samples may not be trained on: those that any model of the
+    dataset has forgotten. They are found by keyed digests, also when their rows are long gone."""
+    limit = settings.max_samples_per_request
+    return await operations.check(sessions, name, body.sample_ids, limit=limit)

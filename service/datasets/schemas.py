@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, FailFast, Field, model_validator
 
-from service.fields import In, Label, Name, Registered, Uri
+from service.fields import In, Label, Name, Out, Registered, SampleId, Uri
 from service.states import RegistrationStatus
 
 
@@ -95,6 +95,26 @@ class DatasetCreate(DatasetDefinition):
         if not self.erase.parquet:
             del stored["erase"]  # as it was before there was one: a repetition is the same dataset
         return stored
+
+
+class Check(In):
+    """Ids of samples that are to be trained on."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"sample_ids": ["img-00017"]}]})
+
+    # FailFast: a body of wrong ids is one error, not a million.
+    sample_ids: Annotated[list[SampleId], Field(min_length=1), FailFast()]
+    """At most 100,000 unless configured otherwise; they need not be in the dataset."""
+
+
+class Checked(Out):
+    """Which of them may not be trained on."""
+
+    checked: int
+    """How many different ids were named."""
+
+    suppressed: list[str]
+    """Those that a model trained on the dataset has forgotten, in the order they were named in."""
 
 
 class DatasetRead(DatasetDefinition, Registered):

@@ -6,11 +6,11 @@ One function, one transaction: all candidates that a request waits for are decid
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service import audit, commitments, progress, tombstones
+from service import audit, commitments, progress, succession, tombstones
 from service.deletion_requests.schemas import DecisionCreate
 from service.dependencies import Sessions
 from service.errors import ChampionChanged, NotFound, NothingToDecide
@@ -18,6 +18,7 @@ from service.states import Decision, RequestStatus, VersionStatus
 from service.tables import (
     DeletionRequest,
     DeletionTarget,
+    Job,
     MembershipStatistics,
     Model,
     ModelVersion,
@@ -60,7 +61,7 @@ def _decide(session: Session, request_id: UUID, wanted: DecisionCreate) -> None:
             _promote(session, candidate)
             _end(session, candidate, RequestStatus.COMPLETED)
         else:
-            _discard(session, candidate)
+            succession.supersede(session, candidate, actor="api")
             if wanted.decision is Decision.REFUSE:
                 mine = DeletionTarget.request_id == request_id
                 _end(session, candidate, RequestStatus.REFUSED, mine)
@@ -158,12 +159,10 @@ def _promote(session: Session, candidate: ModelVersion) -> None:
             "Since the candidate was made, its model has forgotten other samples, which the "
             "candidate still knows. Decide `retry`: a new job starts from the new champion."
         )
-    champion.status, champion.superseded_at = VersionStatus.SUPERSEDED, func.now()
-    session.flush()
+    succession.supersede(session, champion, actor="api")
     candidate.status = VersionStatus.CHAMPION
     session.flush()
     _bury(session, candidate)
-    audit.record(session, "api", "version.superseded", champion.id, number=champion.number)
     audit.record(
         session, "api", "version.promoted", candidate.id,
         number=candidate.number, weights_sha256=candidate.weights_sha256,
@@ -190,6 +189,7 @@ def _bury(session: Session, candidate: ModelVersion) -> None:
         .from_select(["model_id", "digest", "job_id"], named.distinct())
         .on_conflict_do_nothing()
     )
+    session.execute(update(Job).filter_by(id=candidate.job_id).values(forgotten_at=func.now()))
     # One at a time: what reference models said of a sample must not be written after this.
     session.execute(
         select(Model.id).filter_by(id=candidate.model_id).with_for_update(key_share=True)
@@ -197,13 +197,6 @@ def _bury(session: Session, candidate: ModelVersion) -> None:
     for table in (OutOfSamplePrediction, MembershipStatistics):
         forgotten = tombstones.has(candidate.model_id, table.sample_id)
         session.execute(delete(table).where(table.model_id == candidate.model_id, forgotten))
-
-
-def _discard(session: Session, candidate: ModelVersion) -> None:
-    """The candidate is never served; like any old version, it holds what was to be forgotten."""
-    candidate.status, candidate.superseded_at = VersionStatus.SUPERSEDED, func.now()
-    session.flush()
-    audit.record(session, "api", "version.superseded", candidate.id, number=candidate.number)
 
 
 def _end(

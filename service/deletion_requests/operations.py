@@ -161,6 +161,10 @@ def _row_of(
         "each_already_forgotten": [target.forgotten for target in targets],
         "each_not_trained_on": [target.untrained for target in targets],
         "told": {
+            "objective": request.objective,
+            "exact": request.exact,
+            "received_at": request.received_at.isoformat(),
+            "due_at": request.due_at.isoformat(),
             "samples": request.samples,
             "duplicates": request.duplicates,
             "models": sorted(str(target.model_id) for target in targets),

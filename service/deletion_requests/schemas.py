@@ -5,14 +5,11 @@ from hashlib import sha256
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, FailFast, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, FailFast, Field, model_validator
 
-from service.fields import STORABLE, Failure, In, Instant, Name, Out, Scores
+from service.fields import STORABLE, Failure, In, Instant, Name, Out, SampleId, Scores
 from service.states import Decision, Mode, Objective, RequestStatus, Verdict
 
-SampleId = Annotated[
-    str, StringConstraints(pattern=STORABLE, min_length=1, max_length=512, strict=True)
-]
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 

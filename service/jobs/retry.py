@@ -10,6 +10,7 @@ from service.dependencies import Sessions
 from service.errors import CannotRetry, NotFound
 from service.progress import PLANNING_LOCK
 from service.states import (
+    BESIDE_OTHERS,
     OPEN_JOBS,
     JobKind,
     JobStatus,
@@ -51,9 +52,8 @@ def _require_free(session: Session, job: Job) -> None:
     if job.kind is JobKind.ESTIMATE:
         raise CannotRetry("The ids of an estimate are deleted when it ends; ask for a new one.")
     same = Job.model_id == job.model_id if job.model_id else Job.dataset_id == job.dataset_id
-    other = session.scalars(
-        select(Job.id).where(same, Job.status.in_(OPEN_JOBS), Job.kind != JobKind.ESTIMATE)
-    ).first()
+    rival = Job.kind == job.kind if job.kind in BESIDE_OTHERS else Job.kind.not_in(BESIDE_OTHERS)
+    other = session.scalars(select(Job.id).where(same, rival, Job.status.in_(OPEN_JOBS))).first()
     if other is not None:
         raise CannotRetry(f"The job {other} has taken its place; wait until that has ended.")
 
@@ -68,7 +68,7 @@ def _reopen(session: Session, job: Job) -> None:
         if not moved:
             raise CannotRetry("No request waits for this job any more.")
         return
-    if job.kind in (JobKind.TRAIN_REFERENCES, JobKind.ERASE_ROWS):
+    if job.kind in (JobKind.TRAIN_REFERENCES, JobKind.PURGE, JobKind.ERASE_ROWS):
         return
     row: Dataset | Model
     if job.kind is JobKind.INDEX_DATASET:

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from service import audit, drift
+from service import audit, drift, suppression
 from service.dependencies import Sessions, Settings
 from service.errors import (
     FactoryRefused,
@@ -84,12 +84,14 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
             for column, value in values.items():
                 setattr(model, column, value)
             model.status, model.failure = RegistrationStatus.PENDING, None
+        model.suppressed_samples = await session.run_sync(suppression.count, dataset.id)
         job = Job(kind=JobKind.REGISTER_MODEL, model_id=model.id)
         session.add(job)
         await session.flush()
         audit.record(
-            session, "api", "model.registered", model.id, name=model.name, dataset=str(dataset.id)
-        )
+            session, "api", "model.registered", model.id, name=model.name, dataset=str(dataset.id),
+            suppressed_samples=model.suppressed_samples,
+        )  # fmt: skip
         audit.record(session, "api", "job.queued", job.id, model=str(model.id))
         return await _one(session, wanted.name)
 
@@ -250,6 +252,8 @@ def _read(
             "preprocessing": model.preprocessing,
             "recipe": model.recipe,
             "policy": model.policy,
+            "suppressed_samples": model.suppressed_samples,
+            "warning": _warning(model, dataset),
             "status": model.status,
             "failure": model.failure,
             "job_id": job_id,
@@ -259,6 +263,17 @@ def _read(
             "created_at": model.created_at,
             "ready_at": model.ready_at,
         }
+    )
+
+
+def _warning(model: Model, dataset: str) -> str | None:
+    """What whoever registers a model should know of the samples it may have been trained on."""
+    if not model.suppressed_samples:
+        return None
+    return (
+        f"Other models had forgotten {model.suppressed_samples} samples of the dataset {dataset!r} "
+        "when this one was registered. If it was trained on any of them, ask it to forget them, "
+        f"too; `POST /v1/datasets/{dataset}/check` says which they are."
     )
 
 
@@ -306,4 +321,6 @@ def _read_version(version: ModelVersion, parent: int | None) -> VersionRead:
         figures=version.figures,
         created_at=version.created_at,
         superseded_at=version.superseded_at,
+        purge_after=version.purge_after,
+        purged_at=version.purged_at,
     )

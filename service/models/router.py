@@ -17,8 +17,8 @@ from service.errors import (
     WeightsRefused,
 )
 from service.fields import Name
-from service.models import operations
-from service.models.schemas import ModelCreate, ModelRead, VersionRead
+from service.models import lineage, operations
+from service.models.schemas import LineageRead, ModelCreate, ModelRead, VersionRead
 from service.paging import Page, Paging
 from service.problems import documented
 from service.states import RegistrationStatus
@@ -79,6 +79,13 @@ async def read_model(name: Name, sessions: Sessions, request: Request) -> Respon
 async def list_versions(name: Name, sessions: Sessions, window: Paging) -> Page[VersionRead]:
     """The versions of a model, newest first."""
     return await operations.find_versions(sessions, name, window)
+
+
+@router.get("/{name}/lineage", responses=documented(NotFound, InvalidCursor))
+async def read_lineage(name: Name, sessions: Sessions, window: Paging) -> LineageRead:
+    """Everything that was made from the model's data: what forgotten samples it still holds, and
+    when that was, or is to be, deleted."""
+    return await lineage.read(sessions, name, window)
 
 
 @router.get("/{name}/versions/{number}", responses=documented(NotFound))

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validat
 
 from service.fields import In, Instant, Label, Name, Out, Registered, Uri
 from service.policy import DriftLimits, Policy
-from service.states import Mode, RegistrationStatus, VersionStatus
+from service.states import DerivedKind, Mode, RegistrationStatus, VersionStatus
 
 
 def _storable(value: JsonValue) -> JsonValue:
@@ -144,6 +144,67 @@ class VersionRead(Out):
 
     created_at: Instant
     superseded_at: Instant | None
+    purge_after: Instant | None
+    """When its files are to be deleted: its model's `grace` after it was superseded."""
+
+    purged_at: Instant | None
+    """When its files were deleted, and the store was listed to see that they are gone."""
+
+
+class DerivedRead(Out):
+    """Something that was made from data."""
+
+    kind: DerivedKind
+    """`weights`, `statistics` and `reservoir` are files of a version; a `checkpoint` is of a job
+    that runs; the two tables are what reference models left; `source_weights` lie where the model
+    was registered from, and are not the service's to delete."""
+
+    name: str
+    """The SHA-256 of a file, the name of a table, or a URI."""
+
+    version: int | None
+    """Number of the version it belongs to."""
+
+    job_id: UUID | None
+    """The job that made it."""
+
+    created_at: Instant
+    tainted_by: list[UUID]
+    """Jobs whose samples it holds, or learned from, though they are forgotten or about to be; see
+    `jobs`. Of something purged: what it held."""
+
+    purge_after: Instant | None
+    purged_at: Instant | None
+
+
+class ForgettingRead(Out):
+    """What a job made forgotten, or is to."""
+
+    job_id: UUID
+    forgotten_at: Instant | None
+    """Null while it runs."""
+
+    requests: int
+    """How many deletion requests it serves."""
+
+    request_ids: list[UUID]
+    """The first 100 of them."""
+
+    samples: int
+    """How many ids they name, each counted for each request."""
+
+
+class LineageRead(Out):
+    """Everything of a model that was made from data: a page of versions, and what belongs to no
+    version on the first one."""
+
+    model: str
+    items: list[DerivedRead]
+    jobs: list[ForgettingRead]
+    """Those that `tainted_by` names."""
+
+    next_cursor: str | None
+    """Send it as `cursor` to get the next page; null on the last. `limit` counts versions."""
 
 
 class Drift(Out):
@@ -189,6 +250,13 @@ class ModelRead(_Definition, Registered):
 
     dataset: str
     weights: str
+    suppressed_samples: int
+    """How many samples of the dataset other models had forgotten when this one was registered: it
+    was trained elsewhere, perhaps on some of them."""
+
+    warning: str | None
+    """What to do about that."""
+
     status: RegistrationStatus
     champion: VersionRead | None
     drift: Drift | None

@@ -175,6 +175,12 @@ def test_a_house_without_a_defect_has_no_violation(house: Planted):
     assert check(house.connection, house.store, [house.promise]) == []
 
 
+def test_a_version_may_be_purged_when_its_grace_is_over(house: Planted):
+    purge(house, left=0)
+
+    assert check(house.connection, house.store, [house.promise]) == []
+
+
 def by_sql(*statements: str) -> Callable[[Planted], None]:
     def plant(house: Planted) -> None:
         for statement in statements:
@@ -204,6 +210,18 @@ def by_file(place: str, content: bytes = b"x") -> Callable[[Planted], None]:
     return plant
 
 
+def purge(house: Planted, left: int) -> None:
+    """As the worker does when the grace is over, three days later."""
+    where = "WHERE id = %(first)s"
+    house.sql(f"UPDATE model_versions SET purge_after = now(), purged_at = now() {where}")
+    house.event("version.purged", "first", left=left)
+    found = house.connection.execute(f"SELECT * FROM model_versions {where}", house.ids).fetchone()
+    assert found
+    for role in ("weights", "statistics", "reservoir"):
+        digest = found[f"{role}_sha256"]
+        (house.store / "objects" / digest[:2] / digest).unlink()
+
+
 def damage(house: Planted) -> None:
     for path in (house.store / "objects").rglob("*"):
         if path.is_file():
@@ -219,6 +237,7 @@ def remove(house: Planted) -> None:
 REQUEST = "UPDATE deletion_requests SET {} WHERE id = %(request)s"
 TARGET = "UPDATE deletion_targets SET {} WHERE request_id = %(request)s"
 JOB = "UPDATE jobs SET {} WHERE id = %(job)s"
+FIRST = "UPDATE model_versions SET {} WHERE id = %(first)s"
 SECOND = "UPDATE model_versions SET {} WHERE id = %(second)s"
 COPY_SECOND = """
     INSERT INTO model_versions
@@ -302,10 +321,16 @@ PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
     (
         "champion_regressed",
         by_sql(
-            SECOND.format("status = 'superseded', superseded_at = now()"),
+            SECOND.format("status = 'superseded', superseded_at = now(), purge_after = now()"),
             "UPDATE model_versions SET status = 'champion', superseded_at = NULL WHERE number = 1",
         ),
     ),
+    ("purge_overdue", by_sql(FIRST.format("purge_after = now() - interval '1 hour'"))),
+    ("purged_early", by_sql(FIRST.format("purged_at = purge_after - interval '1 hour'"))),
+    ("purged_file_left", by_sql(FIRST.format("purged_at = purge_after"))),
+    ("purged_file_left", lambda house: purge(house, left=1)),
+    ("event_missing", by_sql(FIRST.format("purged_at = purge_after"))),
+    ("event_missing", by_event("version.purged", "first", left=0)),
     ("round_not_kept", by_sql("UPDATE rounds SET kept = false")),
     ("evaluation_missing", by_sql("DELETE FROM evaluations WHERE moment = 'before'")),
     ("cycles_wrong", by_sql("DELETE FROM alignment_scores WHERE cycle = 1")),

@@ -16,6 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 import local
+from attacks import generated
+from attacks.evidence import Evidence, Given, Log, Signer
+from attacks.judge import judge, run
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +96,26 @@ def test_a_byte_that_is_changed_in_the_database_is_told(client, certified, alone
     event["leaf"] = event["leaf"].replace('"worker"', '"api"')
 
     assert verify(alone, bundle, "--older", "kept.txt").returncode == 5
+
+
+def test_no_field_of_a_real_bundle_can_be_altered_unnoticed(client, certified):
+    """Each column of each event and each field of bundle and certificate, altered or left out;
+    what the operator's key signs, signed anew."""
+    request_id, _, kept = certified
+    bundle = bundle_of(client, request_id, kept.splitlines()[1])
+    private = (client.home.state / "signing-key.pem").read_bytes()
+    signer = Signer(kept.splitlines()[0], load_pem_private_key(private, None))
+    given = Given(bundle, (signer.text,), kept)
+    evidence = Evidence(
+        log=Log(signer.origin, ()), signers=(signer,), main=given, other=given, failed=given,
+        replaced={},
+    )  # fmt: skip
+
+    outcomes = run(generated.on_bundle(evidence), evidence)
+
+    assert judge(given) == (0, "valid")
+    assert len(outcomes) > 500
+    assert [each for each in outcomes if not each.caught] == []
 
 
 def test_nothing_personal_is_in_a_bundle_or_on_the_page(client, certified):

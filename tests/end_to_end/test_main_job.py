@@ -123,7 +123,7 @@ def test_the_audit_trail_tells_the_story_and_names_no_sample(client, judged, tra
 @pytest.fixture(scope="module")
 def overlapping(client, new_model, train_ids):
     """A model that forgot samples 0 to 39, then 20 to 59, and the second of these requests."""
-    name = new_model(policy={"escalation": []})
+    name = new_model(policy={"escalation": [], "grace": "PT0S"})
     client.forgotten(client.request(name, train_ids[:40]))
     return name, client.forgotten(client.request(name, train_ids[20:60]))
 
@@ -143,6 +143,34 @@ def test_samples_are_tombstoned_once_and_leave_the_reservoir(client, overlapping
     kept = reservoir_of(client, name, store)
     assert kept.num_rows > 0
     assert not set(kept["sample_id"].to_pylist()) & set(train_ids[:60])
+
+
+def test_old_versions_are_purged_and_only_the_champion_is_left(client, overlapping, store):
+    name, _ = overlapping
+    old = [v["number"] for v in client.versions(name) if v["status"] == "superseded"]
+    where = f"/v1/models/{name}/lineage"
+
+    def purged(lineage):
+        files = [item for item in lineage["items"] if item["version"] in old]
+        return len(old) == 2 and all(item["purged_at"] for item in files)
+
+    lineage = client.wait(where, purged)
+
+    named = {  # version 1 has the weights of other models here, and what was measured with them
+        digest
+        for row in client.sql(
+            "SELECT weights_sha256, statistics_sha256, reservoir_sha256 FROM model_versions "
+            "WHERE purged_at IS NULL"
+        )
+        for digest in row.values()
+    }
+    gone = {item["name"] for item in lineage["items"] if item["purged_at"]} - named
+    assert gone
+    assert all(list(store.rglob(digest)) == [] for digest in gone)
+    assert all(stored(store, digest) for digest in named)
+    events = client.sql("SELECT data FROM audit_events WHERE event = 'version.purged'")
+    assert [event["data"]["left"] for event in events] == [0] * len(events)
+    assert len(events) >= len(old)
 
 
 def test_a_request_for_forgotten_samples_is_done_at_once(client, overlapping, train_ids):

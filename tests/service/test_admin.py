@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.states import JobKind, JobStatus, RequestStatus, VersionStatus
+from service.tables import AuditAnchor, AuditCheckpoint
 from tests import factories
 
 
@@ -18,6 +19,7 @@ async def history(store, model):
         for start, end in took
     ]
     old = {"status": VersionStatus.SUPERSEDED, "superseded_at": factories.NOW}
+    due = {"purge_after": factories.NOW - timedelta(hours=1)}
     await store(
         factories.request(dataset, due_at=past, created_at=factories.NOW - timedelta(hours=2)),
         factories.request(dataset, due_at=past, status=RequestStatus.FAILED),
@@ -28,7 +30,8 @@ async def history(store, model):
         ),
         factories.job(kind=JobKind.INDEX_DATASET, created_at=past),
         factories.version(model, jobs[0], number=2, **old),
-        factories.version(model, jobs[1], number=3, **old),
+        factories.version(model, jobs[1], number=3, **old | due),
+        factories.version(model, jobs[2], number=4, **old | due, purged_at=factories.NOW),
     )
 
 
@@ -55,7 +58,8 @@ async def test_figures_as_json(client, history):
     assert figures["unlearn_seconds"] == {"jobs": 3, "median": 20, "p95": 83}
     assert figures["datasets"] == {"pending": 0, "ready": 1, "failed": 0}
     assert figures["models"] == {"pending": 0, "ready": 1, "failed": 0}
-    assert figures["versions_to_purge"] == 2
+    assert figures["purge_pending"] == 2
+    assert 3600 <= figures["purge_overdue_seconds"] < 8000
     assert figures["audit_events"] == 0
 
 
@@ -63,7 +67,27 @@ async def test_figures_of_an_empty_service(client):
     figures = (await client.get("/v1/admin/metrics")).json()
 
     assert figures["oldest_wait_seconds"] == 0
+    assert figures["purge_overdue_seconds"] == 0
     assert figures["unlearn_seconds"] == {"jobs": 0, "median": None, "p95": None}
+
+
+async def test_how_long_ago_the_audit_trail_was_signed_and_anchored(client, store):
+    past = factories.NOW - timedelta(hours=1)
+    empty = (await client.get("/v1/admin/metrics")).json()
+    silent = (await client.get("/metrics")).text
+    await store(
+        AuditCheckpoint(size=5, note="", created_at=past),
+        AuditAnchor(size=5, kind="directory", anchored_at=past + timedelta(minutes=5)),
+    )
+    figures = (await client.get("/v1/admin/metrics")).json()
+    told = (await client.get("/metrics")).text
+
+    assert (empty["checkpoint_age_seconds"], empty["anchor_age_seconds"]) == (None, None)
+    assert "checkpoint_age" not in silent
+    assert 3600 <= figures["checkpoint_age_seconds"] < 4400
+    assert 3300 <= figures["anchor_age_seconds"] < 4100
+    assert "lethe_checkpoint_age_seconds 3" in told
+    assert "lethe_anchor_age_seconds 3" in told
 
 
 async def test_the_same_figures_for_prometheus(client, history):
@@ -85,7 +109,7 @@ async def test_the_same_figures_for_prometheus(client, history):
         ("lethe_unlearn_duration_seconds", "0.95"): 83,
         ("lethe_datasets", "ready"): 1,
         ("lethe_models", "ready"): 1,
-        ("lethe_versions_to_purge",): 2,
+        ("lethe_purge_pending",): 2,
         ("lethe_audit_events",): 0,
     }
     assert {name: samples[name] for name in expected} == expected

@@ -6,10 +6,9 @@ import pytest
 from securesystemslib.signer import CryptoSigner, Signature
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import sessionmaker
 
 from service import audit, dependencies, merkle, notes
-from service.database import async_sessions
+from service.database import async_sessions, sync_sessions
 from service.settings import WorkerSettings
 from tests import merkle_proofs
 from tests.conftest import speaking_to
@@ -65,7 +64,7 @@ async def test_an_invented_cursor_is_refused(client, cursor, problem):
 def kept(own_database_url, tmp_path):
     """A log of 30 events and the key's, with checkpoints of 12 and of 31."""
     engine = create_engine(own_database_url)
-    sessions = sessionmaker(engine)
+    sessions = sync_sessions(engine)
     settings = WorkerSettings(
         database_url=own_database_url, broker_url="redis://unused", store=tmp_path,
         checkpoint_events=1,
@@ -114,6 +113,21 @@ async def test_an_event_is_proven_to_be_in_the_log(auditor):
     leaf = merkle.leaf_hash(proof["leaf"].encode())
     assert merkle_proofs.root_from_inclusion(4, 31, leaf, hashes(proof)) == root
     assert json.loads(proof["leaf"])["position"] == 4
+
+
+async def entries_from(auditor, start):
+    page = await auditor.get("/v1/audit/entries", params={"start": start, "limit": 7})
+    return page.content.splitlines()
+
+
+async def test_the_whole_log_in_lines_has_the_root_of_the_checkpoint(auditor):
+    entries = []
+    while lines := await entries_from(auditor, len(entries)):
+        entries += lines
+    root = notes.read((await auditor.get("/v1/audit/checkpoint")).text).root
+
+    assert [json.loads(entry)["position"] for entry in entries] == list(range(31))
+    assert merkle.root_of([merkle.leaf_hash(entry) for entry in entries]) == root
 
 
 async def test_the_log_is_proven_to_continue_an_older_checkpoint(auditor):

@@ -62,7 +62,7 @@ async def test_shows_how_far_it_is_and_what_it_measured(client, job):
         "requests": 2,
         "config": {"seed": 7},
         "environment": {"device": "cpu"},
-        "base_version": {"number": 2, "weights_sha256": "a" * 64},
+        "base_version": {"number": 2, "weights_sha256": "b" * 64},
         "new_version": None,
         "mode": "approximate",
         "mode_reason": "The model is changed.",
@@ -89,7 +89,7 @@ async def test_shows_the_version_it_made_and_how_long_it_took(client, store, mod
     response = await client.get(f"/v1/jobs/{job.id}")
 
     assert "Retry-After" not in response.headers
-    assert response.json()["new_version"] == {"number": 2, "weights_sha256": "a" * 64}
+    assert response.json()["new_version"] == {"number": 2, "weights_sha256": "b" * 64}
     assert response.json()["duration_seconds"] == 30
     assert response.json()["after"]["da_gap"] == 0.01
 

@@ -58,8 +58,11 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
             "max_forget_share": 0.5,
             "drift": {"max_forgotten_share": 0.3, "max_accuracy_drop": 0.05},
             "batch": {"window": "PT0S", "max_samples": 10_000},
+            "grace": "P3D",
             "reference_models": 0,
         },
+        "suppressed_samples": 0,
+        "warning": None,
         "status": "pending",
         "champion": None,
         "drift": None,
@@ -243,6 +246,8 @@ async def test_shows_its_champion_and_its_versions(client, store, model, problem
         "figures": {"test_accuracy": 0.9},
         "created_at": ANY,
         "superseded_at": None,
+        "purge_after": None,
+        "purged_at": None,
     }
     problem(await client.get("/v1/models/cnn/versions/2"), 404, "not-found")
     problem(await client.get("/v1/models/cnn/versions/0"), 422, "invalid-request")

@@ -85,6 +85,13 @@ async def test_an_estimate_is_asked_for_anew(client, store, model, problem):
     assert "new one" in problem(await retry(client, job), 409, "cannot-retry")["detail"]
 
 
+async def test_a_purge_is_tried_again_beside_other_jobs(client, store, model):
+    job = failed_job(model_id=model.id, kind=JobKind.PURGE)
+    await store(job, factories.job(model_id=model.id))
+
+    assert (await retry(client, job)).json()["status"] == "queued"
+
+
 @pytest.mark.parametrize("kind", [JobKind.INDEX_DATASET, JobKind.REGISTER_MODEL])
 async def test_a_registration_is_pending_again(client, store, kind):
     broken = {"status": RegistrationStatus.FAILED, "failure": "no disk"}

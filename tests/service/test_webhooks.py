@@ -21,6 +21,7 @@ from service.database import async_sessions
 from service.settings import ApiSettings
 from service.states import DeliveryFailure, DeliveryStatus, RequestStatus, WebhookStatus
 from service.tables import (
+    AuditCheckpoint,
     AuditEvent,
     DeletionRequest,
     DeletionTarget,
@@ -354,6 +355,7 @@ async def test_a_received_request_is_told_to_all_who_want_to_know(client, sessio
                 "due_at": ANY,
                 "finished_at": None,
                 "models": [{"model": "cnn", "status": "pending"}],
+                "checkpoint": None,
             },
         }
         due_at = datetime.fromisoformat(told["data"]["due_at"])
@@ -362,6 +364,18 @@ async def test_a_received_request_is_told_to_all_who_want_to_know(client, sessio
         assert "SECRET" not in row.body
         assert "t1" not in row.body
         assert row.id.version == 7
+
+
+async def test_whoever_is_told_gets_the_newest_checkpoint_of_the_audit_trail(
+    client, sessions, store, model
+):
+    await register(client)
+    await store(*(AuditCheckpoint(size=size, note=f"lethe\n{size}\n") for size in (9, 10)))
+
+    await submit(client)
+
+    [row] = await deliveries(sessions)
+    assert json.loads(row.body)["data"]["checkpoint"] == "lethe\n10\n"
 
 
 async def test_a_request_with_nothing_to_forget_is_told_as_completed(

@@ -47,7 +47,10 @@ def test_a_writer_that_fails_leaves_nothing(store):
 
 
 def test_a_missing_file_is_named_with_what_to_do(store):
-    with pytest.raises(JobError, match=r"The file 000000000000… of the store is missing; restore"):
+    with pytest.raises(
+        JobError,
+        match=r"The file 000000000000… of the store is missing; unless its version was purged",
+    ):
         store.path("0" * 64)
 
 

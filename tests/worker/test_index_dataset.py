@@ -58,6 +58,7 @@ def test_a_sound_dataset_becomes_ready(rows, write, register, index, samples, sy
             "test": {"0": 1, "1": 1, "2": 1},
         },
         "bad_rows": {},
+        "suppressed": {},
     }
     assert samples(dataset)[2] == ("person-2", 2, 2, Split.HOLDOUT)
     assert [position for _, position, _, _ in samples(dataset)] == list(range(12))
@@ -65,7 +66,8 @@ def test_a_sound_dataset_becomes_ready(rows, write, register, index, samples, sy
         event = session.scalars(select(AuditEvent).filter_by(event="dataset.indexed")).one()
     assert event.subject_id == dataset.id
     assert event.data == {
-        "rows": 12, "bad_rows": 0, "samples": {"train": 6, "holdout": 3, "test": 3},
+        "rows": 12, "bad_rows": 0,
+        "suppressed": 0, "samples": {"train": 6, "holdout": 3, "test": 3},
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_model
 from sklearn.datasets import load_digits
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import any_, delete, func, literal, select, text, update
 from torch import nn
 from transformers import (
     BertConfig,
@@ -28,6 +28,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from service import succession
 from service.errors import JobError, LeaseLost, Stopped
 from service.policy import Escalation
 from service.states import (
@@ -44,6 +45,7 @@ from service.tables import (
     AlignmentScore,
     AuditEvent,
     AuditTest,
+    Dataset,
     DeletionRequest,
     DeletionTarget,
     Evaluation,
@@ -57,9 +59,10 @@ from service.tables import (
     Round,
     Sample,
     Tombstone,
+    derived_data,
 )
 from tests import factories
-from worker import architectures, inputs, planner, protocol, reservoir, statistics
+from worker import architectures, checkpoints, inputs, planner, protocol, reservoir, statistics
 from worker.index_dataset import index_dataset
 from worker.recipes import TrainingData
 from worker.register_model import register_model
@@ -481,7 +484,8 @@ def test_a_job_that_has_nothing_left_to_do_shows_nothing_of_an_earlier_attempt(
         job = session.get_one(Job, lost.claim.job_id)
         job.mode, job.mode_reason, job.config = Mode.APPROXIMATE, "The model is changed.", {}
         session.add(factories.tried(job, kept=False))
-        session.add_all(factories.tombstones(model, job, *NAMED[:5]))
+        key = session.get_one(Dataset, model.dataset_id).tombstone_key
+        session.add_all(factories.tombstone(model, job, name, key=key) for name in NAMED[:5])
 
     unlearn_model(claim(model))
 
@@ -530,6 +534,100 @@ def test_a_holdout_sample_leaves_the_reservoir_and_the_old_file_goes(
         not in reservoir.read(bench.store, version.reservoir_sha256)["sample_id"].to_pylist()
     )
     assert list(bench.store.root.rglob(before)) == []
+
+
+def test_what_holds_a_forgotten_sample_is_one_query(registered, ask, sync_sessions):
+    def where(sample_id):
+        """Everything derived from data that holds this forgotten sample."""
+        with sync_sessions() as session:
+            job_id = session.scalars(select(Tombstone.job_id).filter_by(sample_id=sample_id)).one()
+            holding = literal(job_id) == any_(derived_data.c.tainted_by)
+            rows = session.execute(
+                select(derived_data.c.kind, derived_data.c.version).where(
+                    holding, derived_data.c.purged_at.is_(None)
+                )
+            )
+            return {(row.kind.value, row.version) for row in rows}
+
+    def an_hour_passes():
+        """The test is one transaction, in which Postgres' clock stands still."""
+        with sync_sessions.begin() as session:
+            for statement in (
+                "ALTER TABLE model_versions DISABLE TRIGGER USER",
+                "UPDATE model_versions SET created_at = created_at - interval '1 hour', "
+                "superseded_at = superseded_at - interval '1 hour'",
+                "UPDATE jobs SET forgotten_at = forgotten_at - interval '1 hour'",
+                "ALTER TABLE model_versions ENABLE TRIGGER USER",
+            ):
+                session.execute(text(statement))
+
+    model = registered(flat_floats, escalation=[], max_test_accuracy_drop=1.0)
+    an_hour_passes()
+    held_out = next(f"digit-{n}" for n in range(COUNT) if PARTS[n] == "valid")
+    unlearn_model(ask(model, held_out))  # makes no version: the champion's reservoir is replaced
+    first = {("source_weights", None)}
+    assert where(held_out) == first
+
+    for name in NAMED[:2]:
+        an_hour_passes()
+        bench = ask(model, name)
+        unlearn_model(bench)
+        assert ("checkpoint", None) in where(name)
+        checkpoints.delete_if_ended(sync_sessions, bench.store, bench.claim.job_id)
+
+    with sync_sessions() as session:
+        statuses = session.scalars(select(ModelVersion.status).order_by(ModelVersion.number)).all()
+    assert statuses == ["superseded", "superseded", "champion"]
+    assert where(held_out) == first
+    files = ("weights", "statistics", "reservoir")
+    first |= {(kind, 1) for kind in files}
+    assert where(NAMED[0]) == first
+    assert where(NAMED[1]) == first | {(kind, 2) for kind in files}
+
+
+def test_another_model_keeps_what_only_this_one_was_asked_to_forget(
+    registered, ask, bench_for, sync_sessions, refreshed
+):
+    model = registered(flat_floats, escalation=[])
+    with sync_sessions.begin() as session:
+        same = ("dataset_id", "weights_uri", "architecture", "head", "preprocessing", "policy")
+        other = Model(name="other", **{name: getattr(model, name) for name in same})
+        session.add(other)
+    register_model(bench_for(other, **ALLOWED))
+    bench = ask(model, *NAMED[:5])
+
+    unlearn_model(bench)
+
+    with sync_sessions() as session:
+        kept = session.scalars(
+            select(ModelVersion.reservoir_sha256).filter_by(model_id=other.id)
+        ).one()
+        tainted = session.scalars(
+            select(derived_data.c.tainted_by).where(derived_data.c.model_id == other.id)
+        ).all()
+    ids = reservoir.read(bench.store, kept)["sample_id"].to_pylist()
+    assert {*NAMED[:5]} & {*ids}
+    assert tainted == [[]] * 4
+
+
+def test_a_superseded_version_is_no_base_even_if_its_row_says_champion(
+    registered, ask, sync_sessions
+):
+    model = registered(flat_floats)
+    bench = ask(model, *NAMED[:5])
+    with sync_sessions.begin() as session:
+        session.execute(text("ALTER TABLE model_versions DISABLE TRIGGER USER"))
+        for status, at in (("superseded", "now()"), ("champion", "NULL")):
+            session.execute(
+                text(
+                    f"UPDATE model_versions SET status = '{status}', superseded_at = {at}, "
+                    "purge_after = now()"
+                )
+            )
+        session.execute(text("ALTER TABLE model_versions ENABLE TRIGGER USER"))
+
+    with pytest.raises(JobError, match="is marked as the champion, but it was superseded"):
+        unlearn_model(bench)
 
 
 def test_forgetting_everything_is_refused_with_advice(registered, ask):
@@ -812,8 +910,7 @@ def test_a_champion_that_was_replaced_meanwhile_sends_the_job_back(
                 with sync_sessions.begin() as session:
                     candidate = session.scalars(select(ModelVersion).filter_by(number=2)).one()
                     old = session.scalars(select(ModelVersion).filter_by(number=1)).one()
-                    old.status, old.superseded_at = VersionStatus.SUPERSEDED, func.now()
-                    session.flush()
+                    succession.supersede(session, old, actor="api")
                     candidate.status = VersionStatus.CHAMPION
 
     model = registered(ruinous, escalation=[])

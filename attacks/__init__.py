@@ -1,0 +1,5 @@
+"""Attacks on evidence: each alters an honest bundle, and the verifier must refuse it.
+
+The attacker may be anybody between the operator and the auditor, or the operator, who holds the
+signing keys. `python -m attacks` runs them all.
+"""

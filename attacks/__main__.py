@@ -1,0 +1,60 @@
+"""`python -m attacks`: attack an honest bundle in every way known, and say what was not caught."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from attacks import by_hand, generated, story
+from attacks.evidence import Evidence
+from attacks.judge import Attack, Outcome, judge, run, verify
+
+
+def main() -> int:
+    evidence = story.evidence()
+    for given in (evidence.main, evidence.other, evidence.failed):
+        exit_status, reason = judge(given)
+        if exit_status:
+            print(f"The honest bundle itself is refused: {reason}")
+            return 1
+    outcomes = run(everything(evidence), evidence)
+    print(table(outcomes))
+    print(last_line(outcomes), flush=True)
+    return 0 if all(each.caught for each in outcomes) else 1
+
+
+def everything(evidence: Evidence) -> list[Attack]:
+    """The attacks by hand first."""
+    return [*by_hand.ATTACKS, *generated.attacks(evidence)]
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """A line for each attack by hand, one for each kind of generated attack, and whatever was not
+    caught."""
+    by_names = {attack.name for attack in by_hand.ATTACKS}
+    hand = [each for each in outcomes if each.attack.name in by_names]
+    more = [each for each in outcomes if each.attack.name not in by_names]
+    lines = [f"{'attack':<66} {'caught as':<12} reason", *map(_line, hand)]
+    if more:
+        lines.append(f"\n{'generated':<66} tried caught")
+    kinds = Counter(each.attack.name.partition(":")[0] for each in more)
+    caught = Counter(each.attack.name.partition(":")[0] for each in more if each.caught)
+    lines += [f"{kind:<66} {count:>5} {caught[kind]:>6}" for kind, count in kinds.items()]
+    lines += [_line(each) for each in more if not each.caught]
+    return "\n".join(lines)
+
+
+def last_line(outcomes: Sequence[Outcome]) -> str:
+    return f"attacks: tried={len(outcomes)} caught={sum(each.caught for each in outcomes)}"
+
+
+def _line(outcome: Outcome) -> str:
+    if not outcome.caught:
+        expected = verify.Code(outcome.attack.exit_status).name.lower()
+        reason = f"{outcome.reason:.90} (expected: {expected}, {outcome.attack.says!r})"
+        return f"{outcome.attack.name:<66} {'NOT CAUGHT':<12} {reason}"
+    found = verify.Code(outcome.exit_status).name.lower()
+    return f"{outcome.attack.name:<66} {found:<12} {outcome.reason:.90}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

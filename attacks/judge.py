@@ -1,0 +1,71 @@
+"""Runs the verifier as it stands in its file, and says whether it refused as it should."""
+
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from attacks.evidence import Evidence, Given
+
+VERIFIER = Path(__file__).parents[1] / "verifier" / "verify.py"
+
+
+def load(path: Path) -> ModuleType:
+    """The verifier, which is a file and no package."""
+    spec = importlib.util.spec_from_file_location("lethe_verify", path)
+    assert spec is not None  # noqa: S101 (a path to a .py file has one)
+    assert spec.loader is not None  # noqa: S101
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+verify = load(VERIFIER)
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One way to deceive an auditor."""
+
+    name: str
+    exit_status: int
+    """Of the verifier that catches it."""
+
+    says: str
+    """A regular expression for words in the reason, so that it names what is wrong."""
+
+    act: Callable[[Evidence], Given]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the verifier made of an attack."""
+
+    attack: Attack
+    exit_status: int
+    reason: str
+
+    @property
+    def caught(self) -> bool:
+        named = re.search(self.attack.says, self.reason) is not None
+        return self.exit_status == self.attack.exit_status != 0 and named
+
+
+def judge(given: Given, weights: Sequence[Path] = ()) -> tuple[int, str]:
+    """The exit status of the verifier, and its reason."""
+    text = given.bundle if isinstance(given.bundle, str) else json.dumps(given.bundle)
+    try:
+        keys = [verify.read_key(key) for key in given.keys]
+        verify.check_bundle(text, keys, given.older, weights, verify.Report())
+    except verify.Refusal as refusal:
+        return int(refusal.code), str(refusal)
+    return 0, "valid"
+
+
+def run(attacks: Sequence[Attack], evidence: Evidence) -> list[Outcome]:
+    return [Outcome(attack, *judge(attack.act(evidence))) for attack in attacks]

@@ -1,0 +1,75 @@
+"""Which rows of a Parquet file, or of a dataset under another name, were forgotten before."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from sqlalchemy import select
+
+from service import keyed
+from service.errors import NotFound
+from service.suppression import open_database
+from service.tables import AuditEvent
+from tests import factories
+from worker.index_dataset import index_dataset
+from worker.suppressed import suppressed_in
+
+
+def bury(session, *ids, **of):
+    dataset = factories.dataset(**of)
+    model = factories.model(dataset, name=f"model of {dataset.name}")
+    job = factories.job(model_id=model.id, finished=True)
+    graves = [factories.tombstone(model, job, name, key=dataset.tombstone_key) for name in ids]
+    for rows in ([dataset], [model], [job], graves):
+        session.add_all(rows)
+        session.flush()
+
+
+def test_the_forgotten_ids_of_a_file_are_found(session, write, rows):
+    bury(session, "person-3", "person-7", "nobody")
+    path = write(rows(12))
+
+    assert suppressed_in(session, "digits", path, "id") == {"person-3", "person-7"}
+    with pytest.raises(NotFound, match="no column 'sample_id'"):
+        suppressed_in(session, "digits", path, "sample_id")
+
+
+def test_ids_that_are_numbers_are_read_as_text(session, write):
+    bury(session, "7")
+
+    assert suppressed_in(session, "digits", write({"id": [6, 7, None]}), "id") == {"7"}
+
+
+def test_the_command_prints_them_and_says_so_by_its_exit_code(own_database_url, write, rows):
+    with open_database(own_database_url) as session:
+        bury(session, "person-3")
+        session.commit()
+    environment = {**os.environ, "LETHE_DATABASE_URL": own_database_url}
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "worker.suppressed", *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    path = write(rows(12))
+    assert run("digits", path, "--column", "id") == (1, "person-3\n")
+    assert run("digits", write(rows(2), "few.parquet"), "--column", "id") == (0, "")
+    assert run("nobody", path, "--column", "id") == (2, "")
+
+
+def test_a_dataset_under_another_name_is_flagged(
+    sync_sessions, write, rows, register, bench_for, refreshed
+):
+    with sync_sessions.begin() as session:
+        bury(session, "person-3", "person-5", "nobody", name="old")
+        bury(session, "somebody", name="older", tombstone_key=keyed.new_key())
+    dataset = register(write(rows(12)))
+
+    index_dataset(bench_for(dataset))
+
+    assert refreshed(dataset).report["suppressed"] == {"old": 2}
+    with sync_sessions.begin() as session:
+        event = session.scalars(select(AuditEvent).filter_by(event="dataset.indexed")).one()
+
+    assert event.data["suppressed"] == 2
