@@ -4,7 +4,7 @@ import json
 import stat
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from service import audit, keyed
 from service.states import JobKind, Objective, VersionStatus
@@ -28,8 +28,9 @@ def files(tmp_path):
 
 
 @pytest.fixture
-def forgotten(sync_sessions, files):
-    """A model that has forgotten `IDS`: version 1 is superseded, version 2 is served."""
+def forgotten(sync_sessions, files, request):
+    """A model that has forgotten `IDS`: version 1 is superseded, version 2 is served. They share
+    the files that a test names as its parameter."""
     dataset = factories.dataset()
     model = factories.model(dataset)
     registered = factories.job(model_id=model.id, kind=JobKind.REGISTER_MODEL, finished=True)
@@ -39,7 +40,8 @@ def forgotten(sync_sessions, files):
         model, registered, status=VersionStatus.SUPERSEDED, superseded_at=factories.NOW,
         **{f"{name}_sha256": digest for name, digest in digests.items()},
     )  # fmt: skip
-    new = factories.version(model, job, number=2, parent_id=old.id)
+    shared = {f"{name}_sha256": digests[name] for name in getattr(request, "param", ())}
+    new = factories.version(model, job, number=2, parent_id=old.id, **shared)
     with sync_sessions.begin() as session:
         for rows in ([dataset], [model], [registered, job], [old], [new]):
             session.add_all(rows)
@@ -218,22 +220,21 @@ def test_a_model_the_database_does_not_have_brings_nothing_back(
     assert not found.came_back
 
 
+@pytest.mark.parametrize("forgotten", [burials.FILES], indirect=True)
 def test_a_champion_that_had_been_superseded_is_named_and_keeps_its_files(
     sync_sessions, directory, files, forgotten
 ):
-    _, old = forgotten
+    model, old = forgotten
     purge(sync_sessions, old, kept=[])
     burials.keep(sync_sessions, directory)
     kept = burials.read(directory)
-    with sync_sessions.begin() as session:  # version 2 stands for a version 1 that is served again
-        new = session.query(ModelVersion).filter_by(number=2).one()
-        new.weights_sha256 = old.weights_sha256
-        new.statistics_sha256, new.reservoir_sha256 = old.statistics_sha256, old.reservoir_sha256
-    kept.retired[new.id] = kept.retired.pop(old.id)
+    with sync_sessions.begin() as session:  # it stands for a version 1 that is served again
+        again = session.scalars(select(ModelVersion).filter_by(number=2)).one()
+    kept.retired[again.id] = kept.retired.pop(old.id)
 
     found = restored.check(sync_sessions, files, kept, None)
 
-    assert [(served.model, served.number) for served in found.served] == [("cnn", 2)]
+    assert [(served.model, served.number) for served in found.served] == [(model.name, 2)]
     assert found.files == []
     assert found.came_back
 
@@ -256,12 +257,10 @@ def test_files_of_a_purged_version_that_are_in_the_store_again_came_back(
     assert not check(sync_sessions, files, directory).came_back
 
 
+@pytest.mark.parametrize("forgotten", [["statistics"]], indirect=True)
 def test_a_file_that_another_version_has_too_stays(sync_sessions, directory, forgotten, files):
     _, old = forgotten
     purge(sync_sessions, old, kept=[])
-    with sync_sessions.begin() as session:
-        same = {"statistics_sha256": old.statistics_sha256, "reservoir_sha256": "c" * 64}
-        session.execute(update(ModelVersion).filter_by(number=2).values(**same))
     burials.keep(sync_sessions, directory)
 
     found = check(sync_sessions, files, directory)
