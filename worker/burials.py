@@ -110,7 +110,7 @@ def read(directory: Path) -> Kept:
         ValueError: a file in it is not as it was written.
     """
     kept = Kept({}, [], {})
-    for path in sorted(directory.glob("*.jsonl")):
+    for path in sorted(path for path in directory.iterdir() if path.suffix == ".jsonl"):
         try:
             for line in path.read_text().splitlines():
                 _take(kept, path.name, json.loads(line))
