@@ -251,6 +251,7 @@ def house(state: Path, *, port: int = 0, **settings: str) -> Iterator[House]:
             "LETHE_BROKER_URL": running.broker_url,
             "LETHE_STORE": str(state / "store"),
             "LETHE_ADMIN_KEY": _admin_key(state),
+            "LETHE_SUPPRESSION_DIRECTORY": str(_directory(state / "suppressions")),
             "LETHE_SIGNING_KEYS": json.dumps([{"uri": f"file:{signing_key(state)}"}]),
             **settings,
         }
@@ -274,6 +275,12 @@ def free_port(preferred: int = 0) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise RuntimeError("no free port")
+
+
+def _directory(path: Path) -> Path:
+    """A directory that is there."""
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _admin_key(state: Path) -> str:

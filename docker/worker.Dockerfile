@@ -13,14 +13,15 @@ FROM python:3.11-slim-trixie
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp LETHE_STORE=/var/lib/lethe
 # A new volume takes over the owner of the directory it is mounted on.
 RUN useradd --system --uid 10001 --no-create-home lethe \
- && install -d -o lethe /var/lib/lethe /var/lib/lethe-anchors
+ && install -d -o lethe /var/lib/lethe /var/lib/lethe-anchors /var/lib/lethe-suppressions
 WORKDIR /app
 COPY --from=build /venv /venv
 COPY docker/worker_alive.py ./
+COPY lethe/ lethe/
 COPY service/ service/
 COPY worker/ worker/
 # The build fails when a module needs what is not installed here.
-RUN python -c "import worker.child, worker.webhooks, worker.certificates"
+RUN python -c "import worker.child, worker.webhooks, worker.certificates, lethe.restore"
 USER 10001
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --start-interval=2s \
   CMD ["python", "worker_alive.py"]

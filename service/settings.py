@@ -146,6 +146,11 @@ class WorkerSettings(Settings):
     anchor_tsa_roots: Path | None = None
     """Certificates of those who may have certified it, in PEM: what its tokens must verify with."""
 
+    suppression_directory: Path | None = None
+    """Where digests of what was forgotten are kept besides the database, for `restore-check` once a
+    backup was restored: storage that is not restored with it. Whoever can read it, keys included,
+    can test guesses of sample ids, as in the database."""
+
     evidence_retention: timedelta = timedelta(days=400)
     """How long after its end a request can be linked to the ids it named; then it is shredded."""
 

@@ -39,6 +39,7 @@ class JobKind(StrEnum):
     UNLEARN = "unlearn"
     ESTIMATE = "estimate"
     PURGE = "purge"
+    ERASE_ROWS = "erase_rows"
 
 
 BESIDE_OTHERS = frozenset({JobKind.ESTIMATE, JobKind.PURGE})

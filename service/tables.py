@@ -120,6 +120,9 @@ class Dataset(Base):
     report: Mapped[dict[str, Any] | None]
     """What indexing found: rows, samples per split, labels per class, bad rows with examples."""
 
+    files: Mapped[dict[str, Any] | None]
+    """Each file's size, time and footer as it was indexed, or as Lethe rewrote it; by its path."""
+
     failure: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ready_at: Mapped[datetime | None]

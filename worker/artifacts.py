@@ -91,6 +91,10 @@ class Store:
             raise JobError(_lost(path, self.root, "is damaged; restore"))
         return path
 
+    def holds(self, digest: str) -> bool:
+        """Whether there is a file of this name, damaged or not."""
+        return self._location(digest).is_file()
+
     def remove(self, digest: str) -> None:
         """Delete a file that no version names any more; one that is gone is no error.
 

@@ -8,10 +8,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from uuid import UUID
 
 import structlog
 import torch
+from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from service import log as logs
@@ -21,6 +23,7 @@ from service.settings import WorkerSettings
 from service.states import JobKind
 from worker import protocol, purging
 from worker.artifacts import Store
+from worker.erase_rows import erase_rows
 from worker.estimate import estimate
 from worker.index_dataset import index_dataset
 from worker.patience import is_transient, patiently
@@ -38,6 +41,7 @@ WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
     JobKind.TRAIN_REFERENCES: train_references,
     JobKind.UNLEARN: unlearn_model,
     JobKind.ESTIMATE: estimate,
+    JobKind.ERASE_ROWS: erase_rows,
     JobKind.PURGE: lambda bench: purging.purge(bench.sessions, bench.store, bench.claim),
 }
 
@@ -77,10 +81,12 @@ def main(job_id: str, attempt: str, kind: str) -> int:
 
 
 def _carry_out(bench: Workbench) -> int:
+    started = _now(bench)
     try:
         WORK[bench.claim.kind](bench)
     except JobError as error:
-        _fail(bench, kind="input", reason=str(error))
+        if not _give_back_if_rewritten(bench, started):
+            _fail(bench, kind="input", reason=str(error))
     except UnlearningError as error:
         _fail(bench, kind="method", reason=f"The method failed: {error}")
     except (LeaseLost, Stopped, OperationalError):
@@ -93,6 +99,8 @@ def _carry_out(bench: Workbench) -> int:
         )
         _fail(bench, kind="memory", reason=reason)
     except Exception as bug:  # the border of the process: a person must learn why it ended
+        if _give_back_if_rewritten(bench, started):
+            return 0
         log.exception("job.crashed")
         reason = (
             f"The job stopped on an unexpected {type(bug).__name__}. "
@@ -107,6 +115,26 @@ def _fail(bench: Workbench, *, kind: str, reason: str) -> None:
         with attempt, bench.sessions.begin() as session:
             protocol.fail(session, protocol.hold(session, bench.claim), kind=kind, reason=reason)
     log.warning("job.failed", kind=kind, reason=reason)
+
+
+def _now(bench: Workbench) -> datetime:
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            now: datetime = session.scalars(select(func.now())).one()
+    return now
+
+
+def _give_back_if_rewritten(bench: Workbench, started: datetime) -> bool:
+    """Whether the job's dataset lost rows while it was read: then the job is to be tried again, and
+    that costs it nothing."""
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = protocol.hold(session, bench.claim)
+            rewritten = protocol.is_rewritten(session, job, since=started)
+            if rewritten:
+                protocol.release(session, job, why="its dataset was rewritten meanwhile")
+                job.not_before = func.now() + protocol.FIRST_WAIT
+    return rewritten
 
 
 def _lose(bench: Workbench, *, kind: str, why: str) -> None:

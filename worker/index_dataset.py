@@ -25,6 +25,7 @@ from service.tables import Dataset, Job, Sample
 from worker import inputs, protocol
 from worker.findings import Findings, usable_ids
 from worker.parquet import Source
+from worker.rewriting import Fingerprint, fingerprint
 from worker.workbench import Workbench
 
 HIGHEST_LABEL = 2**31 - 1
@@ -50,6 +51,7 @@ def index_dataset(bench: Workbench) -> None:
         job = session.get_one(Job, bench.claim.job_id)
         dataset = session.get_one(Dataset, job.dataset_id)
     source = open_source(bench, dataset)
+    files = {str(file): fingerprint(file) for file in source.files}
     findings = Findings()
     with tempfile.TemporaryFile() as staged:
         _stage(bench, source, dataset.definition, findings, staged)
@@ -57,7 +59,7 @@ def index_dataset(bench: Workbench) -> None:
         with bench.sessions.begin() as session:
             _load(session, staged)
             _find_duplicates(session, findings)
-            _store(session, bench, dataset.id, findings, source.rows)
+            _store(session, bench, dataset.id, findings, source.rows, files)
 
 
 def open_source(bench: Workbench, dataset: Dataset) -> Source:
@@ -87,7 +89,7 @@ def _stage(
     length: int | None = None
     reported = monotonic()
     options = pa.csv.WriteOptions(include_header=False)
-    with pa.csv.CSVWriter(_kept_open(staged), STAGED, write_options=options) as writer:
+    with pa.csv.CSVWriter(kept_open(staged), STAGED, write_options=options) as writer:
         for first, batch in source.batches():
             if length is None:
                 length = inputs.array_length(batch["input"], source.input_shape)
@@ -109,7 +111,7 @@ def _stage(
                 bench.report("checking the rows", 0.9 * first / source.rows)
 
 
-def _kept_open(file: IO[bytes]) -> pa.PythonFile:
+def kept_open(file: IO[bytes]) -> pa.PythonFile:
     """Arrow's end of the file, whose closing leaves ours open."""
     return pa.PythonFile(open(file.fileno(), "wb", closefd=False), mode="w")
 
@@ -178,7 +180,12 @@ def _find_duplicates(session: Session, findings: Findings) -> None:
 
 
 def _store(
-    session: Session, bench: Workbench, dataset_id: Any, findings: Findings, rows: int
+    session: Session,
+    bench: Workbench,
+    dataset_id: Any,
+    findings: Findings,
+    rows: int,
+    files: dict[str, Fingerprint],
 ) -> None:
     """Write the outcome: the report always, the samples if the dataset can be used."""
     counts = session.execute(
@@ -205,7 +212,7 @@ def _store(
     )
     suppressed = suppression.elsewhere(session, dataset_id)
     dataset.report = {**dataset.report, "suppressed": suppressed}
-    dataset.status, dataset.failure = RegistrationStatus.READY, None
+    dataset.status, dataset.failure, dataset.files = RegistrationStatus.READY, None, files
     dataset.ready_at = func.now()
     audit.record(
         session, "worker", "dataset.indexed", dataset_id,

@@ -74,7 +74,7 @@ class Source:
         """
         source = cls(definition)
         for file in _files(path):
-            with _opened(file) as parquet:
+            with opened(file) as parquet:
                 source._check_columns(file, parquet.schema_arrow)
                 source._add_row_groups(file, parquet.metadata)
         return source
@@ -121,7 +121,7 @@ class Source:
         """The columns of these roles as they are stored, batch by batch."""
         names = sorted({self._names[role] for role in roles})
         for file, of_file in groupby(groups, key=attrgetter("file")):
-            with _opened(file) as parquet:
+            with opened(file) as parquet:
                 for group in of_file:
                     first = group.first
                     size = _rows_that_fit(parquet.metadata.row_group(group.index), names, rows)
@@ -196,6 +196,11 @@ def _texts(kind: pa.DataType) -> bool:
     )
 
 
+def as_text(ids: pa.Array) -> pa.Array:
+    """A column of ids, as they are named."""
+    return _uniform(ids, pa.string())
+
+
 def _uniform(column: pa.Array, kind: pa.DataType) -> pa.Array:
     """The column as `kind`; text that is not UTF-8 stays as it is."""
     if pa.types.is_dictionary(column.type):
@@ -216,7 +221,7 @@ def _files(path: Path) -> list[Path]:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[pq.ParquetFile]:
+def opened(file: Path) -> Iterator[pq.ParquetFile]:
     """The opened file; what is wrong with it becomes a sentence, what is wrong with the disk
     stays an OSError."""
     try:

@@ -38,12 +38,23 @@ from service.states import (
     Objective,
     RequestStatus,
 )
-from service.tables import DeletionRequest, DeletionTarget, EstimateSample, Job, Model
+from service.tables import (
+    AuditEvent,
+    AuditLeaf,
+    Dataset,
+    DeletionRequest,
+    DeletionTarget,
+    EstimateSample,
+    Job,
+    Model,
+)
 from worker import protocol, purging
 
 NEAR_DUE = timedelta(days=3)
 """A request is not held back for others any more so long before its due date."""
 
+LONGEST_TRANSACTION = timedelta(minutes=10)
+"""Between the moment at which a request ended and that at which others see it."""
 
 AT_ONCE = 1_000
 """Requests that one sweep puts into jobs, so that it stays short; the next sweep goes on."""
@@ -61,6 +72,7 @@ def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
         free_expired(session, max_losses=max_losses)
         mark_overdue(session)
         plan(session)
+        plan_erasures(session)
         drop_estimated(session)
         purging.plan(session)
         return list(
@@ -95,6 +107,45 @@ def mark_overdue(session: Session) -> None:
     ).all()
     audit.record_each(session, "worker", [(request_id, "request.overdue") for request_id in late])
     outbox.announce(session, "overdue", late)
+
+
+def plan_erasures(session: Session) -> None:
+    """Have rows erased from the files of datasets that want it, once requests are completed.
+
+    One job for each dataset at a time; what is completed after it began is for the next. Which came
+    first is asked of the log: its order is that of commits.
+    """
+    wants = Dataset.definition["erase"]["parquet"].as_boolean()
+    of_dataset = (Job.dataset_id == Dataset.id, Job.kind == JobKind.ERASE_ROWS)
+    began = (
+        select(func.coalesce(func.max(AuditLeaf.position), -1))
+        .join(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
+        .join(Job, Job.id == AuditEvent.subject_id)
+        .where(*of_dataset, AuditEvent.event == "job.started")
+        .correlate(Dataset)
+        .scalar_subquery()
+    )
+    newest = func.coalesce(
+        select(func.max(Job.created_at)).where(*of_dataset).scalar_subquery(), Dataset.created_at
+    )
+    waiting = select(Dataset.id).where(
+        wants,
+        ~exists().where(*of_dataset, Job.status.in_(OPEN_JOBS)),
+        exists().where(
+            DeletionRequest.dataset_id == Dataset.id,
+            DeletionRequest.status == RequestStatus.COMPLETED,
+            DeletionRequest.finished_at > newest - LONGEST_TRANSACTION,
+            AuditEvent.subject_id == DeletionRequest.id,
+            AuditEvent.event == "request.completed",
+            AuditLeaf.event_id == AuditEvent.id,
+            AuditLeaf.position > began,
+        ),
+    )
+    for dataset_id in session.scalars(waiting).all():
+        job = Job(kind=JobKind.ERASE_ROWS, dataset_id=dataset_id)
+        session.add(job)
+        session.flush()
+        audit.record(session, "worker", "job.queued", job.id, dataset=str(dataset_id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ Every write names the attempt that was claimed; once another worker has the job 
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Uuid, delete, exists, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from service import audit, progress
@@ -165,6 +165,19 @@ def lose(
         f"`POST /v1/jobs/{job.id}/retry` has it tried again."
     )
     fail(session, job, kind=kind, reason=reason)
+
+
+def is_rewritten(session: Session, job: Job, *, since: datetime) -> bool:
+    """Whether rows of the job's dataset are being erased, or were since then, by another job."""
+    of_model = select(Model.dataset_id).where(Model.id == job.model_id).scalar_subquery()
+    erasing = exists().where(
+        Job.kind == JobKind.ERASE_ROWS,
+        Job.id != job.id,
+        Job.dataset_id == func.coalesce(literal(job.dataset_id, Uuid), of_model),
+        Job.attempt > 0,
+        or_(Job.finished_at.is_(None), Job.finished_at >= since),
+    )
+    return bool(session.scalar(select(erasing)))
 
 
 def move_requests(session: Session, job_id: UUID, status: RequestStatus) -> None:

@@ -16,7 +16,7 @@ from securesystemslib.signer import Signer
 from sqlalchemy.exc import DBAPIError
 
 from service import doorbell
-from worker import anchors, cleaning, log_keeper, planner, signing, supervisor, webhooks
+from worker import anchors, burials, cleaning, log_keeper, planner, signing, supervisor, webhooks
 from worker.app import NAME, app, sessions, settings
 from worker.artifacts import Store
 from worker.supervisor import Orders
@@ -91,7 +91,9 @@ def clean() -> None:
 
 @app.task(name=doorbell.KEEP_LOG)
 def keep_log() -> None:
-    """Sign a checkpoint of the audit trail if one is due, and anchor it."""
+    """Keep what was forgotten outside the database; sign a checkpoint of the audit trail if one is
+    due, and anchor it."""
+    burials.keep(sessions, settings.suppression_directory)  # before a certificate says so
     log_keeper.keep(sessions, signers, settings)
     anchors.anchor_newest(sessions, anchors.configured(settings))
 

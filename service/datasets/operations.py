@@ -99,7 +99,7 @@ def _datasets() -> Select[Dataset, UUID]:
     """Every dataset with its newest job."""
     newest_job = (
         select(Job.id)
-        .where(Job.dataset_id == Dataset.id)
+        .where(Job.dataset_id == Dataset.id, Job.kind != JobKind.ERASE_ROWS)
         .order_by(Job.id.desc())
         .limit(1)
         .scalar_subquery()

@@ -40,6 +40,14 @@ class Splits(In):
         return self
 
 
+class Erase(In):
+    """What else is deleted when samples are forgotten."""
+
+    parquet: bool = False
+    """Whether the rows of samples that every model of the dataset has forgotten are deleted from
+    its files. The worker needs the right to write to their directory."""
+
+
 class DatasetDefinition(In):
     """How the files of a dataset are to be read."""
 
@@ -52,6 +60,8 @@ class DatasetDefinition(In):
 
     bad_rows: Literal["refuse", "skip"] = "refuse"
     """Whether rows that cannot be read fail the registration, or are left out and reported."""
+
+    erase: Erase = Erase()
 
 
 class DatasetCreate(DatasetDefinition):
@@ -80,8 +90,11 @@ class DatasetCreate(DatasetDefinition):
     """A Parquet file, or a directory of them, inside the allowed directories."""
 
     def definition(self) -> dict[str, Any]:
-        """What is stored of it besides name and place."""
-        return self.model_dump(mode="json", exclude={"name", "uri"})
+        """What is stored of it besides name and place; of `erase`, what was asked for."""
+        stored = self.model_dump(mode="json", exclude={"name", "uri"})
+        if not self.erase.parquet:
+            del stored["erase"]  # as it was before there was one: a repetition is the same dataset
+        return stored
 
 
 class Check(In):

@@ -68,7 +68,7 @@ def _reopen(session: Session, job: Job) -> None:
         if not moved:
             raise CannotRetry("No request waits for this job any more.")
         return
-    if job.kind in (JobKind.TRAIN_REFERENCES, JobKind.PURGE):
+    if job.kind in (JobKind.TRAIN_REFERENCES, JobKind.PURGE, JobKind.ERASE_ROWS):
         return
     row: Dataset | Model
     if job.kind is JobKind.INDEX_DATASET:

@@ -36,6 +36,7 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
         "splits": {"train": "train", "holdout": "holdout", "test": "test"},
         "input_shape": None,
         "bad_rows": "refuse",
+        "erase": {"parquet": False},
         "status": "pending",
         "report": None,
         "failure": None,
@@ -142,3 +143,32 @@ async def test_are_listed_newest_first_page_by_page(client, store):
     assert [item["name"] for item in first["items"]] == ["d2", "d1"]
     assert [item["name"] for item in second["items"]] == ["d0"]
     assert second["next_cursor"] is None
+
+
+async def test_that_rows_are_to_be_erased_is_a_part_of_the_definition(client, wanted):
+    asked = {**wanted, "erase": {"parquet": True}}
+
+    first = await client.post("/v1/datasets", json=asked)
+    again = await client.post("/v1/datasets", json=asked)
+    otherwise = await client.post("/v1/datasets", json=wanted)
+
+    assert first.json()["erase"] == {"parquet": True}
+    assert (first.status_code, again.status_code, otherwise.status_code) == (202, 202, 409)
+
+
+async def test_a_dataset_of_before_there_was_an_erase_policy_may_be_sent_again(
+    client, wanted, store
+):
+    definition = {
+        "columns": wanted["columns"],
+        "splits": {"train": "train", "holdout": "holdout", "test": "test"},
+        "input_shape": None,
+        "bad_rows": "refuse",
+    }
+    old = factories.dataset(uri=wanted["uri"], definition=definition)
+    await store(old, factories.job(dataset_id=old.id, kind=factories.JobKind.INDEX_DATASET))
+
+    response = await client.post("/v1/datasets", json=wanted)
+
+    assert response.status_code == 202
+    assert response.json()["id"] == str(old.id)

@@ -110,3 +110,12 @@ async def test_a_registration_is_pending_again(client, store, kind):
 
 async def test_one_that_does_not_exist_is_a_problem(client, problem):
     problem(await client.post(f"/v1/jobs/{uuid4()}/retry"), 404, "not-found")
+
+
+async def test_an_erasure_is_tried_again_though_its_dataset_is_ready(client, store, model):
+    job = failed_job(kind=JobKind.ERASE_ROWS, dataset_id=model.dataset_id)
+    await store(job)
+
+    read = await retry(client, job)
+
+    assert (read.status_code, read.json()["status"]) == (200, "queued")

@@ -1,0 +1,1 @@
+"""The command line: `python -m lethe`. For operators, beside the running service."""

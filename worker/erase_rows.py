@@ -1,0 +1,259 @@
+"""The job that deletes rows of forgotten samples from a dataset's Parquet files.
+
+Positions follow the files: they are read anew from what the files will be, never counted down. So
+an attempt that was killed between the files and the rows of the database is repeated, and ends as
+it would have ended.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any, cast
+from uuid import UUID
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.csv
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from service import audit, keyed
+from service.errors import JobError
+from service.states import JobKind, JobStatus, RegistrationStatus
+from service.tables import Dataset, Job, Model, Sample, Tombstone
+from worker import protocol, rewriting
+from worker.findings import usable_ids
+from worker.index_dataset import BLOCK, kept_open, open_source
+from worker.parquet import CHANGED, Source
+from worker.patience import patiently
+from worker.rewriting import Fingerprint, Rewritten
+from worker.workbench import Workbench
+
+AT_ONCE = 10_000
+STAGED = pa.schema({"sample_id": pa.string(), "position": pa.int64()})
+UNKNOWN = (
+    "The dataset was indexed before its files were remembered, so nobody can tell whether they "
+    "changed. Register it anew under another name to have rows erased."
+)
+
+Planned = dict[str, Any]
+"""What an attempt was about to put in a file's place, as it is kept in the job's configuration."""
+
+
+def erase_rows(bench: Workbench) -> None:
+    """Delete the rows of every sample that all models of the dataset have forgotten.
+
+    Raises:
+        JobError: a file changed, may not be written, or lies where it may not; no file of it was
+            replaced.
+        LeaseLost: the job is somebody else's by now.
+    """
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = session.get_one(Job, bench.claim.job_id)
+            dataset = session.get_one(Dataset, job.dataset_id)
+            gone = erasable(session, dataset)
+            planned = _planned(session, dataset.id)
+    if not gone and not planned:
+        _finish_without(bench)
+        return
+    source = open_source(bench, dataset)
+    files = sorted(source.files)
+    done = _check_unchanged(dataset, files, planned)
+    column = dataset.definition["columns"]["sample_id"]
+    with _rewriting(bench, files, column, gone) as rewritten, tempfile.TemporaryFile() as staged:
+        _plan(bench, done, rewritten)
+        bench.report("reading the new positions", 0.7)
+        places = {each.file: each.new for each in rewritten}
+        _stage(dataset, [places.get(file.resolve(), file) for file in files], staged)
+        bench.report("replacing the files", 0.9)
+        for attempt in patiently():
+            with attempt, bench.sessions.begin() as session:
+                job = protocol.hold(session, bench.claim)
+                rewriting.put_in_place(rewritten)
+                _load(session, staged)
+                removed = _follow(session, dataset.id)
+                _record(session, dataset.id, files, [*done, *map(_as_planned, rewritten)], removed)
+                protocol.complete(session, job)
+
+
+def erasable(session: Session, dataset: Dataset) -> set[str]:
+    """Ids of the samples that every model of the dataset has forgotten.
+
+    One that waits for its registration has forgotten nothing yet.
+    """
+    models = session.scalars(
+        select(Model.id).where(
+            Model.dataset_id == dataset.id, Model.status != RegistrationStatus.FAILED
+        )
+    ).all()
+    if not models:
+        return set()
+    everywhere = set(
+        session.scalars(
+            select(Tombstone.digest)
+            .where(Tombstone.model_id.in_(models))
+            .group_by(Tombstone.digest)
+            .having(func.count() == len(models))
+        )
+    )
+    ids = select(Sample.sample_id).filter_by(dataset_id=dataset.id)
+    key = dataset.tombstone_key
+    return {
+        sample_id
+        for sample_id in session.scalars(ids.execution_options(yield_per=AT_ONCE))
+        if keyed.digest(key, sample_id) in everywhere
+    }
+
+
+def _planned(session: Session, dataset_id: UUID) -> list[Planned]:
+    """What attempts that did not come to their end may have put in place."""
+    jobs = session.scalars(
+        select(Job).where(
+            Job.dataset_id == dataset_id,
+            Job.kind == JobKind.ERASE_ROWS,
+            Job.status != JobStatus.COMPLETED,
+        )
+    )
+    return [planned for job in jobs if job.config for planned in job.config["files"]]
+
+
+def _check_unchanged(
+    dataset: Dataset, files: Sequence[Path], planned: Sequence[Planned]
+) -> list[Planned]:
+    """What is in place already. Raises JobError unless every file is as it was indexed, or as an
+    attempt of ours left it."""
+    if dataset.files is None:
+        raise JobError(UNKNOWN)
+    if {str(file) for file in files} != dataset.files.keys():
+        raise JobError(CHANGED)
+    done = []
+    for file in files:
+        now = rewriting.fingerprint(file)
+        if now == dataset.files[str(file)]:
+            continue
+        ours = next((each for each in planned if each["after"] == now), None)
+        if ours is None:
+            raise JobError(CHANGED)
+        done.append(ours)
+    return done
+
+
+@contextmanager
+def _rewriting(
+    bench: Workbench, files: Sequence[Path], column: str, gone: set[str]
+) -> Iterator[list[Rewritten]]:
+    """New files beside those that have rows to erase; whatever is not put in place goes."""
+    rewritten = []
+    places = [file.resolve() for file in files]  # a link would be replaced, not what it leads to
+    try:
+        for number, file in enumerate(places):
+            bench.report("rewriting files", 0.7 * number / len(places))
+            rewriting.remove_unfinished(file)
+            new = rewriting.beside(file, bench.claim.signature)
+            without = rewriting.rewrite(file, column, gone, new)
+            if without is not None:
+                rewritten.append(without)
+        yield rewritten
+    finally:
+        for file in places:
+            rewriting.beside(file, bench.claim.signature).unlink(missing_ok=True)
+
+
+def _plan(bench: Workbench, done: Sequence[Planned], rewritten: Sequence[Rewritten]) -> None:
+    """Store what the files will be before they are: so the next attempt knows them again."""
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = protocol.hold(session, bench.claim)
+            job.config = {"files": [*done, *map(_as_planned, rewritten)]}
+
+
+def _as_planned(rewritten: Rewritten) -> Planned:
+    return {k: v for k, v in asdict(rewritten).items() if k not in ("file", "new")}
+
+
+def _stage(dataset: Dataset, files: Sequence[Path], staged: IO[bytes]) -> None:
+    """Write every id and the position it will have, as CSV."""
+    first = 0
+    options = pa.csv.WriteOptions(include_header=False)
+    with pa.csv.CSVWriter(kept_open(staged), STAGED, write_options=options) as writer:
+        for file in files:
+            source = Source.open(file, dataset.definition)
+            for start, batch in source.batches(("sample_id",)):
+                ids, _ = usable_ids(batch["sample_id"])
+                positions = pa.array(np.arange(batch.num_rows) + first + start)
+                lines = pa.RecordBatch.from_arrays([ids, positions], schema=STAGED)
+                writer.write_batch(lines.filter(ids.is_valid()))
+            first += source.rows
+
+
+def _load(session: Session, staged: IO[bytes]) -> None:
+    session.execute(text("DROP TABLE IF EXISTS staged_positions"))
+    session.execute(
+        text(
+            "CREATE TEMPORARY TABLE staged_positions (sample_id varchar, position bigint) "
+            "ON COMMIT DROP"
+        )
+    )
+    driver = cast("psycopg.Connection[Any]", session.connection().connection.driver_connection)
+    staged.seek(0)
+    with (
+        driver.cursor() as cursor,
+        cursor.copy("COPY staged_positions FROM STDIN (FORMAT csv)") as copy,
+    ):
+        while block := staged.read(BLOCK):
+            copy.write(block)
+    session.execute(text("CREATE INDEX ON staged_positions (sample_id)"))
+    session.execute(text("ANALYZE staged_positions"))
+
+
+def _follow(session: Session, dataset_id: UUID) -> int:
+    """Delete the samples that are in no file any more, and give the others their positions; how
+    many went."""
+    removed = session.execute(
+        text(
+            "DELETE FROM samples WHERE dataset_id = :dataset_id AND NOT EXISTS (SELECT FROM "
+            "staged_positions WHERE staged_positions.sample_id = samples.sample_id) RETURNING 1"
+        ),
+        {"dataset_id": dataset_id},
+    ).all()
+    session.execute(
+        text(
+            "UPDATE samples SET position = staged_positions.position FROM staged_positions "
+            "WHERE dataset_id = :dataset_id AND samples.sample_id = staged_positions.sample_id "
+            "AND samples.position <> staged_positions.position"
+        ),
+        {"dataset_id": dataset_id},
+    )
+    return len(removed)
+
+
+def _record(
+    session: Session,
+    dataset_id: UUID,
+    files: Sequence[Path],
+    replaced: Sequence[Planned],
+    removed: int,
+) -> None:
+    """Remember the files as they are now, and tell the audit trail."""
+    dataset = session.get_one(Dataset, dataset_id, with_for_update=True)
+    dataset.files = fingerprints(files)
+    told = ("before_sha256", "after_sha256", "rows_before", "rows_after")
+    audit.record(
+        session, "worker", "dataset.erased", dataset_id,
+        samples=removed, files=[{name: each[name] for name in told} for each in replaced],
+    )  # fmt: skip
+
+
+def fingerprints(files: Sequence[Path]) -> dict[str, Fingerprint]:
+    """Of each file, by its path."""
+    return {str(file): rewriting.fingerprint(file) for file in files}
+
+
+def _finish_without(bench: Workbench) -> None:
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            protocol.complete(session, protocol.hold(session, bench.claim))
