@@ -23,6 +23,8 @@ def run(
     ]
     with get_context("spawn").Pool(houses, initializer=_end_when_told) as pool:
         played = chain(*pool.starmap(run_in_one, shares))
+        pool.close()
+        pool.join()
         return sorted(played, key=lambda outcome: outcome.schedule.seed)
 
 
