@@ -142,11 +142,16 @@ async def sessions(database_url: str) -> AsyncIterator[async_sessionmaker[AsyncS
 
 
 @pytest.fixture
-def sync_sessions(database_url: str) -> Iterator[sessionmaker[Session]]:
-    """The same for synchronous code; neither sees what the other has written."""
-    engine = create_engine(database_url, poolclass=NullPool)
+def sync_sessions(database_url: str, servers: local.Servers) -> Iterator[sessionmaker[Session]]:
+    """The same for synchronous code; neither sees what the other has written.
+
+    `RESET ROLE` makes a test the owner of the tables, `SET ROLE lethe_app` the service again.
+    """
+    owner = make_url(servers.owner_url).username
+    engine = create_engine(make_url(database_url).set(username=owner), poolclass=NullPool)
     with engine.connect() as connection:
         outer = connection.begin()
+        connection.execute(text("SET ROLE lethe_app"))
         connection.execute(EVENTS_AT_ONCE)
         yield sessionmaker(
             connection, expire_on_commit=False, join_transaction_mode="create_savepoint"

@@ -10,7 +10,7 @@ from tests import factories
 
 
 @pytest.fixture
-def connection(own_database_url):
+def connection(owner_url):
     """A database with a superseded version, a champion and a candidate of one model."""
     dataset = factories.dataset()
     model = factories.model(dataset)
@@ -22,7 +22,7 @@ def connection(own_database_url):
         factories.version(model, jobs[1], number=2),
         factories.version(model, jobs[2], number=3, status=VersionStatus.CANDIDATE),
     ]
-    engine = create_engine(own_database_url)
+    engine = create_engine(owner_url)
     with Session(engine) as session, session.begin():
         for rows in ([dataset], [model], jobs, versions):
             session.add_all(rows)

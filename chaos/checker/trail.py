@@ -23,7 +23,14 @@ REQUEST_STEPS: Mapping[str, frozenset[str]] = {
 """From what an event says to what the next one may; after all others nothing follows."""
 
 NO_STEPS = frozenset(
-    {"request.cancel_asked", "request.overdue", "job.resumed", "checkpoints.deleted"}
+    {
+        "request.cancel_asked",
+        "request.overdue",
+        "request.shredded",
+        "certificate.issued",
+        "job.resumed",
+        "checkpoints.deleted",
+    }
 )
 """What is told of a request or a job without a change of its status."""
 

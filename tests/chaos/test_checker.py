@@ -45,8 +45,11 @@ class Planted:
         self.connection.execute(statement, [*more] if more else self.ids)
 
     def event(self, event: str, subject: str, **data: object) -> None:
+        """With its position, as the trigger that is off here would give it."""
         self.connection.execute(
-            "INSERT INTO audit_events (actor, event, subject_id, data) VALUES ('x', %s, %s, %s)",
+            "WITH told AS (INSERT INTO audit_events (actor, event, subject_id, data) "
+            "VALUES ('x', %s, %s, %s) RETURNING id) INSERT INTO audit_leaves "
+            "SELECT coalesce((SELECT max(position) + 1 FROM audit_leaves), 0), id FROM told",
             [event, self.ids.get(subject) or uuid4(), Jsonb(data)],
         )
 
@@ -331,6 +334,7 @@ PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
     ("purged_file_left", lambda house: purge(house, left=1)),
     ("event_missing", by_sql(FIRST.format("purged_at = purge_after"))),
     ("event_missing", by_event("version.purged", "first", left=0)),
+    ("position_missing", by_sql("DELETE FROM audit_leaves WHERE position = 3")),
     ("round_not_kept", by_sql("UPDATE rounds SET kept = false")),
     ("evaluation_missing", by_sql("DELETE FROM evaluations WHERE moment = 'before'")),
     ("cycles_wrong", by_sql("DELETE FROM alignment_scores WHERE cycle = 1")),

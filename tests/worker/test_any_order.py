@@ -158,7 +158,7 @@ class AnyOrder(RuleBasedStateMachine):
                     refused(self.session, claim)
             self.claims.remove(claim)
             return
-        how = ENDS[(self.turn + len(self.named)) % len(ENDS)]
+        how = ENDS[(3 * self.turn + 2 * len(self.named)) % len(ENDS)]
         self.turn += 1
         self.seen[how] += 1
         with self.transaction():
@@ -380,4 +380,5 @@ def test_in_any_order_nothing_is_lost_and_nothing_done_twice(own_database_url):
         ),
     )
     often = {"pass", "review", "fail", "lose", "release", "a lost claim", "decided"}
+    print(dict(AnyOrder.seen))
     assert set(AnyOrder.seen) >= {*often, "cancel pending", "cancel running"}

@@ -2,7 +2,7 @@
 
 import json
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -350,7 +350,7 @@ def plan(sessions):
 
 def complete_a_request(sessions, dataset):
     status = RequestStatus.COMPLETED
-    request = factories.request(dataset, status=status, finished_at=factories.NOW)
+    request = factories.request(dataset, status=status, finished_at=datetime.now(UTC))
     with sessions.begin() as session:
         session.add(request)
         audit.record(session, "worker", "request.completed", request.id)
