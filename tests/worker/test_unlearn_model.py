@@ -28,7 +28,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from service import succession
+from service import keyed, succession
 from service.errors import JobError, LeaseLost, Stopped
 from service.policy import Escalation
 from service.states import (
@@ -540,7 +540,9 @@ def test_what_holds_a_forgotten_sample_is_one_query(registered, ask, sync_sessio
     def where(sample_id):
         """Everything derived from data that holds this forgotten sample."""
         with sync_sessions() as session:
-            job_id = session.scalars(select(Tombstone.job_id).filter_by(sample_id=sample_id)).one()
+            key = session.scalars(select(Dataset.tombstone_key)).one()
+            digest = keyed.digest(key, sample_id)
+            job_id = session.scalars(select(Tombstone.job_id).filter_by(digest=digest)).one()
             holding = literal(job_id) == any_(derived_data.c.tainted_by)
             rows = session.execute(
                 select(derived_data.c.kind, derived_data.c.version).where(
