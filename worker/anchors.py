@@ -19,6 +19,7 @@ from rfc3161_client import (
     decode_timestamp_response,
 )
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, sessionmaker
 
 from service import __version__, audit_tree
@@ -72,7 +73,8 @@ def anchor_newest(sessions: sessionmaker[Session], anchors: Mapping[str, Anchor]
             log.warning("log.not_anchored", kind=kind, size=newest.size, why=str(error)[:200])
             continue
         with sessions.begin() as session:
-            session.merge(AuditAnchor(size=newest.size, kind=kind, receipt=receipt))
+            row = insert(AuditAnchor).values(size=newest.size, kind=kind, receipt=receipt)
+            session.execute(row.on_conflict_do_nothing())  # somebody else may have been at it
         log.info("log.anchored", kind=kind, size=newest.size)
 
 

@@ -17,6 +17,7 @@ import rfc8785
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import Signer
 from sqlalchemy import Row, Select, and_, exists, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, sessionmaker
 
 from service import audit, audit_tree, merkle, notes
@@ -70,7 +71,8 @@ def issue_due(sessions: sessionmaker[Session], signer: Signer) -> None:
                 purges=_purges(session, request_id),
             )
     with sessions.begin() as session:
-        session.merge(CertifiedCheckpoint(size=newest.size))
+        row = insert(CertifiedCheckpoint).values(size=newest.size)
+        session.execute(row.on_conflict_do_nothing())  # somebody else may have been at it
 
 
 def _with_news(start: int, end: int) -> Select[UUID]:

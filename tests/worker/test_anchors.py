@@ -121,6 +121,18 @@ def test_an_anchor_that_fails_is_tried_again_and_keeps_no_other_from_it(tmp_path
     assert anchored(sync_sessions).keys() == {(7, "directory"), (7, "webhook")}
 
 
+def test_two_who_anchor_at_once_leave_the_first_receipt(sync_sessions):
+    add_checkpoint(sync_sessions, 7)
+
+    def slow(size, note):
+        anchors.anchor_newest(sync_sessions, {"rfc3161": lambda size, note: b"first"})
+        return b"second"
+
+    anchors.anchor_newest(sync_sessions, {"rfc3161": slow})
+
+    assert anchored(sync_sessions) == {(7, "rfc3161"): b"first"}
+
+
 def test_an_anchor_that_is_not_there_is_no_error(tmp_path, sync_sessions):
     add_checkpoint(sync_sessions, 7)
 
