@@ -4,7 +4,7 @@ Sample ids, subject references and free-text reasons never enter it; counts and 
 """
 
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -71,6 +71,11 @@ def record_each(session: Session, actor: Actor, events: Sequence[tuple[UUID, str
     )
 
 
+def instant(at: datetime) -> str:
+    """As the log and certificates write it: RFC 3339 in UTC, to the microsecond."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def entry(event: AuditEvent, position: int) -> bytes:
     """What the log says of an event, all of it: the bytes that are hashed as its leaf.
 
@@ -80,7 +85,7 @@ def entry(event: AuditEvent, position: int) -> bytes:
         {
             "position": position,
             "id": event.id,
-            "at": event.at.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z",
+            "at": instant(event.at),
             "actor": event.actor,
             "event": event.event,
             "subject_id": str(event.subject_id),

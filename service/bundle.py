@@ -75,7 +75,7 @@ async def bundle(session: AsyncSession, request_id: UUID, *, since: int | None) 
             {
                 "kind": anchor.kind,
                 "size": anchor.size,
-                "at": anchor.anchored_at.isoformat(),
+                "at": audit.instant(anchor.anchored_at),
                 "receipt": anchor.receipt and b64encode(anchor.receipt).decode(),
             }
             for anchor in await session.scalars(

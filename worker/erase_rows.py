@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 from uuid import UUID
 
 import numpy as np
-import psycopg
 import pyarrow as pa
 import pyarrow.csv
 from sqlalchemy import func, select, text
@@ -26,7 +25,7 @@ from service.states import JobKind, JobStatus, RegistrationStatus
 from service.tables import Dataset, Job, Model, Sample, Tombstone
 from worker import protocol, rewriting
 from worker.findings import usable_ids
-from worker.index_dataset import BLOCK, kept_open, open_source
+from worker.index_dataset import kept_open, load, open_source
 from worker.parquet import CHANGED, Source
 from worker.patience import patiently
 from worker.rewriting import Fingerprint, Rewritten
@@ -74,7 +73,9 @@ def erase_rows(bench: Workbench) -> None:
             with attempt, bench.sessions.begin() as session:
                 job = protocol.hold(session, bench.claim)
                 rewriting.put_in_place(rewritten)
-                _load(session, staged)
+                load(session, staged, "staged_positions", "sample_id varchar, position bigint")
+                session.execute(text("CREATE INDEX ON staged_positions (sample_id)"))
+                session.execute(text("ANALYZE staged_positions"))
                 removed = _follow(session, dataset.id)
                 _record(session, dataset.id, files, [*done, *map(_as_planned, rewritten)], removed)
                 protocol.complete(session, job)
@@ -188,26 +189,6 @@ def _stage(dataset: Dataset, files: Sequence[Path], staged: IO[bytes]) -> None:
                 lines = pa.RecordBatch.from_arrays([ids, positions], schema=STAGED)
                 writer.write_batch(lines.filter(ids.is_valid()))
             first += source.rows
-
-
-def _load(session: Session, staged: IO[bytes]) -> None:
-    session.execute(text("DROP TABLE IF EXISTS staged_positions"))
-    session.execute(
-        text(
-            "CREATE TEMPORARY TABLE staged_positions (sample_id varchar, position bigint) "
-            "ON COMMIT DROP"
-        )
-    )
-    driver = cast("psycopg.Connection[Any]", session.connection().connection.driver_connection)
-    staged.seek(0)
-    with (
-        driver.cursor() as cursor,
-        cursor.copy("COPY staged_positions FROM STDIN (FORMAT csv)") as copy,
-    ):
-        while block := staged.read(BLOCK):
-            copy.write(block)
-    session.execute(text("CREATE INDEX ON staged_positions (sample_id)"))
-    session.execute(text("ANALYZE staged_positions"))
 
 
 def _follow(session: Session, dataset_id: UUID) -> int:

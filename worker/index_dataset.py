@@ -14,6 +14,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+from psycopg import sql
 from sqlalchemy import delete, func, text
 from sqlalchemy.orm import Session
 
@@ -31,6 +32,7 @@ from worker.workbench import Workbench
 HIGHEST_LABEL = 2**31 - 1
 REPORT_EVERY_S = 2.0
 BLOCK = 2**20
+COLUMNS = "sample_id varchar, position bigint, label bigint, split varchar, usable boolean"
 
 STAGED = pa.schema({
     "sample_id": pa.string(), "position": pa.int64(), "label": pa.int64(), "split": pa.string(),
@@ -57,7 +59,7 @@ def index_dataset(bench: Workbench) -> None:
         _stage(bench, source, dataset.definition, findings, staged)
         bench.report("storing the sample ids", 0.9)
         with bench.sessions.begin() as session:
-            _load(session, staged)
+            load(session, staged, "staged_samples", COLUMNS)
             _find_duplicates(session, findings)
             _store(session, bench, dataset.id, findings, source.rows, files)
 
@@ -135,21 +137,14 @@ def _mask(column: pa.Array) -> inputs.Mask:
     return cast("inputs.Mask", column.to_numpy(zero_copy_only=False))
 
 
-def _load(session: Session, staged: IO[bytes]) -> None:
-    """Bring the staged file into a temporary table."""
-    session.execute(text("DROP TABLE IF EXISTS staged_samples"))
-    session.execute(
-        text(
-            "CREATE TEMPORARY TABLE staged_samples (sample_id varchar, position bigint, "
-            "label bigint, split varchar, usable boolean) ON COMMIT DROP"
-        )
-    )
+def load(session: Session, staged: IO[bytes], table: str, columns: str) -> None:
+    """Bring a staged file of CSV into a temporary table, which lasts as long as the transaction."""
+    session.execute(text(f"DROP TABLE IF EXISTS {table}"))
+    session.execute(text(f"CREATE TEMPORARY TABLE {table} ({columns}) ON COMMIT DROP"))
     driver = cast("psycopg.Connection[Any]", session.connection().connection.driver_connection)
+    into = sql.SQL("COPY {} FROM STDIN (FORMAT csv)").format(sql.Identifier(table))
     staged.seek(0)
-    with (
-        driver.cursor() as cursor,
-        cursor.copy("COPY staged_samples FROM STDIN (FORMAT csv)") as copy,
-    ):
+    with driver.cursor() as cursor, cursor.copy(into) as copy:
         while block := staged.read(BLOCK):
             copy.write(block)
 

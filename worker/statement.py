@@ -6,12 +6,13 @@ Pure: rows that were read go in, JSON comes out. Its form is `verifier/predicate
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
 from service import wording
+from service.audit import instant
 from service.states import Mode
 from service.tables import (
     AuditTest,
@@ -165,11 +166,6 @@ def says_more(new: Mapping[str, Any], old: Mapping[str, Any], log: Log) -> bool:
         new["predicate"][part] == old["predicate"][part] for part in ("request", "results", "scope")
     )
     return bool(news) or not same
-
-
-def instant(at: datetime) -> str:
-    """RFC 3339, in UTC."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _subject(case: Case) -> list[dict[str, Any]]:

@@ -163,8 +163,8 @@ def _row_of(
         "told": {
             "objective": request.objective,
             "exact": request.exact,
-            "received_at": request.received_at.isoformat(),
-            "due_at": request.due_at.isoformat(),
+            "received_at": audit.instant(request.received_at),
+            "due_at": audit.instant(request.due_at),
             "samples": request.samples,
             "duplicates": request.duplicates,
             "models": sorted(str(target.model_id) for target in targets),

@@ -110,7 +110,8 @@ async def test_stores_the_samples_rings_and_tells_the_audit_trail_counts_only(
         key = (await session.scalars(select(RequestKey.key))).one()
     told = dict(event.data)
     for moment in ("received_at", "due_at"):
-        assert told.pop(moment) == datetime.fromisoformat(response.json()[moment]).isoformat()
+        at = datetime.fromisoformat(response.json()[moment])
+        assert told.pop(moment) == f"{at:%Y-%m-%dT%H:%M:%S.%f}Z"
     assert told == {
         "objective": "untrain_samples",
         "exact": False,
