@@ -241,7 +241,7 @@ def test_an_attempt_that_dies_between_files_and_rows_is_repeated_to_the_same_end
         raise SystemExit
 
     with monkeypatch.context() as killed:
-        killed.setattr(erasing, "_load", die)
+        killed.setattr(erasing, "load", die)
         with pytest.raises(SystemExit):
             erase_rows(bench)
     assert len(ids_in(files)) == 20
