@@ -13,6 +13,11 @@ CONNECT = {"connect_timeout": 3, "tcp_user_timeout": 10_000}
 """Seconds and milliseconds: a server that is gone is an error, not a wait."""
 
 
+KEEP_PLANS = {"options": "-c plan_cache_mode=force_generic_plan"}
+"""The API's statements are few and short, and planning one costs more than to run it. Left alone,
+Postgres plans them anew whenever a table has grown since."""
+
+
 def async_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     return async_sessionmaker(engine, expire_on_commit=False)
 
@@ -31,7 +36,7 @@ def async_engine(url: str) -> AsyncEngine:
         pool_pre_ping=True,
         pool_size=10,
         pool_timeout=10,
-        connect_args=CONNECT,
+        connect_args=CONNECT | KEEP_PLANS,
         hide_parameters=True,
     )
 

@@ -104,8 +104,9 @@ def _bare(home: local.House) -> Iterator[str]:
     port = local.free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", "benchmarks.load.bare:app",
                "--host=127.0.0.1", f"--port={port}", "--no-access-log"]  # fmt: skip
+    owner = home.environment | {"LETHE_DATABASE_URL": home.owner_url}  # it makes a table
     with home.log("bare").open("ab") as log:
-        process = subprocess.Popen(command, env=home.environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, env=owner, stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
         transport = httpx2.HTTPTransport(retries=8)  # waits longer each time: a minute in all

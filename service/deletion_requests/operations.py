@@ -109,12 +109,18 @@ async def submit(
         commitment = await _committed(ids)
         request = _received(wanted, ids, found[0], targets, commitment)
         answer = Answer(request.id, request.model_dump_json(), replayed=False)
-        everything = {
-            **submission,
-            **_row_of(request, targets, commitment),
+        given = {
+            **_document(request, targets, commitment),
             "ids": ids if request.status is RequestStatus.PENDING else [],
+            "key": key,
             "fingerprint": fingerprint,
             "response": {"body": answer.body},
+        }
+        everything = {
+            "given": given,
+            "secret": commitment.key,
+            "entries": commitment.entries,
+            "retention": settings.idempotency_retention,
         }
         if await session.scalar(statements.STORED, everything) is None:
             raise IdempotencyKeyInFlight(IN_FLIGHT)
@@ -142,24 +148,27 @@ async def _committed(ids: Sequence[str]) -> Commitment:
     return await asyncio.to_thread(commitments.commit, key, ids)
 
 
-def _row_of(
+def _document(
     request: DeletionRequestRead, targets: Sequence[Row[Any]], commitment: Commitment
 ) -> dict[str, Any]:
-    """What `statements.STORED` takes of a request: its columns, its targets', key and event."""
+    """What `statements.STORED` takes of a request: its columns, its targets' and its event."""
 
     def keyed(text: str | None) -> str | None:
         return None if text is None else commitments.mac(commitment.key, text).hex()
 
-    columns = {name: getattr(request, name) for name in statements.REQUEST if name != "dataset_id"}
+    columns = request.model_dump(mode="json", include=set(statements.REQUEST))
     return {
         **columns,
-        "dataset_id": targets[0].dataset_id,
-        "secret": commitment.key,
-        "entries": commitment.entries,
-        "each_model_id": [target.model_id for target in targets],
-        "each_status": [target.status for target in request.targets],
-        "each_already_forgotten": [target.forgotten for target in targets],
-        "each_not_trained_on": [target.untrained for target in targets],
+        "dataset_id": str(targets[0].dataset_id),
+        "targets": [
+            {
+                "model_id": str(row.model_id),
+                "status": target.status,
+                "already_forgotten": target.already_forgotten,
+                "not_trained_on": target.not_trained_on,
+            }
+            for row, target in zip(targets, request.targets, strict=True)
+        ],
         "told": {
             "objective": request.objective,
             "exact": request.exact,

@@ -8,27 +8,31 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    ColumnClause,
     ColumnElement,
     DateTime,
+    FunctionElement,
     Integer,
     Interval,
     LargeBinary,
     Select,
     String,
+    TableValuedAlias,
     Uuid,
     and_,
     any_,
     bindparam,
+    column,
     exists,
     func,
     insert,
+    literal_column,
     select,
     text,
     true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.types import TypeEngine
 
 from service import audit, tombstones
 from service.states import Split, WebhookStatus
@@ -46,8 +50,12 @@ samples = Base.metadata.tables["samples"]
 targets = Base.metadata.tables["deletion_targets"]
 graves = Base.metadata.tables["tombstones"]
 
-IDS = bindparam("ids", type_=ARRAY(String))
-"""The named ids. One array: 100,000 of them cross the network at once."""
+IDS = bindparam("ids", type_=JSONB)
+"""The named ids. One document: 100,000 of them cross the network at once, and it is written faster
+than an array."""
+
+ONE = literal_column("1", Integer)
+"""Written out: of a parameter the planner could not know how little is read."""
 
 KEY = bindparam("key", type_=String)
 RETENTION = bindparam("retention", type_=Interval)
@@ -59,10 +67,8 @@ REQUEST = (
 )  # fmt: skip
 """What is stored of a request."""
 
-TARGET: dict[str, type[TypeEngine[Any]]] = {
-    "model_id": Uuid, "status": String, "already_forgotten": Integer, "not_trained_on": Integer
-}  # fmt: skip
-"""What is stored of what it asks of each model; arrays, one element for each."""
+TARGET = ("model_id", "status", "already_forgotten", "not_trained_on")
+"""What is stored of what it asks of each model."""
 
 
 def naming(asked_for: ColumnElement[bool], *conditions: ColumnElement[bool]) -> Select[Any]:
@@ -86,8 +92,8 @@ def naming(asked_for: ColumnElement[bool], *conditions: ColumnElement[bool]) -> 
         .where(asked_for)
         .cte("asked")
     )
-    named = func.unnest(IDS).table_valued("sample_id", name="named").render_derived()
-    dataset_id = select(asked.c.dataset_id).limit(1).scalar_subquery()
+    named = _each_of(IDS)
+    dataset_id = select(asked.c.dataset_id).limit(ONE).scalar_subquery()
     digest = tombstones.digest(datasets.c.tombstone_key, samples.c.sample_id).label("digest")
     known = (
         select(samples.c.split, digest)
@@ -97,16 +103,22 @@ def naming(asked_for: ColumnElement[bool], *conditions: ColumnElement[bool]) -> 
         .cte("known")
         .prefix_with("MATERIALIZED")  # one digest for each id, however many models are asked
     )
-    is_forgotten = and_(graves.c.model_id == asked.c.model_id, graves.c.digest == known.c.digest)
+    # Looked up for each sample, however many there are: a join may read every tombstone.
+    grave = (
+        select(graves.c.digest)
+        .where(graves.c.model_id == asked.c.model_id, graves.c.digest == known.c.digest)
+        .limit(ONE)
+        .lateral("grave")
+    )
     counted = (
         select(
             asked.c.model_id,
             func.count().label("known"),
-            func.count(graves.c.digest).label("forgotten"),
+            func.count(grave.c.digest).label("forgotten"),
             func.count().filter(known.c.split != Split.TRAIN).label("untrained"),
         )
         .join_from(asked, known, true())
-        .outerjoin(graves, is_forgotten)
+        .outerjoin(grave, true())
         .group_by(asked.c.model_id)
         .cte("counted")
     )
@@ -147,30 +159,38 @@ def submission(asked_for: ColumnElement[bool]) -> Select[Any]:
 def storing() -> Select[Any]:
     """Stores a request with all that belongs to it, and the answer under its key.
 
-    No row where the key was stored since the transaction looked.
+    Nearly all of it comes in one document, which is written faster than many parameters. No row
+    where the key was stored since the transaction looked.
     """
-    request_id = bindparam("id", type_=Uuid)
-    request = insert(requests).values({name: bindparam(name) for name in REQUEST})
+    document = _record(
+        func.jsonb_to_record(bindparam("given", type_=JSONB)),
+        *(requests.c[name] for name in REQUEST),
+        *(keys.c[name] for name in ("key", "fingerprint", "response")),
+        *(column(name, JSONB) for name in ("ids", "targets", "told")),
+    )
+    given = select(document).cte("given")
+    target = _record(
+        func.jsonb_to_recordset(given.c.targets), *(targets.c[name] for name in TARGET)
+    )
+    request = insert(requests).from_select(REQUEST, select(*(given.c[name] for name in REQUEST)))
+    each = _each_of(given.c.ids)
     named = insert(request_samples).from_select(
         ["request_id", "sample_id"],
-        select(request_id, func.unnest(IDS).column_valued("sample_id")).order_by("sample_id"),
+        select(given.c.id, each.c.sample_id).order_by(each.c.sample_id),
     )
-    key = insert(request_keys).values(
-        request_id=request_id,
-        key=bindparam("secret", type_=LargeBinary),
-        entries=bindparam("entries", type_=LargeBinary),
+    key = insert(request_keys).from_select(
+        ["request_id", "key", "entries"],
+        select(
+            given.c.id,
+            bindparam("secret", type_=LargeBinary),
+            bindparam("entries", type_=LargeBinary),
+        ),
     )
-    arrays = [bindparam(f"each_{name}", type_=ARRAY(kind)) for name, kind in TARGET.items()]
-    each = func.unnest(*arrays).table_valued(*TARGET, name="each").render_derived()
-    asked = insert(targets).from_select(["request_id", *TARGET], select(request_id, each))
-    told = bindparam("told", type_=JSONB)
-    event = audit.recording("api", "request.received", request_id, told)
-    answer = upsert(keys).values(
-        key=KEY,
-        fingerprint=bindparam("fingerprint"),
-        request_id=request_id,
-        response=bindparam("response"),
-        created_at=func.now(),
+    asked = insert(targets).from_select(["request_id", *TARGET], select(given.c.id, *target.c))
+    event = audit.recording("api", "request.received", given.c.id, given.c.told)
+    answer = upsert(keys).from_select(
+        ["key", "fingerprint", "request_id", "response", "created_at"],
+        select(given.c.key, given.c.fingerprint, given.c.id, given.c.response, func.now()),
     )
     stored = (
         answer.on_conflict_do_update(
@@ -188,6 +208,19 @@ def storing() -> Select[Any]:
         asked.cte("asked"),
         event.cte("event"),
     )
+
+
+def _each_of(ids: ColumnElement[Any]) -> TableValuedAlias:
+    """The ids in such a document, a row for each."""
+    each = func.jsonb_array_elements_text(ids)
+    return each.table_valued("sample_id", name="named", joins_implicitly=True).render_derived()
+
+
+def _record(function: FunctionElement[Any], *columns: ColumnClause[Any]) -> TableValuedAlias:
+    """What a function makes of JSON, with the names and types of these columns."""
+    typed = (column(each.name, each.type) for each in columns)
+    record = function.table_valued(*typed, joins_implicitly=True)
+    return record.render_derived(with_types=True)
 
 
 def reading(wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
