@@ -14,7 +14,6 @@ from sqlalchemy import (
     Boolean,
     Row,
     Uuid,
-    and_,
     column,
     delete,
     exists,
@@ -254,21 +253,16 @@ def _schedule(session: Session, jobs: Sequence[_Job]) -> None:
     room = values(
         column("job_id", Uuid), column("room", BigInteger), column("is_empty", Boolean), name="room"
     ).data([(job.id, job.room, job.empty) for job in jobs])
-    in_turn: Any = {
-        "partition_by": Job.id,
-        "order_by": (DeletionRequest.due_at, DeletionRequest.id),
-    }
-    upto = func.sum(DeletionRequest.samples).over(**in_turn)
-    first = func.row_number().over(**in_turn) <= max(AT_ONCE // len(jobs), 1)
-    waiting = (
+    place = func.row_number().over(
+        partition_by=room.c.job_id, order_by=(DeletionRequest.due_at, DeletionRequest.id)
+    )
+    first = (
         select(
+            room,
             DeletionTarget.request_id,
             DeletionTarget.model_id,
-            room.c.job_id,
-            and_(
-                first,
-                or_(upto <= room.c.room, room.c.is_empty & (upto == DeletionRequest.samples)),
-            ).label("fits"),
+            DeletionRequest.samples,
+            place.label("place"),
         )
         .select_from(room)
         .join(Job, Job.id == room.c.job_id)
@@ -278,6 +272,17 @@ def _schedule(session: Session, jobs: Sequence[_Job]) -> None:
             DeletionTarget.status == RequestStatus.PENDING,
             DeletionRequest.objective == Job.objective,
         )
+        .subquery()
+    )
+    upto = func.sum(first.c.samples).over(partition_by=first.c.job_id, order_by=first.c.place)
+    waiting = (
+        select(
+            first.c.request_id,
+            first.c.model_id,
+            first.c.job_id,
+            or_(upto <= first.c.room, first.c.is_empty & (first.c.place == 1)).label("fits"),
+        )
+        .where(first.c.place <= max(AT_ONCE // len(jobs), 1))
         .subquery()
     )
     progress.move(

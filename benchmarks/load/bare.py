@@ -2,7 +2,8 @@
 
 `uvicorn --factory benchmarks.load.bare:app`. Pool, driver, sessions and parsing of the body are the
 service's own, and the answer is made by the same means. There is no key to check, no idempotency,
-no look-up of names or ids, no audit event, no log, no doorbell.
+no look-up of names or ids, no audit event, no log, no doorbell. `POST /requests` stores the body as
+one value, `POST /rows` what a submission is in our tables: a request, its ids and its target.
 """
 
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from datetime import datetime
 from uuid import UUID
 
 from fastapi import FastAPI, Response
-from sqlalchemy import Column, MetaData, Table, Uuid, insert, select
+from sqlalchemy import Column, MetaData, Table, Uuid, insert, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from uuid_utils.compat import uuid7
 
@@ -20,7 +21,7 @@ from service.deletion_requests.schemas import DeletionRequestCreate
 from service.fields import Out
 from service.settings import MigrationSettings
 from service.states import Objective, RequestStatus
-from service.tables import DeletionRequest
+from service.tables import DeletionRequest, Model
 
 bodies = Table(
     "bare_bodies",
@@ -29,6 +30,20 @@ bodies = Table(
     Column("body", JSONB, nullable=False),
 )
 requests = DeletionRequest.__table__
+ROWS = text("""
+    WITH request AS (
+        INSERT INTO deletion_requests (id, dataset_id, objective, exact, status, samples,
+                                       duplicates, received_at, due_at)
+        VALUES (:id, :dataset_id, :objective, :exact, 'pending', :samples,
+                0, now(), now() + interval '1 month')
+    ), target AS (
+        INSERT INTO deletion_targets (request_id, model_id, status, already_forgotten,
+                                      not_trained_on)
+        VALUES (:id, :model_id, 'pending', 0, 0)
+    )
+    INSERT INTO request_samples (request_id, sample_id)
+    SELECT :id, unnest(CAST(:ids AS text[]))
+""")
 
 
 class Stored(Out):
@@ -56,11 +71,14 @@ class Row(Out):
 def app() -> FastAPI:
     engine = async_engine(MigrationSettings().database_url)
     sessions = async_sessions(engine)
+    known: dict[str, UUID] = {}
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with engine.begin() as connection:
             await connection.run_sync(bodies.metadata.create_all)
+            asked = select(Model.id.label("model_id"), Model.dataset_id)
+            known.update((await connection.execute(asked)).one()._mapping)
         yield
         await engine.dispose()
 
@@ -73,6 +91,16 @@ def app() -> FastAPI:
         async with sessions.begin() as session:
             row = insert(bodies).values(id=row_id, body=body.model_dump(mode="json"))
             await session.execute(row)
+        return _json(Stored(id=row_id), 202)
+
+    @api.post("/rows")
+    async def store_rows(body: DeletionRequestCreate) -> Response:
+        """Store the same as a submission does, by one statement."""
+        row_id = uuid7()
+        asked = {"objective": body.objective, "exact": body.exact}
+        ids = {"samples": len(body.sample_ids), "ids": list(set(body.sample_ids))}
+        async with sessions.begin() as session:
+            await session.execute(ROWS, {"id": row_id, **known, **asked, **ids})
         return _json(Stored(id=row_id), 202)
 
     @api.get("/requests/{request_id}")

@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +21,8 @@ class Case:
     """`post`, `get`, `mix` or `forgotten`, as `wrk.lua` understands it."""
 
     samples: int
+    limit: str = "/requests"
+    """The bare route beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Figures:
 
 CASES = (
     Case("POST, 10 ids", "post", 10),
+    Case("the same, beside rows", "post", 10, limit="/rows"),
     Case("GET", "get", 10),
     Case("POST : GET = 1 : 20", "mix", 10),
     Case("POST, 1,000 ids", "post", 1_000),
@@ -53,6 +56,7 @@ CASES = (
 def measure(api: Side, bare: Side, *, rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
     """Each case in rounds; both sides in each round, the other one first each time."""
     for case in CASES:
+        bare = replace(bare, path=case.limit)
         for side in (api, bare):
             load(side, case, seconds=seconds / 2)
         pairs = []
