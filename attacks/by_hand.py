@@ -297,6 +297,24 @@ def a_key_is_added_to_those_that_are_named(evidence: Evidence) -> Given:
     return evidence.main.changed(lambda b: b["keys"].append({"name": name, "public_key": public}))
 
 
+@attack(SIGNATURE, "not signed by a trusted key")
+def a_key_is_introduced_by_who_may_write_to_the_database(evidence: Evidence) -> Given:
+    """The operator's keeper signs a log in which the event stands; the key in it signs what comes
+    after."""
+    forger, entries = mallory(evidence), evidence.log.entries
+    real = next(entry for entry in reversed(entries) if entry["event"] == "signing_key.introduced")
+    said = {
+        "name": evidence.log.origin,
+        "public_key": b64encode(forger.public).decode(),
+        "replaces": real["data"]["public_key"],
+        "endorsement": forger.word_for(forger),
+        "acknowledgement": forger.word_for(evidence.signer),
+    }
+    log = evidence.log.appended({**real, "id": 1000, "data": said})
+    given = replace(evidence.main, older=log.checkpoint(evidence.signers))
+    return replace(evidence, signers=(forger,)).rebuilt(given, log.appended(entries[3]))
+
+
 @attack(INCLUSION, "signing_key.introduced is not at position")
 def a_key_is_introduced_in_the_bundle_only(evidence: Evidence) -> Given:
     public = b64encode(mallory(evidence).public).decode()
@@ -315,10 +333,11 @@ def the_operator_rewrites_the_past(evidence: Evidence) -> Given:
     log = evidence.log
     received = log.find("request.received", evidence.main.parsed["request_id"])
     at = "2026-03-02T07:00:00.000000Z"
+    data = {**log.entries[received]["data"], "received_at": at}
     return evidence.reissued(
         evidence.main,
         lambda s: s["predicate"]["request"].update(received_at=at),
-        log.edited(received, at=at),
+        log.edited(received, at=at, data=data),
     )
 
 

@@ -18,7 +18,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from service import merkle
 from service.merkle import Node, Span
-from service.notes import Checkpoint, NoteKey, read, signed
+from service.notes import Checkpoint, NoteKey, endorsing, read, signed
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
@@ -53,6 +53,10 @@ class Signer:
         """The public key as the verifier takes it: name, id and key."""
         encoded = b64encode(b"\x01" + self.public).decode()
         return f"{self.origin}+{self.note_key.hash.hex()}+{encoded}"
+
+    def word_for(self, other: "Signer") -> str:
+        """Its word for another key, as the event that brings that one in has it."""
+        return b64encode(self.private.sign(endorsing(self.origin, other.public))).decode()
 
     def envelope(self, payload: bytes, payload_type: str = PAYLOAD_TYPE) -> Json:
         """The DSSE envelope around a payload."""

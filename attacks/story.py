@@ -109,11 +109,16 @@ class _Story:
             "worker", "signing_key.introduced", f"key-{signer.note_key.hash.hex()}", name=ORIGIN,
             public_key=b64encode(signer.public).decode(),
             replaces=b64encode(replaces.public).decode() if replaces else None,
+            endorsement=replaces and replaces.word_for(signer),
+            acknowledgement=replaces and signer.word_for(replaces),
         )  # fmt: skip
 
     def _request(self, name: str, *, samples: int, duplicates: int) -> None:
+        at = _minute(self.log.size)
         self._tell(
-            "api", "request.received", name, samples=samples, duplicates=duplicates,
+            "api", "request.received", name, objective="untrain_samples", exact=False,
+            received_at=at, due_at=at.replace("-03-", "-04-"), samples=samples,
+            duplicates=duplicates,
             models=[row_id("cnn")], commitment=hexed(f"commitment {name}"),
             subject_ref_hmac=hexed(f"subject {name}"), reason_hmac=None,
         )  # fmt: skip
@@ -142,15 +147,12 @@ class _Story:
         number = 1 + sum(entry["event"] == "certificate.issued" for entry in mine)
         about = self._about(name)
         told = dict(received["data"])
-        told.pop("models")
+        del told["models"]
         predicate = {
             "request": {
                 "id": request_id,
-                "received_at": received["at"],
-                "due_at": received["at"].replace("-03-", "-04-"),
                 "completed_at": log.entries[done]["at"],
-                "objective": "untrain_samples",
-                "exact_asked": False,
+                "exact_asked": told.pop("exact"),
                 **told,
             },
             "results": results,

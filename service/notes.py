@@ -52,6 +52,14 @@ def signed(checkpoint: Checkpoint, keys: Sequence[NoteKey]) -> str:
     return f"{text}\n{''.join(lines)}"
 
 
+def endorsing(name: str, public: bytes) -> bytes:
+    """What a key signs to vouch for another one of the same name.
+
+    It is never the text of a checkpoint: that has a number in its second line.
+    """
+    return f"{name}\nsigning key\n{b64encode(public).decode()}\n".encode()
+
+
 def read(note: str) -> Checkpoint:
     """The checkpoint in a note of our own making; its signatures are not looked at.
 

@@ -83,8 +83,7 @@ NOT_PROVEN = (
     "such as a later certificate, shows only in the whole log (verify.py log --bundle)",
     "that the log was shown to everybody alike: compare its checkpoints with others who hold some",
     "that the times are true: they are the operator's clock, unless an anchor confirms them",
-    "that no signing key was stolen, nor a key introduced by somebody with access to the database: "
-    "compare the keys with those that the operator publishes",
+    "that no signing key was stolen: compare the keys with those that the operator publishes",
 )
 TOLERANCE = timedelta(hours=1)
 """Between a time in the certificate and the event that reports it: the length of a transaction."""
@@ -285,7 +284,10 @@ LEAF = record(
     event=text(r"[a-z_]+\.[a-z_]+", "the name of an event"),
     id=whole(), position=whole(), subject_id=UUID,
 )
-KEY_DATA = record(name=text(), public_key=base64_of(32), replaces=maybe(base64_of(32)))
+KEY_DATA = record(
+    name=text(), public_key=base64_of(32), replaces=maybe(base64_of(32)),
+    endorsement=maybe(base64_of(64)), acknowledgement=maybe(base64_of(64)),
+)
 
 VERSION = record(version=whole(1), weights_sha256=HEX)
 METHOD = record(
@@ -529,19 +531,38 @@ def named(keys: Iterable[Key], origin: str) -> list[Key]:
     return [key if key.name else Key(origin, key.public) for key in keys]
 
 
+@dataclass(frozen=True)
+class Introduced:
+    """A key that an event of the log names, and the word of another one for it."""
+
+    position: int
+    key: Key
+    word: bytes
+
+    def by(self, trusted: Iterable[Key]) -> bool:
+        """Whether one of these keys vouches for it, by its signature."""
+        name, public = self.key.name, base64.b64encode(self.key.public).decode()
+        message = f"{name}\nsigning key\n{public}\n".encode()
+        return any(key.name == name and key.signed(message, self.word) for key in trusted)
+
+
 def extended(
-    given: Sequence[Key], checkpoints: Sequence[Checkpoint], introduced: Sequence[tuple[int, Key]]
+    given: Sequence[Key], checkpoints: Sequence[Checkpoint], introduced: Sequence[Introduced]
 ) -> list[Key]:
-    """The keys given, and those that a checkpoint signed by a trusted key proves introduced.
+    """The keys given, and those that trusted ones vouch for and proved introduced by a checkpoint.
 
     Args:
         checkpoints: of one log; that each continues the shorter ones was proven before.
-        introduced: keys with the positions of their events, which were proven in the longest.
+        introduced: what their events say, which were proven in the longest.
     """
     trusted = list(given)
     while True:
         covered = max((each.size for each in checkpoints if each.signer(trusted)), default=0)
-        more = [key for at, key in introduced if at < covered and key not in trusted]
+        more = [
+            each.key
+            for each in introduced
+            if each.position < covered and each.key not in trusted and each.by(trusted)
+        ]
         if not more:
             return trusted
         trusted.extend(dict.fromkeys(more))
@@ -588,11 +609,18 @@ def read_event(leaf: str, where: str) -> Event:
     )  # fmt: skip
 
 
-def introductions(events: Iterable[Event]) -> list[tuple[int, Key]]:
+def introductions(events: Iterable[Event]) -> list[Introduced]:
+    """New keys with the word of the one each replaced, and those with the word of the new ones."""
     return [
-        (event.position, Key(event.data["name"], unbase64(event.data["public_key"])))
+        Introduced(
+            event.position,
+            Key(event.data["name"], unbase64(event.data[public])),
+            unbase64(event.data[word]),
+        )
         for event in events
         if event.name == "signing_key.introduced"
+        for public, word in (("public_key", "endorsement"), ("replaces", "acknowledgement"))
+        if event.data[public] and event.data[word]
     ]
 
 
@@ -800,7 +828,7 @@ def check_signatures(
     out.checked.append(f"the certificate is signed by {signer}")
     for key in trusted:
         if key not in given:
-            out.checked.append(f"{key} was not given: trusted because the log introduced it")
+            out.checked.append(f"{key} was not given: trusted at the word of one that was")
 
 
 def check_identity(
@@ -960,8 +988,12 @@ def check_agreement(events: list[Event], certificate: Certificate, out: Report) 
     said, request = certificate.predicate, certificate.predicate["request"]
     mine = [event for event in events if event.subject == request["id"]]
     received = only(mine, "request.received")
-    for name in ("samples", "duplicates", "commitment", "subject_ref_hmac", "reason_hmac"):
+    for name in (
+        "received_at", "due_at", "objective", "samples", "duplicates", "commitment",
+        "subject_ref_hmac", "reason_hmac",
+    ):  # fmt: skip
         agree(f"request.{name}", request[name], received, name)
+    agree("request.exact_asked", request["exact_asked"], received, "exact")
     models = sorted(result["model_id"] for result in said["results"])
     agree("results", models, received, "models")
     require_near("request.completed_at", request["completed_at"], certificate.completed)
@@ -1200,7 +1232,7 @@ def check_log(
         require_same_beginning(older, entries)
         out.checked.append("the entries begin with the older entries")
 
-    introduced: list[tuple[int, Key]] = []
+    introduced: list[Introduced] = []
     tree, waiting = Tree(), list(checkpoints)
     compare(tree, waiting)
     for line in lines_of(entries):

@@ -50,7 +50,7 @@ def keep(
     keys = [signing.note_key(signer, settings.log_origin) for signer in signers]
     if not keys:
         return
-    introduce(sessions, settings.log_origin, [key.public for key in keys])
+    introduce(sessions, keys)
     certificates.issue_due(sessions, signers[0])
     while size := due(sessions, settings):
         while hash_events(sessions, upto=size):
@@ -60,27 +60,32 @@ def keep(
         certificates.issue_due(sessions, signers[0])
 
 
-def introduce(sessions: sessionmaker[Session], name: str, publics: Sequence[bytes]) -> None:
-    """Put keys that sign for the first time into the trail, with the one that signs beside them.
+def introduce(sessions: sessionmaker[Session], keys: Sequence[notes.NoteKey]) -> None:
+    """Put keys that sign for the first time into the trail, each with one that is known and signs
+    beside it: with its word for the new key, and the new one's for it.
 
-    So who trusts the key before can trust the new one: a checkpoint that the old key signed proves
-    that it was introduced.
+    So who trusts either can trust both, and nobody else can bring one in: whoever may write to the
+    database lacks those signatures.
     """
     with sessions.begin() as session:
         if not _alone(session):
             return
         known = set(session.scalars(select(SigningKey.public_key)))
-        for public in publics:
-            if public in known:
+        for key in keys:
+            if key.public in known:
                 continue
-            replaces = next((other for other in publics if other in known), None)
-            key = SigningKey(name=name, public_key=public)
-            session.add(key)
+            replaced = next((other for other in keys if other.public in known), None)
+            row = SigningKey(name=key.name, public_key=key.public)
+            session.add(row)
             session.flush()
             audit.record(
-                session, "worker", "signing_key.introduced", key.id,
-                name=name, public_key=_text(public), replaces=replaces and _text(replaces),
+                session, "worker", "signing_key.introduced", row.id,
+                name=key.name, public_key=_text(key.public),
+                replaces=replaced and _text(replaced.public),
+                endorsement=replaced and _word(replaced, key),
+                acknowledgement=replaced and _word(key, replaced),
             )  # fmt: skip
+            known.add(key.public)
 
 
 def due(sessions: sessionmaker[Session], settings: WorkerSettings) -> int | None:
@@ -178,5 +183,10 @@ def _store(session: Session, nodes: Iterable[tuple[Node, bytes]]) -> None:
     )
 
 
-def _text(public: bytes) -> str:
-    return b64encode(public).decode()
+def _word(key: notes.NoteKey, other: notes.NoteKey) -> str:
+    """The signature by which one key vouches for another."""
+    return _text(key.sign(notes.endorsing(other.name, other.public)))
+
+
+def _text(raw: bytes) -> str:
+    return b64encode(raw).decode()

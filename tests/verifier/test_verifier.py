@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from base64 import b64decode
 from dataclasses import replace
 
 import pytest
@@ -110,7 +111,7 @@ def test_a_key_that_was_replaced_vouches_for_the_one_that_followed(verify, at_ha
     done = verify(*at_hand(replace(evidence.main, keys=(story.FIRST.text,))))
 
     assert done.returncode == 0
-    assert "was not given: trusted because the log introduced it" in done.stdout
+    assert "was not given: trusted at the word of one that was" in done.stdout
 
 
 def test_a_key_is_trusted_only_if_its_introduction_is_in_the_bundle(evidence):
@@ -133,9 +134,23 @@ def test_an_introduction_that_no_trusted_key_covers_is_worth_nothing(evidence):
     log = evidence.log.of([first, *entries, second])
     old = verifier.read_checkpoint(log.checkpoint([story.FIRST], 20), "old")
     new = verifier.read_checkpoint(log.checkpoint([story.SECOND]), "new")
-    introduced = [(0, key_of(story.FIRST)), (log.size - 1, key_of(story.SECOND))]
+    word = b64decode(story.FIRST.word_for(story.SECOND))
+    introduced = [verifier.Introduced(log.size - 1, key_of(story.SECOND), word)]
 
-    trusted = verifier.extended([key_of(story.FIRST)], [old, new], introduced)
+    assert verifier.extended([key_of(story.FIRST)], [old, new], introduced) == [key_of(story.FIRST)]
+    longer = verifier.read_checkpoint(log.checkpoint([story.FIRST]), "longer")
+    assert key_of(story.SECOND) in verifier.extended(
+        [key_of(story.FIRST)], [old, longer], introduced
+    )
+
+
+@pytest.mark.parametrize("word", [b"", bytes(64), b64decode(story.SECOND.word_for(story.SECOND))])
+def test_an_introduction_without_the_word_of_a_trusted_key_is_worth_nothing(evidence, word):
+    """Who may write to the database puts a key into the log, and the operator's key signs that."""
+    covering = verifier.read_checkpoint(evidence.log.checkpoint([story.FIRST]), "covering")
+    introduced = [verifier.Introduced(3, key_of(story.SECOND), word)]
+
+    trusted = verifier.extended([key_of(story.FIRST)], [covering], introduced)
 
     assert trusted == [key_of(story.FIRST)]
 

@@ -230,7 +230,7 @@ def test_the_tree_grows_in_parts_and_comes_out_the_same(sessions, signer, settin
 
 def test_keepers_at_once_make_one_checkpoint(sessions, signer, settings):
     record(sessions, 200)
-    log_keeper.introduce(sessions, "lethe", [signing.public_bytes(signer)])
+    log_keeper.introduce(sessions, [signing.note_key(signer, "lethe")])
     keepers = [
         threading.Thread(target=log_keeper.keep, args=[sessions, [signer], settings])
         for _ in range(4)
@@ -265,6 +265,13 @@ def test_a_new_key_signs_beside_the_old_one_and_both_are_in_the_log(sessions, si
         kept = session.scalars(select(SigningKey.public_key).order_by(SigningKey.id)).all()
     assert [signing.public_bytes(key) for key in (signer, new)] == kept
     assert (told[0]["replaces"], told[1]["replaces"]) == (None, told[0]["public_key"])
+    for vouching, vouched, word in [
+        (signer, new, told[1]["endorsement"]),
+        (new, signer, told[1]["acknowledgement"]),
+    ]:
+        key = Ed25519PublicKey.from_public_bytes(signing.public_bytes(vouching))
+        key.verify(b64decode(word), notes.endorsing("lethe", signing.public_bytes(vouched)))
+    assert told[0]["endorsement"] is told[0]["acknowledgement"] is None
 
 
 def test_a_proof_of_an_event_leads_to_the_root_of_the_checkpoint(sessions, signer, settings):
