@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from chaos.checker import files, graves, promises, trail, versions
+from chaos.checker import files, graves, log, promises, trail, versions
 from chaos.checker.violation import Violation
 from chaos.promise import Promise
 
@@ -32,5 +32,6 @@ def check(
         *promises.violations(connection, promised),
         *versions.violations(connection, promised, buried),
         *trail.violations(connection, buried),
+        *log.violations(connection),
         *files.violations(connection, store, buried),
     ]

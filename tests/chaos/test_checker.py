@@ -23,9 +23,9 @@ import local
 from chaos.checker import check
 from chaos.promise import Death, Promise
 from chaos.recovery import recoveries
-from service import keyed
+from service import audit, keyed, merkle, notes
 from service.states import JobKind, RequestStatus, Verdict, VersionStatus
-from service.tables import IdempotencyKey
+from service.tables import AuditEvent, IdempotencyKey
 from tests import factories
 
 UNGUARDED = "-c session_replication_role=replica"
@@ -51,6 +51,21 @@ class Planted:
             "VALUES ('x', %s, %s, %s) RETURNING id) INSERT INTO audit_leaves "
             "SELECT coalesce((SELECT max(position) + 1 FROM audit_leaves), 0), id FROM told",
             [event, self.ids.get(subject) or uuid4(), Jsonb(data)],
+        )
+
+    def sign(self, size: int | None = None) -> None:
+        """A checkpoint of the first entries, or of all, as the service makes it."""
+        told = self.connection.execute(
+            "SELECT position, audit_events.* FROM audit_events JOIN audit_leaves ON event_id = id "
+            "ORDER BY position"
+        ).fetchall()[:size]
+        leaves = [
+            merkle.leaf_hash(audit.entry(_event(columns), columns["position"])) for columns in told
+        ]
+        checkpoint = notes.Checkpoint("lethe", len(leaves), merkle.root_of(leaves))
+        self.connection.execute(
+            "INSERT INTO audit_checkpoints (size, note) VALUES (%s, %s)",
+            [len(leaves), notes.signed(checkpoint, [])],
         )
 
     def rules(self) -> set[str]:
@@ -115,6 +130,10 @@ def _connect(url: str) -> psycopg.Connection[dict[str, Any]]:
     return psycopg.connect(plain, row_factory=dict_row, options=UNGUARDED)
 
 
+def _event(columns: dict[str, Any]) -> AuditEvent:
+    return AuditEvent(**{name: each for name, each in columns.items() if name != "position"})
+
+
 def _promise(request_id: UUID) -> Promise:
     return Promise(
         "key", frozenset({"t0", "t1", "h0"}), frozenset({"cnn"}), request_id, answers={b"{}"}
@@ -157,6 +176,8 @@ def _tell(house: Planted, first: Any, second: Any) -> None:
     house.event("version.created", "second", weights_sha256=second.weights_sha256, samples=2)
     house.event("job.completed", "job", attempt=2)
     house.event("request.completed", "request")
+    house.sign(11)
+    house.sign()
 
 
 @pytest.fixture
@@ -365,6 +386,8 @@ PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
     ("step_unlawful", by_event("job.completed", "job", attempt=2)),
     ("attempts_wrong", by_sql(JOB.format("attempt = 3"))),
     ("attempts_wrong", by_event("job.completed", "job", attempt=1)),
+    ("checkpoint_differs", by_sql(EVENT.format("actor = 'y'"))),
+    ("checkpoint_differs", by_sql("UPDATE audit_checkpoints SET size = 1000 WHERE size = 11")),
     ("event_of_nothing", by_event("request.received", "nobody")),
 ]
 
