@@ -13,12 +13,12 @@ SEEDS = range(1, 11)
 
 
 def test_ten_schedules_of_faults_lose_nothing_and_do_nothing_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     outcomes = run(SEEDS, tmp_path / "house", QUICK, houses=2)
 
     report = summary(outcomes, lease_default=False)
-    assert not report["violations"], capsys.readouterr().out
+    assert not report["violations"], capfd.readouterr().out
     assert report["faults_by_kind"].keys() == set(Kind)
     assert report["requests_accepted"] == sum(each.clients for each in outcomes)
     assert last_line(report).startswith("chaos: schedules=10 faults=")
