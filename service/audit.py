@@ -20,6 +20,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     union,
 )
@@ -27,7 +28,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from service.tables import AuditEvent, AuditLeaf, DeletionTarget, ModelVersion, SigningKey
+from service.tables import (
+    AuditEvent,
+    AuditLeaf,
+    DeletionTarget,
+    ModelVersion,
+    ReviewDecision,
+    SigningKey,
+)
 
 Actor = Literal["api", "worker"]
 
@@ -97,14 +105,18 @@ def entry(event: AuditEvent, position: int) -> bytes:
 def about(request_id: UUID) -> Select[AuditEvent, int]:
     """The events about a request, with their positions, oldest first.
 
-    They are about itself, the jobs that served it, the versions those made and replaced; and the
-    keys that sign the log.
+    They are about itself, the jobs that served it and those that a person decided about for it, the
+    versions those made and replaced; and the keys that sign the log.
     """
-    jobs = select(DeletionTarget.job_id).where(DeletionTarget.request_id == request_id)
-    made = ModelVersion.job_id.in_(jobs)
+    served = select(DeletionTarget.job_id).where(
+        DeletionTarget.request_id == request_id, DeletionTarget.job_id.is_not(None)
+    )
+    decided = select(ReviewDecision.job_id).where(ReviewDecision.request_id == request_id)
+    made = or_(ModelVersion.job_id.in_(served), ModelVersion.job_id.in_(decided))
     subjects: CompoundSelect[UUID] = union(
         select(literal(request_id)),
-        jobs.where(DeletionTarget.job_id.is_not(None)),
+        served,
+        decided,
         select(ModelVersion.id).where(made),
         select(ModelVersion.parent_id).where(made, ModelVersion.parent_id.is_not(None)),
         select(SigningKey.id),

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from service import audit, dependencies, merkle, notes
 from service.database import async_sessions, sync_sessions
 from service.settings import WorkerSettings
-from tests import merkle_proofs
+from service.states import Decision
+from tests import factories, merkle_proofs
 from tests.conftest import speaking_to
 from worker import log_keeper
 
@@ -58,6 +59,32 @@ async def test_an_invented_cursor_is_refused(client, cursor, problem):
     response = await client.get("/v1/audit/events", params={"cursor": cursor})
 
     problem(response, 422, "invalid-cursor")
+
+
+def test_what_is_told_of_a_request_includes_jobs_that_a_person_sent_back(own_database_url):
+    dataset = factories.dataset()
+    model = factories.model(dataset)
+    failed, done, other = (factories.job(finished=True, model_id=model.id) for _ in range(3))
+    request = factories.request(dataset)
+    rows = [
+        [dataset],
+        [model],
+        [failed, done, other, request],
+        [factories.target(request, model, job_id=done.id)],
+        [factories.decision(request, failed, decision=Decision.RETRY)],
+    ]
+    engine = create_engine(own_database_url)
+    with sync_sessions(engine).begin() as session:
+        for together in rows:
+            session.add_all(together)
+            session.flush()
+        for job in (failed, done, other):
+            audit.record(session, "worker", "job.completed", job.id)
+    with sync_sessions(engine).begin() as session:
+        told = [event.subject_id for event, _ in session.execute(audit.about(request.id))]
+    engine.dispose()
+
+    assert told == [failed.id, done.id]
 
 
 @pytest.fixture
