@@ -4,27 +4,22 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from base64 import b64decode
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
 
 import local
 from attacks import generated
-from attacks.evidence import Evidence, Given, Log, Signer
+from attacks.evidence import Evidence, Given, Log
 from attacks.judge import judge, run
+from tests.end_to_end.auditor import bundle_of, eventually, signer_of
 
 
 @pytest.fixture(scope="module")
 def certified(client, model, unnamed):
     """A request for five samples with its certificate, and the checkpoint before it."""
-    kept = checkpoint(client)
+    kept = eventually(client, "/v1/audit/checkpoint", text=True)
     where = client.request(model, unnamed(5), subject_ref="customer-4712", reason="Mr. Smith")
     client.forgotten(where)
     envelope = eventually(client, f"{where}/certificate")
@@ -36,38 +31,9 @@ def alone(certified, client, tmp_path_factory):
     """An empty directory with the verifier, the operator's public key and nothing else."""
     folder = tmp_path_factory.mktemp("auditor")
     shutil.copy(local.REPOSITORY / "verifier" / "verify.py", folder)
-    private = (client.home.state / "signing-key.pem").read_bytes()
-    public = load_pem_private_key(private, None).public_key()
-    (folder / "operator.pem").write_bytes(
-        public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    )
+    shutil.copy(client.home.state / "operator.pem", folder)
     (folder / "kept.txt").write_text(certified[2])
     return folder
-
-
-def checkpoint(client) -> str:
-    return eventually(client, "/v1/audit/checkpoint", text=True)
-
-
-def eventually(client, path, *, text=False):
-    """What is there, once the beat has signed it."""
-    deadline = time.monotonic() + 60
-    while (response := client.http.get(path)).status_code != 200:
-        assert response.status_code == 409, response.text
-        assert time.monotonic() < deadline, response.text
-        time.sleep(0.2)
-    return response.text if text else response.json()
-
-
-def bundle_of(client, request_id, since):
-    """The bundle, once a checkpoint covers the issuing of its certificate."""
-    deadline = time.monotonic() + 60
-    while True:
-        path = f"/v1/audit/bundle?request={request_id}&since={since}"
-        bundle = client.get(path)
-        if bundle["certificate"] is not None or time.monotonic() > deadline:
-            return bundle
-        time.sleep(0.2)
 
 
 def verify(folder: Path, bundle, *more: str) -> subprocess.CompletedProcess[str]:
@@ -103,8 +69,7 @@ def test_no_field_of_a_real_bundle_can_be_altered_unnoticed(client, certified):
     what the operator's key signs, signed anew."""
     request_id, _, kept = certified
     bundle = bundle_of(client, request_id, kept.splitlines()[1])
-    private = (client.home.state / "signing-key.pem").read_bytes()
-    signer = Signer(kept.splitlines()[0], load_pem_private_key(private, None))
+    signer = signer_of(client)
     given = Given(bundle, (signer.text,), kept)
     evidence = Evidence(
         log=Log(signer.origin, ()), signers=(signer,), main=given, other=given, failed=given,

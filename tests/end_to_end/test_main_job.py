@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from service import keyed
+from tests.end_to_end import auditor
 from tests.end_to_end.conftest import DONE, ids_of
 
 
@@ -176,11 +177,13 @@ def test_old_versions_are_purged_and_only_the_champion_is_left(client, overlappi
 def test_a_request_for_forgotten_samples_is_done_at_once(client, overlapping, train_ids):
     name, _ = overlapping
 
-    request = client.get(client.request(name, train_ids[:10]))
+    where = client.request(name, train_ids[:10])
 
+    request = client.get(where)
     assert request["status"] == "completed"
     assert request["targets"][0]["already_forgotten"] == 10
     assert request["targets"][0]["job_id"] is None
+    assert auditor.verified(client, where) == (0, "valid")
 
 
 def test_a_holdout_sample_leaves_the_reservoir_and_the_champion_stays(

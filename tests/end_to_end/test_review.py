@@ -4,6 +4,7 @@ import pytest
 
 import local
 from demo import digits
+from tests.end_to_end import auditor
 
 DECIDED = {"accept": "completed", "refuse": "refused"}
 
@@ -45,6 +46,8 @@ def test_a_fail_is_escalated_and_then_decided(
     assert {cycle["round"] for cycle in job["cycles"]} == set(range(1, 2 + len(steps)))
     assert champion(client, model)["number"] == 1
     assert client.decide(where, decision)["status"] == DECIDED[decision]
+    if decision == "accept":
+        assert auditor.verified(client, where) == (0, "valid")
     assert [v["status"] for v in client.versions(model)] == (
         ["champion", "superseded"] if decision == "accept" else ["superseded", "champion"]
     )
