@@ -40,10 +40,11 @@ class JobKind(StrEnum):
     ESTIMATE = "estimate"
     PURGE = "purge"
     ERASE_ROWS = "erase_rows"
+    CHECK_DATASET = "check_dataset"
 
 
-BESIDE_OTHERS = frozenset({JobKind.ESTIMATE, JobKind.PURGE})
-"""A model has one open job at most of all other kinds together."""
+BESIDE_OTHERS = frozenset({JobKind.ESTIMATE, JobKind.PURGE, JobKind.CHECK_DATASET})
+"""They keep no other job waiting. A model has one open job at most of all other kinds together."""
 
 
 class RegistrationStatus(StrEnum):

@@ -669,6 +669,41 @@ class EstimateSample(Base):
     sample_id: Mapped[str] = mapped_column(primary_key=True)
 
 
+class DatasetCheck(Base):
+    """A question which rows of a Parquet file may not be trained on, and the answer.
+
+    The file has the ids; none of them is here.
+    """
+
+    __tablename__ = "dataset_checks"
+    __table_args__ = (
+        CheckConstraint("num_nulls(rows, suppressed, positions) IN (0, 3)", "answered_as_a_whole"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
+    """Whose models may have forgotten samples of the file."""
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    uri: Mapped[str]
+    column: Mapped[str]
+    """Of the sample ids."""
+
+    rows: Mapped[int | None] = mapped_column(BigInteger)
+    suppressed: Mapped[int | None] = mapped_column(BigInteger)
+    """How many of the rows."""
+
+    positions: Mapped[list[int] | None]
+    """Their row numbers, as in `Sample`; the first ones only, where they are very many."""
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """How the file is read, as in `Dataset`: nothing of it but the ids."""
+        return {"columns": {"sample_id": self.column}}
+
+
 class AuditEvent(Base):
     """One state change, told once, in the transaction that made it.
 

@@ -39,6 +39,7 @@ def test_the_walk_works_by_copy_and_paste(script, tmp_path):
     assert '"version":2' in walk.stdout.replace(" ", "")
     assert "unknown-samples" in walk.stdout
     assert "\nVALID: every check passed." in walk.stdout
+    assert '"suppressed":3,"positions":[' in walk.stdout.replace(" ", "")
 
 
 def test_every_setting_is_in_the_readme():

@@ -23,6 +23,7 @@ from service.settings import WorkerSettings
 from service.states import JobKind
 from worker import protocol, purging
 from worker.artifacts import Store
+from worker.check_dataset import check_dataset
 from worker.erase_rows import erase_rows
 from worker.estimate import estimate
 from worker.index_dataset import index_dataset
@@ -42,6 +43,7 @@ WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
     JobKind.UNLEARN: unlearn_model,
     JobKind.ESTIMATE: estimate,
     JobKind.ERASE_ROWS: erase_rows,
+    JobKind.CHECK_DATASET: check_dataset,
     JobKind.PURGE: lambda bench: purging.purge(bench.sessions, bench.store, bench.claim),
 }
 

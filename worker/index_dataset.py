@@ -22,7 +22,7 @@ from service import audit, suppression
 from service.errors import JobError, LocationRefused
 from service.locations import allowed_path
 from service.states import RegistrationStatus, Split
-from service.tables import Dataset, Job, Sample
+from service.tables import Dataset, DatasetCheck, Job, Sample
 from worker import inputs, protocol
 from worker.findings import Findings, usable_ids
 from worker.parquet import Source
@@ -64,15 +64,15 @@ def index_dataset(bench: Workbench) -> None:
             _store(session, bench, dataset.id, findings, source.rows, files)
 
 
-def open_source(bench: Workbench, dataset: Dataset) -> Source:
-    """The dataset's files, if they lie where files may be read.
+def open_source(bench: Workbench, subject: Dataset | DatasetCheck) -> Source:
+    """The files of a dataset, or those to check, if they lie where files may be read.
 
     Raises:
-        JobError: they do not, or they are not as the definition says.
+        JobError: they do not, or they are not as their definition says.
     """
     try:
-        path = allowed_path(dataset.uri, bench.settings.data_roots)
-        source = Source.open(path, dataset.definition)
+        path = allowed_path(subject.uri, bench.settings.data_roots)
+        source = Source.open(path, subject.definition)
         for file in source.files:  # links in a directory may lead out of it
             allowed_path(str(file), bench.settings.data_roots)
     except LocationRefused as error:

@@ -67,7 +67,7 @@ class Source:
 
         Args:
             path: a Parquet file, or a directory of `*.parquet` files.
-            definition: as the dataset was registered.
+            definition: as the dataset was registered; of the roles, those whose columns it names.
 
         Raises:
             JobError: a file is missing or unreadable, or has not the columns it should have.
@@ -137,18 +137,17 @@ class Source:
         return pa.RecordBatch.from_arrays(columns, names=list(roles))
 
     def _check_columns(self, file: Path, schema: pa.Schema) -> None:
-        for role in ROLES:
-            name = self._names[role]
+        for role, name in self._names.items():
             if len(schema.get_all_field_indices(name)) != 1:
                 raise JobError(
                     f"{file.name} has no column {name!r} for {role}; it has "
-                    f"{', '.join(map(repr, schema.names[:20]))}. Correct the dataset's columns."
+                    f"{', '.join(map(repr, schema.names[:20]))}. Name one of these."
                 )
             kind = _uniform_type(role, schema.field(name).type)
             if kind is None:
                 raise JobError(
                     f"Column {name!r} of {file.name} is {schema.field(name).type}, but {role} "
-                    f"must be {_ACCEPTED[role]}. Convert it and register the dataset anew."
+                    f"must be {_ACCEPTED[role]}. Convert it."
                 )
             if self._types.setdefault(role, kind) != kind:
                 raise JobError(
@@ -216,7 +215,7 @@ def _files(path: Path) -> list[Path]:
     except PermissionError as error:
         raise JobError(f"The worker may not read {path}; give it permission.") from error
     if not files:
-        raise JobError(f"There is no *.parquet file in {path}; correct the dataset's URI.")
+        raise JobError(f"There is no *.parquet file in {path}; correct the URI.")
     return files
 
 
@@ -238,8 +237,8 @@ def opened(file: Path) -> Iterator[pq.ParquetFile]:
         if isinstance(error, OSError) and error.errno:
             raise
         raise JobError(
-            f"{file.name} is no readable Parquet file, or is damaged ({_short(error)}). "
-            "Write it again and register the dataset anew."
+            f"{file.name} is no readable Parquet file, or is damaged ({_short(error)}); "
+            "write it again."
         ) from error
 
 

@@ -7,20 +7,15 @@ Reads `LETHE_DATABASE_URL` and nothing else of the service; no job, no API.
 import argparse
 import sys
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from sqlalchemy.orm import Session
 
-from service.errors import NotFound
+from service.errors import JobError, NotFound
 from service.settings import MigrationSettings
-from service.suppression import open_database, suppressed
-
-ROWS = 65_536
-"""Read at a time."""
+from service.suppression import ASKED_AT_ONCE, open_database, suppressed
+from worker.findings import usable_ids
+from worker.parquet import Source
 
 
 def suppressed_in(session: Session, dataset: str, path: Path, column: str) -> set[str]:
@@ -28,17 +23,20 @@ def suppressed_in(session: Session, dataset: str, path: Path, column: str) -> se
     forgotten. In bounded memory, but for the answer.
 
     Raises:
-        NotFound: there is no such dataset, or no such column.
+        NotFound: there is no such dataset.
+        JobError: the file cannot be read, or has no such column.
     """
-    return suppressed(session, dataset, chain.from_iterable(_ids(path, column)))
+    source = Source.open(path, {"columns": {"sample_id": column}})
+    named = (sample_id for _, ids in sample_ids(source) for sample_id in ids if sample_id)
+    return suppressed(session, dataset, named)
 
 
-def _ids(path: Path, column: str) -> Iterator[list[str]]:
-    with pq.ParquetFile(path) as file:
-        if column not in file.schema_arrow.names:
-            raise NotFound(f"There is no column {column!r}; there are {file.schema_arrow.names}.")
-        for batch in file.iter_batches(batch_size=ROWS, columns=[column]):
-            yield pc.drop_null(batch.column(0).cast(pa.string())).to_pylist()
+def sample_ids(source: Source) -> Iterator[tuple[int, list[str | None]]]:
+    """The ids of all rows, some at a time with the position of the first; None where a row has no
+    id that a sample could have."""
+    for first, batch in source.batches(("sample_id",), rows=ASKED_AT_ONCE):
+        ids, _ = usable_ids(batch["sample_id"])
+        yield first, ids.to_pylist()
 
 
 def main() -> int:
@@ -50,8 +48,8 @@ def main() -> int:
     with open_database(MigrationSettings().database_url) as session:
         try:
             found = suppressed_in(session, asked.dataset, asked.file, asked.column)
-        except NotFound as error:
-            parser.error(error.detail)
+        except (NotFound, JobError) as error:
+            parser.error(str(error))
     sys.stdout.writelines(f"{sample_id}\n" for sample_id in sorted(found))
     return 1 if found else 0
 

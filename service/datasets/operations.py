@@ -10,13 +10,20 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import audit, suppression
-from service.datasets.schemas import Checked, DatasetCreate, DatasetRead
+from service.datasets.schemas import (
+    Checked,
+    CheckFile,
+    CheckRead,
+    DatasetCreate,
+    DatasetRead,
+)
 from service.dependencies import Sessions
 from service.errors import NameTaken, NotFound, TooManySamples
+from service.fields import Failure
 from service.locations import allowed_path
 from service.paging import Page, Window
 from service.states import JobKind, RegistrationStatus
-from service.tables import Dataset, Job
+from service.tables import Dataset, DatasetCheck, Job
 
 
 async def register(
@@ -83,6 +90,47 @@ async def check(sessions: Sessions, name: str, sample_ids: Sequence[str], *, lim
     return Checked(checked=len(ids), suppressed=[each for each in ids if each in gone])
 
 
+async def check_file(
+    sessions: Sessions, name: str, wanted: CheckFile, *, data_roots: Sequence[Path]
+) -> CheckRead:
+    """Store the question which rows of a file may not be trained on, and the job that answers it.
+
+    Raises:
+        LocationRefused: the URI lies outside the allowed directories.
+        NotFound: there is no such dataset.
+    """
+    allowed_path(wanted.uri, data_roots)
+    async with sessions.begin() as session:
+        dataset_id = await session.scalar(select(Dataset.id).filter_by(name=name))
+        if dataset_id is None:
+            raise NotFound(f"There is no dataset {name!r}.")
+        job = Job(kind=JobKind.CHECK_DATASET, dataset_id=dataset_id)
+        session.add(job)
+        await session.flush()
+        check = DatasetCheck(
+            dataset_id=dataset_id, job_id=job.id, uri=wanted.uri, column=wanted.column
+        )
+        session.add(check)
+        audit.record(session, "api", "job.queued", job.id, dataset=str(dataset_id))
+        await session.flush()
+    return _read_check(name, check, job)
+
+
+async def get_check(sessions: Sessions, name: str, check_id: UUID) -> CheckRead:
+    """One check of a file. Raises NotFound when the dataset has none with this id."""
+    chosen = (
+        select(DatasetCheck, Job)
+        .join(Job, Job.id == DatasetCheck.job_id)
+        .join(Dataset, Dataset.id == DatasetCheck.dataset_id)
+        .where(DatasetCheck.id == check_id, Dataset.name == name)
+    )
+    async with sessions.begin() as session:
+        row = (await session.execute(chosen)).one_or_none()
+    if row is None:
+        raise NotFound(f"The dataset {name!r} has no check {check_id}.")
+    return _read_check(name, *row)
+
+
 async def find(sessions: Sessions, window: Window) -> Page[DatasetRead]:
     """Datasets, newest first."""
     after = window.after(UUID)
@@ -96,10 +144,10 @@ async def find(sessions: Sessions, window: Window) -> Page[DatasetRead]:
 
 
 def _datasets() -> Select[Dataset, UUID]:
-    """Every dataset with its newest job."""
+    """Every dataset with the newest job that indexes it."""
     newest_job = (
         select(Job.id)
-        .where(Job.dataset_id == Dataset.id, Job.kind != JobKind.ERASE_ROWS)
+        .where(Job.dataset_id == Dataset.id, Job.kind == JobKind.INDEX_DATASET)
         .order_by(Job.id.desc())
         .limit(1)
         .scalar_subquery()
@@ -127,3 +175,19 @@ def _read(dataset: Dataset, job_id: UUID) -> DatasetRead:
         "ready_at": dataset.ready_at,
     }
     return DatasetRead.model_validate({**dataset.definition, **columns})
+
+
+def _read_check(dataset: str, check: DatasetCheck, job: Job) -> CheckRead:
+    return CheckRead(
+        id=check.id,
+        dataset=dataset,
+        status=job.status,
+        job_id=job.id,
+        uri=check.uri,
+        column=check.column,
+        rows=check.rows,
+        suppressed=check.suppressed,
+        positions=check.positions,
+        failure=Failure.model_validate(job.failure) if job.failure else None,
+        created_at=check.created_at,
+    )

@@ -1,16 +1,25 @@
 """The routes of datasets. HTTP only."""
 
+from uuid import UUID
+
 from fastapi import APIRouter, BackgroundTasks, Request, Response
 
 from service import doorbell, polling
 from service.datasets import operations
-from service.datasets.schemas import Check, Checked, DatasetCreate, DatasetRead
+from service.datasets.schemas import (
+    Check,
+    Checked,
+    CheckIds,
+    CheckRead,
+    DatasetCreate,
+    DatasetRead,
+)
 from service.dependencies import Queue, Sessions, Settings
 from service.errors import InvalidCursor, LocationRefused, NameTaken, NotFound, TooManySamples
 from service.fields import Name
 from service.paging import Page, Paging
 from service.problems import documented
-from service.states import RegistrationStatus
+from service.states import OPEN_JOBS, RegistrationStatus
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -50,9 +59,43 @@ async def read_dataset(name: Name, sessions: Sessions, request: Request) -> Resp
     return polling.answer(request, dataset, is_open=dataset.status is RegistrationStatus.PENDING)
 
 
-@router.post("/{name}/check", responses=documented(NotFound, TooManySamples))
-async def check_dataset(name: Name, body: Check, sessions: Sessions, settings: Settings) -> Checked:
+@router.post(
+    "/{name}/check",
+    response_model=None,  # which of the two it is, the status says
+    responses={
+        200: {"model": Checked, "description": "Which of the ids may not be trained on"},
+        202: {"model": CheckRead, "description": "A job reads the file: follow `Location`"},
+        **documented(NotFound, LocationRefused, TooManySamples),
+    },
+)
+async def check_dataset(
+    name: Name,
+    body: Check,
+    sessions: Sessions,
+    queue: Queue,
+    settings: Settings,
+    background: BackgroundTasks,
+    response: Response,
+) -> Checked | CheckRead:
     """Ask before a training run which samples may not be trained on: those that any model of the
-    dataset has forgotten. They are found by keyed digests, also when their rows are long gone."""
-    limit = settings.max_samples_per_request
-    return await operations.check(sessions, name, body.sample_ids, limit=limit)
+    dataset has forgotten. They are found by keyed digests, also when their rows are long gone.
+
+    Ids are answered at once. Send the `uri` of a Parquet file, and a job reads it: follow
+    `Location`. A worker does one job at a time: behind a long one, a check waits too.
+    """
+    if isinstance(body, CheckIds):
+        limit = settings.max_samples_per_request
+        return await operations.check(sessions, name, body.sample_ids, limit=limit)
+    check = await operations.check_file(sessions, name, body, data_roots=settings.data_roots)
+    background.add_task(doorbell.ring_job, queue, check.job_id)
+    response.status_code = 202
+    response.headers["Location"] = f"/v1/datasets/{name}/checks/{check.id}"
+    response.headers.update(polling.RETRY_AFTER)
+    return check
+
+
+@router.get("/{name}/checks/{check_id}", response_model=CheckRead, responses=documented(NotFound))
+async def read_check(name: Name, check_id: UUID, sessions: Sessions, request: Request) -> Response:
+    """One check of a Parquet file: how far it is, and which rows may not be trained on."""
+    check = await operations.get_check(sessions, name, check_id)
+    return polling.answer(request, check, is_open=check.status in OPEN_JOBS)

@@ -1,11 +1,12 @@
 """What goes into and comes out of the routes of datasets."""
 
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
-from pydantic import ConfigDict, FailFast, Field, model_validator
+from pydantic import ConfigDict, Discriminator, FailFast, Field, Tag, model_validator
 
-from service.fields import In, Label, Name, Out, Registered, SampleId, Uri
-from service.states import RegistrationStatus
+from service.fields import Failure, In, Instant, Label, Name, Out, Registered, SampleId, Uri
+from service.states import JobStatus, RegistrationStatus
 
 
 class Columns(In):
@@ -97,7 +98,7 @@ class DatasetCreate(DatasetDefinition):
         return stored
 
 
-class Check(In):
+class CheckIds(In):
     """Ids of samples that are to be trained on."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"sample_ids": ["img-00017"]}]})
@@ -105,6 +106,37 @@ class Check(In):
     # FailFast: a body of wrong ids is one error, not a million.
     sample_ids: Annotated[list[SampleId], Field(min_length=1), FailFast()]
     """At most 100,000 unless configured otherwise; they need not be in the dataset."""
+
+
+class CheckFile(In):
+    """A Parquet file that is to be trained on."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"uri": "file:///data/run-7.parquet", "column": "id"}]}
+    )
+
+    uri: Uri
+    """The file, or a directory of them, inside the allowed directories."""
+
+    column: Label = "sample_id"
+    """Which column has the sample ids."""
+
+
+def _form(body: object) -> str | None:
+    """Which of the two is meant, by its member; none where both are there, or neither."""
+    forms = [form for form in ("sample_ids", "uri") if isinstance(body, dict) and form in body]
+    return forms[0] if len(forms) == 1 else None
+
+
+Check = Annotated[
+    Annotated[CheckIds, Tag("sample_ids")] | Annotated[CheckFile, Tag("uri")],
+    Discriminator(
+        _form,
+        custom_error_type="check_form",
+        custom_error_message="Give exactly one of `sample_ids` and `uri`: "
+        "a list of ids, or a Parquet file that has them",
+    ),
+]
 
 
 class Checked(Out):
@@ -115,6 +147,30 @@ class Checked(Out):
 
     suppressed: list[str]
     """Those that a model trained on the dataset has forgotten, in the order they were named in."""
+
+
+class CheckRead(Out):
+    """A check of a Parquet file, and its answer: row numbers, no ids."""
+
+    id: UUID
+    dataset: str
+    status: JobStatus
+    job_id: UUID
+    uri: str
+    column: str
+    rows: int | None
+    """How many the file has; this and what follows is null until the check is completed."""
+
+    suppressed: int | None
+    """How many of them may not be trained on: a model of the dataset has forgotten their samples.
+    Rows without an id are not among them."""
+
+    positions: list[int] | None
+    """Their row numbers, counted from 0, in order; over all files in the order of their names, if
+    they are several. At most the first 100,000."""
+
+    failure: Failure | None
+    created_at: Instant
 
 
 class DatasetRead(DatasetDefinition, Registered):

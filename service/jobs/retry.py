@@ -19,6 +19,11 @@ from service.states import (
 )
 from service.tables import Dataset, DeletionTarget, Job, Model
 
+NOTHING_WAITS = frozenset(
+    {JobKind.TRAIN_REFERENCES, JobKind.PURGE, JobKind.ERASE_ROWS, JobKind.CHECK_DATASET}
+)
+"""Kinds of jobs that nothing else failed with."""
+
 
 async def retry(sessions: Sessions, job_id: UUID) -> None:
     """Put a failed job back into the queue, with all its attempts before it.
@@ -51,6 +56,8 @@ def _require_free(session: Session, job: Job) -> None:
     """Raises CannotRetry where another job does, or is to do, the same."""
     if job.kind is JobKind.ESTIMATE:
         raise CannotRetry("The ids of an estimate are deleted when it ends; ask for a new one.")
+    if job.kind is JobKind.CHECK_DATASET:
+        return  # each is about a file of its own
     same = Job.model_id == job.model_id if job.model_id else Job.dataset_id == job.dataset_id
     rival = Job.kind == job.kind if job.kind in BESIDE_OTHERS else Job.kind.not_in(BESIDE_OTHERS)
     other = session.scalars(select(Job.id).where(same, rival, Job.status.in_(OPEN_JOBS))).first()
@@ -68,7 +75,7 @@ def _reopen(session: Session, job: Job) -> None:
         if not moved:
             raise CannotRetry("No request waits for this job any more.")
         return
-    if job.kind in (JobKind.TRAIN_REFERENCES, JobKind.PURGE, JobKind.ERASE_ROWS):
+    if job.kind in NOTHING_WAITS:
         return
     row: Dataset | Model
     if job.kind is JobKind.INDEX_DATASET:

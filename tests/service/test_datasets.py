@@ -133,7 +133,8 @@ async def test_unknown_is_404(client, problem):
 
 async def test_are_listed_newest_first_page_by_page(client, store):
     rows = [factories.dataset(name=f"d{n}") for n in range(3)]
-    await store(*rows, *(factories.job(dataset_id=row.id) for row in rows))
+    jobs = [factories.job(dataset_id=row.id, kind=JobKind.INDEX_DATASET) for row in rows]
+    await store(*rows, *jobs)
 
     first = (await client.get("/v1/datasets", params={"limit": 2})).json()
     second = (
@@ -166,7 +167,7 @@ async def test_a_dataset_of_before_there_was_an_erase_policy_may_be_sent_again(
         "bad_rows": "refuse",
     }
     old = factories.dataset(uri=wanted["uri"], definition=definition)
-    await store(old, factories.job(dataset_id=old.id, kind=factories.JobKind.INDEX_DATASET))
+    await store(old, factories.job(dataset_id=old.id, kind=JobKind.INDEX_DATASET))
 
     response = await client.post("/v1/datasets", json=wanted)
 

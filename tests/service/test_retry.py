@@ -119,3 +119,18 @@ async def test_an_erasure_is_tried_again_though_its_dataset_is_ready(client, sto
     read = await retry(client, job)
 
     assert (read.status_code, read.json()["status"]) == (200, "queued")
+
+
+async def test_a_check_of_a_file_is_tried_again_beside_others(client, store, model):
+    of = {"kind": JobKind.CHECK_DATASET, "dataset_id": model.dataset_id}
+    job = failed_job(**of)
+    await store(job, factories.job(**of))
+
+    assert (await retry(client, job)).json()["status"] == "queued"
+
+
+async def test_an_erasure_is_tried_again_beside_a_check(client, store, model):
+    job = failed_job(kind=JobKind.ERASE_ROWS, dataset_id=model.dataset_id)
+    await store(job, factories.job(kind=JobKind.CHECK_DATASET, dataset_id=model.dataset_id))
+
+    assert (await retry(client, job)).json()["status"] == "queued"

@@ -102,6 +102,23 @@ def model(session: Session, dataset: Dataset) -> Model:
 
 
 @pytest.fixture
+def bury() -> Callable[..., None]:
+    """Have a model of a new dataset forget samples with these ids."""
+
+    def put(session: Session, *ids: str, **of: Any) -> None:
+        dataset = factories.dataset(**of)
+        model = factories.model(dataset, name=f"model of {dataset.name}")
+        job = factories.job(model_id=model.id, finished=True)
+        key = dataset.tombstone_key
+        graves = [factories.tombstone(model, job, name, key=key) for name in ids]
+        for rows in ([dataset], [model], [job], graves):
+            session.add_all(rows)
+            session.flush()
+
+    return put
+
+
+@pytest.fixture
 def workbench(sync_sessions: sessionmaker[Session], tmp_path: Path) -> Callable[..., Workbench]:
     """A workbench for a claimed job; one store for all of a test."""
 

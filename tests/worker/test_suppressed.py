@@ -8,40 +8,38 @@ import pytest
 from sqlalchemy import select
 
 from service import keyed
-from service.errors import NotFound
+from service.errors import JobError, NotFound
 from service.suppression import open_database
 from service.tables import AuditEvent
-from tests import factories
 from worker.index_dataset import index_dataset
 from worker.suppressed import suppressed_in
 
 
-def bury(session, *ids, **of):
-    dataset = factories.dataset(**of)
-    model = factories.model(dataset, name=f"model of {dataset.name}")
-    job = factories.job(model_id=model.id, finished=True)
-    graves = [factories.tombstone(model, job, name, key=dataset.tombstone_key) for name in ids]
-    for rows in ([dataset], [model], [job], graves):
-        session.add_all(rows)
-        session.flush()
-
-
-def test_the_forgotten_ids_of_a_file_are_found(session, write, rows):
+def test_the_forgotten_ids_of_a_file_are_found(session, bury, write, rows):
     bury(session, "person-3", "person-7", "nobody")
     path = write(rows(12))
 
     assert suppressed_in(session, "digits", path, "id") == {"person-3", "person-7"}
-    with pytest.raises(NotFound, match="no column 'sample_id'"):
+    with pytest.raises(JobError, match="no column 'sample_id'"):
         suppressed_in(session, "digits", path, "sample_id")
+    with pytest.raises(NotFound):
+        suppressed_in(session, "nobody", path, "id")
 
 
-def test_ids_that_are_numbers_are_read_as_text(session, write):
+def test_ids_that_are_numbers_are_read_as_text(session, bury, write):
     bury(session, "7")
 
     assert suppressed_in(session, "digits", write({"id": [6, 7, None]}), "id") == {"7"}
 
 
-def test_the_command_prints_them_and_says_so_by_its_exit_code(own_database_url, write, rows):
+def test_ids_that_no_sample_can_have_are_passed_over(session, bury, write):
+    bury(session, "person-3")
+    path = write({"id": ["", "nul\0", "x" * 513, "person-3"]})
+
+    assert suppressed_in(session, "digits", path, "id") == {"person-3"}
+
+
+def test_the_command_prints_them_and_says_so_by_its_exit_code(own_database_url, bury, write, rows):
     with open_database(own_database_url) as session:
         bury(session, "person-3")
         session.commit()
@@ -56,10 +54,12 @@ def test_the_command_prints_them_and_says_so_by_its_exit_code(own_database_url, 
     assert run("digits", path, "--column", "id") == (1, "person-3\n")
     assert run("digits", write(rows(2), "few.parquet"), "--column", "id") == (0, "")
     assert run("nobody", path, "--column", "id") == (2, "")
+    assert run("digits", path) == (2, "")
+    assert run("digits", "gone.parquet") == (2, "")
 
 
 def test_a_dataset_under_another_name_is_flagged(
-    sync_sessions, write, rows, register, bench_for, refreshed
+    sync_sessions, bury, write, rows, register, bench_for, refreshed
 ):
     with sync_sessions.begin() as session:
         bury(session, "person-3", "person-5", "nobody", name="old")
