@@ -9,7 +9,8 @@ from chaos.house import QUICK
 from chaos.run import run
 from chaos.schedule import Kind
 
-SEEDS = range(1, 11)
+SEEDS = range(1191, 1201)
+"""Ten that have every kind of fault among them and are soon over."""
 
 
 def test_ten_schedules_of_faults_lose_nothing_and_do_nothing_twice(
