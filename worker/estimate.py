@@ -38,7 +38,7 @@ from worker.unlearning.audit import exchangeability
 from worker.unlearning.config import Config, Objective, default_config
 from worker.unlearning.evaluation import Observed
 from worker.unlearning.network import Network
-from worker.unlearning.samples import Samples
+from worker.unlearning.samples import skew
 from worker.workbench import Workbench
 
 MEASURED = 2000
@@ -89,7 +89,7 @@ def estimate(bench: Workbench) -> None:
     looked = monotonic()
     bench.report("timing", 0.9)
     overhead = (loaded - started) + 2 * (looked - loaded)
-    predicted = _predicted(question, planned["mode"], champion, material.retain, overhead)
+    predicted = _predicted(question, planned["mode"], champion, material, overhead)
     _record(bench, question.order, {**planned, **measured, **predicted})
 
 
@@ -233,7 +233,7 @@ def _memorisation(observed: Observed, known: Table | None) -> dict[str, Any]:
 
 
 def _predicted(
-    question: Question, mode: Mode | None, champion: Network, retain: Samples, overhead: float
+    question: Question, mode: Mode | None, champion: Network, material: Material, overhead: float
 ) -> dict[str, Any]:
     """How long the job would take, and what that rests on."""
     alike = [(count, took) for how, count, took in question.timings if how is mode]
@@ -243,7 +243,7 @@ def _predicted(
         seconds = on_line(alike, len(question.order.forget))
         basis = f"{len(alike)} finished jobs of this model"
     elif mode is Mode.APPROXIMATE:
-        seconds = overhead + _steps_seconds(question, champion, retain)
+        seconds = overhead + _steps_seconds(question, champion, material)
         basis = f"{TIMED_STEPS} training steps timed on this worker, times the steps of a job"
     elif question.training_seconds is not None:
         seconds, basis = question.training_seconds, "twice the time of a reference model"
@@ -265,17 +265,18 @@ def on_line(timings: Sequence[tuple[int, float]], count: int) -> float:
     return float(figures.fmean(took))
 
 
-def _steps_seconds(question: Question, champion: Network, retain: Samples) -> float:
+def _steps_seconds(question: Question, champion: Network, material: Material) -> float:
     """What the steps of one round take: forward and backward on a copy of the champion."""
     order = question.order
     config = default_config(
         Objective(str(order.job.objective)),
         forget_count=len(order.forget),
-        reservoir_count=len(retain),
+        reservoir_count=len(material.retain),
+        skew=skew(material.forget.labels, material.class_counts),
     )
     model = champion.copy()
     model.model.requires_grad_(True)
-    inputs, labels = next(retain.batches(config.batch_size))
+    inputs, labels = next(material.retain.batches(config.batch_size))
     started = monotonic()
     for _ in range(TIMED_STEPS):
         _, logits = model(inputs)
@@ -286,7 +287,7 @@ def _steps_seconds(question: Question, champion: Network, retain: Samples) -> fl
 
 
 def _steps(config: Config, forget: int) -> int:
-    to_forget = config.forget_epochs * math.ceil(forget / (config.batch_size // 2))
+    to_forget = config.forget_epochs * math.ceil(forget / config.forget_batch)
     return config.cycles * (to_forget + math.ceil(config.recover_samples / config.batch_size))
 
 

@@ -30,6 +30,7 @@ from worker.unlearning.errors import UnlearningError
 from worker.unlearning.evaluation import Observed, retain_moments
 from worker.unlearning.forget import CycleScores, State, unlearn
 from worker.unlearning.network import Network
+from worker.unlearning.samples import skew
 from worker.workbench import Workbench
 
 log = structlog.get_logger()
@@ -154,6 +155,7 @@ def _change(
         Objective(str(order.job.objective)),
         forget_count=len(material.forget),
         reservoir_count=len(material.retain),
+        skew=skew(material.forget.labels, material.class_counts),
         seed=case.seed,
         level=escalation.LEVELS[step],
     )

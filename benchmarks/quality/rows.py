@@ -30,6 +30,7 @@ from worker.unlearning.alignment import Moments
 from worker.unlearning.config import Config, Objective, default_config
 from worker.unlearning.forget import unlearn
 from worker.unlearning.network import Network
+from worker.unlearning.samples import skew
 
 OURS, OURS_WITH = "Lethe", "Lethe, out-of-sample"
 TIMED_STEPS = 16
@@ -189,6 +190,7 @@ def configured(objective: Objective, sets: Sets, seed: int, settings: dict[str, 
         objective,
         forget_count=len(sets.forget),
         reservoir_count=len(sets.reservoir),
+        skew=skew(sets.forget.labels, sets.class_counts),
         seed=seed,
     )
     return replace(config, **settings)

@@ -15,7 +15,7 @@ from worker.unlearning.config import Objective
 from worker.unlearning.samples import Samples
 
 SEQUENCE_SAMPLES, REQUEST_SAMPLES = 1000, 50
-CAT, DOG, HORSE = (CLASSES.index(name) for name in ("cat", "dog", "horse"))
+CAT, DOG, HORSE, SHIP = (CLASSES.index(name) for name in ("cat", "dog", "horse", "ship"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,10 @@ def scenarios(
     few = choose(plain, 100, seed=2)
     ten = choose(few, 10, seed=3)
     confidence = unseen_confidence().masked_fill(canaries, torch.inf)
-    memorised = torch.zeros_like(canaries)
-    memorised[confidence.argsort()[: tenth // 5]] = True
+    hardest = confidence.argsort()
+    memorised, less_memorised = torch.zeros_like(canaries), torch.zeros_like(canaries)
+    memorised[hardest[: tenth // 5]] = True
+    less_memorised[hardest[tenth // 5 : 2 * (tenth // 5)]] = True
     part = choose(plain & (labels == DOG), tenth // 5, seed=4)
     requested = choose(random, min(tenth, SEQUENCE_SAMPLES), seed=6)
     remove = Objective.REMOVE_CLASS
@@ -91,6 +93,9 @@ def scenarios(
     every = (
         scenario("dev random", choose(plain, tenth, seed=10), 2),
         scenario("dev class", labels == HORSE, 2, objective=remove),
+        scenario("dev part", choose(plain & (labels == SHIP), tenth // 5, seed=11), 2),
+        scenario("dev memorised", less_memorised, 2),
+        scenario("dev 100", choose(plain, 100, seed=12), 2),
         scenario("random 10 %", random, 5),
         scenario("class", labels == CAT, 3, objective=remove),
         scenario("part of a class", part, 3),

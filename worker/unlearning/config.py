@@ -43,8 +43,10 @@ class Config:
     """Let both rates fall; they stay otherwise."""
 
     batch_size: int
-    """Of the recover phase. In the forget phase, half of it are forget samples and a quarter
-    retain samples that keep them company, more if the forget set does not fill its half."""
+    """Of the recover phase. Three quarters of it are a batch of the forget phase."""
+
+    forget_batch: int
+    """Forget samples in a batch of the forget phase, at most; retain samples fill it up."""
 
     frozen_share: float = 0.1
     """Leading convolutions that hold at most this share of the parameters stay as they are: they
@@ -56,28 +58,21 @@ class Config:
     """Of the cross-entropy of the company in the forget phase."""
 
     membership_weight: float = 0.3
-    """Of the distance between the losses of forget samples and unseen ones, in classes that
-    leave."""
+    """Of the distance between the losses of forget samples and those of unseen ones."""
 
-    hard_share: float = 0.5
-    """Of the recover samples, so many are those which the model has lost most, of twice as many."""
-
-    masked_share: float | None = None
-    """Of the masked answers, where there are no predictions; None stands for the original's error
-    on the hold-out of the class."""
+    early_share: float | None = None
+    """Of an early layer's answers, in a mix with the model's own; None stands for what predicts
+    unseen samples best."""
 
     sharpen: bool = True
-    """Make out-of-sample predictions as sure as the original is of unseen samples."""
-
-    spread: float = 1.0
-    """Nats of noise by which out-of-sample predictions are made to vary as one model's do."""
+    """Make the targets as sure as the original is of unseen samples: a mix is less sure."""
 
     initial_shift: float
-    """Nats by which the true class is pushed below out-of-sample predictions in the first cycle.
-    Without predictions it starts at 0: the masked answers push enough."""
+    """Nats by which the true class is pushed below its place in the targets in the first cycle."""
 
     shift_gain: float
-    """Nats added to the shift after a cycle for each unit by which membership AUC is above 0.5."""
+    """Nats added to the shift after a cycle for each unit of membership AUC above what it should
+    be."""
 
     stop_at: float = 0.2
     """Over the last quarter of its cycles, a run ends once the tests on the calibration hold-out
@@ -95,22 +90,24 @@ class Config:
         for field in ("cycles", "forget_epochs", "recover_samples"):
             self._require(field, at_least=1)
         self._require("batch_size", at_least=4)
+        self._require("forget_batch", at_least=1)
         for field in (
             "forget_lr", "recover_lr", "alignment_weight", "distillation_weight",
-            "retain_weight", "membership_weight", "spread", "initial_shift", "shift_gain",
-            "stop_at", "frozen_share", "hard_share",
+            "retain_weight", "membership_weight", "initial_shift", "shift_gain", "stop_at",
         ):  # fmt: skip
             self._require(field, at_least=0)
         self._require("scoring_samples", at_least=2)
+        self._require("frozen_share", at_least=0, at_most=1)
         if self.k is not None:
             self._require("k", at_least=1)
-        if self.masked_share is not None:
-            self._require("masked_share", at_least=0)
+        if self.early_share is not None:
+            self._require("early_share", at_least=0, at_most=1)
 
-    def _require(self, field: str, *, at_least: float) -> None:
+    def _require(self, field: str, *, at_least: float, at_most: float = math.inf) -> None:
         value = getattr(self, field)
-        if not (at_least <= value < math.inf):
-            raise ValueError(f"{field} must be finite and >= {at_least}, got {value}")
+        if not (at_least <= value <= at_most and math.isfinite(value)):
+            limit = f" and <= {at_most}" if at_most < math.inf else ""
+            raise ValueError(f"{field} must be finite and >= {at_least}{limit}, got {value}")
 
 
 def default_config(
@@ -118,33 +115,40 @@ def default_config(
     *,
     forget_count: int,
     reservoir_count: int,
+    skew: float = 0.0,
     seed: int = 0,
     level: int = 0,
 ) -> Config:
-    """The defaults, scaled to the size of the problem and to nothing else.
+    """The defaults, scaled to the size of the problem, the mix of its classes, and nothing else.
 
     Small sets get small batches, so that each phase has enough steps to act, and small forget
-    sets get more epochs for the same reason, and less of a push: a hundred samples were seen to
-    be forgotten too much with what a thousand need. The work of a run does not grow with the
-    dataset.
+    sets get more epochs for the same reason, and less of a push. The more the classes of the forget
+    set differ from those of the retain set, the more retain samples stand beside them in a batch:
+    else batch normalisation would see another mix than it sees when the model is used. The work of
+    a run does not grow with the dataset.
 
     Args:
+        skew: how far the class mix of the forget set is from that of the retain set; in [0, 1],
+            see `samples.skew`.
         level: 0 for the first try; 1 for twice the cycles; 2 for twice the cycles at higher rates.
     """
-    batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))
-    batches = max(math.ceil(forget_count / (batch_size // 2)), 1)
     removing = objective is Objective.REMOVE_CLASS
+    batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))
+    half = batch_size // 2
+    forget_batch = half if removing else max(round(half * (1 - skew)), half // 4)
+    batches = max(math.ceil(forget_count / forget_batch), 1)
     return Config(
         objective=objective,
-        cycles=3 * (1 if level == 0 else 2),
-        forget_epochs=max(2 if removing else 3, math.ceil(10 / batches)),
-        forget_lr=(0.07 if removing else 0.1) * (1 if level < 2 else 2),
-        recover_samples=min(2000, 4 * reservoir_count) * (1 if level < 2 else 2),
+        cycles=2 * (1 if level == 0 else 2),
+        forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 40) / batches)),
+        forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),
+        recover_samples=min(4000, 4 * reservoir_count) * (1 if level < 2 else 2),
         recover_lr=0.04,
         batch_size=batch_size,
+        forget_batch=forget_batch,
         alignment_weight=5.0 if removing else 2.0,
         distillation_weight=1.0,
-        initial_shift=2.5 * min(forget_count / 250, 1),
+        initial_shift=3.25 * min(forget_count / 200, 1),
         shift_gain=10.0,
         seed=seed,
     )

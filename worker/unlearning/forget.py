@@ -20,6 +20,7 @@ from worker.unlearning.alignment import (
 )
 from worker.unlearning.audit import exchangeability
 from worker.unlearning.config import Config, Objective
+from worker.unlearning.early import as_if_unseen
 from worker.unlearning.errors import NothingStays
 from worker.unlearning.evaluation import (
     Observed,
@@ -39,6 +40,9 @@ from worker.unlearning.samples import Samples, class_balanced, classes
 EARLIEST = 0.75
 """Share of the cycles before which a run does not end: cut off at high rates, it lost 2 points of
 retain accuracy more, and one more cycle with falling rates forgot too much."""
+
+OUT_OF_SAMPLE = 0.7
+"""Of reference models' predictions in the targets; the rest is what the model itself would say."""
 
 PERMUTATIONS = 200
 """Of the tests between cycles: enough to tell a p-value of `Config.stop_at`."""
@@ -141,8 +145,8 @@ def unlearn(
         moments: of the retain features of the original, without the forget set.
         class_counts: (C,) how many retain samples each class has; 0 for a class that leaves.
         on_cycle: called after each cycle, with how far the run is; what it raises stops the run.
-        predictions: (F, C) probabilities from models that have not seen the forget samples, as
-            targets; without them, answers of the original are calibrated and masked.
+        predictions: (F, C) probabilities from models that have not seen the forget samples; mixed
+            with what the original would say if it had not (`as_if_unseen`), else only the latter.
         resume: where an earlier run with the same arguments stood; the cycles after it are done.
 
     Raises:
@@ -162,13 +166,25 @@ def unlearn(
         network, scored, class_counts, config, eigenspace(moments, k=_k(class_counts, config))
     )
     leaving = holdout.select(lost[holdout.labels])
-    answers = _answers(network, forget, leaving, view.holdout, lost, predictions, config)
+    unseen = as_if_unseen(
+        network,
+        forget=forget,
+        retain=retain,
+        holdout=holdout,
+        class_counts=class_counts,
+        config=config,
+        generator=generator,
+    )
+    foretold = unseen.answers
+    if predictions is not None:
+        foretold = OUT_OF_SAMPLE * predictions.float() + (1 - OUT_OF_SAMPLE) * foretold
+    answers = _answers(network, forget, leaving, view.holdout, lost, foretold, config)
     changing = network.resident(
         Samples(
             torch.cat([forget.inputs, leaving.inputs]), torch.cat([forget.labels, leaving.labels])
         )
     )
-    shift = 0.0 if predictions is None else config.initial_shift
+    shift = config.initial_shift
     changed = network.copy()
     changed.freeze_leading(config.frozen_share)
     _silence(changed, lost)
@@ -179,12 +195,12 @@ def unlearn(
             _restore(resume, changed, generator, company)
             view, shift = _look(changed, scored, class_counts, config), resume.shift
         for cycle in _cycles(resume, config):
-            goal = _goal(changing, len(forget), answers, shift, view, lost)
+            goal = _goal(changing, unseen.ease, answers, shift, view, lost)
             losses = forget_phase(changed, goal, company, config, cycle, generator)
-            rehearsed = rehearsal(changed, retain, config, generator)
+            rehearsed = rehearsal(retain, config, generator)
             loss_retain = recover_phase(changed, retain, rehearsed, config, cycle)
             view = _look(changed, scored, class_counts, config)
-            shift = _next_shift(shift, view, lost, config)
+            shift = _next_shift(shift, view, unseen.ease, lost, config)
             finished = cycle == config.cycles or (
                 cycle >= EARLIEST * config.cycles and _passes(view, class_counts, config)
             )
@@ -262,34 +278,19 @@ def _answers(
     leaving: Samples,
     unseen: Outputs,
     lost: Tensor,
-    predictions: Tensor | None,
+    predictions: Tensor,
     config: Config,
 ) -> Tensor:
     """(F + L, C) probabilities: what a model that never saw them might answer.
 
-    Out-of-sample predictions where there are any, as sure and as varied as those of one model;
-    else the calibrated and the masked answer, mixed by the hold-out error of the class. Nothing is
-    left for lost classes.
+    The predictions (F, C), made as sure as those of one model. Nothing is left for lost classes.
     """
-    original = Outputs.of(network, forget, config.batch_size)
-    if predictions is None:
-        masked = targets.masked(original.logits, forget.labels, lost)
-        calibrated = targets.calibrated(
-            original.logits, forget.labels, unseen.logits, unseen.labels
-        )
-        shares = targets.masked_shares(unseen.logits, unseen.labels)
-        if config.masked_share is not None:
-            shares = torch.full_like(shares, config.masked_share)
-        share = shares[forget.labels][:, None]
-        predictions = share * masked + (1 - share) * calibrated
-    else:
-        predictions = targets.without_classes(predictions, lost)
-        if config.sharpen:
-            predictions = targets.sharpened(predictions, _confidence(unseen, forget.labels, lost))
-        predictions = targets.spread(predictions, config.spread, config.seed)
+    predictions = targets.without_classes(predictions, lost)
+    if config.sharpen:
+        predictions = targets.sharpened(predictions, _confidence(unseen, forget.labels, lost))
     if len(leaving):
         concept = Outputs.of(network, leaving, config.batch_size).logits.softmax(1)
-        predictions = torch.cat([predictions.float(), concept])
+        predictions = torch.cat([predictions, concept])
     return targets.without_classes(predictions, lost)
 
 
@@ -302,7 +303,7 @@ def _confidence(unseen: Outputs, labels: Tensor, lost: Tensor) -> float:
 
 def _goal(
     changing: Samples,
-    forget_count: int,
+    ease: Tensor,
     answers: Tensor,
     shift: float,
     view: _View,
@@ -312,16 +313,29 @@ def _goal(
     labels = changing.labels
     staying = view.holdout.select(~lost[view.holdout.labels])
     unseen = staying if len(staying.labels) else view.holdout
+    mine = labels[: len(ease)]
+    kept = ~lost[mine]
     return Goal(
         samples=changing,
-        forgotten=torch.arange(len(labels)) < forget_count,
+        forgotten=torch.arange(len(labels)) < len(ease),
         answers=targets.shifted(answers, labels, shift),
         alignments=_class_means(alignment(unseen.features, view.space), unseen.labels, len(lost))[
             labels
         ],
         raise_only=lost[labels],
         space=view.space,
+        unseen_losses=_quantiles(
+            unseen.losses(), matching_weights(unseen.labels, mine[kept]), 1 - ease[kept]
+        ).float(),
     )
+
+
+def _quantiles(values: Tensor, weights: Tensor, places: Tensor) -> Tensor:
+    """(M,) the values (N,), each counted by its weight (N,), at these places (M,) in (0, 1)."""
+    ordered, order = values.sort()
+    reached = weights[order].cumsum(0)
+    chosen = torch.searchsorted(reached, places.double() * weights.sum())
+    return ordered[chosen.clamp_max(len(values) - 1)]
 
 
 def _class_means(values: Tensor, labels: Tensor, count: int) -> Tensor:
@@ -332,18 +346,20 @@ def _class_means(values: Tensor, labels: Tensor, count: int) -> Tensor:
     return means
 
 
-def _next_shift(shift: float, view: _View, lost: Tensor, config: Config) -> float:
-    """The shift after one more step of an integral controller that aims at membership AUC 0.5.
+def _next_shift(shift: float, view: _View, ease: Tensor, lost: Tensor, config: Config) -> float:
+    """The shift after one more step of an integral controller of membership AUC.
 
-    Few samples say little about the AUC: the step is shrunk by n / (n + 10). Never negative:
-    nothing is taught anew. Our reconstruction.
+    It aims at what the AUC is where forget samples stand among unseen ones by how hard they are:
+    their mean ease, 0.5 for samples as hard as those. Few samples say little about the AUC: the
+    step is shrunk by n / (n + 10). Never negative: nothing is taught anew. Our reconstruction.
     """
     staying = view.forget.select(~lost[view.forget.labels])
     auc = membership_auc(staying, view.holdout) if len(staying.labels) else None
     if auc is None:
         return shift
     count = len(staying.labels)
-    return max(shift + config.shift_gain * (auc - 0.5) * count / (count + 10), 0.0)
+    excess = auc - ease.mean().item()
+    return max(shift + config.shift_gain * excess * count / (count + 10), 0.0)
 
 
 def _passes(view: _View, class_counts: Tensor, config: Config) -> bool:

@@ -4,15 +4,23 @@ Shapes: N samples, d feature dimensions, C classes.
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worker.unlearning.samples import Samples, moved
 
+LAYER_KINDS = (nn.modules.conv._ConvNd, nn.Linear)
+"""What counts as a layer where layers are looked at."""
+
 FREEZABLE = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
+"""Modules that `freeze_leading` may keep as they are."""
+
+LAYERS, WIDTH = 8, 512
+"""At most so many layers are looked at, and so many dimensions kept of what enters each."""
 
 RESIDENT_SHARE = 0.25
 """A set of samples stays on the GPU when it takes at most this share of the free memory there."""
@@ -144,6 +152,42 @@ class Network:
         features, logits = zip(*batches, strict=True)
         return torch.cat(features).float().cpu(), torch.cat(logits).float().cpu()
 
+    @property
+    def layers(self) -> list[str]:
+        """Names of the convolutions and linear layers, from the first to the last; of more than
+        `LAYERS` as many, evenly spaced."""
+        every = [
+            name for name, module in self.model.named_modules() if isinstance(module, LAYER_KINDS)
+        ]
+        places = torch.linspace(0, len(every) - 1, min(LAYERS, len(every))).round().long()
+        return [every[place] for place in places.tolist()]
+
+    @torch.no_grad()
+    def entering(
+        self, samples: Samples, layers: Sequence[str], batch_size: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """What enters these layers (N, d), and logits (N, C), as `outputs` gives them.
+
+        Of what enters a convolution, means over its parts are kept, 4 x 4 of them, or fewer, so
+        that d does not exceed `WIDTH`; of a sequence, its mean. Layers that are not reached once
+        for each sample are left out.
+        """
+        kept: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+        def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+            return lambda module, args: kept[name].append(_summary(module, args[0]).float().cpu())
+
+        logits = []
+        with _evaluating(self.model), ExitStack() as hooks:
+            for name in layers:
+                module = self.model.get_submodule(name)
+                hooks.enter_context(module.register_forward_pre_hook(keep(name)))
+            for inputs, _ in samples.batches(batch_size):
+                logits.append(self(inputs)[1].float().cpu())
+        whole = {name: torch.cat(parts) for name, parts in kept.items() if parts}
+        reached = {name: each for name, each in whole.items() if len(each) == len(samples)}
+        return reached, torch.cat(logits)
+
     def _laid_out(self, prepared: Tensor) -> Tensor:
         if self.device.type == "cuda" and prepared.ndim == 4:
             return prepared.contiguous(memory_format=torch.channels_last)
@@ -168,6 +212,20 @@ def _flattened(features: Tensor, head: str) -> Tensor:
             "name an inner module that does"
         )
     return features.flatten(1)
+
+
+def _summary(layer: nn.Module, entered: Tensor) -> Tensor:
+    """(N, d) of what enters a layer: means over parts of a map, or over a sequence."""
+    if isinstance(layer, nn.modules.conv._ConvNd):
+        dimensions = entered.ndim - 2
+        pool = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[dimensions - 1]
+        parts = max((n for n in (4, 2) if entered.shape[1] * n**dimensions <= WIDTH), default=1)
+        entered = pool(entered, parts).flatten(1)
+    elif entered.ndim > 2:
+        entered = entered.flatten(1, -2).mean(1)
+    if entered.shape[1] > WIDTH:
+        entered = F.adaptive_avg_pool1d(entered[:, None], WIDTH).squeeze(1)
+    return entered
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from worker.unlearning.alignment import Eigenspace
 from worker.unlearning.config import Config
 from worker.unlearning.errors import NotFinite
-from worker.unlearning.evaluation import Outputs
 from worker.unlearning.losses import alignment_loss, distillation_loss, membership_loss
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples, batch_indices, class_balanced, moved, rows
@@ -50,6 +49,9 @@ class Goal:
     but is never pushed down."""
 
     space: Eigenspace
+    unseen_losses: Tensor
+    """(M,) losses of unseen samples as hard as the forget samples whose class stays, in their
+    class mix."""
 
 
 class Company:
@@ -108,28 +110,37 @@ def forget_phase(
 
 
 def _forget_losses(network: Network, goal: Goal, chosen: Tensor, beside: Samples) -> Tensor:
-    """(4,) alignment and distillation loss of a batch, cross-entropy of its company, and how far
-    the losses of samples whose class leaves are from those of unseen ones in the batch."""
+    """(4,) of a batch: alignment loss, distillation loss, cross-entropy of its company, and how far
+    its losses are from those of unseen samples."""
     count = len(chosen)
     parts = (rows(goal.samples.inputs, chosen), beside.inputs)
     features, logits = network(torch.cat([moved(part, network.device) for part in parts]))
     aims, rising = rows(goal.alignments, chosen), moved(goal.raise_only[chosen], network.device)
-    member, unseen = (goal.forgotten & goal.raise_only)[chosen], ~goal.forgotten[chosen]
-    if member.any() and unseen.any():
-        labels = moved(goal.samples.labels[chosen], logits.device)
-        own = F.cross_entropy(logits[:count], labels, reduction="none")
-        apart = membership_loss(
-            *(rows(own, mask.nonzero().squeeze(1)) for mask in (member, unseen))
-        )
-    else:
-        apart = torch.zeros((), device=logits.device)
+    labels = moved(goal.samples.labels[chosen], logits.device)
+    losses = F.cross_entropy(logits[:count], labels, reduction="none")
     return torch.stack(
         [
             alignment_loss(features[:count], goal.space, aims, rising),
             distillation_loss(logits[:count], rows(goal.answers, chosen)),
             F.cross_entropy(logits[count:], moved(beside.labels, logits.device)),
-            apart,
+            _membership(losses, goal, chosen),
         ]
+    )
+
+
+def _membership(losses: Tensor, goal: Goal, chosen: Tensor) -> Tensor:
+    """() how far the losses (B,) of the chosen forget samples are from those of unseen ones.
+
+    Where the class stays, from those that the goal names; where it leaves, from those of the unseen
+    samples in the batch, which are on the move as well.
+    """
+    mine, leaving = goal.forgotten[chosen], goal.raise_only[chosen]
+    masks = (mine & ~leaving, mine & leaving, ~mine)
+    staying, lost, unseen = (rows(losses, mask.nonzero().squeeze(1)) for mask in masks)
+    pairs = [(staying, goal.unseen_losses), (lost, unseen)]
+    return sum(
+        (membership_loss(*pair) for pair in pairs if all(map(len, pair))),
+        start=losses.new_zeros(()),
     )
 
 
@@ -142,32 +153,16 @@ def _moved(goal: Goal, device: torch.device) -> Goal:
         goal.alignments.to(device),
         goal.raise_only,
         goal.space.to(device),
+        goal.unseen_losses.to(device),
     )
 
 
-def rehearsal(
-    network: Network, retain: Samples, config: Config, generator: torch.Generator
-) -> list[Tensor]:
-    """Batches of reservoir indices for a recover phase: the hard ones, and others.
-
-    Class-balanced pools of twice the budget are drawn; of each, `Config.hard_share` of the budget
-    goes to the samples of the highest loss, the rest to others at random. Where the reservoir is
-    smaller than the budget, all of it is seen over and over.
-
-    Source:
-        Jiang et al., "Accelerating Deep Learning by Focusing on the Biggest Losers", 2019,
-        arXiv:1910.00762, has the idea; this is our reconstruction.
-    """
+def rehearsal(retain: Samples, config: Config, generator: torch.Generator) -> list[Tensor]:
+    """Batches of reservoir indices for a recover phase, class-balanced, `Config.recover_samples` in
+    all. A smaller reservoir is seen over and over."""
     batches, left = [], config.recover_samples
     while left > 0:
-        drawn = class_balanced(retain.labels, 2 * left, generator)
-        if len(drawn) > left:
-            hard = round(config.hard_share * left)
-            if hard:
-                seen = Outputs.of(network, retain.select(drawn), config.batch_size)
-                drawn = drawn[seen.losses().argsort(descending=True)]
-            others = hard + torch.randperm(len(drawn) - hard, generator=generator)
-            drawn = torch.cat([drawn[:hard], drawn[others[: left - hard]]])
+        drawn = class_balanced(retain.labels, left, generator)
         batches += [drawn[b] for b in batch_indices(len(drawn), config.batch_size, generator)]
         left -= len(drawn)
     return batches
@@ -195,13 +190,14 @@ def recover_phase(
 
 def _epochs(count: int, config: Config, generator: torch.Generator) -> Iterator[Tensor]:
     for _ in range(config.forget_epochs):
-        yield from batch_indices(count, config.batch_size // 2, generator)
+        yield from batch_indices(count, config.forget_batch, generator)
 
 
 def _anneal(optimizer: torch.optim.Optimizer, lr: float, done: float, config: Config) -> None:
+    if not config.anneal:
+        return
     for group in optimizer.param_groups:
-        if config.anneal:
-            group["lr"] = lr * (1 + math.cos(math.pi * done / config.cycles)) / 2
+        group["lr"] = lr * (1 + math.cos(math.pi * done / config.cycles)) / 2
 
 
 def _step(network: Network, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from worker.unlearning.samples import classes
 
 RIDGE = 0.01
-"""Weight of the penalty, in units of the mean square of a standardised feature."""
+"""Weight of the penalty of the probe that audits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,16 @@ class Probe:
     """(C,) float64."""
 
     @classmethod
-    def fit(cls, features: Tensor, labels: Tensor, weights: Tensor, count: int) -> "Probe":
+    def fit(
+        cls, features: Tensor, labels: Tensor, weights: Tensor, count: int, ridge: float = RIDGE
+    ) -> "Probe":
         """Ridge regression of one-hot labels on standardised features, in closed form.
 
         Args:
             features: (N, d). labels: (N,) int64.
             weights: (N,) how often each sample counts.
             count: of classes, C.
+            ridge: weight of the penalty, in units of the mean square of a standardised feature.
         """
         features, shares = features.double(), (weights.double() / weights.double().sum())[:, None]
         mean = (shares * features).sum(0)
@@ -47,14 +50,17 @@ class Probe:
         inputs = (features - mean) * scale
         targets = F.one_hot(labels, count).double()
         bias = (shares * targets).sum(0)
-        penalty = RIDGE * torch.eye(len(mean), dtype=torch.float64)
+        penalty = ridge * torch.eye(len(mean), dtype=torch.float64)
         gram = inputs.T @ (shares * inputs) + penalty
         return cls(mean, scale, torch.linalg.solve(gram, inputs.T @ (shares * targets)), bias)
 
+    def scores(self, features: Tensor) -> Tensor:
+        """(N, C) how much speaks for each class, about 0 or 1; of features (N, d)."""
+        return ((features.double() - self.mean) * self.scale) @ self.weights + self.bias
+
     def predict(self, features: Tensor) -> Tensor:
         """(N,) the class each feature (N, d) is read as."""
-        scores = ((features.double() - self.mean) * self.scale) @ self.weights + self.bias
-        return scores.argmax(1)
+        return self.scores(features).argmax(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,16 @@ def classes(labels: Tensor) -> list[int]:
     return sorted(set(labels.tolist()))
 
 
+def skew(labels: Tensor, class_counts: Tensor) -> float:
+    """How far the class mix of `labels` (N,) is from that of `class_counts` (C,): total variation.
+
+    In [0, 1]: 0 for the same mix, 1 for classes that the counts lack.
+    """
+    counts = (labels.bincount(minlength=len(class_counts)), class_counts.cpu())
+    mine, theirs = (each.double() / each.sum().clamp_min(1) for each in counts)
+    return ((mine - theirs).abs().sum() / 2).clamp_max(1).item()
+
+
 def batch_indices(
     count: int, batch_size: int, generator: torch.Generator | None = None
 ) -> Iterator[Tensor]:

@@ -27,34 +27,45 @@ def margins(logits: Tensor, labels: Tensor) -> Tensor:
     return own.squeeze(1) - others
 
 
-def masked(logits: Tensor, labels: Tensor, lost: Tensor) -> Tensor:
-    """The original's answer when neither the true class nor any lost class may be given.
+def places(logits: Tensor, labels: Tensor, among: Tensor, among_labels: Tensor) -> Tensor:
+    """Which share of others has a smaller margin than each sample.
+
+    Others of its class when there are `ENOUGH`, else all.
 
     Args:
-        logits: (N, C) of the original. labels: (N,) int64.
-        lost: (C,) bool, classes the model should no longer know; not all of them.
+        logits: (N, C), among: (H, C), H > 0.
+        labels: (N,), among_labels: (H,), int64.
 
     Returns:
-        (N, C) probabilities. Where the true class alone is left, it may be given.
+        (N,) in (0, 1): at least half a place from either end.
     """
-    allowed = logits.masked_fill(lost, -torch.inf)
-    others = allowed.scatter(1, labels[:, None], -torch.inf)
-    nothing_left = others.isneginf().all(1, keepdim=True)  # (N, 1)
-    return torch.where(nothing_left, allowed, others).softmax(1)
+    mine, theirs = margins(logits, labels), margins(among, among_labels)
+    found = _share_below(mine, theirs)
+    for label in classes(labels):
+        alike = among_labels == label
+        if alike.sum() >= ENOUGH:
+            found[labels == label] = _share_below(mine[labels == label], theirs[alike])
+    return found
 
 
 def calibrated(
-    logits: Tensor, labels: Tensor, holdout_logits: Tensor, holdout_labels: Tensor
+    logits: Tensor,
+    labels: Tensor,
+    holdout_logits: Tensor,
+    holdout_labels: Tensor,
+    ease: Tensor,
 ) -> Tensor:
     """The original's answer, as sure of the true class as it is on samples it never saw.
 
-    A sample keeps its rank among the forget samples' margins and takes the hold-out margin at
-    the same quantile, within its class when both sides have `ENOUGH` samples of it, else among
-    all the rest. Only the logit of the true class moves, and only down: nothing is taught anew.
+    A sample keeps its rank among the forget samples' margins, and takes the hold-out margin at the
+    place (`ease`) which has that rank; within its class when both sides have `ENOUGH` samples of
+    it, else among all the rest. Only the logit of the true class moves, and only down: nothing is
+    taught anew.
 
     Args:
         logits: (N, C), holdout_logits: (H, C), both of the original.
         labels: (N,), holdout_labels: (H,), int64.
+        ease: (N,) in (0, 1), where the samples stand among unseen ones; see `places`.
 
     Returns:
         (N, C) probabilities.
@@ -65,32 +76,11 @@ def calibrated(
     for label in classes(labels):
         mine, theirs = labels == label, holdout_labels == label
         if min(int(mine.sum()), int(theirs.sum())) >= ENOUGH:
-            wanted[mine] = _quantile_matched(current[mine], unseen[theirs])
+            wanted[mine] = _placed(current[mine], unseen[theirs], ease[mine])
             rest &= ~mine
-    wanted[rest] = _quantile_matched(current[rest], unseen)
+    wanted[rest] = _placed(current[rest], unseen, ease[rest])
     wanted = torch.minimum(wanted, current)
     return logits.scatter_add(1, labels[:, None], (wanted - current)[:, None]).softmax(1)
-
-
-def masked_shares(holdout_logits: Tensor, holdout_labels: Tensor) -> Tensor:
-    """How much of the masked answer each class gets: the share of unseen samples it gets wrong.
-
-    That on the hold-out of the class, or on all of it when there are not `ENOUGH`. A class that
-    every unseen sample is answered right is hardly masked.
-
-    Args:
-        holdout_logits: (H, C) of the original. holdout_labels: (H,) int64.
-
-    Returns:
-        (C,) in [0, 1].
-    """
-    wrong = (holdout_logits.argmax(1) != holdout_labels).float()
-    shares = wrong.mean().repeat(holdout_logits.shape[1])
-    for label in classes(holdout_labels):
-        theirs = holdout_labels == label
-        if theirs.sum() >= ENOUGH:
-            shares[label] = wrong[theirs].mean()
-    return shares
 
 
 def without_classes(probabilities: Tensor, lost: Tensor) -> Tensor:
@@ -117,30 +107,21 @@ def sharpened(probabilities: Tensor, confidence: float) -> Tensor:
     return (logits / high).softmax(1)
 
 
-def spread(probabilities: Tensor, deviation: float, seed: int) -> Tensor:
-    """Probabilities (N, C) as one model might give them, from the mean of several.
-
-    A mean varies less than the models it is of, and answers that vary too little can be told from
-    those on unseen samples. So normal noise is added to each log-probability.
-
-    Args:
-        deviation: of the noise, in nats.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    noise = deviation * torch.randn(probabilities.shape, generator=generator)
-    tiny = torch.finfo(torch.float32).tiny
-    return (probabilities.float().clamp_min(tiny).log() + noise).softmax(1)
-
-
 def shifted(probabilities: Tensor, labels: Tensor, shift: float) -> Tensor:
     """Probabilities (N, C) with the true class's logit lowered by `shift` nats."""
     own = torch.zeros_like(probabilities).scatter_(1, labels[:, None], shift)
     return (probabilities.clamp_min(torch.finfo(torch.float32).tiny).log() - own).softmax(1)
 
 
-def _quantile_matched(values: Tensor, reference: Tensor) -> Tensor:
-    """Each value (N,) replaced by the reference value (H,) at the same quantile."""
-    ranks = values.argsort().argsort().to(values)  # (N,) from 0
-    ordered = reference.sort().values
-    places = (ranks + 0.5) / max(len(values), 1) * len(ordered) - 0.5
-    return ordered[places.round().long().clamp(0, len(ordered) - 1)]
+def _placed(values: Tensor, reference: Tensor, ease: Tensor) -> Tensor:
+    """Each value (N,) replaced by the reference value (H,) at the place of the same rank."""
+    places = ease.sort().values[values.argsort().argsort()]
+    chosen = (places * len(reference)).long().clamp_max(len(reference) - 1)
+    return reference.sort().values[chosen]
+
+
+def _share_below(values: Tensor, reference: Tensor) -> Tensor:
+    """(N,) the share of reference values (H,) below each value, in (0, 1); equal ones by half."""
+    ordered, count = reference.sort().values, len(reference)
+    ends = torch.searchsorted(ordered, values) + torch.searchsorted(ordered, values, right=True)
+    return (ends / (2 * count)).clamp(0.5 / count, 1 - 0.5 / count)

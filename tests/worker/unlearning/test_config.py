@@ -17,8 +17,8 @@ def test_is_plain_json(config):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("cycles", 0), ("batch_size", 1), ("spread", -0.1), ("k", 0),
-     ("forget_lr", float("nan")), ("alignment_weight", -1)],
+    [("cycles", 0), ("batch_size", 1), ("early_share", 1.1), ("frozen_share", -0.1),
+     ("forget_batch", 0), ("k", 0), ("forget_lr", float("nan")), ("alignment_weight", -1)],
 )  # fmt: skip
 def test_names_the_field_that_is_out_of_range(config, field, value):
     with pytest.raises(ValueError, match=field):
@@ -32,5 +32,14 @@ def test_defaults_exist_for_every_size(objective, forget_count, reservoir_count)
     config = default_config(objective, forget_count=forget_count, reservoir_count=reservoir_count)
 
     assert 16 <= config.batch_size <= 128
-    steps = config.forget_epochs * -(-forget_count // (config.batch_size // 2))
+    steps = config.forget_epochs * -(-forget_count // config.forget_batch)
     assert steps >= 10
+
+
+@pytest.mark.parametrize(("skew", "share"), [(0.0, 1.0), (0.5, 0.5), (1.0, 0.25)])
+def test_the_more_skewed_a_forget_set_the_more_company_it_has(skew, share):
+    config = default_config(
+        Objective.UNTRAIN_SAMPLES, forget_count=200, reservoir_count=5000, skew=skew
+    )
+    assert config.forget_batch == share * config.batch_size / 2
+    assert config.forget_epochs * -(-200 // config.forget_batch) >= 40

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from worker.unlearning.samples import Samples, batch_indices, class_balanced
+from worker.unlearning.samples import Samples, batch_indices, class_balanced, skew
 
 
 def seeded():
@@ -61,3 +61,11 @@ def test_select_takes_masks_and_indices():
 def test_refuses_what_is_not_labelled_samples(inputs, labels, message):
     with pytest.raises(ValueError, match=message):
         Samples(inputs, labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "counts", "expected"),
+    [([0, 1], [50, 50], 0), ([0], [50, 50], 0.5), ([1], [50, 0], 1), ([0, 0, 1], [1, 2], 1 / 3)],
+)
+def test_skew_is_the_total_variation_between_class_mixes(labels, counts, expected):
+    assert skew(torch.tensor(labels), torch.tensor(counts)) == pytest.approx(expected)

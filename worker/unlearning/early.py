@@ -1,0 +1,142 @@
+"""What a model says of samples as if it had not seen them: read from a layer that did not memorise.
+
+Late layers hold single samples, early ones hardly do: a linear reader of an early layer, fitted to
+retain samples, is right about forget samples no more often than about unseen ones. Shapes: F forget
+samples, N samples, d dimensions of what enters a layer, C classes.
+
+Source:
+    Linear readers of inner layers: Alain and Bengio, 2016, arXiv:1610.01644. How early a sample can
+    be told as a measure of its difficulty: Baldock, Maennel, Neyshabur, 2021, arXiv:2106.09647.
+    Taking the targets of unlearning from there is our reconstruction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from worker.unlearning import targets
+from worker.unlearning.alignment import matching_weights
+from worker.unlearning.config import Config
+from worker.unlearning.evaluation import retain_weights
+from worker.unlearning.network import Network
+from worker.unlearning.probes import Probe
+from worker.unlearning.samples import Samples, class_balanced
+
+READ, UNSEEN = 4000, 1000
+"""Retain samples that readers are fitted to, and unseen samples they are tried on, at most."""
+
+RIDGE = 0.25
+"""Penalty of the readers: they have up to 512 dimensions and a few thousand samples."""
+
+MEMORISED = 2.0
+"""Standard errors by which a layer may be read better on samples that the model was trained on
+than on unseen ones."""
+
+TEMPERATURES = [10 ** (n / 20) for n in range(31)]
+"""By which the scores of a reader, about 0 or 1, may be multiplied."""
+
+SHARES = [n / 20 for n in range(21)]
+"""That its answers may have in the mix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """What the model might answer to samples, had it never seen them."""
+
+    answers: Tensor
+    """(F, C) probabilities."""
+
+    ease: Tensor
+    """(F,) which share of unseen samples of its class is harder than a sample; in (0, 1)."""
+
+
+def as_if_unseen(
+    network: Network,
+    *,
+    forget: Samples,
+    retain: Samples,
+    holdout: Samples,
+    class_counts: Tensor,
+    config: Config,
+    generator: torch.Generator,
+) -> Unseen:
+    """What the model might answer to forget samples, had it never seen them.
+
+    A reader of each layer is fitted to half of a class-balanced draw of retain samples. It is right
+    about the other half more often than about unseen samples if the layer memorised. Of the layers
+    where that is not seen, the one that is read best on unseen samples is read again, with all of
+    the draw, at the temperature that predicts unseen samples best. Its answers are mixed with the
+    model's own, calibrated, in the proportion in which reader and model together predict unseen
+    samples best (`Config.early_share`). Where every layer memorised, only the latter are left.
+
+    How hard a sample is, is told by how surely the reader knows it, among unseen samples of its
+    class.
+
+    Args:
+        class_counts: (C,) how many retain samples each class has.
+    """
+    staying = class_counts[holdout.labels] > 0
+    unseen = holdout.select(staying) if staying.any() else holdout
+    unseen = unseen.select(class_balanced(unseen.labels, UNSEEN, generator))
+    seen = retain.select(class_balanced(retain.labels, READ, generator))
+    weights = retain_weights(seen.labels, class_counts)
+    kept, _ = network.entering(seen, network.layers, config.batch_size)
+    theirs, logits = network.entering(unseen, network.layers, config.batch_size)
+    layer = _best(kept, theirs, seen.labels, unseen.labels, weights)
+    mine, own = network.entering(forget, [layer] if layer else [], config.batch_size)
+    calibrate = partial(targets.calibrated, own, forget.labels, logits, unseen.labels)
+    if layer is None:
+        ease = targets.places(own, forget.labels, own, forget.labels)
+        return Unseen(calibrate(ease), ease)
+    reader = Probe.fit(kept[layer], seen.labels, weights, len(class_counts), RIDGE)
+    told, tried = (reader.scores(each[layer]).float() for each in (mine, theirs))
+    temperature = _likeliest([(t, (t * tried).softmax(1)) for t in TEMPERATURES], unseen.labels)
+    share = config.early_share
+    if share is None:
+        read, models = (temperature * tried).softmax(1), logits.softmax(1)
+        share = _likeliest([(s, s * read + (1 - s) * models) for s in SHARES], unseen.labels)
+    ease = targets.places(told, forget.labels, tried, unseen.labels)
+    answers = share * (temperature * told).softmax(1) + (1 - share) * calibrate(ease)
+    return Unseen(answers, ease)
+
+
+def _likeliest(offered: Sequence[tuple[float, Tensor]], labels: Tensor) -> float:
+    """The number that goes with the probabilities (N, C) which predict the labels best."""
+
+    def log_likelihood(offer: tuple[float, Tensor]) -> float:
+        own = offer[1].gather(1, labels[:, None])
+        return own.clamp_min(torch.finfo(own.dtype).tiny).log().mean().item()
+
+    return max(offered, key=log_likelihood)[0]
+
+
+def _best(
+    seen: dict[str, Tensor],
+    unseen: dict[str, Tensor],
+    seen_labels: Tensor,
+    unseen_labels: Tensor,
+    weights: Tensor,
+) -> str | None:
+    """The layer that is read best among those which do not betray who was trained on."""
+    if len(seen_labels) < 2:
+        return None
+    fitted = torch.arange(len(seen_labels)) % 2 == 0
+    alike = matching_weights(unseen_labels, seen_labels[~fitted]).float()
+    found: dict[str, float] = {}
+    for name, features in seen.items():
+        reader = Probe.fit(
+            features[fitted],
+            seen_labels[fitted],
+            weights[fitted],
+            int(seen_labels.max()) + 1,
+            RIDGE,
+        )
+        known = (reader.predict(features[~fitted]) == seen_labels[~fitted]).float().mean().item()
+        told = (alike @ (reader.predict(unseen[name]) == unseen_labels).float()).item()
+        error = (told * (1 - told) * (1 / len(unseen_labels) + 1 / (~fitted).sum().item())) ** 0.5
+        if known - told <= MEMORISED * error:
+            found[name] = told
+    return max(found, key=lambda name: found[name], default=None)
