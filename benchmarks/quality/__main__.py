@@ -8,7 +8,7 @@ there.
 import argparse
 import json
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,6 +26,8 @@ OTHERS = (
 )  # fmt: skip
 SEQUENCE = "sequence"
 DEV = ("dev random", "dev class", "dev part", "dev memorised", "dev 100")
+"""Forget sets that everything was chosen on; opponents, and how much work is best, on the first
+two."""
 TUNED = 8
 """Settings each opponent is tried with: the first of its `SEARCH`, its paper's own among them."""
 
@@ -92,8 +94,15 @@ def measured(place: Place, workers: int) -> dict[str, Any]:
     best = chosen_settings(run.rows(tuning_rows()))
     theirs = run.rows(opponent_rows(best))
     ablations, answers, budgets = (
-        {name: run.rows(variant_rows(method, change)) for name, change in changes.items()}
-        for method, changes in ((OURS_WITH, ABLATIONS), (OURS, TARGETS), (OURS_WITH, BUDGETS))
+        {
+            name: run.rows(variant_rows(method, change, scenarios))
+            for name, change in changes.items()
+        }
+        for method, changes, scenarios in (
+            (OURS_WITH, ABLATIONS, DEV),
+            (OURS, TARGETS, DEV),
+            (OURS_WITH, BUDGETS, DEV[:2]),
+        )
     )
     cases = calibration.cases(place, workers)
     bench = Bench.open(place)
@@ -149,9 +158,9 @@ def our_rows() -> Iterator[Row]:
         yield from (Row(scenario, method, SEEDS[0]) for method in (OURS_WITH, OURS))
 
 
-def variant_rows(method: str, change: dict[str, Any]) -> Iterator[Row]:
+def variant_rows(method: str, change: dict[str, Any], scenarios: Sequence[str]) -> Iterator[Row]:
     """Our way, changed, on what it was tuned on."""
-    for scenario in DEV:
+    for scenario in scenarios:
         yield Row(scenario, method, DEV_SEED, json.dumps(change))
 
 

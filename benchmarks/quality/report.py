@@ -139,11 +139,9 @@ def _table(rows: Sequence[dict[str, Any]], columns: Form) -> str:
 
 
 def _calibration(summary: dict[str, Any]) -> str:
-    rate = 100 * summary["retrain_pass_rate"]
     lines = [
-        f"{summary['cases']} audits of retrained models, {summary['with_power']} of them with "
-        f"power: {rate:.1f} % passed. {summary['wrong_cases']} audits of originals and cheats: "
-        f"{summary['wrong_passes']} passed.\n",
+        f"All: {_counted(summary)}\n",
+        f"Held out when the audit was chosen: {_counted(summary['held_out'])}\n",
         "| scenario | model | pass | fail | no_power |",
         "|---|---|---|---|---|",
     ]
@@ -152,6 +150,14 @@ def _calibration(summary: dict[str, Any]) -> str:
             told = " | ".join(str(counts.get(v, 0)) for v in ("pass", "fail", "no_power"))
             lines.append(f"| {scenario} | {kind} | {told} |")
     return "\n".join(lines)
+
+
+def _counted(counts: dict[str, Any]) -> str:
+    return (
+        f"{counts['cases']} audits of retrained models, {counts['with_power']} of them with "
+        f"power: {100 * counts['retrain_pass_rate']:.1f} % passed. {counts['wrong_cases']} audits "
+        f"of originals and cheats: {counts['wrong_passes']} passed."
+    )
 
 
 def _by_method(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -4,8 +4,8 @@ All scenarios share one training set, in which some records are planted canaries
 that a model can only know their label by having seen them.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,7 +15,11 @@ from worker.unlearning.config import Objective
 from worker.unlearning.samples import Samples
 
 SEQUENCE_SAMPLES, REQUEST_SAMPLES = 1000, 50
-CAT, DOG, HORSE, SHIP = (CLASSES.index(name) for name in ("cat", "dog", "horse", "ship"))
+CAT, DOG, FROG, HORSE, SHIP, TRUCK = (
+    CLASSES.index(name) for name in ("cat", "dog", "frog", "horse", "ship", "truck")
+)
+HELD_OUT = "held out"
+"""On it the audit is tried and nothing is chosen; no method runs on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,10 @@ class Scenario:
 
     batches: int = 1
     """Requests in sequence that the forget set is split into."""
+
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    """By name, parts (N,) of the forget set that the audit is tried on, too: what was retrained
+    without all of it was retrained without each."""
 
     @property
     def tuning(self) -> bool:
@@ -74,6 +82,10 @@ def scenarios(
     memorised[hardest[: tenth // 5]] = True
     less_memorised[hardest[tenth // 5 : 2 * (tenth // 5)]] = True
     part = choose(plain & (labels == DOG), tenth // 5, seed=4)
+    divided = {
+        f"random 10 %, part {number}": part for number, part in enumerate(split(random, 5), start=1)
+    }
+    held_out = _held_out(plain, canaries, labels, hardest[2 * (tenth // 5) :], tenth)
     requested = choose(random, min(tenth, SEQUENCE_SAMPLES), seed=6)
     remove = Objective.REMOVE_CLASS
 
@@ -85,10 +97,10 @@ def scenarios(
         objective: Objective = Objective.UNTRAIN_SAMPLES,
         lacking: Tensor | None = None,
         batches: int = 1,
+        parts: Mapping[str, Tensor] | None = None,
     ) -> Scenario:
-        return Scenario(
-            name, objective, mask, oracles, mask if lacking is None else lacking, batches
-        )
+        lacking = mask if lacking is None else lacking
+        return Scenario(name, objective, mask, oracles, lacking, batches, parts or {})
 
     every = (
         scenario("dev random", choose(plain, tenth, seed=10), 2),
@@ -96,7 +108,7 @@ def scenarios(
         scenario("dev part", choose(plain & (labels == SHIP), tenth // 5, seed=11), 2),
         scenario("dev memorised", less_memorised, 2),
         scenario("dev 100", choose(plain, 100, seed=12), 2),
-        scenario("random 10 %", random, 5),
+        scenario("random 10 %", random, 5, parts=divided),
         scenario("class", labels == CAT, 3, objective=remove),
         scenario("part of a class", part, 3),
         scenario("memorised", memorised, 3),
@@ -105,8 +117,41 @@ def scenarios(
         scenario("random 10", ten, 3, lacking=few),
         scenario("random 1", choose(ten, 1, seed=5), 3, lacking=few),
         scenario("sequence", requested, 5, batches=max(int(requested.sum()) // REQUEST_SAMPLES, 2)),
+        scenario(HELD_OUT, torch.stack([*held_out.values()]).any(0), 5, parts=held_out),
     )
     return {each.name: each for each in every}
+
+
+def _held_out(
+    plain: Tensor, canaries: Tensor, labels: Tensor, hardest: Tensor, tenth: int
+) -> dict[str, Tensor]:
+    """Disjoint forget sets of many kinds, a tenth of the training samples together."""
+    hard = torch.zeros_like(plain)
+    hard[hardest[: tenth * 3 // 20]] = True
+    found = {
+        "held out, hard": hard,
+        "held out, canaries": choose(canaries, tenth // 20, seed=20),
+        "held out, frogs": choose(plain & ~hard & (labels == FROG), tenth * 3 // 20, seed=21),
+        "held out, trucks": choose(plain & ~hard & (labels == TRUCK), tenth // 10, seed=22),
+    }
+    for number, twentieths in enumerate((6, 2, 2, 1), start=1):
+        free = plain & ~torch.stack([*found.values()]).any(0)
+        found[f"held out, random {number}"] = choose(
+            free, tenth * twentieths // 20, seed=22 + number
+        )
+    return found
+
+
+def split(mask: Tensor, count: int) -> list[Tensor]:
+    """Masks (N,) of `count` random disjoint parts of what a mask holds."""
+    places = mask.nonzero().squeeze(1)
+    places = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(8))]
+    parts = []
+    for chosen in places.tensor_split(count):
+        part = torch.zeros_like(mask)
+        part[chosen] = True
+        parts.append(part)
+    return parts
 
 
 def choose(among: Tensor, count: int, *, seed: int) -> Tensor:

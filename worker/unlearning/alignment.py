@@ -14,6 +14,9 @@ from worker.unlearning.samples import classes
 RESAMPLES = 1000
 """Bootstrap resamples behind an interval."""
 
+DRAWN_AT_ONCE = 1_000_000
+"""Samples, over all resamples: what is in memory does not grow with the set."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moments:
@@ -187,11 +190,14 @@ def alignment_gap(
 
 def _resampled(values: Tensor, weights: Tensor, generator: torch.Generator) -> Tensor:
     """Weighted means (RESAMPLES,) of bootstrap resamples of the values (N,)."""
-    means = torch.empty(RESAMPLES, dtype=torch.float64)
-    for resample in range(RESAMPLES):
-        drawn = torch.randint(len(values), (len(values),), generator=generator)
-        means[resample] = (weights[drawn] @ values[drawn]) / weights[drawn].sum()
-    return means
+    at_once = max(DRAWN_AT_ONCE // len(values), 1)
+    means = []
+    for first in range(0, RESAMPLES, at_once):
+        shape = (min(at_once, RESAMPLES - first), len(values))
+        drawn = torch.randint(len(values), shape, generator=generator)
+        share = weights[drawn]
+        means.append((share * values[drawn]).sum(1) / share.sum(1))
+    return torch.cat(means)
 
 
 def subspace_overlap(features: Tensor, space: Eigenspace) -> float | None:

@@ -43,7 +43,7 @@ class Config:
     """Let both rates fall; they stay otherwise."""
 
     batch_size: int
-    """Of the recover phase. Three quarters of it are a batch of the forget phase."""
+    """Of the recover phase. Five eighths of it are a batch of the forget phase."""
 
     forget_batch: int
     """Forget samples in a batch of the forget phase, at most; retain samples fill it up."""
@@ -142,7 +142,7 @@ def default_config(
         cycles=2 * (1 if level == 0 else 2),
         forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 40) / batches)),
         forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),
-        recover_samples=min(4000, 4 * reservoir_count) * (1 if level < 2 else 2),
+        recover_samples=min(3600, 4 * reservoir_count) * (1 if level < 2 else 2),
         recover_lr=0.04,
         batch_size=batch_size,
         forget_batch=forget_batch,

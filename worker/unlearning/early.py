@@ -25,7 +25,7 @@ from worker.unlearning.network import Network
 from worker.unlearning.probes import Probe
 from worker.unlearning.samples import Samples, class_balanced
 
-READ, UNSEEN = 4000, 1000
+READ, UNSEEN = 3000, 600
 """Retain samples that readers are fitted to, and unseen samples they are tried on, at most."""
 
 RIDGE = 0.25

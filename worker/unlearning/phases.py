@@ -100,7 +100,7 @@ def forget_phase(
     steps = list(_epochs(len(goal.samples), config, generator))
     for step, chosen in enumerate(steps):
         _anneal(optimizer, config.forget_lr, cycle - 1 + step / len(steps), config)
-        beside = company.draw(config.batch_size * 3 // 4 - len(chosen))
+        beside = company.draw(config.batch_size * 5 // 8 - len(chosen))
         losses = _forget_losses(network, goal, chosen, beside)
         _step(network, optimizer, weights @ losses)
         sums += losses.detach()
