@@ -76,7 +76,7 @@ def test_a_stopped_worker_finishes_its_cycle_and_the_next_goes_on_from_there(cli
         "SELECT attempt FROM alignment_scores WHERE job_id = %s ORDER BY round, cycle",
         given_back["id"],
     )
-    assert {row["attempt"] for row in cycles} == {1, 2}
+    assert cycles[0]["attempt"] == 1  # not done anew; the second may be of either attempt
     assert told(client, given_back["id"], "job.resumed")
     while not (deleted := told(client, given_back["id"], "checkpoints.deleted")):
         time.sleep(0.1)  # by the job's parent, just after its end
