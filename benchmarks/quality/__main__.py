@@ -99,7 +99,7 @@ def measured(place: Place, workers: int) -> dict[str, Any]:
             for name, change in changes.items()
         }
         for method, changes, scenarios in (
-            (OURS_WITH, ABLATIONS, DEV),
+            (OURS_WITH, ABLATIONS, DEV[:3]),
             (OURS, TARGETS, DEV),
             (OURS_WITH, BUDGETS, DEV[:2]),
         )
