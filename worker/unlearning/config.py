@@ -130,16 +130,18 @@ def default_config(
     Args:
         skew: how far the class mix of the forget set is from that of the retain set; in [0, 1],
             see `samples.skew`.
-        level: 0 for the first try; 1 for twice the cycles; 2 for twice the cycles at higher rates.
+        level: 0 for the first try; 1 for twice the cycles, of which the first pushes half as much:
+            there is time to see how much it takes; 2 for the same at higher rates.
     """
     removing = objective is Objective.REMOVE_CLASS
     batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))
     half = batch_size // 2
     forget_batch = half if removing else max(round(half * (1 - skew)), half // 4)
     batches = max(math.ceil(forget_count / forget_batch), 1)
+    longer = 1 if level == 0 else 2
     return Config(
         objective=objective,
-        cycles=2 * (1 if level == 0 else 2),
+        cycles=2 * longer,
         forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 40) / batches)),
         forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),
         recover_samples=min(3600, 4 * reservoir_count) * (1 if level < 2 else 2),
@@ -148,7 +150,7 @@ def default_config(
         forget_batch=forget_batch,
         alignment_weight=5.0 if removing else 2.0,
         distillation_weight=1.0,
-        initial_shift=3.25 * min(forget_count / 200, 1),
+        initial_shift=3.25 / longer * min(forget_count / 200, 1),
         shift_gain=10.0,
         seed=seed,
     )

@@ -43,3 +43,14 @@ def test_the_more_skewed_a_forget_set_the_more_company_it_has(skew, share):
     )
     assert config.forget_batch == share * config.batch_size / 2
     assert config.forget_epochs * -(-200 // config.forget_batch) >= 40
+
+
+def test_more_cycles_begin_with_less_of_a_push():
+    first, more = (
+        default_config(
+            Objective.UNTRAIN_SAMPLES, forget_count=1000, reservoir_count=5000, level=level
+        )
+        for level in (0, 1)
+    )
+    assert more.cycles == 2 * first.cycles
+    assert more.initial_shift == first.initial_shift / 2
