@@ -188,7 +188,7 @@ def test_forgets_samples_like_those_it_never_saw(bench, foretold):
     assert after.holdout_accuracy > before.holdout_accuracy - 0.05
 
 
-@pytest.mark.parametrize(("foretold", "left"), [(False, 0.65), (True, 0.3)])
+@pytest.mark.parametrize(("foretold", "left"), [(False, 0.7), (True, 0.4)])
 def test_forgets_the_wrong_labels_it_memorised(bench, foretold, left):
     predictions = bench.predictions(bench.wrong) if foretold else None
 
