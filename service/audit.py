@@ -13,7 +13,6 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     CompoundSelect,
-    Insert,
     Select,
     String,
     Uuid,
@@ -39,6 +38,9 @@ from service.tables import (
 
 Actor = Literal["api", "worker"]
 
+INSTANT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+"""How Postgres writes what `instant` writes, in UTC."""
+
 
 def record(
     session: Session | AsyncSession, actor: Actor, event: str, subject_id: UUID, **data: Any
@@ -50,14 +52,6 @@ def record(
     """
     rfc8785.dumps(data)
     session.add(AuditEvent(actor=actor, event=event, subject_id=subject_id, data=data))
-
-
-def recording(
-    actor: Actor, event: str, subject_id: ColumnElement[UUID], data: ColumnElement[dict[str, Any]]
-) -> Insert:
-    """The statement that adds one event; for a part of the one that makes the change."""
-    values = select(literal(actor), literal(event), subject_id, data)
-    return insert(AuditEvent).from_select(["actor", "event", "subject_id", "data"], values)
 
 
 def record_each(session: Session, actor: Actor, events: Sequence[tuple[UUID, str]]) -> None:
@@ -82,6 +76,11 @@ def record_each(session: Session, actor: Actor, events: Sequence[tuple[UUID, str
 def instant(at: datetime) -> str:
     """As the log and certificates write it: RFC 3339 in UTC, to the microsecond."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def instant_of(at: Any) -> ColumnElement[str]:
+    """The same, of what the database knows."""
+    return func.to_char(func.timezone("UTC", at), INSTANT)
 
 
 def entry(event: AuditEvent, position: int) -> bytes:

@@ -4,11 +4,13 @@ All `async`: FastAPI sends a plain function to a thread, which costs more than t
 """
 
 import re
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated, cast
 
 from celery import Celery
 from fastapi import Depends, Header, Request
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
 from service.errors import IdempotencyKeyMissing
 from service.settings import ApiSettings
@@ -43,6 +45,9 @@ async def idempotency_key(
         )
     return key
 
+
+Transactions = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+"""Begins one on a connection of its own, and commits it at its end unless something failed."""
 
 Sessions = Annotated[async_sessionmaker[AsyncSession], Depends(sessions)]
 Queue = Annotated[Celery, Depends(queue)]

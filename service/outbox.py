@@ -105,8 +105,8 @@ def announce(session: Session, event: Event, request_ids: Collection[UUID]) -> N
     data = func.json_build_object(
         "id", DeletionRequest.id,
         "status", DeletionRequest.status,
-        "due_at", _instant(DeletionRequest.due_at),
-        "finished_at", _instant(DeletionRequest.finished_at),
+        "due_at", audit.instant_of(DeletionRequest.due_at),
+        "finished_at", audit.instant_of(DeletionRequest.finished_at),
         "models", models.c.read,
         "checkpoint", NEWEST_NOTE,
     )  # fmt: skip
@@ -187,14 +187,9 @@ def _cloud_event(
             "source", SOURCE,
             "type", kind,
             "subject", subject,
-            "time", _instant(func.clock_timestamp()),
+            "time", audit.instant_of(func.clock_timestamp()),
             "datacontenttype", "application/json",
             "data", data,
         ),
         SqlText,
     )  # fmt: skip
-
-
-def _instant(instant: Any) -> Any:
-    """RFC 3339, in UTC."""
-    return func.to_char(func.timezone("UTC", instant), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')

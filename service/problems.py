@@ -4,6 +4,7 @@ from collections import defaultdict
 from http import HTTPStatus
 from typing import Any
 
+import psycopg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -47,6 +48,8 @@ def install(app: FastAPI) -> None:
             request, slug, phrase, error.status_code, error.detail, {}, dict(error.headers or {})
         )
 
+    @app.exception_handler(psycopg.OperationalError)
+    @app.exception_handler(psycopg.InterfaceError)
     @app.exception_handler(exc.OperationalError)
     @app.exception_handler(exc.InterfaceError)
     @app.exception_handler(exc.TimeoutError)

@@ -19,8 +19,8 @@ from service.tables import DeletionRequest, IdempotencyKey, RequestKey, ReviewDe
 def shred(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> None:
     """Destroy key, subject reference, reason and grounds of these requests.
 
-    Nothing happens to one that has not come to its end, or was shredded before. The stored answer
-    goes too, as it repeats reference and reason: its `Idempotency-Key` stands for nothing now.
+    Nothing happens to one that has not come to its end, or was shredded before. Its
+    `Idempotency-Key` stands for nothing now: the fingerprint kept with it is of the ids, too.
     """
     those = func.any(literal(list(request_ids), ARRAY(Uuid)))
     session.execute(

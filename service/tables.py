@@ -816,7 +816,10 @@ class Certificate(Base):
 
 
 class IdempotencyKey(Base):
-    """The stored answer to a request that carried an `Idempotency-Key`."""
+    """What an `Idempotency-Key` stands for: a request, and what of its first answer changes later.
+
+    The answer is made of both whenever the key is sent again.
+    """
 
     __tablename__ = "idempotency_keys"
 
@@ -825,7 +828,10 @@ class IdempotencyKey(Base):
     """SHA-256 of the canonical body."""
 
     request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"))
-    response: Mapped[dict[str, Any]]
+    asked: Mapped[list[Any]] = mapped_column(JSONB(none_as_null=True))
+    """For each model that is to forget: its name, how many of the samples it had forgotten, and how
+    many it was not trained on."""
+
     created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -22,11 +23,15 @@ from fastapi import FastAPI
 from psycopg import sql
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.orm import Session, sessionmaker
 
 import local
-from service import dependencies
 from service.app import create_app
 from service.settings import ApiSettings
 from tests import factories
@@ -193,12 +198,23 @@ def app(
     queue: Celery,
 ) -> FastAPI:
     """The API on this test's sessions, with the broker faked."""
-    built_app.dependency_overrides = {
-        dependencies.sessions: lambda: sessions,
-        dependencies.queue: lambda: queue,
-        dependencies.settings: lambda: settings,
-    }
+    connect(built_app, sessions)
+    built_app.state.queue, built_app.state.settings = queue, settings
+    built_app.dependency_overrides = {}
     return built_app
+
+
+def connect(app: FastAPI, sessions: async_sessionmaker[AsyncSession]) -> None:
+    """Have the API use these sessions, and transactions on what they are bound to."""
+    bind = sessions.kw["bind"]
+
+    @asynccontextmanager
+    async def within() -> AsyncIterator[AsyncConnection]:
+        async with bind.begin_nested():
+            yield bind
+
+    app.state.sessions = sessions
+    app.state.transactions = within if isinstance(bind, AsyncConnection) else bind.begin
 
 
 @pytest.fixture

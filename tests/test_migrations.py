@@ -5,8 +5,9 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
 
 from service import keyed
+from service.deletion_requests.schemas import DeletionRequestRead
 from service.states import RequestStatus
-from service.tables import Base
+from service.tables import Base, IdempotencyKey
 from tests import factories
 
 
@@ -108,6 +109,35 @@ def test_tombstones_become_digests_under_a_key_and_find_their_samples_again(new_
         kept = connection.execute("SELECT request_id FROM request_samples").fetchall()
     assert digests == {keyed.digest(key, name) for name in names}
     assert kept == [(review.id,)]
+
+
+def test_an_answer_of_before_is_one_of_now(new_database, alembic):
+    url = new_database()
+    alembic("upgrade", url, "head")
+    dataset = factories.dataset()
+    request = factories.request(dataset, samples=3, reason="Article 17")
+    asked = [["cnn", 0, 1], ["vit", 3, 0]]
+    key = IdempotencyKey(key="key", fingerprint="f", request_id=request.id, asked=asked)
+    engine = create_engine(url)
+    with Session(engine, expire_on_commit=False) as session:
+        for row in (dataset, request, key):
+            session.add(row)
+            session.flush()
+        session.commit()
+    engine.dispose()
+
+    alembic("downgrade", url, "e7a9316f52c8")
+
+    with connect(url) as connection:
+        [(response,)] = connection.execute("SELECT response FROM idempotency_keys").fetchall()
+    answer = DeletionRequestRead.model_validate_json(response["body"])
+    assert (answer.id, answer.status, answer.reason) == (request.id, "pending", "Article 17")
+    assert [target.status for target in answer.targets] == ["pending", "completed"]
+
+    alembic("upgrade", url, "head")
+
+    with connect(url) as connection:
+        assert connection.execute("SELECT asked FROM idempotency_keys").fetchall() == [(asked,)]
 
 
 def test_nothing_is_left_to_migrate(owner_url, alembic):

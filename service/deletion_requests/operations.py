@@ -1,7 +1,7 @@
 """What can be done with deletion requests. One function, one transaction."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
@@ -9,14 +9,15 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from psycopg.types.json import Jsonb
 from sqlalchemy import ARRAY, Row, String, and_, exists, func, literal, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import aliased
 from uuid_utils.compat import uuid7
 
 from service import audit, commitments, outbox
 from service.commitments import Commitment
-from service.deletion_requests import statements
+from service.deletion_requests import statements, submission
 from service.deletion_requests.schemas import (
     DecisionRead,
     DeletionRequestCreate,
@@ -24,7 +25,7 @@ from service.deletion_requests.schemas import (
     TargetRead,
     TargetResult,
 )
-from service.dependencies import Sessions, Settings
+from service.dependencies import Sessions, Settings, Transactions
 from service.errors import (
     IdempotencyKeyInFlight,
     IdempotencyKeyReused,
@@ -51,12 +52,22 @@ from service.tables import (
 from service.wording import MEANING
 
 UNKNOWN_SHOWN = 100
+AS_GIVEN = (
+    "id", "objective", "exact", "dataset", "samples", "duplicates", "commitment", "subject_ref",
+    "reason", "received_at", "due_at", "created_at",
+)  # fmt: skip
+"""What stays of a request as it was given, unless it is shredded."""
+
 COMMITTED_AT_ONCE = 2_000
 """So many ids take some ten milliseconds."""
 
 IN_FLIGHT = "The first request with this key is being answered; wait."
 REVIEWED = (RequestStatus.COMPLETED, RequestStatus.NEEDS_REVIEW)
 """Statuses of a target that has a result."""
+
+Asked = tuple[str, int, int]
+"""A model that is to forget; how many of the samples it had forgotten, and how many it was not
+trained on."""
 
 Before, After = aliased(Evaluation), aliased(Evaluation)
 
@@ -68,15 +79,16 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The bytes that answer a submission, today and whenever its key is sent again."""
+    """What answers a submission, today and whenever its key is sent again."""
 
-    request_id: UUID
-    body: str
+    request: DeletionRequestRead
+    """As it began."""
+
     replayed: bool
 
 
 async def submit(
-    sessions: Sessions, wanted: DeletionRequestCreate, *, key: str, settings: Settings
+    transactions: Transactions, wanted: DeletionRequestCreate, *, key: str, settings: Settings
 ) -> Answer:
     """Store a deletion request exactly once, however often it is sent.
 
@@ -91,52 +103,62 @@ async def submit(
     """
     ids = different_ids(wanted, settings)
     fingerprint = wanted.fingerprint()
-    submission = {
-        "key": key,
-        "lock": _lock(key),
-        "retention": settings.idempotency_retention,
-        "name": wanted.model or wanted.dataset,
-        "ids": ids,
-        "received_at": wanted.received_at,
+    commitment = await _committed(ids)
+    given: dict[str, Any] = {
+        "id": str(uuid7()),
+        "objective": wanted.objective,
+        "exact": wanted.exact,
+        "subject_ref": wanted.subject_ref,
+        "reason": wanted.reason,
+        "samples": len(ids),
+        "duplicates": len(wanted.sample_ids) - len(ids),
+        "commitment": commitment.root.hex(),
     }
-    submitted = statements.SUBMITTED_TO_MODEL if wanted.model else statements.SUBMITTED_TO_DATASET
-    async with sessions.begin() as session:
-        found = (await session.execute(submitted, submission)).all()
-        stored = _stored_answer(found[0], fingerprint)
-        if stored:
-            return stored
-        targets = await must_forget(session, wanted, ids, found)
-        commitment = await _committed(ids)
-        request = _received(wanted, ids, found[0], targets, commitment)
-        answer = Answer(request.id, request.model_dump_json(), replayed=False)
-        given = {
-            **_document(request, targets, commitment),
-            "ids": ids if request.status is RequestStatus.PENDING else [],
-            "key": key,
-            "fingerprint": fingerprint,
-            "response": {"body": answer.body},
-        }
-        everything = {
-            "given": given,
-            "secret": commitment.key,
-            "entries": commitment.entries,
-            "retention": settings.idempotency_retention,
-        }
-        if await session.scalar(statements.STORED, everything) is None:
+    taking = submission.TAKEN_BY_MODEL if wanted.model else submission.TAKEN_BY_DATASET
+    async with transactions() as connection:
+        found = await submission.rows_of(
+            connection,
+            taking,
+            key=key,
+            lock=_lock(key),
+            retention=settings.idempotency_retention,
+            fingerprint=fingerprint,
+            name=wanted.model or wanted.dataset,
+            ids=Jsonb(ids),
+            received_at=wanted.received_at,
+            given=Jsonb(given),
+            told=Jsonb(_told(given, commitment)),
+            secret=commitment.key,
+            entries=commitment.entries,
+        )
+        if not found[0].is_alone:
             raise IdempotencyKeyInFlight(IN_FLIGHT)
-        if request.status is RequestStatus.COMPLETED:
-            audit.record(session, "api", "request.completed", request.id)
-        if found[0].is_watched:
-            await session.run_sync(outbox.announce, request.status, [request.id])
+        if found[0].fingerprint is not None:
+            return await _answered_before(connection, found[0], fingerprint)
+        models = await must_forget(connection, wanted, ids, found)
+        if found[0].id is None:  # though nothing speaks against it: another one was quicker
+            raise IdempotencyKeyInFlight(IN_FLIGHT)
+        asked = ((row.model, row.forgotten, row.untrained) for row in models)
+        request = _as_it_began({**given, **found[0]._asdict()}, asked)
+        if request.status is RequestStatus.COMPLETED or found[0].is_watched:
+            await _tell(connection, request)
     log.info(
         "deletion_request.received",
         request_id=str(request.id),
         status=request.status,
         samples=request.samples,
         duplicates=request.duplicates,
-        models=len(targets),
+        models=len(models),
     )
-    return answer
+    return Answer(request, replayed=False)
+
+
+async def _tell(connection: AsyncConnection, request: DeletionRequestRead) -> None:
+    """Tell those who watch of a new request, and the audit trail if it is completed already."""
+    async with AsyncSession(connection) as session, session.begin():
+        if request.status is RequestStatus.COMPLETED:
+            audit.record(session, "api", "request.completed", request.id)
+        await session.run_sync(outbox.announce, request.status, [request.id])
 
 
 async def _committed(ids: Sequence[str]) -> Commitment:
@@ -148,40 +170,28 @@ async def _committed(ids: Sequence[str]) -> Commitment:
     return await asyncio.to_thread(commitments.commit, key, ids)
 
 
-def _document(
-    request: DeletionRequestRead, targets: Sequence[Row[Any]], commitment: Commitment
-) -> dict[str, Any]:
-    """What `statements.STORED` takes of a request: its columns, its targets' and its event."""
+def _told(given: Mapping[str, Any], commitment: Commitment) -> dict[str, Any]:
+    """What the audit trail is told of what was given: free text as digests under the key."""
 
     def keyed(text: str | None) -> str | None:
         return None if text is None else commitments.mac(commitment.key, text).hex()
 
-    columns = request.model_dump(mode="json", include=set(statements.REQUEST))
+    told = ("objective", "exact", "samples", "duplicates", "commitment")
     return {
-        **columns,
-        "dataset_id": str(targets[0].dataset_id),
-        "targets": [
-            {
-                "model_id": str(row.model_id),
-                "status": target.status,
-                "already_forgotten": target.already_forgotten,
-                "not_trained_on": target.not_trained_on,
-            }
-            for row, target in zip(targets, request.targets, strict=True)
-        ],
-        "told": {
-            "objective": request.objective,
-            "exact": request.exact,
-            "received_at": audit.instant(request.received_at),
-            "due_at": audit.instant(request.due_at),
-            "samples": request.samples,
-            "duplicates": request.duplicates,
-            "models": sorted(str(target.model_id) for target in targets),
-            "commitment": request.commitment,
-            "subject_ref_hmac": keyed(request.subject_ref),
-            "reason_hmac": keyed(request.reason),
-        },
+        **{name: given[name] for name in told},
+        "subject_ref_hmac": keyed(given["subject_ref"]),
+        "reason_hmac": keyed(given["reason"]),
     }
+
+
+async def _answered_before(connection: AsyncConnection, kept: Any, fingerprint: str) -> Answer:
+    """The answer that the key of a submission has, as it was given first."""
+    if kept.fingerprint != fingerprint:
+        raise IdempotencyKeyReused(
+            "This key was sent before with another body; take a new key for a new request."
+        )
+    rows = (await connection.execute(statements.READ_ONE, {"id": kept.request_id})).all()
+    return Answer(_as_it_began(rows[0]._asdict(), kept.asked), replayed=True)
 
 
 async def get(sessions: Sessions, request_id: UUID) -> DeletionRequestRead:
@@ -221,19 +231,6 @@ def _lock(key: str) -> int:
     return int.from_bytes(digest[:8], signed=True)
 
 
-def _stored_answer(submitted: Row[Any], fingerprint: str) -> Answer | None:
-    """What the key of a submission was answered before."""
-    if not submitted.is_alone:
-        raise IdempotencyKeyInFlight(IN_FLIGHT)
-    if submitted.fingerprint is None:
-        return None
-    if submitted.fingerprint != fingerprint:
-        raise IdempotencyKeyReused(
-            "This key was sent before with another body; take a new key for a new request."
-        )
-    return Answer(submitted.request_id, submitted.response["body"], replayed=True)
-
-
 def different_ids(wanted: DeletionRequestCreate, settings: Settings) -> list[str]:
     """The named ids, each once. Raises TooManySamples when more are named than may be."""
     named = len(wanted.sample_ids)
@@ -246,19 +243,19 @@ def different_ids(wanted: DeletionRequestCreate, settings: Settings) -> list[str
 
 
 async def must_forget(
-    session: AsyncSession,
+    connection: AsyncConnection,
     wanted: DeletionRequestCreate,
     ids: Sequence[str],
-    named: Sequence[Row[Any]],
-) -> Sequence[Row[Any]]:
-    """Of the rows of `statements.naming`, those of the models that are to forget.
+    named: Sequence[Any],
+) -> Sequence[Any]:
+    """Of the rows of `submission.NAMING`, those of the models that are to forget.
 
     Raises:
         NotFound, NotReady, NoRecipe, UnknownSamples: nothing can be done about them as it is.
     """
     models = [row for row in named if row.model_id is not None]
-    waiting = [row.model for row in models if row.model_status is RegistrationStatus.PENDING]
-    ready = [row for row in models if row.model_status is RegistrationStatus.READY]
+    waiting = [row.model for row in models if row.model_status == RegistrationStatus.PENDING]
+    ready = [row for row in models if row.model_status == RegistrationStatus.READY]
     if not named or named[0].dataset_id is None:
         what = f"model {wanted.model!r}" if wanted.model else f"dataset {wanted.dataset!r}"
         raise NotFound(f"There is no {what}.")
@@ -277,17 +274,19 @@ async def must_forget(
             f"`exact` needs a recipe, which these models lack: {', '.join(lacking)}. Leave out "
             "`exact`, or register the model with a `recipe` under another name."
         )
-    unknown = len(ids) - (ready[0].known or 0)
+    unknown = len(ids) - ready[0].known
     if unknown:
         raise UnknownSamples(
             f"{unknown} of {len(ids)} ids are not in the dataset; nothing was stored.",
             unknown_count=unknown,
-            unknown_ids=await _first_unknown(session, named[0].dataset_id, ids),
+            unknown_ids=await _first_unknown(connection, named[0].dataset_id, ids),
         )
     return ready
 
 
-async def _first_unknown(session: AsyncSession, dataset_id: UUID, ids: Sequence[str]) -> list[str]:
+async def _first_unknown(
+    connection: AsyncConnection, dataset_id: UUID, ids: Sequence[str]
+) -> list[str]:
     named = (
         func.unnest(literal(ids, ARRAY(String)))
         .table_valued("sample_id", with_ordinality="position", name="named")
@@ -295,45 +294,32 @@ async def _first_unknown(session: AsyncSession, dataset_id: UUID, ids: Sequence[
     )
     is_known = and_(Sample.dataset_id == dataset_id, Sample.sample_id == named.c.sample_id)
     first = select(named.c.sample_id).where(~exists().where(is_known))
-    return list(await session.scalars(first.order_by(named.c.position).limit(UNKNOWN_SHOWN)))
+    shown = first.order_by(named.c.position).limit(UNKNOWN_SHOWN)
+    return list((await connection.scalars(shown)).all())
 
 
-def _received(
-    wanted: DeletionRequestCreate,
-    ids: list[str],
-    submitted: Row[Any],
-    models: Sequence[Row[Any]],
-    commitment: Commitment,
-) -> DeletionRequestRead:
-    """The request as it begins. Where nothing is left to forget, it is completed already."""
+def _as_it_began(request: Mapping[str, Any], asked: Iterable[Asked]) -> DeletionRequestRead:
+    """The request before anything was done for it. Where nothing was left to forget, it was
+    completed at once."""
     targets = [
         TargetRead(
-            model=row.model,
-            status=RequestStatus.PENDING if row.forgotten < len(ids) else RequestStatus.COMPLETED,
+            model=model,
+            status=RequestStatus.PENDING
+            if forgotten < request["samples"]
+            else RequestStatus.COMPLETED,
             job_id=None,
-            already_forgotten=row.forgotten,
-            not_trained_on=row.untrained,
+            already_forgotten=forgotten,
+            not_trained_on=untrained,
             result=None,
             failure=None,
         )
-        for row in models
+        for model, forgotten, untrained in asked
     ]
     is_open = any(target.status is RequestStatus.PENDING for target in targets)
     return DeletionRequestRead(
-        id=uuid7(),
+        **{name: request[name] for name in AS_GIVEN},
         status=RequestStatus.PENDING if is_open else RequestStatus.COMPLETED,
-        objective=wanted.objective,
-        exact=wanted.exact,
-        dataset=models[0].dataset,
-        samples=len(ids),
-        duplicates=len(wanted.sample_ids) - len(ids),
-        commitment=commitment.root.hex(),
-        subject_ref=wanted.subject_ref,
-        reason=wanted.reason,
-        received_at=submitted.received_at,
-        due_at=submitted.due_at,
-        created_at=submitted.now,
-        finished_at=None if is_open else submitted.now,
+        finished_at=None if is_open else request["created_at"],
         overdue_at=None,
         shredded_at=None,
         targets=targets,

@@ -14,7 +14,7 @@ from service.deletion_requests.schemas import (
     InclusionCreate,
     InclusionRead,
 )
-from service.dependencies import IdempotencyKey, Queue, Sessions, Settings
+from service.dependencies import IdempotencyKey, Queue, Sessions
 from service.errors import (
     CannotCancel,
     CannotShred,
@@ -60,9 +60,7 @@ OnlyStatus = Annotated[RequestStatus | None, Query(alias="status")]
 async def submit_deletion_request(
     body: DeletionRequestCreate,
     idempotency_key: IdempotencyKey,
-    sessions: Sessions,
-    queue: Queue,
-    settings: Settings,
+    request: Request,
     background: BackgroundTasks,
 ) -> Response:
     """Ask that samples be forgotten. Accepted now, done later: follow `Location`.
@@ -71,12 +69,15 @@ async def submit_deletion_request(
     reported, and no work is done for them. Hold-out and test samples, which no model was trained
     on, are taken out of what is kept for its jobs.
     """
-    answer = await operations.submit(sessions, body, key=idempotency_key, settings=settings)
-    background.add_task(doorbell.ring_sweep_together, queue)
-    location = {"Location": f"/v1/deletion-requests/{answer.request_id}"}
+    state = request.app.state  # to declare each of these costs as much as to read the body
+    answer = await operations.submit(
+        state.transactions, body, key=idempotency_key, settings=state.settings
+    )
+    background.add_task(doorbell.ring_sweep_together, state.queue)
+    location = {"Location": f"/v1/deletion-requests/{answer.request.id}"}
     replayed = {"Idempotent-Replayed": "true"} if answer.replayed else {}
     return Response(
-        answer.body,
+        answer.request.model_dump_json(),
         202,
         headers=location | polling.RETRY_AFTER | replayed,
         media_type="application/json",
@@ -149,7 +150,7 @@ async def show_inclusion_in_deletion_request(
 @router.post("/{request_id}/shred", responses=documented(NotFound, CannotShred))
 async def shred_deletion_request(request_id: UUID, sessions: Sessions) -> DeletionRequestRead:
     """Destroy what links the request to a person: its key, `subject_ref`, `reason`, the grounds of
-    decisions and the stored answer to its `Idempotency-Key`.
+    decisions and what its `Idempotency-Key` stands for.
 
     The audit trail still verifies, but what it holds of the request can be linked to nobody. There
     is no way back. Shredding twice is harmless.

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
@@ -20,7 +21,7 @@ from uuid_utils.compat import uuid7
 
 from service import audit
 from service.deletion_requests import operations as requests
-from service.deletion_requests import statements
+from service.deletion_requests import submission
 from service.deletion_requests.schemas import DeletionRequestCreate
 from service.dependencies import Sessions, Settings
 from service.errors import NotFound
@@ -45,10 +46,12 @@ async def ask(
         UnknownSamples: some ids are not in the dataset.
     """
     ids = requests.different_ids(wanted, settings)
-    naming = statements.NAMED_BY_MODEL if wanted.model else statements.NAMED_BY_DATASET
+    naming = submission.NAMED_BY_MODEL if wanted.model else submission.NAMED_BY_DATASET
     async with sessions.begin() as session:
-        named = await session.execute(naming, {"name": wanted.model or wanted.dataset, "ids": ids})
-        models = await requests.must_forget(session, wanted, ids, named.all())
+        connection = await session.connection()
+        asked = {"name": wanted.model or wanted.dataset, "ids": Jsonb(ids)}
+        named = await submission.rows_of(connection, naming, **asked)
+        models = await requests.must_forget(connection, wanted, ids, named)
         estimate = Estimate(
             id=uuid7(),
             dataset_id=models[0].dataset_id,

@@ -98,7 +98,7 @@ def built(
         dataset, status=RequestStatus.COMPLETED, finished_at=factories.NOW, samples=3
     )
     named = ("t0", "t1", "h0")
-    answer = IdempotencyKey(key="key", fingerprint="", request_id=request.id, response={})
+    answer = IdempotencyKey(key="key", fingerprint="", request_id=request.id, asked=[])
     kept = factories.tried(job)
     rows = [
         [dataset, *factories.samples(dataset)],
@@ -301,7 +301,10 @@ PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
     ("key_wrong", by_sql("UPDATE idempotency_keys SET request_id = gen_random_uuid()")),
     (
         "key_unknown",
-        by_sql("INSERT INTO idempotency_keys VALUES ('other', '', %(request)s, '{}')"),
+        by_sql(
+            "INSERT INTO idempotency_keys (key, fingerprint, request_id, asked) "
+            "VALUES ('other', '', %(request)s, '[]')"
+        ),
     ),
     ("job_open", by_sql(JOB.format("status = 'running', lease_until = now()"))),
     ("job_failed", by_sql(JOB.format("status = 'failed', failure = '{}'"))),

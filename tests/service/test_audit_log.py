@@ -7,12 +7,12 @@ from securesystemslib.signer import CryptoSigner, Signature
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from service import audit, dependencies, merkle, notes
+from service import audit, merkle, notes
 from service.database import async_sessions, sync_sessions
 from service.settings import WorkerSettings
 from service.states import Decision
 from tests import factories, merkle_proofs
-from tests.conftest import speaking_to
+from tests.conftest import connect, speaking_to
 from worker import log_keeper
 
 SUBJECT = UUID(int=7)
@@ -110,7 +110,7 @@ def kept(own_database_url, tmp_path):
 async def auditor(kept, own_database_url, app):
     """Speaks to the API on that log."""
     engine = create_async_engine(own_database_url)
-    app.dependency_overrides[dependencies.sessions] = lambda: async_sessions(engine)
+    connect(app, async_sessions(engine))
     async with speaking_to(app) as client:
         yield client
     await engine.dispose()

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
-from service import dependencies, doorbell, keyed
+from service import doorbell, keyed
 from service.database import async_engine, async_sessions
 from service.states import JobKind, Mode, RequestStatus, Verdict, VersionStatus
 from service.tables import (
@@ -20,7 +20,7 @@ from service.tables import (
     Tombstone,
 )
 from tests import factories
-from tests.conftest import speaking_to
+from tests.conftest import connect, speaking_to
 
 URL = "/v1/deletion-requests"
 GROUND = "Ms. Miller agrees"
@@ -278,7 +278,7 @@ async def committing(url, app):
     """Sessions of the app and the test whose transactions see what others have committed."""
     engine = async_engine(url)
     sessions = async_sessions(engine)
-    app.dependency_overrides[dependencies.sessions] = lambda: sessions
+    connect(app, sessions)
     yield sessions
     await engine.dispose()
 

@@ -6,10 +6,11 @@ from uuid import uuid4
 
 import pytest
 from kombu.exceptions import OperationalError
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
+from tenacity import AsyncRetrying, stop_after_delay, wait_fixed
 
-from service import commitments, dependencies, doorbell
+from service import commitments, doorbell
 from service.database import async_sessions
 from service.states import (
     JobStatus,
@@ -31,7 +32,7 @@ from service.tables import (
     Sample,
 )
 from tests import factories
-from tests.conftest import speaking_to
+from tests.conftest import connect, speaking_to
 
 URL = "/v1/deletion-requests"
 
@@ -397,7 +398,7 @@ async def test_a_lost_ring_does_not_lose_the_request(client, queue, model):
 
 async def test_a_dead_broker_does_not_lose_the_request(app, client, model):
     dead = doorbell.queue("redis://127.0.0.1:1/0")
-    app.dependency_overrides[dependencies.queue] = lambda: dead
+    app.state.queue = dead
 
     response = await submit(client)
 
@@ -541,7 +542,7 @@ async def committed(own_database_url, app):
     long as it takes; and the sessions beside it."""
     engine = create_async_engine(own_database_url, pool_size=20, pool_timeout=300)
     sessions = async_sessions(engine)
-    app.dependency_overrides[dependencies.sessions] = lambda: sessions
+    connect(app, sessions)
     dataset = factories.dataset()
     async with sessions.begin() as session:
         session.add_all([dataset, factories.model(dataset), *factories.samples(dataset)])
@@ -583,3 +584,24 @@ async def test_ten_equal_registrations_at_once_are_one(committed, tmp_path):
     assert {response.status_code for response in responses} == {202}
     assert len({response.content for response in responses}) == 1
     assert await count(sessions, Job) == [1]
+
+
+async def test_a_connection_that_breaks_while_it_is_stored_is_503_and_the_next_one_is_whole(
+    committed, problem
+):
+    client, sessions = committed
+    terminated = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    )
+
+    async with sessions.begin() as session:
+        await session.execute(text("LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE"))
+        stored = asyncio.create_task(submit(client, "key"))
+        async for attempt in AsyncRetrying(wait=wait_fixed(0.05), stop=stop_after_delay(20)):
+            with attempt:
+                async with sessions.begin() as other:
+                    assert (await other.scalars(terminated)).all() == [True]
+        problem(await stored, 503, "unavailable")
+
+    assert (await submit(client, "key")).status_code == 202
+    assert await count(sessions, DeletionRequest, AuditEvent) == [1, 1]

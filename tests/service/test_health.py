@@ -1,8 +1,7 @@
-from service import dependencies
 from service.app import create_app, from_environment
 from service.database import async_engine, async_sessions
 from service.health import _newest_revision
-from tests.conftest import KEY, speaking_to
+from tests.conftest import KEY, connect, speaking_to
 
 
 async def test_lives_without_anything(settings):
@@ -25,7 +24,7 @@ async def test_is_ready_on_the_newest_schema(client):
 
 async def test_is_degraded_but_ready_without_a_broker(app, client, settings):
     dead = settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
-    app.dependency_overrides[dependencies.settings] = lambda: dead
+    app.state.settings = dead
 
     response = await client.get("/readyz")
 
@@ -37,7 +36,7 @@ async def test_is_degraded_but_ready_without_a_broker(app, client, settings):
 async def test_is_not_ready_on_another_schema(app, client, new_database, alembic, problem):
     url = new_database()
     engine = async_engine(url)
-    app.dependency_overrides[dependencies.sessions] = lambda: async_sessions(engine)
+    connect(app, async_sessions(engine))
 
     assert "nothing" in problem(await client.get("/readyz"), 503, "unavailable")["detail"]
     alembic("upgrade", url, "head")

@@ -7,6 +7,7 @@ import pytest
 from service import dependencies
 from service.database import async_engine, async_sessions
 from service.errors import DomainError
+from tests.conftest import connect
 
 URL = "/v1/deletion-requests"
 HEADERS = {"Content-Type": "application/json", "Idempotency-Key": "key"}
@@ -161,7 +162,7 @@ async def test_a_bug_is_a_bare_500_that_is_logged(app, client, problem, capsys):
 )
 async def test_without_postgres_every_route_is_unavailable(app, client, url, problem):
     engine = async_engine(url)
-    app.dependency_overrides[dependencies.sessions] = lambda: async_sessions(engine)
+    connect(app, async_sessions(engine))
     body = {"model": "cnn", "sample_ids": ["t1"]}
 
     responses = [await client.get(f"/v1/{name}") for name in ("datasets", "models", "jobs")]

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
-from service import dependencies, doorbell, outbox, progress
+from service import doorbell, outbox, progress
 from service.database import async_sessions
 from service.settings import ApiSettings
 from service.states import DeliveryFailure, DeliveryStatus, RequestStatus, WebhookStatus
@@ -29,6 +29,7 @@ from service.tables import (
     WebhookEndpoint,
 )
 from tests import factories
+from tests.conftest import connect
 
 URL = "/v1/webhooks"
 HOOK = "https://dsr.example.com/hooks?token=SECRET"
@@ -105,7 +106,7 @@ async def test_a_url_that_nothing_may_be_sent_to_is_refused(client, sessions, pr
 
 async def test_while_developing_it_may_lie_on_this_machine(app, client, settings: ApiSettings):
     here = settings.model_copy(update={"webhook_development": True})
-    app.dependency_overrides[dependencies.settings] = lambda: here
+    app.state.settings = here
 
     assert (await register(client, url="http://127.0.0.1:8000/"))["status"] == "enabled"
 
@@ -550,7 +551,7 @@ async def test_twenty_registrations_of_one_url_at_once_make_one(
     app, client, own_database_url, settings
 ):
     engine = create_async_engine(own_database_url)
-    app.dependency_overrides[dependencies.sessions] = lambda: async_sessions(engine)
+    connect(app, async_sessions(engine))
 
     responses = await asyncio.gather(*(client.post(URL, json={"url": HOOK}) for _ in range(20)))
 

@@ -1,6 +1,5 @@
 """Checkpoint files: they last as long as their job, and the audit trail says that they are gone."""
 
-import json
 import os
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -145,11 +144,7 @@ def test_cleaning_removes_what_nobody_needs(sync_sessions, store, job, written, 
         session.add(request)
         session.flush()
         for key in ("old", "new"):
-            session.add(
-                IdempotencyKey(
-                    key=key, fingerprint="f", request_id=request.id, response=json.loads("{}")
-                )
-            )
+            session.add(IdempotencyKey(key=key, fingerprint="f", request_id=request.id, asked=[]))
         session.flush()
         old = update(IdempotencyKey).filter_by(key="old")
         session.execute(old.values(created_at=func.now() - timedelta(days=2)))
