@@ -5,7 +5,8 @@ PYTHON ?= python3
 PIP := 26.3
 
 # Two files at once, in processes with servers of their own; in their order the longest come first.
-PYTEST := .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# One thread for each process: more of them than cores wait for each other.
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -55,7 +55,7 @@ NEAR_DUE = timedelta(days=3)
 LONGEST_TRANSACTION = timedelta(minutes=10)
 """Between the moment at which a request ended and that at which others see it."""
 
-AT_ONCE = 1_000
+AT_ONCE = 800
 """Requests that one sweep puts into jobs, so that it stays short; the next sweep goes on."""
 
 

@@ -6,12 +6,14 @@ from uuid import uuid4
 
 import pytest
 from kombu.exceptions import OperationalError
+from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import AsyncRetrying, stop_after_delay, wait_fixed
 
 from service import commitments, doorbell
 from service.database import async_sessions
+from service.deletion_requests import submission
 from service.states import (
     JobStatus,
     Mode,
@@ -605,3 +607,8 @@ async def test_a_connection_that_breaks_while_it_is_stored_is_503_and_the_next_o
 
     assert (await submit(client, "key")).status_code == 202
     assert await count(sessions, DeletionRequest, AuditEvent) == [1, 1]
+
+
+@pytest.mark.parametrize("sql", [submission.TAKEN_BY_MODEL, submission.TAKEN_BY_DATASET])
+def test_psycopg_keeps_the_statement_that_takes_a_submission(sql):
+    assert len(sql) <= MAX_CACHED_STATEMENT_LENGTH
