@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.quality import calibration, methods, prepare, report
 from benchmarks.quality.measure import save
 from benchmarks.quality.prepare import DEV_SEED, SEEDS, SIZES, Bench, Place
-from benchmarks.quality.rows import OURS, OURS_WITH, Row, oracle_rows, perform
+from benchmarks.quality.rows import OURS, OURS_WITH, Row, kept, oracle_rows, perform
 
 ROOT = Path(__file__).parents[2]
 MAIN = ("random 10 %", "class")
@@ -131,22 +131,22 @@ class Runner:
     def rows(self, wanted: Iterable[Row]) -> list[dict[str, Any]]:
         """The rows, in the order in which they were named; without workers, those there are."""
         wanted = list(wanted)
-        if not self._workers:
-            paths = [self._place.cache / "rows" / f"{row.key()}.json" for row in wanted]
-            return [json.loads(path.read_text()) for path in paths if path.exists()]
-        with ProcessPoolExecutor(
-            self._workers, mp_context=get_context("spawn"), max_tasks_per_child=1
-        ) as pool:
-            waiting = [pool.submit(perform, row, self._place) for row in wanted]
-            for done in as_completed(waiting):
-                row = done.result()
-                print(
-                    f"{row['scenario']:16} {row['method']:24} seed {row['seed']}  "
-                    f"gap {row['avg_gap']:5.2f}  KL {row['kl_oracle']:.2f}  "
-                    f"time {row['time_ratio']:.2f}  {row['verdict']}",
-                    flush=True,
-                )
-        return [future.result() for future in waiting]
+        made = {row: found for row in wanted if (found := kept(row, self._place))}
+        left = [row for row in wanted if row not in made]
+        if self._workers and left:
+            with ProcessPoolExecutor(
+                self._workers, mp_context=get_context("spawn"), max_tasks_per_child=1
+            ) as pool:
+                waiting = {pool.submit(perform, row, self._place): row for row in left}
+                for done in as_completed(waiting):
+                    made[waiting[done]] = found = done.result()
+                    print(
+                        f"{found['scenario']:16} {found['method']:24} seed {found['seed']}  "
+                        f"gap {found['avg_gap']:5.2f}  KL {found['kl_oracle']:.2f}  "
+                        f"time {found['time_ratio']:.2f}  {found['verdict']}",
+                        flush=True,
+                    )
+        return [made[row] for row in wanted if row in made]
 
 
 def our_rows() -> Iterator[Row]:

@@ -55,17 +55,28 @@ class Row:
         return digest.hexdigest()[:20]
 
 
+def kept(row: Row, place: Place) -> dict[str, Any] | None:
+    """The finished row, if it is in the cache."""
+    path = _path(row, place)
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
 def perform(row: Row, place: Place) -> dict[str, Any]:
     """The finished row, from the cache or made now."""
-    path = place.cache / "rows" / f"{row.key()}.json"
-    if path.exists():
-        found: dict[str, Any] = json.loads(path.read_text())
+    if found := kept(row, place):
         return found
     torch.set_num_threads(1)
     bench = Bench.open(place)
     done = _make(bench, row)
-    measure.save(path, done)
+    measure.save(_path(row, place), done)
     return done
+
+
+def _path(row: Row, place: Place) -> Path:
+    return place.cache / "rows" / f"{row.key()}.json"
 
 
 def oracle_figures(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
