@@ -3,9 +3,11 @@
 `uvicorn --factory benchmarks.load.bare:app`. Pool, driver, sessions and parsing of the body are the
 service's own, and the answer is made by the same means. There is no key to check, no idempotency,
 no look-up of names or ids, no audit event, no log, no doorbell. `POST /requests` stores the body as
-one value, `POST /rows` what a submission is in our tables: a request, its ids and its target.
+one value, `POST /rows` what a submission is in our tables: a request, its ids and its target;
+`POST /driver` stores these rows, too, by the driver itself.
 """
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -18,6 +20,7 @@ from uuid_utils.compat import uuid7
 
 from service.database import async_engine, async_sessions
 from service.deletion_requests.schemas import DeletionRequestCreate
+from service.deletion_requests.submission import rows_of
 from service.fields import Out
 from service.settings import MigrationSettings
 from service.states import Objective, RequestStatus
@@ -30,7 +33,7 @@ bodies = Table(
     Column("body", JSONB, nullable=False),
 )
 requests = DeletionRequest.__table__
-ROWS = text("""
+ROWS = """
     WITH request AS (
         INSERT INTO deletion_requests (id, dataset_id, objective, exact, status, samples,
                                        duplicates, received_at, due_at)
@@ -43,7 +46,8 @@ ROWS = text("""
     )
     INSERT INTO request_samples (request_id, sample_id)
     SELECT :id, unnest(CAST(:ids AS text[]))
-""")
+"""
+BY_THE_DRIVER = re.sub(r":(\w+)", r"%(\1)s", ROWS) + " RETURNING request_id"
 
 
 class Stored(Out):
@@ -100,7 +104,24 @@ def app() -> FastAPI:
         asked = {"objective": body.objective, "exact": body.exact}
         ids = {"samples": len(body.sample_ids), "ids": list(set(body.sample_ids))}
         async with sessions.begin() as session:
-            await session.execute(ROWS, {"id": row_id, **known, **asked, **ids})
+            await session.execute(text(ROWS), {"id": row_id, **known, **asked, **ids})
+        return _json(Stored(id=row_id), 202)
+
+    @api.post("/driver")
+    async def store_rows_by_the_driver(body: DeletionRequestCreate) -> Response:
+        """Store the same rows without SQLAlchemy between, as a submission does."""
+        row_id = uuid7()
+        async with engine.begin() as connection:
+            await rows_of(
+                connection,
+                BY_THE_DRIVER,
+                id=row_id,
+                **known,
+                objective=str(body.objective),
+                exact=body.exact,
+                samples=len(body.sample_ids),
+                ids=list(set(body.sample_ids)),
+            )
         return _json(Stored(id=row_id), 202)
 
     @api.get("/requests/{request_id}")

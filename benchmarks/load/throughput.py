@@ -47,6 +47,7 @@ class Figures:
 CASES = (
     Case("POST, 10 ids", "post", 10),
     Case("the same, beside rows", "post", 10, limit="/rows"),
+    Case("the same, by the driver", "post", 10, limit="/driver"),
     Case("GET", "get", 10),
     Case("POST : GET = 1 : 20", "mix", 10),
     Case("POST, 1,000 ids", "post", 1_000),
