@@ -33,7 +33,7 @@ bodies = Table(
     Column("body", JSONB, nullable=False),
 )
 requests = DeletionRequest.__table__
-ROWS = """
+SQL = """
     WITH request AS (
         INSERT INTO deletion_requests (id, dataset_id, objective, exact, status, samples,
                                        duplicates, received_at, due_at)
@@ -47,7 +47,8 @@ ROWS = """
     INSERT INTO request_samples (request_id, sample_id)
     SELECT :id, unnest(CAST(:ids AS text[]))
 """
-BY_THE_DRIVER = re.sub(r":(\w+)", r"%(\1)s", ROWS) + " RETURNING request_id"
+ROWS = text(SQL)
+BY_THE_DRIVER = re.sub(r":(\w+)", r"%(\1)s", SQL) + " RETURNING request_id"
 
 
 class Stored(Out):
@@ -104,7 +105,7 @@ def app() -> FastAPI:
         asked = {"objective": body.objective, "exact": body.exact}
         ids = {"samples": len(body.sample_ids), "ids": list(set(body.sample_ids))}
         async with sessions.begin() as session:
-            await session.execute(text(ROWS), {"id": row_id, **known, **asked, **ids})
+            await session.execute(ROWS, {"id": row_id, **known, **asked, **ids})
         return _json(Stored(id=row_id), 202)
 
     @api.post("/driver")
