@@ -1,5 +1,7 @@
 """Migrations make what the tables say, and can be undone."""
 
+from collections.abc import Sequence
+
 import psycopg
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
@@ -14,6 +16,17 @@ from tests import factories
 def connect(url: str) -> psycopg.Connection:
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     return psycopg.connect(plain, autocommit=True)
+
+
+def store(url: str, *together: Sequence[Base]) -> None:
+    """Commit these rows, those that others refer to first."""
+    engine = create_engine(url)
+    with Session(engine, expire_on_commit=False) as session:
+        for rows in together:
+            session.add_all(rows)
+            session.flush()
+        session.commit()
+    engine.dispose()
 
 
 def tables(url: str) -> set[str]:
@@ -56,13 +69,7 @@ def test_what_waits_for_a_decision_is_not_lost_on_the_way_down(new_database, ale
     review = RequestStatus.NEEDS_REVIEW
     request = factories.request(dataset, status=review)
     target = factories.target(request, model, job_id=job.id, status=review)
-    engine = create_engine(url)
-    with Session(engine) as session:
-        for row in (dataset, model, job, request, target):
-            session.add(row)
-            session.flush()
-        session.commit()
-    engine.dispose()
+    store(url, [dataset], [model], [job], [request], [target])
 
     alembic("downgrade", url, "155a4eee58fe")
 
@@ -84,14 +91,7 @@ def test_tombstones_become_digests_under_a_key_and_find_their_samples_again(new_
     review = factories.request(dataset, status=RequestStatus.FAILED, finished_at=factories.NOW)
     names = [sample.sample_id for sample in factories.samples(dataset)]
     graves = factories.tombstones(model, job, *names, "no longer indexed")
-    engine = create_engine(url)
-    together = [[dataset], [model], [job], factories.samples(dataset), graves, [ended, review]]
-    with Session(engine, expire_on_commit=False) as session:
-        for rows in together:
-            session.add_all(rows)
-            session.flush()
-        session.commit()
-    engine.dispose()
+    store(url, [dataset], [model], [job], factories.samples(dataset), graves, [ended, review])
 
     alembic("downgrade", url, "3d9e5f60a1c7")
 
@@ -118,13 +118,7 @@ def test_an_answer_of_before_is_one_of_now(new_database, alembic):
     request = factories.request(dataset, samples=3, reason="Article 17")
     asked = [["cnn", 0, 1], ["vit", 3, 0]]
     key = IdempotencyKey(key="key", fingerprint="f", request_id=request.id, asked=asked)
-    engine = create_engine(url)
-    with Session(engine, expire_on_commit=False) as session:
-        for row in (dataset, request, key):
-            session.add(row)
-            session.flush()
-        session.commit()
-    engine.dispose()
+    store(url, [dataset], [request], [key])
 
     alembic("downgrade", url, "e7a9316f52c8")
 
