@@ -25,9 +25,11 @@ from benchmarks.cifar_models import cnn, prepare
 from worker.unlearning import forget as method
 from worker.unlearning.alignment import Moments
 from worker.unlearning.config import Config, Objective, default_config
+from worker.unlearning.evaluation import Outputs
 from worker.unlearning.network import Network
 from worker.unlearning.phases import forget_phase, recover_phase
 from worker.unlearning.samples import Samples
+from worker.unlearning.stem import Divided
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = 10
@@ -82,19 +84,21 @@ class Phases:
         forget, self.retain = drawn(FORGET), drawn(RETAIN)
         self.network = Network(cnn().to(device), head="head", prepare=prepare)
         self.sizes: list[int] = []
-        self.network.model.register_forward_pre_hook(_counting(self.sizes))
-        features, _ = self.network.outputs(self.retain, 500)
+        self.network.model.get_submodule("head").register_forward_pre_hook(_counting(self.sizes))
+        before = Outputs.of(self.network, self.retain, 500)
         self._arguments: dict[str, Any] = {
             "forget": forget,
             "retain": self.retain,
+            "retain_losses": before.losses(),
             "holdout": drawn(HOLDOUT),
-            "moments": Moments.of(features),
+            "moments": Moments.of(before.features),
             "class_counts": self.retain.labels.bincount(minlength=CLASSES),
             "config": config(),
         }
 
     def run(self) -> float:
-        """Seconds spent in the phases of one cycle; what is measured around them is left out."""
+        """Seconds spent in the phases of one cycle, and on what they begin with; what is measured
+        around them is left out."""
         self.sizes.clear()
         seconds: list[float] = []
 
@@ -108,16 +112,17 @@ class Phases:
         with (
             patch.object(method, "forget_phase", timed_phase(forget_phase)),
             patch.object(method, "recover_phase", timed_phase(recover_phase)),
+            patch.object(Divided, "through", timed_phase(Divided.through)),
         ):
             method.unlearn(self.network, **self._arguments, on_cycle=lambda *_: None)
         return sum(seconds)
 
 
 def _counting(sizes: list[int]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    """A hook that tells the sizes of training batches; copies of the model go on telling."""
+    """A hook that tells the sizes of training batches; copies of the module go on telling."""
 
-    def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if model.training:
+    def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if module.training:
             sizes.append(len(inputs[0]))
 
     return count

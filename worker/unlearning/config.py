@@ -34,7 +34,10 @@ class Config:
     """Of plain SGD, at the start; annealed by a cosine over the whole run."""
 
     recover_samples: int
-    """Retain samples seen in each cycle, drawn class-balanced from the reservoir."""
+    """Retain samples seen in each cycle, drawn from the reservoir."""
+
+    hard_share: float = 0.4
+    """Of these, samples that the original found hardest: they are lost first when it is changed."""
 
     recover_lr: float
     """Of SGD with momentum, at the start; annealed by a cosine over the whole run."""
@@ -97,7 +100,8 @@ class Config:
         ):  # fmt: skip
             self._require(field, at_least=0)
         self._require("scoring_samples", at_least=2)
-        self._require("frozen_share", at_least=0, at_most=1)
+        for field in ("frozen_share", "hard_share"):
+            self._require(field, at_least=0, at_most=1)
         if self.k is not None:
             self._require("k", at_least=1)
         if self.early_share is not None:
@@ -148,7 +152,7 @@ def default_config(
         recover_lr=0.04,
         batch_size=batch_size,
         forget_batch=forget_batch,
-        alignment_weight=5.0 if removing else 2.0,
+        alignment_weight=1.0,
         distillation_weight=1.0,
         initial_shift=3.25 / longer * min(forget_count / 200, 1),
         shift_gain=10.0,

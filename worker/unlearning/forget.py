@@ -36,6 +36,7 @@ from worker.unlearning.evaluation import (
 from worker.unlearning.network import Network
 from worker.unlearning.phases import Company, Goal, forget_phase, recover_phase, rehearsal
 from worker.unlearning.samples import Samples, class_balanced, classes
+from worker.unlearning.stem import divided
 
 EARLIEST = 0.75
 """Share of the cycles before which a run does not end: cut off at high rates, it lost 2 points of
@@ -124,6 +125,7 @@ def unlearn(
     *,
     forget: Samples,
     retain: Samples,
+    retain_losses: Tensor,
     holdout: Samples,
     moments: Moments,
     class_counts: Tensor,
@@ -140,6 +142,8 @@ def unlearn(
 
     Args:
         retain: a class-balanced reservoir of the retain set, not all of it.
+        retain_losses: (R,) of the reservoir under the original, in nats: what it found hardest is
+            rehearsed most. An audit looks at the same samples before a run.
         holdout: labelled samples never trained on, to calibrate by; an audit needs others. Those
             of classes that leave are moved with the forget set; no gradient comes from the rest.
         moments: of the retain features of the original, without the forget set.
@@ -153,11 +157,14 @@ def unlearn(
         NotFinite: a loss or a weight became NaN or infinite, and in which cycle; or the model
             given has such outputs already.
         NothingStays: no class would be left to keep.
-        ValueError: a set is empty, or `predictions` do not fit the forget set.
+        ValueError: a set is empty, `predictions` do not fit the forget set, or `retain_losses` the
+            reservoir.
     """
     require_samples(forget=forget, retain=retain, holdout=holdout)
     if predictions is not None and len(predictions) != len(forget):
         raise ValueError(f"{len(predictions)} predictions, but {len(forget)} forget samples")
+    if len(retain_losses) != len(retain):
+        raise ValueError(f"{len(retain_losses)} losses, but {len(retain)} retain samples")
     lost = _lost(forget, class_counts, config.objective)
     generator = torch.Generator().manual_seed(config.seed)
     retain = network.resident(retain)
@@ -187,8 +194,11 @@ def unlearn(
     shift = config.initial_shift
     changed = network.copy()
     changed.freeze_leading(config.frozen_share)
+    changed.train()
     _silence(changed, lost)
-    company = Company(retain, generator)
+    parts = divided(changed, changing)
+    changing = parts.through(changing, config.batch_size)
+    company = Company(retain, parts.stem, generator)
     with torch.random.fork_rng(devices=[d for d in [changed.device] if d.type == "cuda"]):
         torch.manual_seed(config.seed)  # dropout
         if resume is not None:
@@ -196,8 +206,8 @@ def unlearn(
             view, shift = _look(changed, scored, class_counts, config), resume.shift
         for cycle in _cycles(resume, config):
             goal = _goal(changing, unseen.ease, answers, shift, view, lost)
-            losses = forget_phase(changed, goal, company, config, cycle, generator)
-            rehearsed = rehearsal(retain, config, generator)
+            losses = forget_phase(parts.rest, goal, company, config, cycle, generator)
+            rehearsed = rehearsal(retain.labels, retain_losses, config, generator)
             loss_retain = recover_phase(changed, retain, rehearsed, config, cycle)
             view = _look(changed, scored, class_counts, config)
             shift = _next_shift(shift, view, unseen.ease, lost, config)

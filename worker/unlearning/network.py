@@ -127,7 +127,7 @@ class Network:
         def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
             entered.append(args[0])
 
-        prepared = self._laid_out(self.prepare(moved(inputs, self.device)))
+        prepared = self.prepared(inputs)
         with self.model.get_submodule(self.head).register_forward_pre_hook(keep), self._autocast():
             logits = self.model(prepared)
         if not entered:
@@ -188,7 +188,9 @@ class Network:
         reached = {name: each for name, each in whole.items() if len(each) == len(samples)}
         return reached, torch.cat(logits)
 
-    def _laid_out(self, prepared: Tensor) -> Tensor:
+    def prepared(self, inputs: Tensor) -> Tensor:
+        """What the model takes for stored inputs, on its device."""
+        prepared = self.prepare(moved(inputs, self.device))
         if self.device.type == "cuda" and prepared.ndim == 4:
             return prepared.contiguous(memory_format=torch.channels_last)
         return prepared

@@ -5,7 +5,7 @@ Shapes: F forget samples, C classes. The alternation is that of Seo, Kim, Han, W
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,8 @@ class Goal:
     """Samples to be changed, and where they shall end up."""
 
     samples: Samples
-    """The forget set; where a class leaves, calibration samples of that class too."""
+    """The forget set, as the stem leaves it; where a class leaves, calibration samples of that
+    class too."""
 
     forgotten: Tensor
     """(N,) bool, on the CPU: the forget set."""
@@ -57,19 +58,22 @@ class Goal:
 class Company:
     """Retain samples that stand beside forget samples in a batch, each in its turn."""
 
-    def __init__(self, retain: Samples, generator: torch.Generator) -> None:
+    def __init__(
+        self, retain: Samples, stem: Callable[[Tensor], Tensor], generator: torch.Generator
+    ) -> None:
         self._retain = retain
+        self._stem = stem
         self._generator = generator
         self.waiting = torch.empty(0, dtype=torch.int64)
         """Indices of those whose turn is next."""
 
     def draw(self, count: int) -> Samples:
-        """The next `count` samples, in random order over and over."""
+        """What the stem makes of the next `count` samples, in random order over and over."""
         while len(self.waiting) < count:
             order = torch.randperm(len(self._retain), generator=self._generator)
             self.waiting = torch.cat([self.waiting, order])
         drawn, self.waiting = self.waiting[:count], self.waiting[count:]
-        return self._retain.select(drawn)
+        return Samples(self._stem(rows(self._retain.inputs, drawn)), self._retain.labels[drawn])
 
 
 def forget_phase(
@@ -157,12 +161,31 @@ def _moved(goal: Goal, device: torch.device) -> Goal:
     )
 
 
-def rehearsal(retain: Samples, config: Config, generator: torch.Generator) -> list[Tensor]:
-    """Batches of reservoir indices for a recover phase, class-balanced, `Config.recover_samples` in
-    all. A smaller reservoir is seen over and over."""
+def rehearsal(
+    labels: Tensor, losses: Tensor, config: Config, generator: torch.Generator
+) -> list[Tensor]:
+    """Batches of reservoir indices for a recover phase, `Config.recover_samples` in all.
+
+    `Config.hard_share` of them are the samples that the original found hardest, for these are lost
+    first when it is changed; the rest are drawn from the others, class-balanced. A smaller
+    reservoir is seen over and over.
+
+    Args:
+        labels: (R,) of the reservoir.
+        losses: (R,) under the original, in nats.
+
+    Source:
+        Jiang et al., "Accelerating Deep Learning by Focusing on the Biggest Losers", 2019,
+        arXiv:1910.00762, rehearses what has a high loss now; by the losses of the original, and
+        only for a share, is our reconstruction.
+    """
+    order = losses.argsort(descending=True)
     batches, left = [], config.recover_samples
     while left > 0:
-        drawn = class_balanced(retain.labels, left, generator)
+        count = min(left, len(labels))
+        hard, others = order.tensor_split([round(config.hard_share * count)])
+        more = class_balanced(labels[others], count - len(hard), generator)
+        drawn = torch.cat([hard, others[more]])
         batches += [drawn[b] for b in batch_indices(len(drawn), config.batch_size, generator)]
         left -= len(drawn)
     return batches

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worker.unlearning.alignment import Moments
+from worker.unlearning.evaluation import Outputs
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
 
@@ -30,6 +31,7 @@ class Problem:
         return {
             "forget": self.train.select(forgotten),
             "retain": retain,
+            "retain_losses": Outputs.of(self.network, retain, 64).losses(),
             "holdout": self.holdout,
             "moments": Moments.of(features),
             "class_counts": retain.labels.bincount(minlength=CLASSES),

@@ -95,6 +95,7 @@ def test_forgets_a_class_that_the_holdout_lacks(problem):
 def test_forgets_more_samples_than_the_reservoir_holds(problem):
     arguments = problem.forgetting(some(120))
     arguments["retain"] = arguments["retain"].select(torch.arange(60))
+    arguments["retain_losses"] = arguments["retain_losses"][:60]
 
     after = measured(run(problem, arguments), arguments)
 
@@ -202,6 +203,12 @@ def test_follows_out_of_sample_predictions(problem):
 def test_refuses_predictions_of_other_samples(problem):
     arguments = problem.forgetting(some(40)) | {"predictions": torch.full((3, 4), 0.25)}
     with pytest.raises(ValueError, match="3 predictions, but 40 forget samples"):
+        run(problem, arguments)
+
+
+def test_refuses_losses_of_another_reservoir(problem):
+    arguments = problem.forgetting(some(40)) | {"retain_losses": torch.zeros(3)}
+    with pytest.raises(ValueError, match="3 losses, but 200 retain samples"):
         run(problem, arguments)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from worker import architectures
 from worker.unlearning.alignment import Moments
 from worker.unlearning.config import Objective, default_config
-from worker.unlearning.evaluation import Evaluation, Observed, evaluate
+from worker.unlearning.evaluation import Evaluation, Observed, Outputs, evaluate
 from worker.unlearning.forget import unlearn
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
@@ -151,6 +151,7 @@ class Bench:
             self.original,
             forget=forget,
             retain=retain,
+            retain_losses=Outputs.of(self.original, retain, BATCH).losses(),
             holdout=self.holdout,
             moments=Moments.of(features),
             class_counts=retain.labels.bincount(minlength=CLASSES),

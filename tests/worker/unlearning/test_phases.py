@@ -54,7 +54,8 @@ def on_meta(samples):
 def test_the_host_waits_for_the_device_only_after_the_last_recover_step(
     problem, network, config, steps
 ):
-    rehearsed = rehearsal(problem.train, config, torch.Generator())
+    losses = torch.zeros(len(problem.train))
+    rehearsed = rehearsal(problem.train.labels, losses, config, torch.Generator())
 
     with pytest.raises(RuntimeError, match="meta"):
         recover_phase(network, on_meta(problem.train), rehearsed, config, 1)
@@ -66,7 +67,7 @@ def test_the_host_waits_for_the_device_only_after_the_last_forget_step(
     problem, network, config, goal, steps
 ):
     goal = replace(goal, samples=on_meta(goal.samples))
-    company = Company(on_meta(problem.train), torch.Generator())
+    company = Company(on_meta(problem.train), lambda inputs: inputs, torch.Generator())
 
     with pytest.raises(RuntimeError, match="meta"):
         forget_phase(network, goal, company, config, 1, torch.Generator())
@@ -75,10 +76,25 @@ def test_the_host_waits_for_the_device_only_after_the_last_forget_step(
 
 
 def test_a_small_reservoir_is_seen_over_and_over(problem, config):
-    few = problem.train.select(torch.arange(30))
+    few = problem.train.labels[:30]
     config = replace(config, recover_samples=75)
 
-    drawn = torch.cat(rehearsal(few, config, torch.Generator()))
+    drawn = torch.cat(rehearsal(few, torch.rand(30), config, torch.Generator()))
 
     assert len(drawn) == 75
     assert set(drawn.bincount(minlength=30).tolist()) <= {2, 3}
+
+
+def test_what_the_original_found_hardest_is_always_rehearsed(config):
+    labels, hardness = torch.arange(200) % 4, torch.arange(200.0).flip(0)
+    config = replace(config, recover_samples=80, hard_share=0.5)
+
+    first, again = (
+        torch.cat(rehearsal(labels, hardness, config, torch.Generator().manual_seed(seed)))
+        for seed in (1, 2)
+    )
+
+    assert len(first.unique()) == len(again.unique()) == 80
+    assert set(range(40)) <= set(first.tolist()) & set(again.tolist())
+    assert set(first.tolist()) != set(again.tolist())
+    assert labels[first[first >= 40]].bincount().tolist() == [10, 10, 10, 10]

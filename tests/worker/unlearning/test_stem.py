@@ -1,0 +1,136 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from worker.unlearning import stem
+from worker.unlearning.network import Network
+from worker.unlearning.samples import Samples
+from worker.unlearning.stem import divided
+
+
+class Residual(nn.Module):
+    """A convolution and a way around it, as torchvision writes them."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, inputs):
+        return F.relu(self.norm(self.conv(inputs)) + inputs)
+
+
+class Straying(nn.Module):
+    """What it does depends on what it sees: it cannot be traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, inputs):
+        features = self.conv(inputs).mean((2, 3))
+        return self.head(-features if features.sum() > 1e9 else features)
+
+
+def sequential():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(4), nn.ReLU(),
+        nn.Conv2d(4, 64, 3), nn.BatchNorm2d(64), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(64, 2),
+    )  # fmt: skip
+
+
+def residual():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), Residual(4), Residual(4),
+        nn.Conv2d(4, 128, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 2),
+    )  # fmt: skip
+
+
+def network(model, head, **others):
+    made = Network(model, head=head, prepare=lambda images: images.float() / 255, **others)
+    made.freeze_leading(0.1)
+    made.train()
+    return made
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(0, 256, (12, 3, 12, 12), dtype=torch.uint8, generator=generator)
+    return Samples(inputs, torch.arange(12) % 2)
+
+
+@pytest.mark.parametrize(("build", "head"), [(sequential, "8"), (residual, "8")])
+def test_both_parts_do_what_the_whole_does_and_share_its_weights(build, head, images):
+    whole = network(build(), head)
+    again = whole.copy()
+    parts = divided(whole, images)
+
+    def descended(network, inputs):
+        optimizer = torch.optim.SGD(network.model.parameters(), lr=0.1)
+        for _ in range(3):
+            _, logits = network(inputs)
+            optimizer.zero_grad()
+            F.cross_entropy(logits, images.labels).backward()
+            optimizer.step()
+
+    descended(parts.rest, parts.through(images, 5).inputs)
+    descended(again, images.inputs)
+
+    mine, theirs = whole.model.state_dict(), again.model.state_dict()
+    assert all(torch.allclose(mine[name], theirs[name], atol=1e-5) for name in theirs)
+    frozen = [p for p in whole.model.parameters() if not p.requires_grad]
+    rest = {id(p) for p in parts.rest.model.parameters()}
+    assert frozen
+    assert not rest & set(map(id, frozen))
+
+
+def test_what_is_frozen_is_seen_once_for_each_sample(images):
+    whole, seen = network(sequential(), "8"), []
+    parts = divided(whole, images)
+    whole.model[0].register_forward_hook(lambda *_: seen.append(1))
+
+    made = parts.through(images, 12)
+    for _ in range(3):
+        parts.rest(made.inputs)
+
+    assert len(seen) == 1
+    assert made.inputs.shape == (12, 4, 5, 5)
+    assert not made.inputs.requires_grad
+
+
+def test_a_model_that_cannot_be_cut_stays_whole(images, monkeypatch):
+    pooled = network(sequential(), "8", pool=lambda features, _: features)
+    moving = network(sequential(), "8")
+    moving.freeze_leading(0)
+    straying = network(Straying(), "head")
+    straying.model.conv.requires_grad_(False)
+    large = network(sequential(), "8")
+
+    for whole in (pooled, moving, straying):
+        assert divided(whole, images).rest is whole
+    assert divided(large, images).rest is not large
+    monkeypatch.setattr(stem, "KEPT_BYTES", 12 * 4 * 5 * 5 * 4 - 1)
+    assert divided(large, images).rest is large
+    assert divided(large, images).through(images, 5).inputs.equal(images.inputs)
+
+
+def test_what_varies_from_step_to_step_is_not_part_of_the_stem(images):
+    model = sequential()
+    model.insert(4, nn.Dropout(0.5))
+    unfrozen = copy.deepcopy(model)
+
+    made = divided(network(model, "9"), images).through(images, 12).inputs
+    torch.manual_seed(0)
+    moving = network(unfrozen, "9")
+    moving.model[2].train()  # statistics of batches
+    early = divided(moving, images).through(images, 12).inputs
+
+    assert made.shape == (12, 4, 5, 5)
+    assert (made == 0).float().mean() < 0.9
+    assert early.equal(F.max_pool2d(moving.model[0](moving.prepared(images.inputs)), 2))

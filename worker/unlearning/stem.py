@@ -1,0 +1,112 @@
+"""The frozen part of a network, apart from the rest: what it makes of a sample never changes in a
+run, and is computed once.
+
+Shapes: N samples.
+"""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from worker.unlearning.network import FREEZABLE, Network
+from worker.unlearning.samples import Samples
+
+PLAIN = (
+    nn.Identity,
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh,
+    nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd,
+)  # fmt: skip
+PLAIN_FUNCTIONS = (operator.add, torch.add, torch.relu, F.relu, F.max_pool2d, F.avg_pool2d)
+"""What has no parameters, draws no chance, and treats each sample alone."""
+
+KEPT_BYTES = 2**29
+"""Of what the stem makes of a forget set, at most: a larger one goes through it at every step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """A network in two parts, one after the other, that shares its modules with the whole."""
+
+    stem: Callable[[Tensor], Tensor]
+    """Stored inputs (N, ...) to what the rest takes (N, ...), without gradients."""
+
+    rest: Network
+
+    def through(self, samples: Samples, batch_size: int) -> Samples:
+        """What the stem makes of samples, each seen once."""
+        made = [self.stem(inputs) for inputs, _ in samples.batches(batch_size)]
+        return Samples(torch.cat(made), samples.labels)
+
+
+def divided(network: Network, samples: Samples) -> Divided:
+    """The network cut where its frozen part ends, for a run in which these samples are changed.
+
+    The stem is empty where nothing leading is frozen, where what it makes of the samples takes more
+    than `KEPT_BYTES`, where a pooled head needs the inputs, and where the model cannot be traced:
+    a run does the same then, and costs more. The network must be in the mode in which it is
+    trained.
+    """
+    whole = Divided(lambda inputs: inputs, network)
+    parts = _cut(network.model) if network.pool is None else None
+    if parts is None:
+        return whole
+    leading, remaining = parts
+
+    @torch.no_grad()
+    def stem(inputs: Tensor) -> Tensor:
+        made: Tensor = leading(network.prepared(inputs))
+        return made
+
+    if stem(samples.inputs[:1]).nbytes * len(samples) > KEPT_BYTES:
+        return whole
+    return Divided(stem, Network(remaining, head=network.head, prepare=lambda made: made))
+
+
+def _cut(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
+    """The model in two, after the last place that nothing but one fixed tensor passes."""
+    if all(parameter.requires_grad for parameter in model.parameters()):
+        return None
+    try:
+        nodes = list(fx.Tracer().trace(model).nodes)
+    except Exception:  # there are as many ways to fail as there are models
+        return None
+    places = {node: place for place, node in enumerate(nodes)}
+    cut = needed = 0
+    for place, node in enumerate(nodes[1:], start=1):
+        needed = max(needed, *(places[user] for user in nodes[place - 1].users))
+        if not _fixed(model, node):
+            break
+        if needed == place:
+            cut = place
+    if cut == 0:
+        return None
+    return _part(model, nodes[: cut + 1]), _part(model, nodes[cut + 1 :], nodes[cut])
+
+
+def _fixed(model: nn.Module, node: fx.Node) -> bool:
+    """Whether what comes out for a sample depends on that sample only, and never changes."""
+    if node.op == "call_function":
+        return node.target in PLAIN_FUNCTIONS
+    if node.op != "call_module":
+        return False
+    module = model.get_submodule(str(node.target))
+    frozen = not any(parameter.requires_grad for parameter in module.parameters())
+    return isinstance(module, PLAIN) or (
+        isinstance(module, FREEZABLE) and frozen and not module.training
+    )
+
+
+def _part(model: nn.Module, nodes: list[fx.Node], entry: fx.Node | None = None) -> nn.Module:
+    """A module that does what these nodes do, and takes what comes out of `entry`."""
+    graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    if entry is not None:
+        copies[entry] = graph.placeholder("made")
+    for node in nodes:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    if nodes[-1].op != "output":
+        graph.output(copies[nodes[-1]])
+    return fx.GraphModule(model, graph)
