@@ -94,6 +94,8 @@ def _fixed(model: nn.Module, node: fx.Node) -> bool:
     if node.op != "call_module":
         return False
     module = model.get_submodule(str(node.target))
+    if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+        return False  # takes the statistics of each batch, even in evaluation mode
     frozen = not any(parameter.requires_grad for parameter in module.parameters())
     return isinstance(module, PLAIN) or (
         isinstance(module, FREEZABLE) and frozen and not module.training
