@@ -23,7 +23,7 @@ PLAIN = (
 PLAIN_FUNCTIONS = (operator.add, torch.add, torch.relu, F.relu, F.max_pool2d, F.avg_pool2d)
 """What has no parameters, draws no chance, and treats each sample alone."""
 
-KEPT_BYTES = 2**29
+KEPT_BYTES = 2**30
 """Of what the stem makes of a forget set, at most: a larger one goes through it at every step."""
 
 
