@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument(
         "--tuned",
         action="store_true",
-        help="take the opponents' settings from the last result, and save hours of tuning them",
+        help="take the opponents' settings from the last result instead of tuning them again",
     )
     options = parser.parse_args()
     cache = options.cache or ROOT / ".cache" / f"quality-{options.size}"

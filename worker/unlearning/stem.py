@@ -20,7 +20,15 @@ PLAIN = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh,
     nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd,
 )  # fmt: skip
-PLAIN_FUNCTIONS = (operator.add, torch.add, torch.relu, F.relu, F.max_pool2d, F.avg_pool2d)
+PLAIN_FUNCTIONS = (
+    operator.add,
+    operator.iadd,
+    torch.add,
+    torch.relu,
+    F.relu,
+    F.max_pool2d,
+    F.avg_pool2d,
+)
 """What has no parameters, draws no chance, and treats each sample alone."""
 
 KEPT_BYTES = 2**30
@@ -46,9 +54,9 @@ def divided(network: Network, samples: Samples) -> Divided:
     """The network cut where its frozen part ends, for a run in which these samples are changed.
 
     The stem is empty where nothing leading is frozen, where what it makes of the samples takes more
-    than `KEPT_BYTES`, where a pooled head needs the inputs, and where the model cannot be traced:
-    a run does the same then, and costs more. The network must be in the mode in which it is
-    trained.
+    than `KEPT_BYTES`, where a pooled head needs the inputs, and where the model cannot be traced, or
+    its trace answers differently: a run does the same then, and costs more. The network must be in
+    the mode in which it is trained.
     """
     whole = Divided(lambda inputs: inputs, network)
     parts = _cut(network.model) if network.pool is None else None
@@ -63,7 +71,19 @@ def divided(network: Network, samples: Samples) -> Divided:
 
     if stem(samples.inputs[:1]).nbytes * len(samples) > KEPT_BYTES:
         return whole
-    return Divided(stem, Network(remaining, head=network.head, prepare=lambda made: made))
+    cut = Divided(stem, Network(remaining, head=network.head, prepare=lambda made: made))
+    return cut if _same(network, cut, samples.select(torch.arange(min(2, len(samples))))) else whole
+
+
+def _same(network: Network, cut: Divided, few: Samples) -> bool:
+    """Whether both answer alike: a trace does not see what hooks of the whole model do."""
+    (features, logits), (others, answers) = (
+        network.outputs(few, 2),
+        cut.rest.outputs(cut.through(few, 2), 2),
+    )
+    return torch.allclose(features, others, atol=1e-5) and torch.allclose(
+        logits, answers, atol=1e-5
+    )
 
 
 def _cut(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
@@ -77,7 +97,7 @@ def _cut(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     places = {node: place for place, node in enumerate(nodes)}
     cut = needed = 0
     for place, node in enumerate(nodes[1:], start=1):
-        needed = max(needed, *(places[user] for user in nodes[place - 1].users))
+        needed = max([needed, *(places[user] for user in nodes[place - 1].users)])
         if not _fixed(model, node):
             break
         if needed == place:

@@ -20,7 +20,10 @@ class Residual(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, inputs):
-        return F.relu(self.norm(self.conv(inputs)) + inputs)
+        F.relu(inputs)  # for nothing
+        made = self.norm(self.conv(inputs))
+        made += inputs
+        return F.relu(made)
 
 
 class Straying(nn.Module):
@@ -86,6 +89,7 @@ def test_both_parts_do_what_the_whole_does_and_share_its_weights(build, head, im
     assert all(torch.allclose(mine[name], theirs[name], atol=1e-5) for name in theirs)
     frozen = [p for p in whole.model.parameters() if not p.requires_grad]
     rest = {id(p) for p in parts.rest.model.parameters()}
+    assert parts.rest is not whole
     assert frozen
     assert not rest & set(map(id, frozen))
 
@@ -110,9 +114,11 @@ def test_a_model_that_cannot_be_cut_stays_whole(images, monkeypatch):
     moving.freeze_leading(0)
     straying = network(Straying(), "head")
     straying.model.conv.requires_grad_(False)
+    hooked = network(sequential(), "8")
+    hooked.model.register_forward_pre_hook(lambda _, args: (args[0] * 3 + 1,))
     large = network(sequential(), "8")
 
-    for whole in (pooled, moving, straying):
+    for whole in (pooled, moving, straying, hooked):
         assert divided(whole, images).rest is whole
     assert divided(large, images).rest is not large
     monkeypatch.setattr(stem, "KEPT_BYTES", 12 * 4 * 5 * 5 * 4 - 1)
