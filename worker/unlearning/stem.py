@@ -54,7 +54,7 @@ def divided(network: Network, samples: Samples) -> Divided:
     """The network cut where its frozen part ends, for a run in which these samples are changed.
 
     The stem is empty where nothing leading is frozen, where what it makes of the samples takes more
-    than `KEPT_BYTES`, where a pooled head needs the inputs, and where the model cannot be traced, or
+    than `KEPT_BYTES`, where a pooled head needs the inputs, and where the model cannot be traced or
     its trace answers differently: a run does the same then, and costs more. The network must be in
     the mode in which it is trained.
     """
