@@ -127,6 +127,19 @@ def alignment(features: Tensor, space: Eigenspace) -> Tensor:
     return (inside / whole.clamp_min(torch.finfo(whole.dtype).tiny)).clamp(0, 1)
 
 
+def standing(features: Tensor, space: Eigenspace) -> Tensor:
+    """What the audit sees in features, apart from what they say of the class: (N, 2).
+
+    DA, and the logarithm of the norm.
+
+    Args:
+        features: (N, d); gradients flow into them.
+    """
+    aligned = alignment(features, space)
+    norms = features.to(aligned.dtype).norm(dim=1)
+    return torch.stack([aligned, norms.clamp_min(torch.finfo(norms.dtype).tiny).log()], 1)
+
+
 def matching_weights(labels: Tensor, like: Tensor) -> Tensor:
     """Weights (N,), summing to 1, that give `labels` the class mix of `like`.
 

@@ -56,6 +56,8 @@ class Config:
     hold little of single samples, and what retain samples rest on."""
 
     alignment_weight: float
+    """Of the squared distance from where unseen samples stand, in units of the spread."""
+
     distillation_weight: float
     retain_weight: float = 1.0
     """Of the cross-entropy of the company in the forget phase."""
@@ -134,8 +136,8 @@ def default_config(
     Args:
         skew: how far the class mix of the forget set is from that of the retain set; in [0, 1],
             see `samples.skew`.
-        level: 0 for the first try; 1 for twice the cycles, of which the first pushes half as much:
-            there is time to see how much it takes; 2 for the same at higher rates.
+        level: 0 for the first try; 1 for twice the cycles, of which the first pushes a quarter as
+            much: there is time to see how much it takes; 2 for the same at higher rates.
     """
     removing = objective is Objective.REMOVE_CLASS
     batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))
@@ -152,9 +154,9 @@ def default_config(
         recover_lr=0.04,
         batch_size=batch_size,
         forget_batch=forget_batch,
-        alignment_weight=1.0,
+        alignment_weight=(0.3 if removing else 0.2) / longer,
         distillation_weight=1.0,
-        initial_shift=3.25 / longer * min(forget_count / 200, 1),
+        initial_shift=3.25 / longer**2 * min(forget_count / 200, 1),
         shift_gain=10.0,
         seed=seed,
     )

@@ -21,7 +21,7 @@ from worker.unlearning.probes import Cells, Probe
 from worker.unlearning.samples import classes
 from worker.unlearning.targets import margins
 
-ALPHA = 0.05
+ALPHA = 0.03
 """Familywise error of the tests."""
 
 PERMUTATIONS = 2000

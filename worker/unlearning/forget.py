@@ -10,13 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from worker.unlearning import targets
 from worker.unlearning.alignment import (
     Eigenspace,
     Moments,
-    alignment,
     eigenspace,
-    matching_weights,
 )
 from worker.unlearning.audit import exchangeability
 from worker.unlearning.config import Config, Objective
@@ -28,14 +25,14 @@ from worker.unlearning.evaluation import (
     accuracy,
     default_k,
     measured_gap,
-    membership_auc,
     require_samples,
     retain_moments,
     retain_weights,
 )
+from worker.unlearning.goal import View, answers_as_unseen, goal_of, next_shift
 from worker.unlearning.network import Network
-from worker.unlearning.phases import Company, Goal, forget_phase, recover_phase, rehearsal
-from worker.unlearning.samples import Samples, class_balanced, classes
+from worker.unlearning.phases import Company, forget_phase, recover_phase, rehearsal
+from worker.unlearning.samples import Samples, class_balanced
 from worker.unlearning.stem import divided
 
 EARLIEST = 0.75
@@ -110,16 +107,6 @@ class State:
     """Indices of the retain samples that are next beside the forget samples, int64."""
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """What is looked at before the first cycle and after each."""
-
-    forget: Outputs
-    retain: Outputs
-    holdout: Outputs
-    space: Eigenspace
-
-
 def unlearn(
     network: Network,
     *,
@@ -185,7 +172,7 @@ def unlearn(
     foretold = unseen.answers
     if predictions is not None:
         foretold = OUT_OF_SAMPLE * predictions.float() + (1 - OUT_OF_SAMPLE) * foretold
-    answers = _answers(network, forget, leaving, view.holdout, lost, foretold, config)
+    answers = answers_as_unseen(network, forget, leaving, view.holdout, lost, foretold, config)
     changing = network.resident(
         Samples(
             torch.cat([forget.inputs, leaving.inputs]), torch.cat([forget.labels, leaving.labels])
@@ -205,12 +192,12 @@ def unlearn(
             _restore(resume, changed, generator, company)
             view, shift = _look(changed, scored, class_counts, config), resume.shift
         for cycle in _cycles(resume, config):
-            goal = _goal(changing, unseen.ease, answers, shift, view, lost)
+            goal = goal_of(changing, unseen.ease, answers, shift, view, lost)
             losses = forget_phase(parts.rest, goal, company, config, cycle, generator)
             rehearsed = rehearsal(retain.labels, retain_losses, config, generator)
-            loss_retain = recover_phase(changed, retain, rehearsed, config, cycle)
+            loss_retain = recover_phase(parts, goal, retain, rehearsed, config, cycle, generator)
             view = _look(changed, scored, class_counts, config)
-            shift = _next_shift(shift, view, unseen.ease, lost, config)
+            shift = next_shift(shift, view, unseen.ease, lost, config)
             finished = cycle == config.cycles or (
                 cycle >= EARLIEST * config.cycles and _passes(view, class_counts, config)
             )
@@ -282,97 +269,7 @@ def _silence(network: Network, lost: Tensor) -> None:
         head.weight[lost.to(network.device)] = 0.0
 
 
-def _answers(
-    network: Network,
-    forget: Samples,
-    leaving: Samples,
-    unseen: Outputs,
-    lost: Tensor,
-    predictions: Tensor,
-    config: Config,
-) -> Tensor:
-    """(F + L, C) probabilities: what a model that never saw them might answer.
-
-    The predictions (F, C), made as sure as those of one model. Nothing is left for lost classes.
-    """
-    predictions = targets.without_classes(predictions, lost)
-    if config.sharpen:
-        predictions = targets.sharpened(predictions, _confidence(unseen, forget.labels, lost))
-    if len(leaving):
-        concept = Outputs.of(network, leaving, config.batch_size).logits.softmax(1)
-        predictions = torch.cat([predictions, concept])
-    return targets.without_classes(predictions, lost)
-
-
-def _confidence(unseen: Outputs, labels: Tensor, lost: Tensor) -> float:
-    """Mean of the largest probability on unseen samples, in the class mix of `labels` (F,)."""
-    sure = targets.without_classes(unseen.logits.softmax(1), lost).amax(1)
-    weights = matching_weights(unseen.labels, labels)
-    return (weights @ sure.double()).item()
-
-
-def _goal(
-    changing: Samples,
-    ease: Tensor,
-    answers: Tensor,
-    shift: float,
-    view: _View,
-    lost: Tensor,
-) -> Goal:
-    """Where the samples shall end up, given how unseen samples stand now."""
-    labels = changing.labels
-    staying = view.holdout.select(~lost[view.holdout.labels])
-    unseen = staying if len(staying.labels) else view.holdout
-    mine = labels[: len(ease)]
-    kept = ~lost[mine]
-    return Goal(
-        samples=changing,
-        forgotten=torch.arange(len(labels)) < len(ease),
-        answers=targets.shifted(answers, labels, shift),
-        alignments=_class_means(alignment(unseen.features, view.space), unseen.labels, len(lost))[
-            labels
-        ],
-        raise_only=lost[labels],
-        space=view.space,
-        unseen_losses=_quantiles(
-            unseen.losses(), matching_weights(unseen.labels, mine[kept]), 1 - ease[kept]
-        ).float(),
-    )
-
-
-def _quantiles(values: Tensor, weights: Tensor, places: Tensor) -> Tensor:
-    """(M,) the values (N,), each counted by its weight (N,), at these places (M,) in (0, 1)."""
-    ordered, order = values.sort()
-    reached = weights[order].cumsum(0)
-    chosen = torch.searchsorted(reached, places.double() * weights.sum())
-    return ordered[chosen.clamp_max(len(values) - 1)]
-
-
-def _class_means(values: Tensor, labels: Tensor, count: int) -> Tensor:
-    """(C,) mean of the values (N,) over each class; over all, for a class that is not there."""
-    means = values.mean().repeat(count)
-    for label in classes(labels):
-        means[label] = values[labels == label].mean()
-    return means
-
-
-def _next_shift(shift: float, view: _View, ease: Tensor, lost: Tensor, config: Config) -> float:
-    """The shift after one more step of an integral controller of membership AUC.
-
-    It aims at what the AUC is where forget samples stand among unseen ones by how hard they are:
-    their mean ease, 0.5 for samples as hard as those. Few samples say little about the AUC: the
-    step is shrunk by n / (n + 10). Never negative: nothing is taught anew. Our reconstruction.
-    """
-    staying = view.forget.select(~lost[view.forget.labels])
-    auc = membership_auc(staying, view.holdout) if len(staying.labels) else None
-    if auc is None:
-        return shift
-    count = len(staying.labels)
-    excess = auc - ease.mean().item()
-    return max(shift + config.shift_gain * excess * count / (count + 10), 0.0)
-
-
-def _passes(view: _View, class_counts: Tensor, config: Config) -> bool:
+def _passes(view: View, class_counts: Tensor, config: Config) -> bool:
     """Whether the tests of the audit, on the calibration hold-out, pass with room."""
     observed = Observed(forget=view.forget, retain=view.retain, holdout=view.holdout, test=None)
     family = exchangeability(
@@ -395,17 +292,17 @@ def _look(
     class_counts: Tensor,
     config: Config,
     space: Eigenspace | None = None,
-) -> _View:
+) -> View:
     """Outputs of the three sets, and the eigenspace of the network as it is now."""
     forget, retain, holdout = (Outputs.of(network, s, config.batch_size) for s in scored)
     if space is None:
         space = eigenspace(retain_moments(retain, class_counts), k=_k(class_counts, config))
-    return _View(forget, retain, holdout, space)
+    return View(forget, retain, holdout, space)
 
 
 def _scores(
     cycle: int,
-    view: _View,
+    view: View,
     class_counts: Tensor,
     losses: tuple[float, float, float],
     seed: int,

@@ -8,32 +8,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from worker.unlearning.alignment import Eigenspace, alignment
 
+def standing_loss(standing: Tensor, aim: Tensor, spread: Tensor) -> Tensor:
+    """Pull forget samples, on average, to where unseen samples stand.
 
-def alignment_loss(
-    features: Tensor, space: Eigenspace, targets: Tensor, raise_only: Tensor
-) -> Tensor:
-    """Pull the mean DA of a batch to where unseen samples stand.
-
-    |mean(DA - target)| over the samples that may move both ways, plus max(0, mean(target - DA))
-    over those that may only rise, each weighted by its share of the batch. Means, because
-    single samples must keep their spread: DA is a property of a set.
+    Squared distance between the means, in units of the spread, summed over the figures and shrunk
+    by N / (N + 10): few samples say little about their mean. Means, because single samples must
+    keep their spread: DA is a property of a set. Squares, because the mean of a batch is noisy, and
+    their gradient is right on average.
 
     Args:
-        features: (N, d), N > 0; gradients flow into them only.
-        targets: (N,) DA to reach, in [0, 1].
-        raise_only: (N,) bool, samples that are never pushed down.
+        standing: (N, S) of forget samples, N > 0; see `alignment.standing`.
+        aim: (S,). spread: (S,) positive.
 
     Returns:
-        () in [0, 1], dimensionless.
+        () non-negative, dimensionless.
 
     Source:
-        Our reconstruction, arXiv:2407.17710, with a calibrated target instead of 1.
+        Our reconstruction, arXiv:2407.17710, with a calibrated target instead of DA = 1.
     """
-    missing = targets - alignment(features, space)  # (N,)
-    rising = (missing * raise_only).mean().clamp_min(0)
-    return rising + (missing * ~raise_only).mean().abs()
+    away = (standing.mean(0) - aim) / spread
+    return away.square().sum() * len(standing) / (len(standing) + 10)
 
 
 def membership_loss(losses: Tensor, unseen: Tensor) -> Tensor:

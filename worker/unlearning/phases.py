@@ -6,18 +6,19 @@ Shapes: F forget samples, C classes. The alternation is that of Seo, Kim, Han, W
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worker.unlearning.alignment import Eigenspace
+from worker.unlearning.alignment import standing
 from worker.unlearning.config import Config
 from worker.unlearning.errors import NotFinite
-from worker.unlearning.losses import alignment_loss, distillation_loss, membership_loss
+from worker.unlearning.goal import Goal
+from worker.unlearning.losses import distillation_loss, membership_loss, standing_loss
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples, batch_indices, class_balanced, moved, rows
+from worker.unlearning.stem import Divided
 
 MOMENTUM = 0.9
 """Of the recover phase. The forget phase is plain SGD: momentum would carry it too far."""
@@ -26,33 +27,6 @@ MOMENTUM = 0.9
 GRADIENT_NORM, GRADIENT_NORM_BATCH_NORMALISED = 1.0, 10.0
 """Longer gradients are cut to this. Batch normalisation bears long steps, and needs them: norms
 of 10 falling to 3 were measured on a CNN. A small transformer diverged with such steps."""
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """Samples to be changed, and where they shall end up."""
-
-    samples: Samples
-    """The forget set, as the stem leaves it; where a class leaves, calibration samples of that
-    class too."""
-
-    forgotten: Tensor
-    """(N,) bool, on the CPU: the forget set."""
-
-    answers: Tensor
-    """(N, C) probabilities."""
-
-    alignments: Tensor
-    """(N,) DA of unseen samples of the same class."""
-
-    raise_only: Tensor
-    """(N,) bool, on the CPU: of classes that leave. Alignment may rise to that of unseen samples,
-    but is never pushed down."""
-
-    space: Eigenspace
-    unseen_losses: Tensor
-    """(M,) losses of unseen samples as hard as the forget samples whose class stays, in their
-    class mix."""
 
 
 class Company:
@@ -91,7 +65,7 @@ def forget_phase(
     """
     network.train()
     optimizer = torch.optim.SGD(network.model.parameters(), lr=config.forget_lr)
-    goal = _moved(goal, network.device)
+    goal = goal.to(network.device)
     weights = torch.tensor(
         [
             config.alignment_weight,
@@ -116,20 +90,54 @@ def forget_phase(
 def _forget_losses(network: Network, goal: Goal, chosen: Tensor, beside: Samples) -> Tensor:
     """(4,) of a batch: alignment loss, distillation loss, cross-entropy of its company, and how far
     its losses are from those of unseen samples."""
+    features, logits = _together(network, goal, chosen, beside.inputs)
     count = len(chosen)
-    parts = (rows(goal.samples.inputs, chosen), beside.inputs)
-    features, logits = network(torch.cat([moved(part, network.device) for part in parts]))
-    aims, rising = rows(goal.alignments, chosen), moved(goal.raise_only[chosen], network.device)
     labels = moved(goal.samples.labels[chosen], logits.device)
     losses = F.cross_entropy(logits[:count], labels, reduction="none")
     return torch.stack(
         [
-            alignment_loss(features[:count], goal.space, aims, rising),
+            _alignment(features, goal, chosen),
             distillation_loss(logits[:count], rows(goal.answers, chosen)),
             F.cross_entropy(logits[count:], moved(beside.labels, logits.device)),
             _membership(losses, goal, chosen),
         ]
     )
+
+
+def _together(
+    network: Network, goal: Goal, chosen: Tensor, beside: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Features and logits of the chosen forget samples, then of what stands beside them."""
+    parts = (rows(goal.samples.inputs, chosen), beside)
+    return network(torch.cat([moved(part, network.device) for part in parts]))
+
+
+def _alignment(features: Tensor, goal: Goal, chosen: Tensor) -> Tensor:
+    """() how far the chosen forget samples stand from unseen ones.
+
+    Where the class stays, unseen samples are told by their distance from retain samples, which
+    follow the chosen in `features`: so batch normalisation treats both alike. Only the DA is
+    compared there. Where the class leaves, unseen samples are in the batch, on the move as well.
+    """
+    here = standing(features, goal.space)
+    mine, kept = here[: len(chosen)], here[len(chosen) :, 0].detach()
+    staying, lost, unseen = _groups(goal, chosen)
+    loss = features.new_zeros(())
+    if len(staying):
+        aim = kept.mean() + rows(goal.offsets, chosen[staying]).mean()
+        loss = loss + standing_loss(rows(mine, staying)[:, :1], aim, goal.spread[:1])
+    if len(lost) and len(unseen):
+        loss = loss + standing_loss(rows(mine, lost), rows(mine, unseen).mean(0), goal.spread)
+    return loss
+
+
+def _groups(goal: Goal, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Places among the chosen: forget samples whose class stays, those whose class leaves, and
+    unseen samples of a class that leaves."""
+    mine, leaving = goal.forgotten[chosen], goal.leaving[chosen]
+    masks = (mine & ~leaving, mine & leaving, ~mine)
+    staying, lost, unseen = (mask.nonzero().squeeze(1) for mask in masks)
+    return staying, lost, unseen
 
 
 def _membership(losses: Tensor, goal: Goal, chosen: Tensor) -> Tensor:
@@ -138,26 +146,11 @@ def _membership(losses: Tensor, goal: Goal, chosen: Tensor) -> Tensor:
     Where the class stays, from those that the goal names; where it leaves, from those of the unseen
     samples in the batch, which are on the move as well.
     """
-    mine, leaving = goal.forgotten[chosen], goal.raise_only[chosen]
-    masks = (mine & ~leaving, mine & leaving, ~mine)
-    staying, lost, unseen = (rows(losses, mask.nonzero().squeeze(1)) for mask in masks)
+    staying, lost, unseen = (rows(losses, places) for places in _groups(goal, chosen))
     pairs = [(staying, goal.unseen_losses), (lost, unseen)]
     return sum(
         (membership_loss(*pair) for pair in pairs if all(map(len, pair))),
         start=losses.new_zeros(()),
-    )
-
-
-def _moved(goal: Goal, device: torch.device) -> Goal:
-    """The goal on the model's device, once for the phase and not at each step."""
-    return Goal(
-        goal.samples,
-        goal.forgotten,
-        goal.answers.to(device),
-        goal.alignments.to(device),
-        goal.raise_only,
-        goal.space.to(device),
-        goal.unseen_losses.to(device),
     )
 
 
@@ -192,23 +185,43 @@ def rehearsal(
 
 
 def recover_phase(
-    network: Network, retain: Samples, steps: list[Tensor], config: Config, cycle: int
+    parts: Divided,
+    goal: Goal,
+    retain: Samples,
+    steps: list[Tensor],
+    config: Config,
+    cycle: int,
+    generator: torch.Generator,
 ) -> float:
     """Repair what forgetting damaged, on these batches of retain samples; mean cross-entropy in
-    nats."""
+    nats.
+
+    Forget samples stand beside them, a batch of the forget phase in each, and are kept aligned:
+    what is rehearsed would move them away from unseen samples again.
+    """
+    network = parts.rest
     network.train()
     optimizer = torch.optim.SGD(
         network.model.parameters(), lr=config.recover_lr, momentum=MOMENTUM, nesterov=True
     )
+    goal = goal.to(network.device)
+    turns = _turns(len(goal.samples), config.forget_batch, generator)
     total = torch.zeros((), device=network.device)
-    for step, chosen in enumerate(steps):
+    for step, (chosen, held) in enumerate(zip(steps, turns, strict=False)):
         _anneal(optimizer, config.recover_lr, cycle - 1 + step / len(steps), config)
-        _, logits = network(rows(retain.inputs, chosen))
-        loss = F.cross_entropy(logits, moved(retain.labels[chosen], logits.device))
-        _step(network, optimizer, loss)
+        features, logits = _together(network, goal, held, parts.stem(rows(retain.inputs, chosen)))
+        labels = moved(retain.labels[chosen], logits.device)
+        loss = F.cross_entropy(logits[len(held) :], labels)
+        _step(network, optimizer, loss + config.alignment_weight * _alignment(features, goal, held))
         total += loss.detach()
     _require_finite(network, total, cycle)
     return total.item() / len(steps)
+
+
+def _turns(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches of the indices 0..count-1, over and over."""
+    while True:
+        yield from batch_indices(count, size, generator)
 
 
 def _epochs(count: int, config: Config, generator: torch.Generator) -> Iterator[Tensor]:

@@ -7,7 +7,8 @@ from worker.unlearning.alignment import Eigenspace
 from worker.unlearning.config import Objective, default_config
 from worker.unlearning.errors import NotFinite, NothingStays
 from worker.unlearning.evaluation import Observed, Outputs, evaluate
-from worker.unlearning.forget import _next_shift, _View, unlearn
+from worker.unlearning.forget import unlearn
+from worker.unlearning.goal import View, next_shift
 
 
 def some(count):
@@ -218,17 +219,17 @@ def test_refuses_losses_of_another_reservoir(problem):
 def test_the_shift_follows_the_membership_auc_and_is_never_negative(seen, auc):
     holdout = Outputs(torch.zeros(40, 2), torch.zeros(40, 2), torch.zeros(40, dtype=torch.int64))
     forget = Outputs(torch.zeros(10, 2), seen.repeat(10, 1), torch.zeros(10, dtype=torch.int64))
-    view = _View(forget, holdout, holdout, Eigenspace(torch.zeros(2), torch.eye(2)))
+    view = View(forget, holdout, holdout, Eigenspace(torch.zeros(2), torch.eye(2)))
     config = default_config(Objective.UNTRAIN_SAMPLES, forget_count=10, reservoir_count=40)
     kept = torch.zeros(2, dtype=torch.bool)
 
     ease = torch.full((10,), 0.4)  # somewhat harder than unseen samples
 
-    moved = _next_shift(4.0, view, ease, kept, config)
+    moved = next_shift(4.0, view, ease, kept, config)
 
     assert moved == pytest.approx(4.0 + config.shift_gain * (auc - 0.4) * 10 / 20)
-    assert _next_shift(0.0, view, ease, kept, config) == pytest.approx(max(moved - 4.0, 0.0))
-    assert _next_shift(4.0, view, ease, ~kept, config) == 4.0
+    assert next_shift(0.0, view, ease, kept, config) == pytest.approx(max(moved - 4.0, 0.0))
+    assert next_shift(4.0, view, ease, ~kept, config) == 4.0
 
 
 def test_the_losses_of_a_lost_class_tell_less_who_was_trained_on(problem):
@@ -267,3 +268,13 @@ def copied(state):
     """The state as it would be in a file."""
     weights = {name: weight.clone() for name, weight in state.weights.items()}
     return dataclasses.replace(state, weights=weights, company=state.company.clone())
+
+
+def test_an_eigenspace_that_is_all_there_is_does_not_stop_a_run(problem):
+    arguments = problem.forgetting(some(40))
+    scores = []
+
+    changed = run(problem, arguments, k=32, on_cycle=lambda s, _: scores.append(s))
+
+    assert {round(s.da_forget, 4) for s in scores} == {1.0}
+    assert measured(changed, arguments).retain_accuracy > 0.9

@@ -3,51 +3,29 @@ import math
 import pytest
 import torch
 
-from worker.unlearning.alignment import Eigenspace
-from worker.unlearning.losses import alignment_loss, distillation_loss, membership_loss
+from worker.unlearning.losses import distillation_loss, membership_loss, standing_loss
+
+STANDING = torch.tensor([[0.25, 1.0], [0.75, 3.0]], dtype=torch.float64)
+SPREAD = torch.tensor([0.1, 0.5], dtype=torch.float64)
 
 
-@pytest.fixture
-def space():
-    return Eigenspace(torch.zeros(2).double(), torch.tensor([[1.0], [0.0]]).double())
+def test_standing_loss_is_zero_when_the_mean_is_reached_though_no_sample_is():
+    assert standing_loss(STANDING, torch.tensor([0.5, 2.0]), SPREAD).item() == pytest.approx(0)
 
 
-@pytest.fixture
-def features():
-    """DA 0.75 and 0.25."""
-    angles = torch.tensor([math.pi / 6, math.pi / 3]).double()
-    return torch.stack([angles.cos(), angles.sin()], 1).requires_grad_()
+def test_standing_loss_is_the_squared_distance_of_the_means_in_units_of_the_spread():
+    loss = standing_loss(STANDING, torch.tensor([0.3, 3.0]), SPREAD)
+    assert loss.item() == pytest.approx((2**2 + 2**2) * 2 / 12)
 
 
-NEITHER, BOTH = torch.tensor([False, False]), torch.tensor([True, True])
-
-
-def test_alignment_loss_is_zero_when_the_mean_is_reached_though_no_sample_is(features, space):
-    loss = alignment_loss(features, space, torch.full((2,), 0.5).double(), NEITHER)
-    assert loss.item() == pytest.approx(0, abs=1e-6)
-
-
-@pytest.mark.parametrize("target", [0.2, 0.9])
-def test_alignment_loss_is_the_distance_of_the_means(features, space, target):
-    loss = alignment_loss(features, space, torch.full((2,), target).double(), NEITHER)
-    assert loss.item() == pytest.approx(abs(target - 0.5))
-
-
-def test_alignment_is_never_pushed_down_when_it_may_only_rise(features, space):
-    loss = alignment_loss(features, space, torch.full((2,), 0.2).double(), BOTH)
-    loss.backward()
-
-    assert loss.item() == 0
-    assert features.grad.abs().sum() == 0
-
-
-def test_a_step_down_the_gradient_raises_alignment(features, space):
-    targets = torch.full((2,), 0.9).double()
-    alignment_loss(features, space, targets, BOTH).backward()
-
-    moved = features.detach() - 0.1 * features.grad
-
-    assert alignment_loss(moved, space, targets, BOTH) < 0.4
+def test_few_samples_are_pulled_less():
+    aim = torch.tensor([0.3, 3.0])
+    few, many = (
+        standing_loss(STANDING, aim, SPREAD),
+        standing_loss(STANDING.repeat(500, 1), aim, SPREAD),
+    )
+    assert few.item() == pytest.approx(8 / 6)
+    assert many.item() == pytest.approx(8, rel=0.01)
 
 
 def test_distillation_is_zero_at_the_target_and_has_no_gradient_there():

@@ -6,9 +6,17 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from worker.unlearning import forget
+from worker.unlearning.alignment import alignment
 from worker.unlearning.config import Objective, default_config
-from worker.unlearning.phases import Company, forget_phase, recover_phase, rehearsal
+from worker.unlearning.phases import (
+    Company,
+    _alignment,
+    forget_phase,
+    recover_phase,
+    rehearsal,
+)
 from worker.unlearning.samples import Samples
+from worker.unlearning.stem import Divided
 
 
 @pytest.fixture
@@ -52,13 +60,15 @@ def on_meta(samples):
 
 
 def test_the_host_waits_for_the_device_only_after_the_last_recover_step(
-    problem, network, config, steps
+    problem, network, config, goal, steps
 ):
+    parts = Divided(lambda inputs: inputs, network)
+    held = replace(goal, samples=on_meta(goal.samples))
     losses = torch.zeros(len(problem.train))
     rehearsed = rehearsal(problem.train.labels, losses, config, torch.Generator())
 
     with pytest.raises(RuntimeError, match="meta"):
-        recover_phase(network, on_meta(problem.train), rehearsed, config, 1)
+        recover_phase(parts, held, on_meta(problem.train), rehearsed, config, 1, torch.Generator())
 
     assert len(steps) == len(rehearsed) >= config.recover_samples / config.batch_size
 
@@ -98,3 +108,46 @@ def test_what_the_original_found_hardest_is_always_rehearsed(config):
     assert set(range(40)) <= set(first.tolist()) & set(again.tolist())
     assert set(first.tolist()) != set(again.tolist())
     assert labels[first[first >= 40]].bincount().tolist() == [10, 10, 10, 10]
+
+
+def test_what_is_rehearsed_does_not_move_forget_samples_out_of_alignment(problem, config, goal):
+    """The DA they are to have is put far off, so that it shows who follows it."""
+    goal = replace(goal, offsets=goal.offsets - 0.5)
+    rehearsed = rehearsal(
+        problem.train.labels, torch.zeros(len(problem.train)), config, torch.Generator()
+    )
+
+    def after(weight):
+        network = problem.network.copy()
+        recover_phase(
+            Divided(lambda inputs: inputs, network),
+            goal,
+            problem.train,
+            rehearsed,
+            replace(config, alignment_weight=weight),
+            1,
+            torch.Generator().manual_seed(0),
+        )
+        network.model.eval()
+        features, _ = network.outputs(goal.samples, 64)
+        return alignment(features, goal.space).mean().item()
+
+    assert after(1.0) < after(0.0) - 0.1
+
+
+def test_samples_of_a_class_that_leaves_are_pulled_to_unseen_ones_of_it(problem, config, goal):
+    features = 1 + torch.rand(40, 32, generator=torch.Generator().manual_seed(0))
+    features[:20] *= 2
+    features.requires_grad_()
+    goal = replace(
+        goal,
+        leaving=torch.ones(40, dtype=torch.bool),
+        forgotten=torch.arange(40) < 20,
+    )
+
+    loss = _alignment(torch.cat([features, features.detach()]), goal, torch.arange(40))
+    loss.backward()
+    moved = (features - 0.01 * features.grad).detach().norm(dim=1)
+
+    assert moved[:20].mean() < features[:20].norm(dim=1).mean()
+    assert moved[20:].mean() > features[20:].norm(dim=1).mean()
