@@ -286,9 +286,12 @@ def _steps_seconds(question: Question, champion: Network, material: Material) ->
     return (monotonic() - started) / TIMED_STEPS * _steps(config, len(order.forget))
 
 
-def _steps(config: Config, forget: int) -> int:
+def _steps(config: Config, forget: int) -> float:
+    """How many steps with `Config.batch_size` samples a round is worth."""
     to_forget = config.forget_epochs * math.ceil(forget / config.forget_batch)
-    return config.cycles * (to_forget + math.ceil(config.recover_samples / config.batch_size))
+    beside = min(config.held, forget) / config.batch_size
+    to_recover = math.ceil(config.recover_samples / config.batch_size) * (1 + beside)
+    return config.cycles * (to_forget + to_recover)
 
 
 def _record(bench: Workbench, order: Order, found: dict[str, Any]) -> None:

@@ -51,6 +51,10 @@ class Config:
     forget_batch: int
     """Forget samples in a batch of the forget phase, at most; retain samples fill it up."""
 
+    held: int
+    """Forget samples that stand beside a batch of the recover phase, at most, and are kept aligned;
+    where a class leaves, unseen samples of it are among them, and the means of both are noisy."""
+
     frozen_share: float = 0.1
     """Leading convolutions that hold at most this share of the parameters stay as they are: they
     hold little of single samples, and what retain samples rest on."""
@@ -95,7 +99,8 @@ class Config:
         for field in ("cycles", "forget_epochs", "recover_samples"):
             self._require(field, at_least=1)
         self._require("batch_size", at_least=4)
-        self._require("forget_batch", at_least=1)
+        for field in ("forget_batch", "held"):
+            self._require(field, at_least=1)
         for field in (
             "forget_lr", "recover_lr", "alignment_weight", "distillation_weight",
             "retain_weight", "membership_weight", "initial_shift", "shift_gain", "stop_at",
@@ -154,6 +159,7 @@ def default_config(
         recover_lr=0.04,
         batch_size=batch_size,
         forget_batch=forget_batch,
+        held=half if removing else min(half // 2, forget_batch),
         alignment_weight=(0.3 if removing else 0.2) / longer,
         distillation_weight=1.0,
         initial_shift=3.25 / longer**2 * min(forget_count / 200, 1),

@@ -196,8 +196,8 @@ def recover_phase(
     """Repair what forgetting damaged, on these batches of retain samples; mean cross-entropy in
     nats.
 
-    Forget samples stand beside them, a batch of the forget phase in each, and are kept aligned:
-    what is rehearsed would move them away from unseen samples again.
+    Forget samples stand beside them, `Config.held` at a time, and are kept aligned: what is
+    rehearsed would move them away from unseen samples again.
     """
     network = parts.rest
     network.train()
@@ -205,7 +205,7 @@ def recover_phase(
         network.model.parameters(), lr=config.recover_lr, momentum=MOMENTUM, nesterov=True
     )
     goal = goal.to(network.device)
-    turns = _turns(len(goal.samples), config.forget_batch, generator)
+    turns = _turns(len(goal.samples), config.held, generator)
     total = torch.zeros((), device=network.device)
     for step, (chosen, held) in enumerate(zip(steps, turns, strict=False)):
         _anneal(optimizer, config.recover_lr, cycle - 1 + step / len(steps), config)
