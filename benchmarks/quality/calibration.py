@@ -4,6 +4,7 @@ Genuine retrains must not fail; originals must not pass; neither must cheats.
 """
 
 import copy
+import hashlib
 import json
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import worker.unlearning
 from benchmarks.quality import measure
 from benchmarks.quality.measure import Seen, Sets
 from benchmarks.quality.prepare import SEEDS, Bench, Place
@@ -69,7 +71,11 @@ def _by_scenario(found: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, i
 
 
 def _path(place: Place, name: str) -> Path:
-    return place.cache / "calibration" / f"{name.replace(' ', '-')}.json"
+    """Of the cases of a scenario, as the audit of this source judges them."""
+    [folder] = worker.unlearning.__path__
+    files = [Path(__file__), Path(measure.__file__), *sorted(Path(folder).glob("*.py"))]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:20]
+    return place.cache / "calibration" / f"{name.replace(' ', '-')}-{digest}.json"
 
 
 def judge(place: Place, name: str) -> None:
