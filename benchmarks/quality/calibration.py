@@ -22,6 +22,9 @@ from benchmarks.quality.prepare import SEEDS, Bench, Place
 from benchmarks.quality.scenarios import HELD_OUT, Scenario
 from worker.unlearning.network import Network
 
+CHANGING = ("config", "early", "forget", "goal", "losses", "phases", "stem")
+"""Files of the method that judge nothing."""
+
 CHEATED = ("random 10 %", "class", "canaries", "memorised")
 
 
@@ -73,7 +76,8 @@ def _by_scenario(found: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, i
 def _path(place: Place, name: str) -> Path:
     """Of the cases of a scenario, as the audit of this source judges them."""
     [folder] = worker.unlearning.__path__
-    files = [Path(__file__), Path(measure.__file__), *sorted(Path(folder).glob("*.py"))]
+    judging = (file for file in sorted(Path(folder).glob("*.py")) if file.stem not in CHANGING)
+    files = [Path(__file__), Path(measure.__file__), *judging]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:20]
     return place.cache / "calibration" / f"{name.replace(' ', '-')}-{digest}.json"
 
