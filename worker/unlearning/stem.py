@@ -88,7 +88,7 @@ def _same(network: Network, cut: Divided, few: Samples) -> bool:
 
 def _cut(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     """The model in two, after the last place that nothing but one fixed tensor passes."""
-    if all(parameter.requires_grad for parameter in model.parameters()):
+    if all(parameter.requires_grad for parameter in model.parameters()) or _hooked(model):
         return None
     try:
         nodes = list(fx.Tracer().trace(model).nodes)
@@ -105,6 +105,19 @@ def _cut(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     if cut == 0:
         return None
     return _part(model, nodes[: cut + 1]), _part(model, nodes[cut + 1 :], nodes[cut])
+
+
+def _hooked(model: nn.Module) -> bool:
+    """Whether a trace would lose hooks: it keeps those of layers, not those of what holds them."""
+    is_layer = fx.Tracer().is_leaf_module
+    return any(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        for name, module in model.named_modules()
+        if not name or not is_layer(module, name)
+    )
 
 
 def _fixed(model: nn.Module, node: fx.Node) -> bool:

@@ -16,6 +16,7 @@ from worker.unlearning.audit import (
     scaled_confidence,
 )
 from worker.unlearning.evaluation import Observed, Outputs, membership_auc, retain_moments
+from worker.unlearning.exchangeability import ALPHA
 
 CLASSES, WIDTH = 4, 6
 COUNTS = torch.full((CLASSES,), 100)
@@ -196,7 +197,7 @@ def test_never_trained_samples_are_rejected_at_the_promised_rate_however_correla
         for seed in range(200)
     ]
     rate = sum(run.rejected for run in runs) / len(runs)
-    assert 0.01 <= rate <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
+    assert 0.01 <= rate <= ALPHA + 3 * (ALPHA * (1 - ALPHA) / 200) ** 0.5
 
 
 def test_memorised_samples_are_rejected():
@@ -223,7 +224,7 @@ def test_what_passes_is_what_lies_within_its_interval_and_its_threshold():
         for test in exchangeability(observed(memorised=memorised), class_counts=COUNTS).tests:
             assert test.passed == (test.low <= test.expected <= test.high)
             assert test.passed == (abs(test.value - test.expected) <= test.threshold)
-            assert test.passed == (test.p_value > 0.05)
+            assert test.passed == (test.p_value > ALPHA)
 
 
 def test_a_model_that_treats_them_as_unseen_passes():
@@ -385,10 +386,10 @@ def test_a_drop_of_test_accuracy_fails_once_it_is_surely_above_the_limit():
     assert small["test_accuracy"].value == pytest.approx(0.04)  # above 3 %, but not surely
     assert small["test_accuracy"].passed
     assert large["test_accuracy"].value == pytest.approx(0.10)
-    # Agresti and Min: (30 - 1.645 sqrt(31 - 30^2 / 302)) / 302
-    assert large["test_accuracy"].low == pytest.approx((30 - 1.6449 * 28.0199**0.5) / 302, abs=1e-4)
+    # Agresti and Min: (30 - 1.881 sqrt(31 - 30^2 / 302)) / 302
+    assert large["test_accuracy"].low == pytest.approx((30 - 1.8808 * 28.0199**0.5) / 302, abs=1e-4)
     assert not large["test_accuracy"].passed
-    assert large["test_accuracy"].p_value < 0.05 < small["test_accuracy"].p_value
+    assert large["test_accuracy"].p_value < ALPHA < small["test_accuracy"].p_value
 
 
 def test_without_a_test_split_the_holdout_stands_in():

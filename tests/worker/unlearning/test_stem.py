@@ -116,9 +116,13 @@ def test_a_model_that_cannot_be_cut_stays_whole(images, monkeypatch):
     straying.model.conv.requires_grad_(False)
     hooked = network(sequential(), "8")
     hooked.model.register_forward_pre_hook(lambda _, args: (args[0] * 3 + 1,))
+    training = network(sequential(), "8")
+    training.model.register_forward_hook(lambda m, _, out: out * 0 if m.training else out)
+    inside = network(residual(), "8")
+    inside.model[2].register_forward_hook(lambda m, _, out: out * 0 if m.training else out)
     large = network(sequential(), "8")
 
-    for whole in (pooled, moving, straying, hooked):
+    for whole in (pooled, moving, straying, hooked, training, inside):
         assert divided(whole, images).rest is whole
     assert divided(large, images).rest is not large
     monkeypatch.setattr(stem, "KEPT_BYTES", 12 * 4 * 5 * 5 * 4 - 1)
