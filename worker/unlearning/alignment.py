@@ -137,7 +137,7 @@ def standing(features: Tensor, space: Eigenspace) -> Tensor:
     """
     aligned = alignment(features, space)
     norms = features.to(aligned.dtype).norm(dim=1)
-    return torch.stack([aligned, norms.clamp_min(torch.finfo(norms.dtype).tiny).log()], 1)
+    return torch.stack([aligned, norms.clamp_min(torch.finfo(torch.float32).tiny).log()], 1)
 
 
 def matching_weights(labels: Tensor, like: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def divided(network: Network, samples: Samples) -> Divided:
 
 
 def _same(network: Network, cut: Divided, few: Samples) -> bool:
-    """Whether both answer alike: a trace does not see what hooks of the whole model do."""
+    """Whether both answer alike: a trace keeps what the model does while it is trained, always."""
     (features, logits), (others, answers) = (
         network.outputs(few, 2),
         cut.rest.outputs(cut.through(few, 2), 2),
