@@ -133,9 +133,15 @@ def prepare_data(
     return Data(*(Samples(tensors[f"{s}.inputs"], tensors[f"{s}.labels"]) for s in splits))
 
 
-def write_dataset(images: Path, folder: Path) -> None:
+def write_dataset(
+    images: Path,
+    folder: Path,
+    *,
+    train_samples: int = TRAIN_SAMPLES,
+    holdout_samples: int = HOLDOUT_SAMPLES,
+) -> None:
     """Write the same three splits as a user's dataset: JPEG bytes, one file for each split."""
-    rows = _split_rows(images, TRAIN_SAMPLES, HOLDOUT_SAMPLES)
+    rows = _split_rows(images, train_samples, holdout_samples)
     for split, (path, places) in rows.items():
         table = pq.read_table(path).take(places.numpy())
         table = table.append_column("split", pa.array([split] * table.num_rows))

@@ -81,7 +81,7 @@ def test_cheats_are_judged_and_told(place):
     cases = calibration.cases(place, workers=0)
     text = report.tables(
         {"rows": [perform(Row("class", OURS, seed=0), place)], "ablations": {}, "targets": {},
-         "budgets": {}, "calibration": calibration.summary(cases)}
+         "budgets": {}, "escalated": {}, "calibration": calibration.summary(cases)}
     )  # fmt: skip
 
     assert {case["kind"] for case in cases} == {

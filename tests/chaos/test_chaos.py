@@ -9,8 +9,9 @@ from chaos.house import QUICK
 from chaos.run import run
 from chaos.schedule import Kind
 
-SEEDS = range(1191, 1201)
-"""Ten that have every kind of fault among them and are soon over."""
+SEEDS = range(11472, 11482)
+"""Ten that have every kind of fault among them, and fewer clients than most: each costs the start of
+a process that imports torch."""
 
 
 def test_ten_schedules_of_faults_lose_nothing_and_do_nothing_twice(

@@ -593,7 +593,7 @@ def test_another_model_keeps_what_only_this_one_was_asked_to_forget(
     model = registered(flat_floats, escalation=[])
     with sync_sessions.begin() as session:
         same = ("dataset_id", "weights_uri", "architecture", "head", "preprocessing", "policy")
-        other = Model(name="other", **{name: getattr(model, name) for name in same})
+        other = Model(id=UUID(int=2), name="other", **{name: getattr(model, name) for name in same})
         session.add(other)
     register_model(bench_for(other, **ALLOWED))
     bench = ask(model, *NAMED[:5])
