@@ -63,6 +63,11 @@ BUDGETS: dict[str, dict[str, Any]] = {
 }
 """What more or less work buys: the way to the knee."""
 
+ESCALATION: dict[str, dict[str, Any]] = {
+    "first round": {}, "more cycles": {"level": 1}, "stronger": {"level": 2},
+}  # fmt: skip
+"""What a job does after each verdict `fail`, always from the original."""
+
 
 def main() -> None:
     """Prepare, tune, run, calibrate, report."""
@@ -116,6 +121,11 @@ def measured(place: Place, workers: int, tuned: dict[str, Any] | None = None) ->
             (OURS_WITH, BUDGETS, DEV[:2]),
         )
     )
+    escalated = {
+        f"{method}, {name}": run.rows(main_rows(method, json.dumps(change)))
+        for method in (OURS_WITH, OURS)
+        for name, change in ESCALATION.items()
+    }
     cases = calibration.cases(place, workers)
     bench = Bench.open(place)
     every = bench.scenarios()
@@ -130,6 +140,7 @@ def measured(place: Place, workers: int, tuned: dict[str, Any] | None = None) ->
         "ablations": ablations,
         "targets": answers,
         "budgets": budgets,
+        "escalated": escalated,
         "calibration": calibration.summary(cases),
         "cases": cases,
     }
@@ -165,10 +176,15 @@ class Runner:
 def our_rows() -> Iterator[Row]:
     """Both our ways on everything: three seeds where a target is set, one elsewhere."""
     for method in (OURS_WITH, OURS):
-        for scenario in MAIN:
-            yield from (Row(scenario, method, seed) for seed in SEEDS)
+        yield from main_rows(method)
     for scenario in (*OTHERS, SEQUENCE):
         yield from (Row(scenario, method, SEEDS[0]) for method in (OURS_WITH, OURS))
+
+
+def main_rows(method: str, settings: str = "{}") -> Iterator[Row]:
+    """A method where a target is set."""
+    for scenario in MAIN:
+        yield from (Row(scenario, method, seed, settings) for seed in SEEDS)
 
 
 def variant_rows(method: str, change: dict[str, Any], scenarios: Sequence[str]) -> Iterator[Row]:
@@ -201,8 +217,7 @@ def chosen_settings(tried: list[dict[str, Any]]) -> dict[str, Any]:
 def opponent_rows(best: dict[str, Any]) -> Iterator[Row]:
     """Every opponent as it was tuned: three seeds where a target is set, one elsewhere."""
     for name, settings in best.items():
-        for scenario in MAIN:
-            yield from (Row(scenario, name, seed, json.dumps(settings)) for seed in SEEDS)
+        yield from main_rows(name, json.dumps(settings))
     for name, settings in best.items():
         for scenario in OTHERS:
             yield Row(scenario, name, SEEDS[0], json.dumps(settings))

@@ -72,6 +72,7 @@ def tables(found: dict[str, Any]) -> str:
         ("Ablations (dev scenarios, out-of-sample)", "ablations"),
         ("Targets of the original's own (dev scenarios)", "targets"),
         ("More and less work (dev scenarios, out-of-sample)", "budgets"),
+        ("What a job tries after the verdict `fail`", "escalated"),
     ):
         parts.append(f"\n### {title}\n")
         tried = [row for variants in found[key].values() for row in variants]

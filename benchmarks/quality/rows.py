@@ -47,7 +47,8 @@ class Row:
     """Of the original, and of the method."""
 
     settings: str = "{}"
-    """JSON: settings of an opponent, or fields of our `Config` that differ from the defaults."""
+    """JSON: settings of an opponent; or, of ours, the `level` of the defaults and fields of the
+    `Config` that differ from them."""
 
     def key(self) -> str:
         """A digest of the row and of the source it depends on."""
@@ -169,7 +170,7 @@ def _unlearnt(
         predictions = bench.unseen_predictions()[new] if row.method == OURS_WITH else None
         moments = Moments.of(base.outputs(sets.retain, 500)[0])  # kept since registration
         losses = Outputs.of(base, sets.reservoir, 500).losses()  # known from the audit
-        config = configured(scenario.objective, sets, row.seed, settings)
+        config = configured(scenario.objective, sets, row.seed, **settings)
         started = _clock(bench.size)
         model = unlearn(
             base,
@@ -198,7 +199,9 @@ def _unlearnt(
     return base.around(model.eval()), _clock(bench.size) - started
 
 
-def configured(objective: Objective, sets: Sets, seed: int, settings: dict[str, Any]) -> Config:
+def configured(
+    objective: Objective, sets: Sets, seed: int, level: int = 0, **changes: Any
+) -> Config:
     """The defaults of the service for this problem, with some fields replaced."""
     config = default_config(
         objective,
@@ -206,8 +209,9 @@ def configured(objective: Objective, sets: Sets, seed: int, settings: dict[str, 
         reservoir_count=len(sets.reservoir),
         skew=skew(sets.forget.labels, sets.class_counts),
         seed=seed,
+        level=level,
     )
-    return replace(config, **settings)
+    return replace(config, **changes)
 
 
 def _fresh(build: Build, seed: int) -> nn.Module:
