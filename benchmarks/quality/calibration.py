@@ -15,15 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import worker.unlearning
 from benchmarks.quality import measure
 from benchmarks.quality.measure import Seen, Sets
 from benchmarks.quality.prepare import SEEDS, Bench, Place
 from benchmarks.quality.scenarios import HELD_OUT, Scenario
 from worker.unlearning.network import Network
-
-CHANGING = ("config", "early", "forget", "goal", "losses", "phases", "stem")
-"""Files of the method that judge nothing."""
 
 CHEATED = ("random 10 %", "class", "canaries", "memorised")
 
@@ -75,11 +71,9 @@ def _by_scenario(found: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, i
 
 def _path(place: Place, name: str) -> Path:
     """Of the cases of a scenario, as the audit of this source judges them."""
-    [folder] = worker.unlearning.__path__
-    judging = (file for file in sorted(Path(folder).glob("*.py")) if file.stem not in CHANGING)
-    files = [Path(__file__), Path(measure.__file__), *judging]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:20]
-    return place.cache / "calibration" / f"{name.replace(' ', '-')}-{digest}.json"
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    file = f"{name.replace(' ', '-')}-{measure.judges()}-{own}.json"
+    return place.cache / "calibration" / file
 
 
 def judge(place: Place, name: str) -> None:
@@ -92,10 +86,9 @@ def judge(place: Place, name: str) -> None:
 
 
 def _cases(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
-    before = [Seen.kept(bench, bench.original(seed), f"original {seed}") for seed in SEEDS]
+    before = [Seen.kept(bench, bench.original(seed)) for seed in SEEDS]
     retrained = [
-        Seen.kept(bench, bench.oracle(scenario, number), f"oracle {scenario.name} {number}")
-        for number in range(scenario.oracles)
+        Seen.kept(bench, bench.oracle(scenario, number)) for number in range(scenario.oracles)
     ]
     judged = []
     forget_sets = {scenario.name: scenario.forgotten, **scenario.parts}

@@ -3,6 +3,7 @@
 Accuracies, AUCs, alignments and their differences are in percent; KL in nats.
 """
 
+import hashlib
 import json
 import os
 import statistics
@@ -15,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import worker.unlearning
 from benchmarks.cifar_models import CLASSES, Data
-from benchmarks.quality.prepare import Bench
+from benchmarks.quality.prepare import REFERENCES, Bench
 from benchmarks.quality.scenarios import Scenario
 from worker.unlearning.alignment import eigenspace, matching_weights, subspace_overlap
 from worker.unlearning.audit import (
@@ -25,7 +27,6 @@ from worker.unlearning.audit import (
     ReferenceScores,
     audit,
     exchangeability,
-    scaled_confidence,
 )
 from worker.unlearning.evaluation import (
     Observed,
@@ -37,12 +38,21 @@ from worker.unlearning.evaluation import (
     retain_moments,
 )
 from worker.unlearning.network import Network
+from worker.unlearning.references import Summary, halves
 from worker.unlearning.samples import Samples, batch_indices, class_balanced
 from worker.unlearning.targets import margins
 
 RESERVOIR = 10_000
 COMPARED = ("forget_acc", "retain_acc", "test_acc", "mia_auc")
 RELEARN_LR, RELEARN_EPOCHS, RELEARNT = 0.01, 4, 0.95
+CHANGING = ("config", "early", "forget", "goal", "losses", "phases", "stem")
+"""Files of the method that judge nothing."""
+
+JUDGED = (
+    "verdict", "reason", "mia_auc_per_sample",
+    "probe_accuracy_gap", "probe_f1_gap", "probe_nmi_gap",
+)  # fmt: skip
+"""What the audit says of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,7 @@ class Sets:
     """(R,) places of the reservoir in the training split."""
 
     audited: Tensor
-    """(H,) bool over the hold-out: the half that only the audit sees."""
+    """(H,) bool over the hold-out: the half that only the audit and the figures see."""
 
     @classmethod
     def of(cls, bench: Bench, forgotten: Tensor, kept: Tensor | None = None) -> "Sets":
@@ -70,7 +80,7 @@ class Sets:
         places = kept.nonzero().squeeze(1)
         generator = torch.Generator().manual_seed(0)
         drawn = places[class_balanced(data.train.labels[places], RESERVOIR, generator)]
-        return cls(data, forgotten, kept, drawn, torch.arange(len(data.holdout)) % 2 == 1)
+        return cls(data, forgotten, kept, drawn, audited(data.holdout))
 
     @property
     def forget(self) -> Samples:
@@ -108,9 +118,12 @@ class Seen:
         return cls(*(Outputs.of(network, s, 128) for s in (data.train, data.holdout, data.test)))
 
     @classmethod
-    def kept(cls, bench: Bench, network: Network, name: str) -> "Seen":
-        """The same, kept in the cache under a name."""
-        path = bench.cache / "seen" / f"{name.replace(' ', '-')}.pt"
+    def kept(cls, bench: Bench, network: Network) -> "Seen":
+        """The same, kept in the cache under a digest of the weights."""
+        digest = hashlib.sha256()
+        for weight in network.model.state_dict().values():
+            digest.update(weight.cpu().numpy().tobytes())
+        path = bench.cache / "seen" / f"{digest.hexdigest()[:20]}.pt"
         if not path.exists():
             seen = cls.of(network, bench.data)
             parts = [(each.features, each.logits) for each in (seen.train, seen.holdout, seen.test)]
@@ -131,31 +144,26 @@ class Seen:
 
 
 def reference_scores(bench: Bench, forgotten: Tensor) -> ReferenceScores:
-    """What the reference models that had not seen them said of the samples' own class."""
-    labels = bench.data.train.labels
-    seen, logits = bench.seen()[:, forgotten], bench.reference_logits("train")[:, forgotten]
-    scores = torch.stack([scaled_confidence(row, labels[forgotten]) for row in logits])  # (K, F)
-    unseen = scores.masked_fill(seen, torch.nan)
-    holdout = bench.data.holdout
-    odd = torch.arange(len(holdout)) % 2 == 1
-    theirs = torch.stack(
-        [
-            scaled_confidence(row[odd], holdout.labels[odd])
-            for row in bench.reference_logits("holdout")
-        ]
-    )
-    generator = torch.Generator().manual_seed(0)  # as few models as have not seen a forget sample
-    chosen = torch.rand(theirs.shape, generator=generator).argsort(0)[: len(theirs) // 2]
-    theirs = theirs.gather(0, chosen)
-    means = unseen.nanmean(0)
-    spread = (unseen - means).square().nansum(0) / ((~seen).sum(0) - 1)
-    pooled = torch.cat([spread, theirs.var(0)]).mean().sqrt()
+    """What the service would have kept of the reference models, and given its audit."""
+    train, holdout = bench.data.train, bench.data.holdout
+    shared = halves(len(holdout), REFERENCES, torch.Generator().manual_seed(0))
+    summary = Summary(len(train), len(holdout), len(CLASSES))
+    logits, theirs = (bench.reference_logits(split) for split in ("train", "holdout"))
+    for number, seen in enumerate(bench.seen()):
+        summary.add(0, logits[number], train.labels, seen)
+        summary.add_holdout(0, theirs[number], holdout.labels, shared[number])
+    known, odd = summary.result(REFERENCES), audited(holdout)
     return ReferenceScores(
-        forget_mean=means,
-        forget_std=pooled.expand_as(means),
-        holdout_mean=theirs.mean(0),
-        holdout_std=pooled.expand(int(odd.sum())),
+        forget_mean=known.unseen.mean[forgotten],
+        forget_std=known.unseen.std[forgotten],
+        holdout_mean=known.holdout.mean[odd],
+        holdout_std=known.holdout.std[odd],
     )
+
+
+def audited(holdout: Samples) -> Tensor:
+    """(H,) bool: the half of the hold-out that methods never see."""
+    return torch.arange(len(holdout)) % 2 == 1
 
 
 def verdict(
@@ -183,7 +191,7 @@ def figures(
     mine, kept, unseen = (
         seen.train.select(sets.forgotten),
         seen.train.select(sets.kept),
-        seen.holdout,
+        seen.holdout.select(sets.audited),
     )
     tested = seen.test.select(sets.class_counts[seen.test.labels] > 0)
     space = eigenspace(retain_moments(kept, sets.class_counts), k=default_k(sets.class_counts))
@@ -249,7 +257,7 @@ def compare(row: dict[str, Any], oracles: Sequence[dict[str, Any]]) -> dict[str,
 
 
 def relearn_epochs(network: Network, forget: Samples) -> int:
-    """Epochs of plain SGD on the forget set until 95 % of it is answered right; at most 4."""
+    """Epochs of SGD on the forget set until 95 % of it is answered right; at most 4."""
     again = network.copy()
     again.model.requires_grad_(True)
     optimizer = torch.optim.SGD(again.model.parameters(), RELEARN_LR, momentum=0.9)
@@ -272,6 +280,18 @@ def kl(wanted: Tensor, given: Tensor) -> float:
     return F.kl_div(
         given.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="batchmean"
     ).item()
+
+
+def source(*, judging: bool) -> str:
+    """The source that a row of ours depends on; or only what judges, of anybody's."""
+    [folder] = worker.unlearning.__path__
+    files = (Path(__file__), *sorted(Path(folder).glob("*.py")))
+    return "".join(f.read_text() for f in files if not (judging and f.stem in CHANGING))
+
+
+def judges() -> str:
+    """A digest of what judges: verdicts by another one are not those of the audit as it is."""
+    return hashlib.sha256(source(judging=True).encode()).hexdigest()[:12]
 
 
 def save(path: Path, content: Any) -> None:

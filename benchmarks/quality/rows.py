@@ -1,7 +1,8 @@
 """One row of the benchmark: one method on one scenario with one seed, timed and measured.
 
 Each row is made in a process of its own, so that its peak memory is its own, and kept in the
-cache under everything it depends on: the settings, and the source of the method.
+cache under the settings and the source of the method. What the audit says of it is shown only
+while the audit is the same; the models, and how they are measured otherwise, are taken as given.
 """
 
 import hashlib
@@ -9,7 +10,6 @@ import inspect
 import json
 import resource
 import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import worker.unlearning
 from benchmarks.cifar_models import Build, train
 from benchmarks.quality import measure, methods
 from benchmarks.quality.measure import Seen, Sets
@@ -58,11 +57,13 @@ class Row:
 
 
 def kept(row: Row, place: Place) -> dict[str, Any] | None:
-    """The finished row, if it is in the cache."""
+    """The finished row, if it is in the cache; without what an earlier audit said of it."""
     path = _path(row, place)
     if not path.exists():
         return None
     found: dict[str, Any] = json.loads(path.read_text())
+    if found.get("judged_by") != measure.judges():
+        found |= dict.fromkeys(measure.JUDGED)
     return found
 
 
@@ -83,13 +84,14 @@ def _path(row: Row, place: Place) -> Path:
 
 def oracle_figures(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
     """The figures of all retrained models of a scenario, kept in the cache."""
-    path = bench.cache / "figures" / f"{scenario.name.replace(' ', '-')}.pt"
+    name = f"{scenario.name.replace(' ', '-')}-{measure.judges()}"
+    path = bench.cache / "figures" / f"{name}.pt"
     if not path.exists():
         sets = Sets.of(bench, scenario.forgotten)
         made = []
         for number in range(scenario.oracles):
             network = bench.oracle(scenario, number)
-            seen = Seen.kept(bench, network, f"oracle {scenario.name} {number}")
+            seen = Seen.kept(bench, network)
             made.append(measure.figures(bench, scenario, sets, network, seen))
         measure.write(path, lambda partial: torch.save(made, partial))
     found: list[dict[str, Any]] = torch.load(path, weights_only=True)
@@ -122,7 +124,7 @@ def _make(bench: Bench, row: Row) -> dict[str, Any]:
     retraining.append(_retraining_seconds(bench, sets))
     retrain_seconds = statistics.mean(retraining)
     seen = Seen.of(after, bench.data)
-    before = Seen.kept(bench, original, f"original {row.seed}")
+    before = Seen.kept(bench, original)
     measured = measure.figures(bench, scenario, sets, after, seen)
     judged = measure.verdict(bench, scenario, sets, before, seen)
     return {
@@ -138,6 +140,7 @@ def _make(bench: Bench, row: Row) -> dict[str, Any]:
         "peak_mib_before": before_mib,
         "verdict": judged.verdict.value,
         "reason": judged.reason,
+        "judged_by": measure.judges(),
     }
 
 
@@ -252,6 +255,4 @@ def _peak_mib(size: Size) -> float:
 def _source(method: str) -> str:
     if method not in (OURS, OURS_WITH):
         return inspect.getsource(methods.METHODS[method]) + inspect.getsource(methods.training)
-    [folder] = worker.unlearning.__path__
-    files: Sequence[Path] = sorted(Path(folder).glob("*.py"))
-    return "".join(file.read_text() for file in files if file.stem not in ("audit", "references"))
+    return measure.source(judging=False)

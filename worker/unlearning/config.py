@@ -49,7 +49,8 @@ class Config:
     """Of the recover phase. Five eighths of it are a batch of the forget phase."""
 
     forget_batch: int
-    """Forget samples in a batch of the forget phase, at most; retain samples fill it up."""
+    """Forget samples in a batch of the forget phase, at most; retain samples, the company, fill it
+    up. Less than the whole of it."""
 
     held: int
     """Forget samples that stand beside a batch of the recover phase, at most, and are kept aligned;
@@ -99,8 +100,8 @@ class Config:
         for field in ("cycles", "forget_epochs", "recover_samples"):
             self._require(field, at_least=1)
         self._require("batch_size", at_least=4)
-        for field in ("forget_batch", "held"):
-            self._require(field, at_least=1)
+        self._require("forget_batch", at_least=1, at_most=self.batch_size * 5 // 8 - 1)
+        self._require("held", at_least=1)
         for field in (
             "forget_lr", "recover_lr", "alignment_weight", "distillation_weight",
             "retain_weight", "membership_weight", "initial_shift", "shift_gain", "stop_at",
@@ -134,15 +135,16 @@ def default_config(
 
     Small sets get small batches, so that each phase has enough steps to act, and small forget
     sets get more epochs for the same reason, and less of a push. The more the classes of the forget
-    set differ from those of the retain set, the more retain samples stand beside them in a batch:
-    else batch normalisation would see another mix than it sees when the model is used. The work of
-    a run does not grow with the dataset.
+    set differ from those of the retain set, the more retain samples stand beside them in a batch,
+    unless the class is to leave: else batch normalisation would see another mix than it sees when
+    the model is used. The work of a run does not grow with the dataset.
 
     Args:
         skew: how far the class mix of the forget set is from that of the retain set; in [0, 1],
             see `samples.skew`.
         level: 0 for the first try; 1 for twice the cycles, of which the first pushes a quarter as
-            much: there is time to see how much it takes; 2 for the same at higher rates.
+            much: there is time to see how much it takes; 2 for the same with twice the rate of the
+            forget phase and twice the recover samples.
     """
     removing = objective is Objective.REMOVE_CLASS
     batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))

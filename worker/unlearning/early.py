@@ -23,10 +23,11 @@ from worker.unlearning.config import Config
 from worker.unlearning.evaluation import retain_weights
 from worker.unlearning.network import Network
 from worker.unlearning.probes import Probe
-from worker.unlearning.samples import Samples, class_balanced
+from worker.unlearning.samples import Samples, class_balanced, classes
 
 READ, UNSEEN = 3000, 600
-"""Retain samples that readers are fitted to, and unseen samples they are tried on, at most."""
+"""Retain samples that readers are fitted to, and unseen samples they are tried on, at most; of the
+latter more where a class would have too few to be told how hard its samples are."""
 
 RIDGE = 0.25
 """Penalty of the readers: they have up to 512 dimensions and a few thousand samples."""
@@ -80,7 +81,8 @@ def as_if_unseen(
     """
     staying = class_counts[holdout.labels] > 0
     unseen = holdout.select(staying) if staying.any() else holdout
-    unseen = unseen.select(class_balanced(unseen.labels, UNSEEN, generator))
+    count = max(UNSEEN, targets.ENOUGH * len(classes(unseen.labels)))
+    unseen = unseen.select(class_balanced(unseen.labels, count, generator))
     seen = retain.select(class_balanced(retain.labels, READ, generator))
     weights = retain_weights(seen.labels, class_counts)
     kept, _ = network.entering(seen, network.layers, config.batch_size)

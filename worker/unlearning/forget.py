@@ -197,7 +197,7 @@ def unlearn(
             rehearsed = rehearsal(retain.labels, retain_losses, config, generator)
             loss_retain = recover_phase(parts, goal, retain, rehearsed, config, cycle, generator)
             view = _look(changed, scored, class_counts, config)
-            shift = next_shift(shift, view, unseen.ease, lost, config)
+            shift = next_shift(shift, view, unseen.ease[~lost[forget.labels]], lost, config)
             finished = cycle == config.cycles or (
                 cycle >= EARLIEST * config.cycles and _passes(view, class_counts, config)
             )

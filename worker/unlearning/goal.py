@@ -138,6 +138,9 @@ def next_shift(shift: float, view: View, ease: Tensor, lost: Tensor, config: Con
     It aims at what the AUC is where forget samples stand among unseen ones by how hard they are:
     their mean ease, 0.5 for samples as hard as those. Few samples say little about the AUC: the
     step is shrunk by n / (n + 10). Never negative: nothing is taught anew. Our reconstruction.
+
+    Args:
+        ease: (S,) of the forget samples whose class stays; only they are aimed at.
     """
     staying = view.forget.select(~lost[view.forget.labels])
     auc = membership_auc(staying, view.holdout) if len(staying.labels) else None
