@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from benchmarks.cifar_models import Recipe, cnn, resnet18
-from benchmarks.quality import calibration, report
+from benchmarks.quality import calibration, measure, report
 from benchmarks.quality.__main__ import Runner
 from benchmarks.quality.prepare import Bench, Place, Size, prepare
 from benchmarks.quality.rows import OURS, OURS_WITH, Row, oracle_rows, perform
@@ -63,6 +63,19 @@ def test_a_row_has_every_figure_and_is_made_once(place, scenario, method):
     assert all(math.isfinite(done[figure]) for figure in FIGURES)
     assert done["verdict"] in ("pass", "fail", "no_power")
     assert Runner(place, workers=0).rows([row]) == [json.loads(json.dumps(done))]
+
+
+def test_what_another_audit_said_of_a_row_is_not_shown(place, monkeypatch):
+    row = Row("random 1", "do nothing", seed=0)
+    done = perform(row, place)
+
+    monkeypatch.setattr(measure, "judges", lambda: "another")
+    [found] = Runner(place, workers=0).rows([row])
+
+    assert done["verdict"]
+    assert found["verdict"] is None
+    assert found["avg_gap"] == done["avg_gap"]
+    assert "no_power" not in report._table([found], report.COLUMNS)
 
 
 def test_doing_nothing_is_as_far_from_the_oracles_as_the_original_and_they_are_near(place):

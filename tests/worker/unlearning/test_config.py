@@ -18,8 +18,8 @@ def test_is_plain_json(config):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("cycles", 0), ("batch_size", 1), ("early_share", 1.1), ("frozen_share", -0.1),
-     ("hard_share", 1.1), ("forget_batch", 0), ("held", 0), ("k", 0), ("forget_lr", float("nan")),
-     ("alignment_weight", -1)],
+     ("hard_share", 1.1), ("forget_batch", 0), ("forget_batch", 80), ("held", 0),
+     ("k", 0), ("forget_lr", float("nan")), ("alignment_weight", -1)],
 )  # fmt: skip
 def test_names_the_field_that_is_out_of_range(config, field, value):
     with pytest.raises(ValueError, match=field):

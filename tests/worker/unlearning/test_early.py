@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from worker.unlearning import early
 from worker.unlearning.config import Objective, default_config
 from worker.unlearning.early import as_if_unseen
 from worker.unlearning.network import LAYERS, WIDTH, Network
@@ -109,6 +110,22 @@ def test_ordinary_samples_are_answered_as_rightly_as_unseen_ones(problem):
     assert 0.6 < expected < 0.9
     assert right(found.answers, problem.train.labels[forgotten]) == pytest.approx(expected, abs=0.1)
     assert abs(found.ease.mean().item() - 0.5) < 0.1
+
+
+def test_however_many_classes_there_are_each_tells_how_hard_its_own_samples_are(
+    problem, monkeypatch
+):
+    """Class 0 is the easiest: its samples are as hard as others of it, not as others of all."""
+    monkeypatch.setattr(early, "UNSEEN", CLASSES)
+    forgotten = (torch.arange(TRAIN) % 10 == 0) & ~problem.wrong
+    for samples in (problem.train, problem.holdout):
+        samples.inputs[samples.labels == 0, 0] += 3
+
+    found = problem.told(forgotten)
+
+    easy = problem.train.labels[forgotten] == 0
+    assert abs(found.ease[easy].mean().item() - 0.5) < 0.2
+    assert abs(found.ease[~easy].mean().item() - 0.5) < 0.2
 
 
 def test_the_share_of_the_early_layer_may_be_set(problem):

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from worker.unlearning import forget as method
 from worker.unlearning.alignment import Eigenspace
 from worker.unlearning.config import Objective, default_config
 from worker.unlearning.errors import NotFinite, NothingStays
@@ -230,6 +231,24 @@ def test_the_shift_follows_the_membership_auc_and_is_never_negative(seen, auc):
     assert moved == pytest.approx(4.0 + config.shift_gain * (auc - 0.4) * 10 / 20)
     assert next_shift(0.0, view, ease, kept, config) == pytest.approx(max(moved - 4.0, 0.0))
     assert next_shift(4.0, view, ease, ~kept, config) == 4.0
+
+
+def test_the_shift_does_not_ask_how_hard_samples_of_a_lost_class_are(problem, monkeypatch):
+    """No reader knows that class, so that they all look as hard as can be."""
+    given = []
+
+    def spy(shift, view, ease, *more):
+        given.append(ease)
+        return next_shift(shift, view, ease, *more)
+
+    monkeypatch.setattr(method, "next_shift", spy)
+    lost = problem.train.labels == 1
+    arguments = problem.forgetting(lost | some(40))
+
+    run(problem, arguments)
+
+    assert {len(ease) for ease in given} == {int((some(40) & ~lost).sum())}
+    assert all(ease.mean() > 0.3 for ease in given)
 
 
 def test_the_losses_of_a_lost_class_tell_less_who_was_trained_on(problem):
