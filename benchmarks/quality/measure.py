@@ -70,7 +70,7 @@ class Sets:
     """(R,) places of the reservoir in the training split."""
 
     audited: Tensor
-    """(H,) bool over the hold-out: the half that only the audit and the figures see."""
+    """(H,) bool over the hold-out: the half that no method is given."""
 
     @classmethod
     def of(cls, bench: Bench, forgotten: Tensor, kept: Tensor | None = None) -> "Sets":
@@ -133,6 +133,16 @@ class Seen:
         pairs = zip(stored, splits, strict=True)
         return cls(*(Outputs(features, logits, s.labels) for (features, logits), s in pairs))
 
+    def unseen(self, sets: Sets) -> Outputs:
+        """Of all samples that no method was given: the audit half of the hold-out, and the test
+        split."""
+        parts = (self.holdout.select(sets.audited), self.test)
+        return Outputs(
+            torch.cat([part.features for part in parts]),
+            torch.cat([part.logits for part in parts]),
+            torch.cat([part.labels for part in parts]),
+        )
+
     def observed(self, sets: Sets) -> Observed:
         """What the audit of the service would see of it."""
         return Observed(
@@ -191,7 +201,7 @@ def figures(
     mine, kept, unseen = (
         seen.train.select(sets.forgotten),
         seen.train.select(sets.kept),
-        seen.holdout.select(sets.audited),
+        seen.unseen(sets),
     )
     tested = seen.test.select(sets.class_counts[seen.test.labels] > 0)
     space = eigenspace(retain_moments(kept, sets.class_counts), k=default_k(sets.class_counts))

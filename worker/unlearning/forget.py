@@ -131,8 +131,9 @@ def unlearn(
         retain: a class-balanced reservoir of the retain set, not all of it.
         retain_losses: (R,) of the reservoir under the original, in nats: what it found hardest is
             rehearsed most. An audit looks at the same samples before a run.
-        holdout: labelled samples never trained on, to calibrate by; an audit needs others. Those
-            of classes that leave are moved with the forget set; no gradient comes from the rest.
+        holdout: labelled samples never trained on, to calibrate by; an audit needs others. Nothing
+            is learned from them: those of classes that leave stand in the batches of the forget
+            set, for it to be compared with.
         moments: of the retain features of the original, without the forget set.
         class_counts: (C,) how many retain samples each class has; 0 for a class that leaves.
         on_cycle: called after each cycle, with how far the run is; what it raises stops the run.
@@ -172,8 +173,8 @@ def unlearn(
     foretold = unseen.answers
     if predictions is not None:
         foretold = OUT_OF_SAMPLE * predictions.float() + (1 - OUT_OF_SAMPLE) * foretold
-    answers = answers_as_unseen(network, forget, leaving, view.holdout, lost, foretold, config)
-    changing = network.resident(
+    answers = answers_as_unseen(forget.labels, view.holdout, lost, foretold, config)
+    compared = network.resident(
         Samples(
             torch.cat([forget.inputs, leaving.inputs]), torch.cat([forget.labels, leaving.labels])
         )
@@ -183,8 +184,8 @@ def unlearn(
     changed.freeze_leading(config.frozen_share)
     changed.train()
     _silence(changed, lost)
-    parts = divided(changed, changing)
-    changing = parts.through(changing, config.batch_size)
+    parts = divided(changed, compared)
+    compared = parts.through(compared, config.batch_size)
     company = Company(retain, parts.stem, generator)
     with torch.random.fork_rng(devices=[d for d in [changed.device] if d.type == "cuda"]):
         torch.manual_seed(config.seed)  # dropout
@@ -192,7 +193,7 @@ def unlearn(
             _restore(resume, changed, generator, company)
             view, shift = _look(changed, scored, class_counts, config), resume.shift
         for cycle in _cycles(resume, config):
-            goal = goal_of(changing, unseen.ease, answers, shift, view, lost)
+            goal = goal_of(compared, unseen.ease, answers, shift, view, lost)
             losses = forget_phase(parts.rest, goal, company, config, cycle, generator)
             rehearsed = rehearsal(retain.labels, retain_losses, config, generator)
             loss_retain = recover_phase(parts, goal, retain, rehearsed, config, cycle, generator)

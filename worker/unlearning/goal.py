@@ -12,7 +12,6 @@ from worker.unlearning import targets
 from worker.unlearning.alignment import Eigenspace, alignment, matching_weights, standing
 from worker.unlearning.config import Config
 from worker.unlearning.evaluation import Outputs, membership_auc
-from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples, classes
 
 SPREAD = 0.01
@@ -32,11 +31,11 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Samples to be changed, and where they shall end up."""
+    """Samples to be forgotten, and where they shall end up."""
 
     samples: Samples
     """The forget set, as the stem leaves it; where a class leaves, calibration samples of that
-    class too."""
+    class after it, to be compared with: nothing is learned from them."""
 
     forgotten: Tensor
     """(N,) bool, on the CPU: the forget set."""
@@ -45,7 +44,7 @@ class Goal:
     """(N,) bool, on the CPU: of classes that leave."""
 
     answers: Tensor
-    """(N, C) probabilities."""
+    """(F, C) probabilities."""
 
     offsets: Tensor
     """(N,) by how much the DA of unseen samples of the same class is above that of retain samples:
@@ -74,25 +73,16 @@ class Goal:
 
 
 def answers_as_unseen(
-    network: Network,
-    forget: Samples,
-    leaving: Samples,
-    unseen: Outputs,
-    lost: Tensor,
-    predictions: Tensor,
-    config: Config,
+    labels: Tensor, unseen: Outputs, lost: Tensor, predictions: Tensor, config: Config
 ) -> Tensor:
-    """(F + L, C) probabilities: what a model that never saw them might answer.
+    """(F, C) probabilities: what a model that never saw samples of these labels (F,) might answer.
 
     The predictions (F, C), made as sure as those of one model. Nothing is left for lost classes.
     """
     predictions = targets.without_classes(predictions, lost)
-    if config.sharpen:
-        predictions = targets.sharpened(predictions, _confidence(unseen, forget.labels, lost))
-    if len(leaving):
-        concept = Outputs.of(network, leaving, config.batch_size).logits.softmax(1)
-        predictions = torch.cat([predictions, concept])
-    return targets.without_classes(predictions, lost)
+    if not config.sharpen:
+        return predictions
+    return targets.sharpened(predictions, _confidence(unseen, labels, lost))
 
 
 def _confidence(unseen: Outputs, labels: Tensor, lost: Tensor) -> float:
@@ -103,7 +93,7 @@ def _confidence(unseen: Outputs, labels: Tensor, lost: Tensor) -> float:
 
 
 def goal_of(
-    changing: Samples,
+    samples: Samples,
     ease: Tensor,
     answers: Tensor,
     shift: float,
@@ -111,7 +101,7 @@ def goal_of(
     lost: Tensor,
 ) -> Goal:
     """Where the samples shall end up, given how unseen samples stand now."""
-    labels = changing.labels
+    labels = samples.labels
     staying = view.holdout.select(~lost[view.holdout.labels])
     unseen = staying if len(staying.labels) else view.holdout
     mine = labels[: len(ease)]
@@ -119,10 +109,10 @@ def goal_of(
     kept = standing(view.retain.features, view.space)
     theirs = _class_means(alignment(unseen.features, view.space), unseen.labels, len(lost))
     return Goal(
-        samples=changing,
+        samples=samples,
         forgotten=torch.arange(len(labels)) < len(ease),
         leaving=lost[labels],
-        answers=targets.shifted(answers, labels, shift),
+        answers=targets.shifted(answers, mine, shift),
         offsets=theirs[labels] - kept[:, 0].mean(),
         spread=kept.std(0, correction=0).clamp_min(SPREAD),
         space=view.space,

@@ -60,9 +60,10 @@ def distillation_loss(logits: Tensor, targets: Tensor) -> Tensor:
         targets: (N, C) probabilities; no gradient flows into them.
 
     Returns:
-        () non-negative, in nats.
+        () non-negative, in nats; 0 for no samples.
 
     Source:
         Hinton et al., 2015, arXiv:1503.02531, at temperature 1.
     """
-    return F.kl_div(logits.log_softmax(1), targets.detach(), reduction="batchmean")
+    total = F.kl_div(logits.log_softmax(1), targets.detach(), reduction="sum")
+    return total / max(len(logits), 1)

@@ -94,10 +94,11 @@ def _forget_losses(network: Network, goal: Goal, chosen: Tensor, beside: Samples
     count = len(chosen)
     labels = moved(goal.samples.labels[chosen], logits.device)
     losses = F.cross_entropy(logits[:count], labels, reduction="none")
+    mine = goal.forgotten[chosen].nonzero().squeeze(1)
     return torch.stack(
         [
             _alignment(features, goal, chosen),
-            distillation_loss(logits[:count], rows(goal.answers, chosen)),
+            distillation_loss(rows(logits, mine), rows(goal.answers, chosen[mine])),
             F.cross_entropy(logits[count:], moved(beside.labels, logits.device)),
             _membership(losses, goal, chosen),
         ]
@@ -117,7 +118,7 @@ def _alignment(features: Tensor, goal: Goal, chosen: Tensor) -> Tensor:
 
     Where the class stays, unseen samples are told by their distance from retain samples, which
     follow the chosen in `features`: so batch normalisation treats both alike. Only the DA is
-    compared there. Where the class leaves, unseen samples are in the batch, on the move as well.
+    compared there. Where the class leaves, unseen samples of it are in the batch themselves.
     """
     here = standing(features, goal.space)
     mine, kept = here[: len(chosen)], here[len(chosen) :, 0].detach()
@@ -127,7 +128,8 @@ def _alignment(features: Tensor, goal: Goal, chosen: Tensor) -> Tensor:
         aim = kept.mean() + rows(goal.offsets, chosen[staying]).mean()
         loss = loss + standing_loss(rows(mine, staying)[:, :1], aim, goal.spread[:1])
     if len(lost) and len(unseen):
-        loss = loss + standing_loss(rows(mine, lost), rows(mine, unseen).mean(0), goal.spread)
+        aim = rows(mine, unseen).mean(0).detach()
+        loss = loss + standing_loss(rows(mine, lost), aim, goal.spread)
     return loss
 
 
@@ -144,7 +146,7 @@ def _membership(losses: Tensor, goal: Goal, chosen: Tensor) -> Tensor:
     """() how far the losses (B,) of the chosen forget samples are from those of unseen ones.
 
     Where the class stays, from those that the goal names; where it leaves, from those of the unseen
-    samples in the batch, which are on the move as well.
+    samples in the batch.
     """
     staying, lost, unseen = (rows(losses, places) for places in _groups(goal, chosen))
     pairs = [(staying, goal.unseen_losses), (lost, unseen)]
