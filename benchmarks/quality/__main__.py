@@ -36,7 +36,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "without alignment": {"alignment_weight": 0.0},
     "without distillation": {"distillation_weight": 0.0},
     "without the shift": {"initial_shift": 0.0, "shift_gain": 0.0},
-    "without company": {"retain_weight": 0.0},
+    "company not rehearsed": {"retain_weight": 0.0},
     "without alternation": {"recover_samples": 2},
     "without annealing": {"anneal": False},
     "without sharpening": {"sharpen": False},
