@@ -48,12 +48,6 @@ RELEARN_LR, RELEARN_EPOCHS, RELEARNT = 0.01, 4, 0.95
 CHANGING = ("config", "early", "forget", "goal", "losses", "phases", "stem")
 """Files of the method that judge nothing."""
 
-JUDGED = (
-    "verdict", "reason", "mia_auc_per_sample",
-    "probe_accuracy_gap", "probe_f1_gap", "probe_nmi_gap",
-)  # fmt: skip
-"""What the audit says of a row."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sets:

@@ -1,8 +1,8 @@
 """One row of the benchmark: one method on one scenario with one seed, timed and measured.
 
 Each row is made in a process of its own, so that its peak memory is its own, and kept in the
-cache under the settings and the source of the method. What the audit says of it is shown only
-while the audit is the same; the models, and how they are measured otherwise, are taken as given.
+cache under the settings and the source of the method; ours also under that of how it is measured.
+A verdict is shown only while the audit is the same.
 """
 
 import hashlib
@@ -57,13 +57,13 @@ class Row:
 
 
 def kept(row: Row, place: Place) -> dict[str, Any] | None:
-    """The finished row, if it is in the cache; without what an earlier audit said of it."""
+    """The finished row, if it is in the cache; without the verdict of an earlier audit."""
     path = _path(row, place)
     if not path.exists():
         return None
     found: dict[str, Any] = json.loads(path.read_text())
     if found.get("judged_by") != measure.judges():
-        found |= dict.fromkeys(measure.JUDGED)
+        found |= {"verdict": None, "reason": None}
     return found
 
 
