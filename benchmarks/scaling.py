@@ -161,6 +161,7 @@ def registered(client: local.Client, data: Path, count: int) -> Size:
         "architecture": {"kind": "python", "factory": "benchmarks.cifar_models:cnn"},
         "head": "head",
         "preprocessing": NORMALISED,
+        "policy": {"escalation": []},  # one round each, whatever its verdict
     }
     _ready(client.settled(client.post("/v1/models", model), timeout_s=3600))
     size = Size(
