@@ -18,6 +18,7 @@ from benchmarks.quality import calibration, methods, prepare, report
 from benchmarks.quality.measure import save
 from benchmarks.quality.prepare import DEV_SEED, SEEDS, SIZES, Bench, Place
 from benchmarks.quality.rows import OURS, OURS_WITH, Row, kept, oracle_rows, perform
+from worker.escalation import LEVELS
 
 ROOT = Path(__file__).parents[2]
 MAIN = ("random 10 %", "class")
@@ -64,8 +65,9 @@ BUDGETS: dict[str, dict[str, Any]] = {
 """What more or less work buys: the way to the knee."""
 
 ESCALATION: dict[str, dict[str, Any]] = {
-    "first round": {}, "more cycles": {"level": 1}, "stronger": {"level": 2},
-}  # fmt: skip
+    "first round" if step is None else step.replace("_", " "): {"level": level} if level else {}
+    for step, level in LEVELS.items()
+}
 """What a job does after each verdict `fail`, always from the original."""
 
 

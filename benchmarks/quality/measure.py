@@ -130,12 +130,7 @@ class Seen:
     def unseen(self, sets: Sets) -> Outputs:
         """Of all samples that no method was given: the audit half of the hold-out, and the test
         split."""
-        parts = (self.holdout.select(sets.audited), self.test)
-        return Outputs(
-            torch.cat([part.features for part in parts]),
-            torch.cat([part.logits for part in parts]),
-            torch.cat([part.labels for part in parts]),
-        )
+        return self.holdout.select(sets.audited).joined(self.test)
 
     def observed(self, sets: Sets) -> Observed:
         """What the audit of the service would see of it."""

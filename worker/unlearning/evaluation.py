@@ -54,6 +54,14 @@ class Outputs:
         """The outputs where `mask` (N,) is true."""
         return Outputs(self.features[mask], self.logits[mask], self.labels[mask])
 
+    def joined(self, other: "Outputs") -> "Outputs":
+        """These, then the other ones."""
+        return Outputs(
+            torch.cat([self.features, other.features]),
+            torch.cat([self.logits, other.logits]),
+            torch.cat([self.labels, other.labels]),
+        )
+
     def losses(self) -> Tensor:
         """(N,) cross-entropy in nats; float64, so that sure answers do not tie."""
         return F.cross_entropy(self.logits.double(), self.labels, reduction="none")
