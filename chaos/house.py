@@ -56,14 +56,14 @@ class House:
     def held_by(self, worker: str) -> tuple[psutil.Process, UUID, int] | None:
         """The process of the job that a worker has, the job and its attempt; None if it has none.
 
-        Read from the process table, as Postgres may be away.
+        Read from the process table and the worker's log, as Postgres may be away.
         """
         with suppress(psutil.Error, KeyError):  # it may just be stopped and started
-            for child in psutil.Process(self.home.processes[worker].pid).children():
-                command = child.cmdline()
-                if "worker.child" in command:
-                    at = command.index("worker.child")
-                    return child, UUID(command[at + 1]), int(command[at + 2])
+            servers = psutil.Process(self.home.processes[worker].pid).children()
+            for child in (job for server in servers for job in server.children()):
+                told = self.home.log(worker).read_text().splitlines()
+                starts = [json.loads(line) for line in told if '"job.started"' in line]
+                return child, UUID(starts[-1]["job_id"]), starts[-1]["attempt"]
         return None
 
     def signal(self, name: str, number: signal.Signals) -> None:

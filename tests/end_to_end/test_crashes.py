@@ -18,6 +18,13 @@ def is_computing(job):
     return job["status"] == "running" and "cycle" in (job["phase"] or "")
 
 
+def process_of_job(client):
+    """The process of the job that the worker has: a child of its fork server."""
+    worker = psutil.Process(client.home.processes["worker"].pid)
+    (child,) = (job for server in worker.children() for job in server.children())
+    return child
+
+
 @pytest.fixture
 def versions(client, model):
     """How many versions the model had before the test."""
@@ -54,10 +61,22 @@ def test_kill_9_of_the_worker_costs_an_attempt_and_nothing_else(
 
 def test_kill_9_of_the_jobs_process_is_noticed_and_repaired(client, model, running_job, versions):
     where, path = running_job
-    (child,) = psutil.Process(client.home.processes["worker"].pid).children()
+    process_of_job(client).kill()
 
-    child.kill()
+    assert client.settled(where)["status"] in DONE
+    assert client.get(path)["attempt"] == 2
+    assert len(client.versions(model)) == versions + 1
 
+
+def test_kill_9_of_the_fork_server_ends_the_job_too_and_both_are_started_again(
+    client, model, running_job, versions
+):
+    where, path = running_job
+    child = process_of_job(client)
+
+    child.parent().kill()
+
+    child.wait(5)
     assert client.settled(where)["status"] in DONE
     assert client.get(path)["attempt"] == 2
     assert len(client.versions(model)) == versions + 1
@@ -114,7 +133,7 @@ def test_a_cancelled_job_stops_within_seconds_and_leaves_nothing(
     assert client.job_of(kept)["id"] == job["id"]
     client.home.start("worker")
     client.wait(f"/v1/jobs/{job['id']}", is_computing)
-    (child,) = psutil.Process(client.home.processes["worker"].pid).children()
+    child = process_of_job(client)
     champion = client.get(f"/v1/models/{model}")["champion"]
 
     started = time.monotonic()

@@ -1,8 +1,7 @@
 """The parent of a job: what it stores when the child cannot, and when it must not."""
 
-import subprocess
-import sys
 from datetime import timedelta
+from multiprocessing import get_context
 
 import pytest
 from sqlalchemy import create_engine, func, update
@@ -44,7 +43,8 @@ def run(sessions, job_id, own_database_url, tmp_path, monkeypatch):
 
     def run(code, orders=None, once_spawned=lambda child: None, **settings):
         def spawn(held):
-            child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+            child = get_context("forkserver").Process(target=exec, args=(code,))
+            child.start()
             children.append(child)
             once_spawned(child)
             return child
@@ -58,9 +58,7 @@ def run(sessions, job_id, own_database_url, tmp_path, monkeypatch):
             **settings,
         )
         supervisor.run(job_id, sessions, settings, worker="w", orders=orders or Orders())
-        assert all(child.poll() is not None for child in children)
-        for child in children:
-            child.stdin.close()
+        assert not any(child.is_alive() for child in children)
         with sessions() as session:
             return session.get_one(Job, job_id)
 
@@ -148,18 +146,19 @@ def test_the_files_that_a_killed_child_left_go(run, tmp_path, job_id):
     assert not (tmp_path / unfinished).exists()
 
 
-def test_the_lease_is_renewed_while_the_child_works(run, monkeypatch):
-    children = []
+def test_the_lease_is_renewed_while_the_child_works(run, monkeypatch, tmp_path):
+    renewed = tmp_path / "renewed"
     renew = protocol.renew
 
     def let_the_child_end(session, held, *, lease):
         renew(session, held, lease=lease)
-        children[0].stdin.close()
+        renewed.touch()
 
     monkeypatch.setattr(protocol, "renew", let_the_child_end)
     lease = timedelta(minutes=5)
+    patient = f"import os, time\nwhile not os.path.exists({str(renewed)!r}): time.sleep(0.05)"
 
-    job = run("import sys; sys.stdin.read()", once_spawned=children.append, lease=lease)
+    job = run(patient, lease=lease)
 
     assert job.status is JobStatus.RUNNING  # this child ended without storing an outcome
     assert job.lease_until > job.started_at + lease
