@@ -76,7 +76,7 @@ class Size:
 
 @dataclass(slots=True)
 class Watched:
-    """What the process that a worker started last has used so far."""
+    """What the process of the last job has used so far."""
 
     cpu_s: float = 0
     peak_mb: float = 0
@@ -130,10 +130,9 @@ def measure(folder: Path, counts: Sequence[int], jobs: int) -> list[Size]:
     ) as home:
         client = local.Client(home)
         sizes = [registered(client, data, count) for count in counts]
-        worker = psutil.Process(home.processes["worker"].pid)
         for turn in range(jobs):
             for size in sizes:
-                job_s, used = forget(client, worker, size.train_samples, turn)
+                job_s, used = forget(client, home, size.train_samples, turn)
                 size.job_s.append(job_s)
                 size.cpu_s.append(used.cpu_s)
                 size.peak_mb.append(used.peak_mb)
@@ -174,12 +173,10 @@ def registered(client: local.Client, data: Path, count: int) -> Size:
     return size
 
 
-def forget(
-    client: local.Client, worker: psutil.Process, count: int, turn: int
-) -> tuple[float, Watched]:
+def forget(client: local.Client, home: local.House, count: int, turn: int) -> tuple[float, Watched]:
     """Seconds and use of a job that forgets samples nobody has named before."""
     request = {"model": _name(count), "sample_ids": scattered_ids(count, turn)}
-    with watched(worker) as used:
+    with watched(home) as used:
         where = client.post("/v1/deletion-requests", request, **{"Idempotency-Key": str(uuid4())})
         done = client.settled(where, timeout_s=600)
     job = client.get(f"/v1/jobs/{done['targets'][0]['job_id']}")
@@ -195,14 +192,14 @@ def scattered_ids(count: int, turn: int) -> list[str]:
 
 
 @contextmanager
-def watched(worker: psutil.Process) -> Iterator[Watched]:
-    """Watch the processes that the worker starts meanwhile."""
+def watched(home: local.House) -> Iterator[Watched]:
+    """Watch the processes of the worker's jobs meanwhile."""
     used, over = Watched(), threading.Event()
 
     def watch() -> None:
         while not over.wait(WATCH_S):
-            for child in worker.children(recursive=True):
-                used.look(child)
+            for job in home.jobs("worker"):
+                used.look(job)
 
     thread = threading.Thread(target=watch)
     thread.start()

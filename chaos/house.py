@@ -59,11 +59,10 @@ class House:
         Read from the process table and the worker's log, as Postgres may be away.
         """
         with suppress(psutil.Error, KeyError):  # it may just be stopped and started
-            servers = psutil.Process(self.home.processes[worker].pid).children()
-            for child in (job for server in servers for job in server.children()):
+            for job in self.home.jobs(worker):
                 told = self.home.log(worker).read_text().splitlines()
                 starts = [json.loads(line) for line in told if '"job.started"' in line]
-                return child, UUID(starts[-1]["job_id"]), starts[-1]["attempt"]
+                return job, UUID(starts[-1]["job_id"]), starts[-1]["attempt"]
         return None
 
     def signal(self, name: str, number: signal.Signals) -> None:

@@ -18,13 +18,6 @@ def is_computing(job):
     return job["status"] == "running" and "cycle" in (job["phase"] or "")
 
 
-def process_of_job(client):
-    """The process of the job that the worker has: a child of its fork server."""
-    worker = psutil.Process(client.home.processes["worker"].pid)
-    (child,) = (job for server in worker.children() for job in server.children())
-    return child
-
-
 @pytest.fixture
 def versions(client, model):
     """How many versions the model had before the test."""
@@ -61,7 +54,9 @@ def test_kill_9_of_the_worker_costs_an_attempt_and_nothing_else(
 
 def test_kill_9_of_the_jobs_process_is_noticed_and_repaired(client, model, running_job, versions):
     where, path = running_job
-    process_of_job(client).kill()
+    (child,) = client.home.jobs("worker")
+
+    child.kill()
 
     assert client.settled(where)["status"] in DONE
     assert client.get(path)["attempt"] == 2
@@ -72,7 +67,7 @@ def test_kill_9_of_the_fork_server_ends_the_job_too_and_both_are_started_again(
     client, model, running_job, versions
 ):
     where, path = running_job
-    child = process_of_job(client)
+    (child,) = client.home.jobs("worker")
 
     child.parent().kill()
 
@@ -133,7 +128,7 @@ def test_a_cancelled_job_stops_within_seconds_and_leaves_nothing(
     assert client.job_of(kept)["id"] == job["id"]
     client.home.start("worker")
     client.wait(f"/v1/jobs/{job['id']}", is_computing)
-    child = process_of_job(client)
+    (child,) = client.home.jobs("worker")
     champion = client.get(f"/v1/models/{model}")["champion"]
 
     started = time.monotonic()
