@@ -142,19 +142,18 @@ def default_config(
     Args:
         skew: how far the class mix of the forget set is from that of the retain set; in [0, 1],
             see `samples.skew`.
-        level: 0 for the first try; 1 for twice the cycles, of which the first pushes a quarter as
-            much: there is time to see how much it takes; 2 for the same with twice the rate of the
-            forget phase and twice the recover samples.
+        level: 0 for the first try; 1 for twice the cycles, of which the first pushes less: there is
+            time to see how much it takes; 2 for the same with twice the rate of the forget phase
+            and twice the recover samples.
     """
     removing = objective is Objective.REMOVE_CLASS
     batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))
     half = batch_size // 2
     forget_batch = half if removing else max(round(half * (1 - skew)), half // 4)
     batches = max(math.ceil(forget_count / forget_batch), 1)
-    longer = 1 if level == 0 else 2
     return Config(
         objective=objective,
-        cycles=2 * longer,
+        cycles=2 if level == 0 else 4,
         forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 40) / batches)),
         forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),
         recover_samples=min(3300, 4 * reservoir_count) * (1 if level < 2 else 2),
@@ -164,7 +163,7 @@ def default_config(
         held=half if removing else min(half // 4, forget_batch),
         alignment_weight=0.3 if removing else 0.04,
         distillation_weight=1.0,
-        initial_shift=3.25 / longer**2 * min(forget_count / 200, 1),
+        initial_shift=(3.25 if level == 0 else 1.2) * min(forget_count / 200, 1),
         shift_gain=10.0,
         seed=seed,
     )
