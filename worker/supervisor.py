@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from importlib import import_module
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Literal
 from uuid import UUID
@@ -71,6 +72,7 @@ def run(
     Args:
         worker: the name to sign with.
     """
+    _wait_for_server()
     with sessions.begin() as session:
         held = protocol.claim(session, job_id, worker=worker, lease=settings.lease)
     if held is None:
@@ -93,13 +95,28 @@ def run(
     log.info("job.left", attempt=held.attempt, how=how, returncode=code, duration_s=duration_s)
 
 
+def _wait_for_server() -> None:
+    """Return when the fork server has imported what a job needs, which takes seconds at first.
+
+    Until then it starts nothing, and a lease that is not renewed meanwhile might run out.
+    """
+    nothing = _server().Process(target=int)
+    nothing.start()
+    nothing.join()
+
+
 def _spawn(held: Claim) -> BaseProcess:
     """Start the child. It ends by itself when this process dies."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([CHILD])
-    child = server.Process(target=_work, args=(str(held.job_id), held.attempt, held.kind.value))
+    child = _server().Process(target=_work, args=(str(held.job_id), held.attempt, held.kind.value))
     child.start()
     return child
+
+
+def _server() -> ForkServerContext:
+    """What starts processes as forks of one that has imported `CHILD`."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([CHILD])
+    return server
 
 
 def _work(job_id: str, attempt: int, kind: str) -> None:
