@@ -76,20 +76,17 @@ class Size:
 
 @dataclass(slots=True)
 class Watched:
-    """What the process of the last job has used so far."""
+    """What the job's process has used so far."""
 
     cpu_s: float = 0
     peak_mb: float = 0
-    pid: int = 0
 
     def look(self, process: psutil.Process) -> None:
         """Take note of a process, unless it has just ended."""
         with suppress(psutil.NoSuchProcess), process.oneshot():
-            if process.pid != self.pid:
-                self.pid, self.peak_mb = process.pid, 0
             self.peak_mb = max(self.peak_mb, process.memory_info().rss / 2**20)
             spent = process.cpu_times()
-            self.cpu_s = spent.user + spent.system
+            self.cpu_s = max(self.cpu_s, spent.user + spent.system)
 
 
 def main() -> None:

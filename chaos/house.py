@@ -59,10 +59,13 @@ class House:
         Read from the process table and the worker's log, as Postgres may be away.
         """
         with suppress(psutil.Error, KeyError):  # it may just be stopped and started
-            for job in self.home.jobs(worker):
-                told = self.home.log(worker).read_text().splitlines()
-                starts = [json.loads(line) for line in told if '"job.started"' in line]
-                return job, UUID(starts[-1]["job_id"]), starts[-1]["attempt"]
+            told = self.home.log(worker).read_text().splitlines()
+            events = [
+                json.loads(line) for line in told if '"job.started"' in line or '"job.left"' in line
+            ]
+            if events and events[-1]["event"] == "job.started":
+                for job in self.home.jobs(worker):
+                    return job, UUID(events[-1]["job_id"]), events[-1]["attempt"]
         return None
 
     def signal(self, name: str, number: signal.Signals) -> None:

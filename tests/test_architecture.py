@@ -27,14 +27,16 @@ def test_the_api_starts_without_torch_and_without_an_environment():
 def test_what_the_fork_server_imports_leaves_the_gpu_alone():
     """CUDA does not survive a fork: a job could not use the GPU."""
     code = """if True:
-        import sys
+        import importlib, sys
         import torch
         asked = []
         def watch(frame, event, argument):
             if event == "call" and frame.f_code.co_filename == torch.cuda.__file__:
                 asked.append(frame.f_code.co_name)
         sys.setprofile(watch)
-        import worker.child
+        from worker import forks
+        for name in forks.IMPORTED:
+            importlib.import_module(name)
         sys.setprofile(None)
         sys.exit(bool({"_lazy_init", "init", "is_available", "device_count"} & {*asked}))
     """

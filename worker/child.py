@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from multiprocessing import connection
 from typing import NoReturn
 from uuid import UUID
 
@@ -50,9 +49,6 @@ WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
     JobKind.PURGE: lambda bench: purging.purge(bench.sessions, bench.store, bench.claim),
 }
 
-LOOK_S = 1
-"""How often a job looks for the fork server. The end of the worker wakes it at once."""
-
 log = structlog.get_logger()
 
 
@@ -62,6 +58,7 @@ def main(job_id: str, attempt: int, kind: str) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     status = _do(Claim(UUID(job_id), attempt, JobKind(kind)), stop)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -164,15 +161,12 @@ def _lose(bench: Workbench, *, kind: str, why: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit as soon as the worker is gone, however it went, or the fork server, which would tell it
-    of our end."""
-    parent, server = multiprocessing.parent_process(), os.getppid()
-    assert parent is not None  # noqa: S101 (nobody else starts a job)
-    gone = parent.sentinel
+    """Exit as soon as the worker is gone, however it went."""
+    worker = multiprocessing.parent_process()
+    assert worker is not None  # noqa: S101 (nobody else starts a job)
 
     def wait() -> None:
-        while not connection.wait([gone], LOOK_S) and os.getppid() == server:
-            pass
+        worker.join()
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

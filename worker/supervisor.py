@@ -1,17 +1,13 @@
 """The parent of a job: claims it, runs it in a child process, keeps its lease, ends it.
 
-The child may use the GPU, crash or be killed; the parent never imports torch. It starts a fork
-server, which imports what a job needs and computes nothing; each job is a fork of that, and begins
-at once.
+The child may use the GPU, crash or be killed; the parent never imports torch.
 """
 
-import multiprocessing
 import signal
 import threading
 import time
 from dataclasses import dataclass, field
 from importlib import import_module
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Literal
 from uuid import UUID
@@ -22,7 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.errors import LeaseLost
 from service.settings import WorkerSettings
-from worker import checkpoints, protocol
+from worker import checkpoints, forks, protocol
 from worker.artifacts import Store
 from worker.patience import patiently
 from worker.protocol import Claim
@@ -39,9 +35,6 @@ GRACE_S = 2
 LEASE_LOST, STOPPED, DATABASE_AWAY, DATABASE_FAILED = 3, 4, 5, 6
 """Exit codes of a child: the job is somebody else's; it stopped between two cycles, as it was told;
 Postgres could not be reached for too long; Postgres refused what is no fault of the job's."""
-
-CHILD = "worker.child"
-"""The module whose `main` does a job. Named, not imported: it needs torch."""
 
 log = structlog.get_logger()
 
@@ -72,7 +65,11 @@ def run(
     Args:
         worker: the name to sign with.
     """
-    _wait_for_server()
+    if not forks.is_ready():  # a lease might run out while it imports
+        log.error("jobs.cannot_start")
+        return
+    if orders.stop.is_set():
+        return
     with sessions.begin() as session:
         held = protocol.claim(session, job_id, worker=worker, lease=settings.lease)
     if held is None:
@@ -80,13 +77,15 @@ def run(
     log.info("job.started", attempt=held.attempt, kind=held.kind)
     started = time.monotonic()
     store = Store(settings.store, held.signature)
-    child = _spawn(held)
+    try:
+        child = _spawn(held)
+    except (EOFError, OSError):
+        _settle("ended", forks.SERVER_ENDED, held, sessions, settings)
+        return
     try:
         how = _watch(child, held, sessions, settings, orders)
     finally:
-        child.kill()
-        child.join()
-        code = child.exitcode
+        code = forks.end(child)
         store.remove_unfinished()
     if how != "lost" and code not in (0, LEASE_LOST):
         _settle(how, code, held, sessions, settings)
@@ -95,33 +94,14 @@ def run(
     log.info("job.left", attempt=held.attempt, how=how, returncode=code, duration_s=duration_s)
 
 
-def _wait_for_server() -> None:
-    """Return when the fork server has imported what a job needs, which takes seconds at first.
-
-    Until then it starts nothing, and a lease that is not renewed meanwhile might run out.
-    """
-    nothing = _server().Process(target=int)
-    nothing.start()
-    nothing.join()
-
-
 def _spawn(held: Claim) -> BaseProcess:
     """Start the child. It ends by itself when this process dies."""
-    child = _server().Process(target=_work, args=(str(held.job_id), held.attempt, held.kind.value))
-    child.start()
-    return child
-
-
-def _server() -> ForkServerContext:
-    """What starts processes as forks of one that has imported `CHILD`."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([CHILD])
-    return server
+    return forks.start(_work, str(held.job_id), held.attempt, held.kind.value)
 
 
 def _work(job_id: str, attempt: int, kind: str) -> None:
     """What the child does."""
-    import_module(CHILD).main(job_id, attempt, kind)
+    import_module(forks.JOB).main(job_id, attempt, kind)
 
 
 def _watch(
@@ -196,6 +176,8 @@ def _settle(
                     protocol.lose(session, job, why=why, max_losses=limit, kind="database")
                 else:
                     why = f"its process ended with code {code}"
+                    if code == forks.SERVER_ENDED:
+                        why = "the fork server, which starts the worker's jobs, ended"
                     if code == -signal.SIGKILL:
                         why += ", killed from outside, perhaps because memory ran out"
                     protocol.lose(session, job, why=why, max_losses=settings.max_losses)

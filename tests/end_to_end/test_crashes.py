@@ -79,8 +79,10 @@ def test_kill_9_of_the_fork_server_ends_the_job_too_and_both_are_started_again(
 
 def test_a_stopped_worker_finishes_its_cycle_and_the_next_goes_on_from_there(client, running_job):
     where, path = running_job
+    worker = client.home.processes.pop("worker")
 
-    client.home.stop("worker")
+    os.killpg(worker.pid, signal.SIGTERM)  # all its processes at once, as systemd does
+    worker.wait(20)
     given_back = client.get(path)
     client.home.start("worker")
 

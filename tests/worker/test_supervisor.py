@@ -1,7 +1,6 @@
 """The parent of a job: what it stores when the child cannot, and when it must not."""
 
 from datetime import timedelta
-from multiprocessing import get_context
 
 import pytest
 from sqlalchemy import create_engine, func, update
@@ -11,8 +10,10 @@ from service.settings import WorkerSettings
 from service.states import JobStatus
 from service.tables import Job
 from tests import factories
-from worker import planner, protocol, supervisor
+from worker import forks, planner, protocol, supervisor
 from worker.supervisor import Orders
+
+HEED_SIGTERM = "import signal\nsignal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})\n"
 
 
 @pytest.fixture
@@ -43,8 +44,7 @@ def run(sessions, job_id, own_database_url, tmp_path, monkeypatch):
 
     def run(code, orders=None, once_spawned=lambda child: None, **settings):
         def spawn(held):
-            child = get_context("forkserver").Process(target=exec, args=(code,))
-            child.start()
+            child = forks.start(exec, HEED_SIGTERM + code)
             children.append(child)
             once_spawned(child)
             return child
@@ -93,6 +93,33 @@ def test_a_job_that_loses_its_child_too_often_fails(run):
     assert "code 7" in job.failure["reason"]
 
 
+def test_a_job_whose_process_cannot_be_started_costs_one_loss(run, monkeypatch):
+    def refuse(work, *arguments):
+        raise EOFError
+
+    monkeypatch.setattr(forks, "is_ready", lambda: True)
+    monkeypatch.setattr(forks, "start", refuse)
+
+    job = run("", max_losses=1)
+
+    assert "fork server" in job.failure["reason"]
+
+
+def test_no_job_is_taken_where_none_can_be_started(run, monkeypatch):
+    monkeypatch.setattr(forks, "JOB", "worker.nothing_there")
+
+    job = run("")
+
+    assert (job.status, job.attempt) == (JobStatus.QUEUED, 0)
+
+
+def test_a_worker_that_is_stopped_takes_no_job(run):
+    orders = Orders()
+    orders.stop.set()
+
+    assert run("", orders=orders).attempt == 0
+
+
 def test_a_child_that_runs_too_long_is_killed_and_the_job_fails(run):
     job = run("import time; time.sleep(60)", job_time_limit=timedelta(seconds=0.5))
 
@@ -102,9 +129,8 @@ def test_a_child_that_runs_too_long_is_killed_and_the_job_fails(run):
 
 def test_a_worker_that_is_stopped_gives_the_job_back(run):
     orders = Orders()
-    orders.stop.set()
 
-    job = run("import time; time.sleep(60)", orders=orders)
+    job = run("import time; time.sleep(60)", orders, lambda child: orders.stop.set())
 
     assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
 
@@ -112,9 +138,8 @@ def test_a_worker_that_is_stopped_gives_the_job_back(run):
 def test_a_child_has_time_to_finish_its_cycle_and_no_more(run):
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     orders = Orders()
-    orders.stop.set()
 
-    job = run(stubborn, orders=orders, stop_grace=timedelta(seconds=1))
+    job = run(stubborn, orders, lambda child: orders.stop.set(), stop_grace=timedelta(seconds=1))
 
     assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
 
@@ -122,10 +147,14 @@ def test_a_child_has_time_to_finish_its_cycle_and_no_more(run):
 def test_at_once_means_at_once(run):
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     orders = Orders()
-    orders.stop.set()
-    orders.stop_now.set()
 
-    assert run(stubborn, orders=orders).status is JobStatus.QUEUED
+    def stop_now(child):
+        orders.stop.set()
+        orders.stop_now.set()
+
+    job = run(stubborn, orders, stop_now)
+
+    assert (job.status, job.attempt) == (JobStatus.QUEUED, 1)
 
 
 def test_a_cancelled_job_is_left_and_nothing_is_stored(run, sessions):
