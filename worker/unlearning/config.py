@@ -156,7 +156,7 @@ def default_config(
         cycles=2 if level == 0 else 4,
         forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 40) / batches)),
         forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),
-        recover_samples=min(3300, 4 * reservoir_count) * (1 if level < 2 else 2),
+        recover_samples=min(3600, 4 * reservoir_count) * (1 if level < 2 else 2),
         recover_lr=0.04,
         batch_size=batch_size,
         forget_batch=forget_batch,
