@@ -25,7 +25,7 @@ from worker.unlearning.network import Network
 from worker.unlearning.probes import Probe
 from worker.unlearning.samples import Samples, class_balanced, classes
 
-READ, UNSEEN = 2000, 600
+READ, UNSEEN = 3000, 600
 """Retain samples that readers are fitted to, and unseen samples they are tried on, at most; of the
 latter more where a class would have too few to be told how hard its samples are."""
 

@@ -33,7 +33,7 @@ from worker.unlearning.goal import View, answers_as_unseen, goal_of, next_shift
 from worker.unlearning.network import Network
 from worker.unlearning.phases import Company, forget_phase, recover_phase, rehearsal
 from worker.unlearning.samples import Samples, class_balanced
-from worker.unlearning.stem import divided
+from worker.unlearning.stem import Passing, divided
 
 EARLIEST = 0.75
 """Share of the cycles before which a run does not end: cut off at high rates, it lost 2 points of
@@ -186,7 +186,8 @@ def unlearn(
     _silence(changed, lost)
     parts = divided(changed, compared)
     compared = parts.through(compared, config.batch_size)
-    company = Company(retain, parts.stem, generator)
+    passing = Passing(parts.stem, retain)
+    company = Company(passing, generator)
     with torch.random.fork_rng(devices=[d for d in [changed.device] if d.type == "cuda"]):
         torch.manual_seed(config.seed)  # dropout
         if resume is not None:
@@ -196,7 +197,9 @@ def unlearn(
             goal = goal_of(compared, unseen.ease, answers, shift, view, lost)
             losses = forget_phase(parts.rest, goal, company, config, cycle, generator)
             rehearsed = rehearsal(retain.labels, retain_losses, config, generator)
-            loss_retain = recover_phase(parts, goal, retain, rehearsed, config, cycle, generator)
+            loss_retain = recover_phase(
+                parts.rest, goal, passing, rehearsed, config, cycle, generator
+            )
             view = _look(changed, scored, class_counts, config)
             shift = next_shift(shift, view, unseen.ease[~lost[forget.labels]], lost, config)
             finished = cycle == config.cycles or (

@@ -5,7 +5,7 @@ Shapes: F forget samples, C classes. The alternation is that of Seo, Kim, Han, W
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from worker.unlearning.goal import Goal
 from worker.unlearning.losses import distillation_loss, membership_loss, standing_loss
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples, batch_indices, class_balanced, moved, rows
-from worker.unlearning.stem import Divided
+from worker.unlearning.stem import Passing
 
 MOMENTUM = 0.9
 """Of the recover phase. The forget phase is plain SGD: momentum would carry it too far."""
@@ -32,11 +32,8 @@ of 10 falling to 3 were measured on a CNN. A small transformer diverged with suc
 class Company:
     """Retain samples that stand beside forget samples in a batch, each in its turn."""
 
-    def __init__(
-        self, retain: Samples, stem: Callable[[Tensor], Tensor], generator: torch.Generator
-    ) -> None:
+    def __init__(self, retain: Passing, generator: torch.Generator) -> None:
         self._retain = retain
-        self._stem = stem
         self._generator = generator
         self.waiting = torch.empty(0, dtype=torch.int64)
         """Indices of those whose turn is next."""
@@ -47,7 +44,7 @@ class Company:
             order = torch.randperm(len(self._retain), generator=self._generator)
             self.waiting = torch.cat([self.waiting, order])
         drawn, self.waiting = self.waiting[:count], self.waiting[count:]
-        return Samples(self._stem(rows(self._retain.inputs, drawn)), self._retain.labels[drawn])
+        return Samples(self._retain.inputs(drawn), self._retain.labels[drawn])
 
 
 def forget_phase(
@@ -187,9 +184,9 @@ def rehearsal(
 
 
 def recover_phase(
-    parts: Divided,
+    network: Network,
     goal: Goal,
-    retain: Samples,
+    retain: Passing,
     steps: list[Tensor],
     config: Config,
     cycle: int,
@@ -201,7 +198,6 @@ def recover_phase(
     Forget samples stand beside them, `Config.held` at a time, and are kept aligned: what is
     rehearsed would move them away from unseen samples again.
     """
-    network = parts.rest
     network.train()
     optimizer = torch.optim.SGD(
         network.model.parameters(), lr=config.recover_lr, momentum=MOMENTUM, nesterov=True
@@ -211,7 +207,7 @@ def recover_phase(
     total = torch.zeros((), device=network.device)
     for step, (chosen, held) in enumerate(zip(steps, turns, strict=False)):
         _anneal(optimizer, config.recover_lr, cycle - 1 + step / len(steps), config)
-        features, logits = _together(network, goal, held, parts.stem(rows(retain.inputs, chosen)))
+        features, logits = _together(network, goal, held, retain.inputs(chosen))
         labels = moved(retain.labels[chosen], logits.device)
         loss = F.cross_entropy(logits[len(held) :], labels)
         _step(network, optimizer, loss + config.alignment_weight * _alignment(features, goal, held))

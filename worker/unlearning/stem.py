@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from worker.unlearning.network import FREEZABLE, Network
-from worker.unlearning.samples import Samples
+from worker.unlearning.samples import Samples, moved, rows
 
 PLAIN = (
     nn.Identity,
@@ -32,7 +32,7 @@ PLAIN_FUNCTIONS = (
 """What has no parameters, draws no chance, and treats each sample alone."""
 
 KEPT_BYTES = 2**30
-"""Of what the stem makes of a forget set, at most: a larger one goes through it at every step."""
+"""Of what the stem makes of a set, at most: a larger one goes through it at every step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,34 @@ class Divided:
         return Samples(torch.cat(made), samples.labels)
 
 
+class Passing:
+    """Samples that go through the stem when they are first asked for, and then are kept."""
+
+    def __init__(self, stem: Callable[[Tensor], Tensor], samples: Samples) -> None:
+        self.labels = samples.labels
+        """(N,) int64."""
+
+        self._stem, self._inputs = stem, samples.inputs
+        self._made = torch.empty(0)
+        self._new = torch.ones(len(samples), dtype=torch.bool)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def inputs(self, chosen: Tensor) -> Tensor:
+        """(n, ...) what the stem makes of the samples at these indices (n,), on the CPU."""
+        new = chosen[self._new[chosen]]
+        if len(new):
+            made = self._stem(rows(self._inputs, new))
+            if self._stem is _unchanged or made[0].nbytes * len(self) > KEPT_BYTES:
+                return made
+            if self._new.all():
+                self._made = made.new_empty(len(self), *made.shape[1:])
+            self._made[moved(new, made.device)] = made
+            self._new[new] = False
+        return rows(self._made, chosen)
+
+
 def divided(network: Network, samples: Samples) -> Divided:
     """The network cut where its frozen part ends, for a run in which these samples are changed.
 
@@ -58,7 +86,7 @@ def divided(network: Network, samples: Samples) -> Divided:
     its trace answers differently: a run does the same then, and costs more. The network must be in
     the mode in which it is trained.
     """
-    whole = Divided(lambda inputs: inputs, network)
+    whole = Divided(_unchanged, network)
     parts = _cut(network.model) if network.pool is None else None
     if parts is None:
         return whole
@@ -73,6 +101,11 @@ def divided(network: Network, samples: Samples) -> Divided:
         return whole
     cut = Divided(stem, Network(remaining, head=network.head, prepare=lambda made: made))
     return cut if _same(network, cut, samples.select(torch.arange(min(2, len(samples))))) else whole
+
+
+def _unchanged(inputs: Tensor) -> Tensor:
+    """A stem that is empty."""
+    return inputs
 
 
 def _same(network: Network, cut: Divided, few: Samples) -> bool:

@@ -17,7 +17,7 @@ from worker.unlearning.phases import (
     rehearsal,
 )
 from worker.unlearning.samples import Samples
-from worker.unlearning.stem import Divided
+from worker.unlearning.stem import Passing
 
 
 @pytest.fixture
@@ -60,16 +60,22 @@ def on_meta(samples):
     return Samples(samples.inputs.to("meta"), samples.labels)
 
 
+def whole(samples):
+    """Samples before a stem that is empty."""
+    return Passing(lambda inputs: inputs, samples)
+
+
 def test_the_host_waits_for_the_device_only_after_the_last_recover_step(
     problem, network, config, goal, steps
 ):
-    parts = Divided(lambda inputs: inputs, network)
     held = replace(goal, samples=on_meta(goal.samples))
     losses = torch.zeros(len(problem.train))
     rehearsed = rehearsal(problem.train.labels, losses, config, torch.Generator())
 
     with pytest.raises(RuntimeError, match="meta"):
-        recover_phase(parts, held, on_meta(problem.train), rehearsed, config, 1, torch.Generator())
+        recover_phase(
+            network, held, whole(on_meta(problem.train)), rehearsed, config, 1, torch.Generator()
+        )
 
     assert len(steps) == len(rehearsed) >= config.recover_samples / config.batch_size
 
@@ -78,7 +84,7 @@ def test_the_host_waits_for_the_device_only_after_the_last_forget_step(
     problem, network, config, goal, steps
 ):
     goal = replace(goal, samples=on_meta(goal.samples))
-    company = Company(on_meta(problem.train), lambda inputs: inputs, torch.Generator())
+    company = Company(whole(on_meta(problem.train)), torch.Generator())
 
     with pytest.raises(RuntimeError, match="meta"):
         forget_phase(network, goal, company, config, 1, torch.Generator())
@@ -121,9 +127,9 @@ def test_what_is_rehearsed_does_not_move_forget_samples_out_of_alignment(problem
     def after(weight):
         network = problem.network.copy()
         recover_phase(
-            Divided(lambda inputs: inputs, network),
+            network,
             goal,
-            problem.train,
+            whole(problem.train),
             rehearsed,
             replace(config, alignment_weight=weight),
             1,

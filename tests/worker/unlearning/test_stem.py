@@ -8,7 +8,7 @@ from torch import nn
 from worker.unlearning import stem
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
-from worker.unlearning.stem import divided
+from worker.unlearning.stem import Passing, divided
 
 
 class Residual(nn.Module):
@@ -150,3 +150,37 @@ def test_the_stem_ends_before_what_varies(varying, images):
 
     assert parts.through(images, 12).inputs.equal(upto)
     assert varying in parts.rest.model.modules()
+
+
+@pytest.fixture
+def counted():
+    """A stem that doubles what it sees, and how many samples it saw."""
+    seen = []
+
+    def double(inputs):
+        seen.append(len(inputs))
+        return 2.0 * inputs
+
+    return double, seen
+
+
+def test_a_sample_goes_through_the_stem_once(counted):
+    double, seen = counted
+    samples = Samples(torch.arange(6), torch.arange(6) % 2)
+    passing = Passing(double, samples)
+
+    asked = [torch.tensor(chosen) for chosen in ([3, 1], [1, 0, 3], [5, 5], [0, 5, 1])]
+    made = [passing.inputs(chosen) for chosen in asked]
+
+    assert all(one.equal(2.0 * chosen) for one, chosen in zip(made, asked, strict=True))
+    assert seen == [2, 1, 2]
+
+
+def test_what_takes_too_much_room_is_made_anew(counted, monkeypatch):
+    double, seen = counted
+    monkeypatch.setattr(stem, "KEPT_BYTES", 6 * 4 - 1)
+    passing = Passing(double, Samples(torch.arange(6), torch.arange(6) % 2))
+
+    for _ in range(2):
+        assert passing.inputs(torch.tensor([4, 2])).equal(torch.tensor([8.0, 4.0]))
+    assert seen == [2, 2]
