@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil  # type: ignore[import-untyped]
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -156,11 +155,6 @@ class House:
 
     def log(self, name: str) -> Path:
         return self.state / "logs" / f"{name}.log"
-
-    def jobs(self, name: str) -> list[psutil.Process]:
-        """The processes of the jobs that the worker `name` has: children of its fork server."""
-        servers = psutil.Process(self.processes[name].pid).children()
-        return [job for server in servers for job in server.children()]
 
     def migrate(self) -> None:
         """Bring the database to the newest schema."""
