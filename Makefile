@@ -18,10 +18,10 @@ help: ## list the commands
 	  $(firstword $(MAKEFILE_LIST))
 
 demo: .venv/installed ## see a model forget, from an empty database to the new version
-	@.venv/bin/python -m demo
+	@.venv/bin/python -m devstack.demo
 
 up: .venv/installed ## run the service here, without Docker, until Ctrl-C
-	@.venv/bin/python -m local
+	@.venv/bin/python -m devstack.local
 
 test: .venv/installed ## run the tests
 	$(PYTEST)

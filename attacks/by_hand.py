@@ -11,8 +11,8 @@ import rfc8785
 
 from attacks.evidence import Evidence, Given, Json, Log, Signer
 from attacks.judge import Attack
-from service import merkle
-from service.notes import Checkpoint, read, signed
+from evidence import merkle
+from evidence.signed_notes import Checkpoint, read, signed
 
 FORM, SIGNATURE, INCLUSION, CONSISTENCY, CERTIFICATE, CONTENT = range(3, 9)
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from service import merkle
-from service.merkle import Node, Span
-from service.notes import Checkpoint, NoteKey, endorsing, read, signed
+from evidence import merkle
+from evidence.merkle import Node, Span
+from evidence.signed_notes import Checkpoint, NoteKey, endorsing, read, signed
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 

@@ -17,7 +17,7 @@ import rfc8785
 from attacks.by_hand import CERTIFICATE, CONSISTENCY, CONTENT, FORM, INCLUSION, SIGNATURE
 from attacks.evidence import Evidence, Given, Json
 from attacks.judge import Attack
-from service.notes import read
+from evidence.signed_notes import read
 
 Path = tuple[str | int, ...]
 Forgery = Callable[[Evidence, str, Path], Given]

@@ -14,7 +14,7 @@ from uuid import UUID
 import rfc8785
 
 from attacks.evidence import Evidence, Given, Json, Log, Signer, bundle
-from service.notes import read
+from evidence.signed_notes import read
 
 ORIGIN = "lethe.example/log"
 FIRST, SECOND = Signer.of(ORIGIN, "first"), Signer.of(ORIGIN, "second")

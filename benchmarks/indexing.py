@@ -26,15 +26,15 @@ import torch
 from PIL import Image
 from sqlalchemy.orm import Session, sessionmaker
 
-import local
-from service.database import sync_engine, sync_sessions
-from service.settings import WorkerSettings
-from service.states import JobKind, RegistrationStatus
-from service.tables import Dataset, Job
-from worker import protocol
-from worker.artifacts import Store
-from worker.index_dataset import index_dataset
-from worker.workbench import Workbench
+from devstack import local
+from domain.database import sync_engine, sync_sessions
+from domain.settings import WorkerSettings
+from domain.states import JobKind, RegistrationStatus
+from domain.tables import Dataset, Job
+from worker.engine import lease
+from worker.engine.workbench import Workbench
+from worker.jobs.index_dataset import index_dataset
+from worker.store.artifacts import Store
 
 RESULTS = Path(__file__).parent / "results" / "indexing.json"
 ROW_GROUP = 50_000
@@ -145,7 +145,7 @@ def _claimed(
         job = Job(kind=JobKind.INDEX_DATASET, dataset_id=dataset.id)
         session.add(job)
         session.flush()
-        claim = protocol.claim(session, job.id, worker="benchmark", lease=timedelta(hours=1))
+        claim = lease.claim(session, job.id, worker="benchmark", lease=timedelta(hours=1))
     assert claim is not None
     store = Store(settings.store)
     return Workbench(claim, sessions, store, settings, torch.device("cpu")), dataset.id

@@ -23,11 +23,12 @@ import psycopg
 from securesystemslib.signer import CryptoSigner
 from sqlalchemy import Engine
 
-import local
-from service import audit, audit_tree, merkle
-from service.database import sync_engine, sync_sessions
-from service.settings import MigrationSettings, WorkerSettings
-from worker import log_keeper
+from devstack import local
+from domain import trail
+from domain.database import sync_engine, sync_sessions
+from domain.settings import MigrationSettings, WorkerSettings
+from evidence import merkle, tree
+from worker.evidence import keeper
 
 WRITERS = 16
 SECONDS = 5.0
@@ -124,14 +125,14 @@ def _proofs(engine: Engine, servers: local.Servers) -> dict[str, Any]:
     )
     signer = CryptoSigner.generate_ed25519()
     started = time.monotonic()
-    log_keeper.keep(sessions, [signer], settings)
+    keeper.keep(sessions, [signer], settings)
     hashing_s = time.monotonic() - started
     with sessions.begin() as session:
-        newest = session.scalars(audit_tree.NEWEST_CHECKPOINT).one()
-        audit.record(session, "worker", "request.completed", UUID(int=1))
+        newest = session.scalars(tree.NEWEST_CHECKPOINT).one()
+        trail.record(session, "worker", "request.completed", UUID(int=1))
     size = newest.size
     started = time.monotonic()
-    log_keeper.keep(sessions, [signer], settings)
+    keeper.keep(sessions, [signer], settings)
     next_s = time.monotonic() - started
     dice = Random(1)
 
@@ -141,8 +142,8 @@ def _proofs(engine: Engine, servers: local.Servers) -> dict[str, Any]:
             begun = time.perf_counter()
             spans = spans_of()
             with sessions.begin() as session:
-                nodes = audit_tree.by_node(session.execute(audit_tree.fetching(spans)))
-            audit_tree.proof(spans, nodes)
+                nodes = tree.by_node(session.execute(tree.fetching(spans)))
+            tree.proof(spans, nodes)
             took.append(1000 * (time.perf_counter() - begun))
         first, *others = took  # builds and plans the statement, as a process does once
         return {

@@ -16,9 +16,9 @@ from uuid import uuid4
 import torch
 from safetensors.torch import save_model
 
-import local
 from benchmarks import cifar_models
 from benchmarks.cifar_models import Recipe
+from devstack import local
 from worker.unlearning.samples import Samples
 
 ROOT = Path(__file__).parents[1]

@@ -20,12 +20,12 @@ import psutil  # type: ignore[import-untyped]
 from sqlalchemy import insert, literal, select, text
 from sqlalchemy.orm import Session
 
-import local
-from service import keyed
-from service.database import sync_engine, sync_sessions
-from service.settings import MigrationSettings
-from service.states import JobKind, JobStatus, RegistrationStatus, Split
-from service.tables import Dataset, Job, Model, Sample, Tombstone
+from devstack import local
+from domain import sample_digests
+from domain.database import sync_engine, sync_sessions
+from domain.settings import MigrationSettings
+from domain.states import JobKind, JobStatus, RegistrationStatus, Split
+from domain.tables import Dataset, Job, Model, Sample, Tombstone
 
 SAMPLES = 1_000_000
 SIZES = (1, 1_000, 10_000, 100_000)
@@ -90,8 +90,14 @@ def add_model(session: Session, dataset: Dataset) -> None:
     session.add(job)
     session.flush()
     key = dataset.tombstone_key
-    forgotten = [{"model_id": model.id, "digest": keyed.digest(key, named(n)), "job_id": job.id}
-                 for n in range(0, SAMPLES, SAMPLES // 5_000)]  # fmt: skip
+    forgotten = [
+        {
+            "model_id": model.id,
+            "digest": sample_digests.digest(key, named(n)),
+            "job_id": job.id,
+        }
+        for n in range(0, SAMPLES, SAMPLES // 5_000)
+    ]
     session.execute(insert(Tombstone), forgotten)
 
 

@@ -29,9 +29,9 @@ import torch
 from matplotlib import pyplot as plt
 from safetensors.torch import save_model
 
-import local
 from benchmarks import cifar_models
 from benchmarks.cifar_models import Recipe
+from devstack import local
 from worker.unlearning.samples import Samples
 
 RESULTS = Path(__file__).parent / "results"

@@ -22,14 +22,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.cifar_models import cnn, prepare
-from worker.unlearning import forget as method
+from worker.unlearning import unlearn as method
 from worker.unlearning.alignment import Moments
 from worker.unlearning.config import Config, Objective, default_config
 from worker.unlearning.evaluation import Outputs
+from worker.unlearning.frozen_stem import Divided
 from worker.unlearning.network import Network
 from worker.unlearning.phases import forget_phase, recover_phase
 from worker.unlearning.samples import Samples
-from worker.unlearning.stem import Divided
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = 10

@@ -19,7 +19,7 @@ from chaos import disk
 from chaos.house import House
 from chaos.promise import Death
 from chaos.schedule import Fault, Kind
-from service import doorbell
+from domain import doorbell
 
 PATIENCE_S = 4.0
 """How long a blow waits for its victim to have a job, or to be asked something."""

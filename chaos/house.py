@@ -17,8 +17,8 @@ from uuid import UUID
 
 import psutil  # type: ignore[import-untyped]
 
-import local
 from chaos import disk, material
+from devstack import local
 
 PROCESSES = ("api", "beat", "worker-1", "worker-2")
 KEY = "a-key-for-chaos-only"

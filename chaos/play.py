@@ -13,7 +13,6 @@ from uuid import uuid4
 import psycopg
 from psycopg.rows import dict_row
 
-import local
 from chaos import checker, material
 from chaos.checker import Violation, files
 from chaos.clients import Client, client
@@ -22,6 +21,7 @@ from chaos.house import ORPHAN_AGE_S, PROCESSES, House
 from chaos.promise import Death, Promise
 from chaos.recovery import LIMIT_S, Recovery, recoveries
 from chaos.schedule import HOLDOUT, TRAIN, Fault, Schedule
+from devstack import local
 
 SHARED = 10
 """Schedules that one stand serves."""

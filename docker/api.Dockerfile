@@ -13,6 +13,8 @@ WORKDIR /app
 COPY --from=build /venv /venv
 COPY alembic.ini ./
 COPY migrations/ migrations/
+COPY domain/ domain/
+COPY evidence/ evidence/
 COPY service/ service/
 COPY verifier/predicate.schema.json verifier/
 # The build fails when the API needs what is not here, or when what must not be here is.

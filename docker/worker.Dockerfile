@@ -17,11 +17,11 @@ RUN useradd --system --uid 10001 --no-create-home lethe \
 WORKDIR /app
 COPY --from=build /venv /venv
 COPY docker/worker_alive.py ./
-COPY lethe/ lethe/
-COPY service/ service/
+COPY domain/ domain/
+COPY evidence/ evidence/
 COPY worker/ worker/
 # The build fails when a module needs what is not installed here.
-RUN python -c "import worker.child, worker.webhooks, worker.certificates, lethe.restore"
+RUN python -c "import worker.child, worker.delivery.webhooks, worker.evidence.certificates, worker.restore.__main__"
 USER 10001
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --start-interval=2s \
   CMD ["python", "worker_alive.py"]

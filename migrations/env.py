@@ -2,9 +2,9 @@
 
 from alembic import context
 
-from service.database import sync_engine
-from service.settings import MigrationSettings
-from service.tables import Base
+from domain.database import sync_engine
+from domain.settings import MigrationSettings
+from domain.tables import Base
 
 engine = sync_engine(MigrationSettings().database_url)
 with engine.connect() as connection:

@@ -1,3 +1,1 @@
-"""Lethe's API, and the files it shares with the worker."""
-
-__version__ = "0.1.0"
+"""Lethe's API: HTTP, and nothing else."""

@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from service import metrics
+from service import figures
 from service.dependencies import Sessions
-from service.metrics import Figures
+from service.figures import Figures
 from service.problems import documented
 
 router = APIRouter(prefix="/admin", tags=["admin"])
@@ -15,11 +15,11 @@ scraping = APIRouter(tags=["operations"])
 @router.get("/metrics", responses=documented())
 async def read_metrics(sessions: Sessions) -> Figures:
     """Queue depth, oldest wait, overdue requests, durations: read from the database now."""
-    return await metrics.read(sessions)
+    return await figures.read(sessions)
 
 
 @scraping.get("/metrics", response_class=Response)
 async def scrape_metrics(sessions: Sessions) -> Response:
     """The same figures for Prometheus, with those of this process."""
-    figures = await metrics.read(sessions)
-    return Response(metrics.exposition(figures), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    now = await figures.read(sessions)
+    return Response(figures.exposition(now), media_type=CONTENT_TYPE_PLAIN_0_0_4)

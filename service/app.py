@@ -11,15 +11,17 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
-from service import __version__, admin, audit_log, doorbell, gate, health, log, problems
+from domain import __version__, doorbell, log
+from domain.database import async_engine, async_sessions
+from domain.settings import ApiSettings
+from service import admin, health, middleware, problems
+from service.audit.router import router as audit
 from service.certificates.router import router as certificates
-from service.database import async_engine, async_sessions
 from service.datasets.router import router as datasets
 from service.deletion_requests.router import router as deletion_requests
 from service.estimates.router import router as estimates
 from service.jobs.router import router as jobs
 from service.models.router import router as models
-from service.settings import ApiSettings
 from service.webhooks.router import router as webhooks
 
 DESCRIPTION = """
@@ -49,17 +51,17 @@ def create_app(settings: ApiSettings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
-        static_url=gate.DOCS_ASSETS,
+        static_url=middleware.DOCS_ASSETS,
         generate_unique_id_function=_function_name,
     )
     app.state.settings = settings
-    app.add_middleware(gate.Gate, settings=settings)
+    app.add_middleware(middleware.Gate, settings=settings)
     problems.install(app)
     for router in (  # looked through in this order: what is asked most often comes first
         deletion_requests, datasets, models, estimates, certificates, jobs, webhooks,
-        audit_log.router, admin.router,
+        audit, admin.router,
     ):  # fmt: skip
-        app.include_router(router, prefix="/v1", dependencies=[Depends(gate.bearer)])
+        app.include_router(router, prefix="/v1", dependencies=[Depends(middleware.bearer)])
     app.include_router(health.router)
     app.include_router(admin.scraping)
     return app

@@ -12,8 +12,8 @@ from celery import Celery
 from fastapi import Depends, Header, Request
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
-from service.errors import IdempotencyKeyMissing
-from service.settings import ApiSettings
+from domain.errors import IdempotencyKeyMissing
+from domain.settings import ApiSettings
 
 
 async def sessions(request: Request) -> async_sessionmaker[AsyncSession]:

@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
+from domain.errors import Unavailable
 from service.dependencies import Sessions, Settings
-from service.errors import Unavailable
 from service.fields import Out
 from service.problems import documented
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from fastapi import Depends, Query
 
-from service.errors import InvalidCursor
+from domain.errors import InvalidCursor
 from service.fields import Out
 
 T = TypeVar("T")

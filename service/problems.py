@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 
-from service.errors import BodyTooLarge, DomainError, InvalidRequest, Unauthorized, Unavailable
+from domain.errors import BodyTooLarge, DomainError, InvalidRequest, Unauthorized, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 ERRORS_SHOWN = 100

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from demo.digits import cnn
+from devstack.demo.digits import cnn
 
 
 def not_finite_when_trained() -> nn.Module:

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner, SSlibKey
 from uuid_utils.compat import uuid7
 
-import local
-from service import merkle, notes
-from service.states import Mode, RequestStatus, Verdict, VersionStatus
+from devstack import local
+from domain.states import Mode, RequestStatus, Verdict, VersionStatus
+from evidence import merkle, signed_notes
+from evidence.statement import Case, Entry, Keyed, Log, Outcome, instant
 from tests import factories
-from worker.statement import Case, Entry, Keyed, Log, Outcome, instant
 
 SCHEMA = json.loads((local.REPOSITORY / "verifier/predicate.schema.json").read_text())
 ORIGIN = "lethe.example/log"
@@ -58,8 +58,8 @@ def log(request_id: UUID, *also: str, before: int = 2) -> Log:
     ]
     hashes = [merkle.leaf_hash(leaf) for leaf in leaves]
     nodes, completed = merkle.grow(0, {}, hashes), before + 1
-    checkpoint = notes.Checkpoint(ORIGIN, len(leaves), merkle.root_of(hashes))
-    key = notes.NoteKey(ORIGIN, PRIVATE.public_key().public_bytes_raw(), PRIVATE.sign)
+    checkpoint = signed_notes.Checkpoint(ORIGIN, len(leaves), merkle.root_of(hashes))
+    key = signed_notes.NoteKey(ORIGIN, PRIVATE.public_key().public_bytes_raw(), PRIVATE.sign)
     return Log(
         origin=ORIGIN,
         events=list(enumerate(names))[before:],
@@ -68,7 +68,7 @@ def log(request_id: UUID, *also: str, before: int = 2) -> Log:
             leaf=leaves[completed].decode(),
             proof=[merkle.hash_of(s, nodes) for s in merkle.inclusion(completed, len(leaves))],
         ),
-        checkpoint=notes.signed(checkpoint, [key]),
+        checkpoint=signed_notes.signed(checkpoint, [key]),
     )
 
 

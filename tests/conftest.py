@@ -31,9 +31,9 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, sessionmaker
 
-import local
+from devstack import local
+from domain.settings import ApiSettings
 from service.app import create_app
-from service.settings import ApiSettings
 from tests import factories
 
 KEY = "a-key-for-tests-only"

@@ -5,8 +5,8 @@ from typing import Any
 
 from uuid_utils.compat import uuid7
 
-from service import keyed
-from service.states import (
+from domain import sample_digests
+from domain.states import (
     Decision,
     JobKind,
     JobStatus,
@@ -18,7 +18,7 @@ from service.states import (
     Verdict,
     VersionStatus,
 )
-from service.tables import (
+from domain.tables import (
     AlignmentScore,
     AuditTest,
     Dataset,
@@ -36,7 +36,7 @@ from service.tables import (
 )
 
 NOW = datetime.now(UTC)
-KEY = keyed.new_key()
+KEY = sample_digests.new_key()
 
 DEFINITION = {
     "columns": {"sample_id": "id", "input": "image", "label": "label", "split": "split"},
@@ -140,7 +140,7 @@ def tombstone(
     model: Model, by: Job, sample_id: str, *, key: bytes = KEY, **changes: Any
 ) -> Tombstone:
     """Of a model whose dataset has this key."""
-    digest = keyed.digest(key, sample_id)
+    digest = sample_digests.digest(key, sample_id)
     return Tombstone(**{"model_id": model.id, "digest": digest, "job_id": by.id} | changes)
 
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-import local
+from devstack import local
 
 
 def test_import_contracts_hold():

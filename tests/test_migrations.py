@@ -6,10 +6,10 @@ import psycopg
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
 
-from service import keyed
+from domain import sample_digests
+from domain.states import RequestStatus
+from domain.tables import Base, IdempotencyKey
 from service.deletion_requests.schemas import DeletionRequestRead
-from service.states import RequestStatus
-from service.tables import Base, IdempotencyKey
 from tests import factories
 
 
@@ -107,7 +107,7 @@ def test_tombstones_become_digests_under_a_key_and_find_their_samples_again(new_
         [(key,)] = connection.execute("SELECT tombstone_key FROM datasets").fetchall()
         digests = {digest for (digest,) in connection.execute("SELECT digest FROM tombstones")}
         kept = connection.execute("SELECT request_id FROM request_samples").fetchall()
-    assert digests == {keyed.digest(key, name) for name in names}
+    assert digests == {sample_digests.digest(key, name) for name in names}
     assert kept == [(review.id,)]
 
 

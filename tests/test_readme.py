@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-import local
-from service.settings import ApiSettings, WorkerSettings
+from devstack import local
+from domain.settings import ApiSettings, WorkerSettings
 
 README = (local.REPOSITORY / "README.md").read_text()
 
@@ -23,7 +23,7 @@ def test_the_walk_works_by_copy_and_paste(script, tmp_path):
     with local.house(
         tmp_path,
         LETHE_DATA_ROOTS=f'["{tmp_path / "data"}"]',
-        LETHE_FACTORIES='["demo.digits:cnn"]',
+        LETHE_FACTORIES='["devstack.demo.digits:cnn"]',
     ) as home:
         here = script.replace("http://127.0.0.1:8321", home.url)
         here = here.replace("'\"$PWD\"'/.lethe", str(tmp_path)).replace(".lethe", str(tmp_path))

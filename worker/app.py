@@ -8,9 +8,9 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging
 
-from service import doorbell, log
-from service.database import sync_engine, sync_sessions
-from service.settings import WorkerSettings
+from domain import doorbell, log
+from domain.database import sync_engine, sync_sessions
+from domain.settings import WorkerSettings
 
 settings = WorkerSettings()
 engine = sync_engine(settings.database_url)

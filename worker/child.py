@@ -16,25 +16,26 @@ import torch
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from service import log as logs
-from service.database import sync_engine, sync_sessions
-from service.errors import JobError, LeaseLost, Stopped, StoreUnwritable
-from service.settings import WorkerSettings
-from service.states import JobKind
-from worker import protocol, purging
-from worker.artifacts import Store
-from worker.check_dataset import check_dataset
-from worker.erase_rows import erase_rows
-from worker.estimate import estimate
-from worker.index_dataset import index_dataset
-from worker.patience import is_transient, patiently
-from worker.protocol import Claim
-from worker.register_model import register_model
-from worker.supervisor import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
-from worker.train_references import train_references
-from worker.unlearn_model import unlearn_model
+from domain import log as logs
+from domain.database import sync_engine, sync_sessions
+from domain.errors import JobError, LeaseLost, Stopped, StoreUnwritable
+from domain.settings import WorkerSettings
+from domain.states import JobKind
+from worker.engine import lease
+from worker.engine.lease import Claim
+from worker.engine.retrying import is_transient, patiently
+from worker.engine.supervisor import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
+from worker.engine.workbench import Workbench
+from worker.jobs import purge
+from worker.jobs.check_dataset import check_dataset
+from worker.jobs.erase_rows import erase_rows
+from worker.jobs.estimate import estimate
+from worker.jobs.index_dataset import index_dataset
+from worker.jobs.register_model import register_model
+from worker.jobs.train_references import train_references
+from worker.jobs.unlearn.job import unlearn_model
+from worker.store.artifacts import Store
 from worker.unlearning.errors import UnlearningError
-from worker.workbench import Workbench
 
 WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
     JobKind.INDEX_DATASET: index_dataset,
@@ -44,7 +45,7 @@ WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
     JobKind.ESTIMATE: estimate,
     JobKind.ERASE_ROWS: erase_rows,
     JobKind.CHECK_DATASET: check_dataset,
-    JobKind.PURGE: lambda bench: purging.purge(bench.sessions, bench.store, bench.claim),
+    JobKind.PURGE: lambda bench: purge.purge(bench.sessions, bench.store, bench.claim),
 }
 
 log = structlog.get_logger()
@@ -115,7 +116,7 @@ def _carry_out(bench: Workbench) -> int:
 def _fail(bench: Workbench, *, kind: str, reason: str) -> None:
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
-            protocol.fail(session, protocol.hold(session, bench.claim), kind=kind, reason=reason)
+            lease.fail(session, lease.hold(session, bench.claim), kind=kind, reason=reason)
     log.warning("job.failed", kind=kind, reason=reason)
 
 
@@ -131,11 +132,11 @@ def _give_back_if_rewritten(bench: Workbench, started: datetime) -> bool:
     that costs it nothing."""
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
-            job = protocol.hold(session, bench.claim)
-            rewritten = protocol.is_rewritten(session, job, since=started)
+            job = lease.hold(session, bench.claim)
+            rewritten = lease.is_rewritten(session, job, since=started)
             if rewritten:
-                protocol.release(session, job, why="its dataset was rewritten meanwhile")
-                job.not_before = func.now() + protocol.FIRST_WAIT
+                lease.release(session, job, why="its dataset was rewritten meanwhile")
+                job.not_before = func.now() + lease.FIRST_WAIT
     return rewritten
 
 
@@ -143,8 +144,8 @@ def _lose(bench: Workbench, *, kind: str, why: str) -> None:
     limit = bench.settings.max_losses
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
-            job = protocol.hold(session, bench.claim)
-            protocol.lose(session, job, why=why, max_losses=limit, kind=kind)
+            job = lease.hold(session, bench.claim)
+            lease.lose(session, job, why=why, max_losses=limit, kind=kind)
     log.warning("job.attempt_lost", kind=kind, why=why)
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from service.errors import JobError, NotFound
-from service.settings import MigrationSettings
-from service.suppression import ASKED_AT_ONCE, open_database, suppressed
-from worker.findings import usable_ids
-from worker.parquet import Source
+from domain.errors import JobError, NotFound
+from domain.settings import MigrationSettings
+from domain.suppression import ASKED_AT_ONCE, open_database, suppressed
+from worker.data.bad_rows import usable_ids
+from worker.data.parquet import Source
 
 
 def suppressed_in(session: Session, dataset: str, path: Path, column: str) -> set[str]:

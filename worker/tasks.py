@@ -15,11 +15,15 @@ from celery.signals import worker_init, worker_shutting_down
 from securesystemslib.signer import Signer
 from sqlalchemy.exc import DBAPIError
 
-from service import doorbell
-from worker import anchors, burials, cleaning, log_keeper, planner, signing, supervisor, webhooks
+from domain import doorbell
 from worker.app import NAME, app, sessions, settings
-from worker.artifacts import Store
-from worker.supervisor import Orders
+from worker.delivery import webhooks
+from worker.engine import supervisor
+from worker.engine.supervisor import Orders
+from worker.evidence import anchors, keeper, signing
+from worker.housekeeping import cleaning, planner
+from worker.restore import ledger
+from worker.store.artifacts import Store
 
 log = structlog.get_logger()
 orders = Orders()
@@ -93,8 +97,8 @@ def clean() -> None:
 def keep_log() -> None:
     """Keep what was forgotten outside the database; sign a checkpoint of the audit trail if one is
     due, and anchor it."""
-    burials.keep(sessions, settings.suppression_directory)  # before a certificate says so
-    log_keeper.keep(sessions, signers, settings)
+    ledger.keep(sessions, settings.suppression_directory)  # before a certificate says so
+    keeper.keep(sessions, signers, settings)
     anchors.anchor_newest(sessions, anchors.configured(settings))
 
 

@@ -23,11 +23,11 @@ import httpx2
 import psycopg
 from sqlalchemy import make_url
 
-import local
 from benchmarks.load import backlog, memory, throughput
 from benchmarks.load.throughput import Side
 from benchmarks.requests import fill, named
-from service.settings import MigrationSettings
+from devstack import local
+from domain.settings import MigrationSettings
 
 RESULTS = Path(__file__).parent.parent / "results"
 KEY = "a-key-for-benchmarks"

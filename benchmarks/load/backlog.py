@@ -12,15 +12,16 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service import keyed, metrics
-from service.audit_log import list_audit_events
-from service.database import async_engine, async_sessions, sync_engine, sync_sessions
+from domain import sample_digests
+from domain.database import async_engine, async_sessions, sync_engine, sync_sessions
+from domain.states import JobStatus, RequestStatus
+from domain.tables import Model
+from service import figures
+from service.audit.router import list_audit_events
 from service.deletion_requests import operations as requests
 from service.jobs import operations as jobs
 from service.paging import Window
-from service.states import JobStatus, RequestStatus
-from service.tables import Model
-from worker import planner
+from worker.housekeeping import planner
 
 QUEUED = 100_000
 MODELS = 20
@@ -56,7 +57,7 @@ LISTS: dict[str, List] = {
         sessions, FIRST_PAGE, status=None, kind=None, model="idle"
     ),
     "GET /v1/audit/events": lambda sessions: list_audit_events(sessions, FIRST_PAGE),
-    "GET /v1/admin/metrics": metrics.read,
+    "GET /v1/admin/metrics": figures.read,
 }
 
 
@@ -115,7 +116,7 @@ def _fill(engine: Engine) -> None:
                 "INSERT INTO datasets (id, name, uri, definition, tombstone_key, status) "
                 "VALUES (:id, 'digits', 'file:///x', '{}', :key, 'ready')"
             ),
-            {"id": dataset_id, "key": keyed.new_key()},
+            {"id": dataset_id, "key": sample_digests.new_key()},
         )
         names = [*(f"net-{number:02d}" for number in range(MODELS)), "idle"]
         models = [_model(session, dataset_id, name) for name in names]

@@ -18,13 +18,13 @@ from sqlalchemy import Column, MetaData, Table, Uuid, insert, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from uuid_utils.compat import uuid7
 
-from service.database import async_engine, async_sessions
+from domain.database import async_engine, async_sessions
+from domain.settings import MigrationSettings
+from domain.states import Objective, RequestStatus
+from domain.tables import DeletionRequest, Model
 from service.deletion_requests.schemas import DeletionRequestCreate
 from service.deletion_requests.submission import rows_of
 from service.fields import Out
-from service.settings import MigrationSettings
-from service.states import Objective, RequestStatus
-from service.tables import DeletionRequest, Model
 
 bodies = Table(
     "bare_bodies",

@@ -8,8 +8,8 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-import local
 from benchmarks.load.throughput import Case, Side, load
+from devstack import local
 
 HALF = 5_000
 LIMIT = 1.03

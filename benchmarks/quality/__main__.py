@@ -18,7 +18,7 @@ from benchmarks.quality import calibration, methods, prepare, report
 from benchmarks.quality.measure import save
 from benchmarks.quality.prepare import DEV_SEED, SEEDS, SIZES, Bench, Place
 from benchmarks.quality.rows import OURS, OURS_WITH, Row, kept, oracle_rows, perform
-from worker.escalation import LEVELS
+from worker.jobs.unlearn.plan import LEVELS
 
 ROOT = Path(__file__).parents[2]
 MAIN = ("random 10 %", "class")

@@ -21,13 +21,7 @@ from benchmarks.cifar_models import CLASSES, Data
 from benchmarks.quality.prepare import REFERENCES, Bench
 from benchmarks.quality.scenarios import Scenario
 from worker.unlearning.alignment import eigenspace, matching_weights, subspace_overlap
-from worker.unlearning.audit import (
-    Audit,
-    Limits,
-    ReferenceScores,
-    audit,
-    exchangeability,
-)
+from worker.unlearning.audit.verdict import Audit, Limits, ReferenceScores, audit, exchangeability
 from worker.unlearning.evaluation import (
     Observed,
     Outputs,
@@ -38,7 +32,7 @@ from worker.unlearning.evaluation import (
     retain_moments,
 )
 from worker.unlearning.network import Network
-from worker.unlearning.references import Summary, halves
+from worker.unlearning.reference_models import Summary, halves
 from worker.unlearning.samples import Samples, batch_indices, class_balanced
 from worker.unlearning.targets import margins
 

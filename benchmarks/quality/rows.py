@@ -28,9 +28,9 @@ from benchmarks.quality.scenarios import Scenario
 from worker.unlearning.alignment import Moments
 from worker.unlearning.config import Config, Objective, default_config
 from worker.unlearning.evaluation import Outputs
-from worker.unlearning.forget import unlearn
 from worker.unlearning.network import Network
 from worker.unlearning.samples import skew
+from worker.unlearning.unlearn import unlearn
 
 OURS, OURS_WITH = "Lethe", "Lethe, out-of-sample"
 TIMED_STEPS = 16

@@ -4,10 +4,10 @@ from uuid import UUID
 
 from sqlalchemy import func, select
 
+from domain.errors import NotCertified, NotCertifiedYet, NotFound
+from domain.states import MOVING_REQUESTS, RequestStatus
+from domain.tables import Certificate, DeletionRequest
 from service.dependencies import Sessions
-from service.errors import NotCertified, NotCertifiedYet, NotFound
-from service.states import MOVING_REQUESTS, RequestStatus
-from service.tables import Certificate, DeletionRequest
 
 UNCERTIFIED = {
     RequestStatus.NEEDS_REVIEW: "No attempt got a better verdict than `fail`: a person decides "

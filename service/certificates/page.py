@@ -12,9 +12,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from service import notes, wording
-from service.states import Verdict
-from service.wording import Kind
+from domain.states import Verdict
+from evidence import signed_notes, wording
+from evidence.wording import Kind
 
 NOTHING = "-"
 
@@ -37,7 +37,7 @@ def render(envelope: str) -> str:
         predicate,
         statement=statement,
         models=[_model(result) for result in predicate["results"]],
-        checkpoint=notes.read(predicate["log"]["checkpoint"]),
+        checkpoint=signed_notes.read(predicate["log"]["checkpoint"]),
         key_ids=[signature["keyid"] for signature in signed["signatures"]],
         payload_sha256=sha256(payload).hexdigest(),
     )

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
+from domain.errors import NotCertified, NotCertifiedYet, NotFound
 from service import polling
 from service.certificates import operations, page
 from service.dependencies import Sessions
-from service.errors import NotCertified, NotCertifiedYet, NotFound
 from service.problems import documented
 
 router = APIRouter(tags=["certificates"])

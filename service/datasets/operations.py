@@ -9,7 +9,11 @@ from sqlalchemy import Select, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service import audit, suppression
+from domain import suppression, trail
+from domain.errors import NameTaken, NotFound, TooManySamples
+from domain.locations import allowed_path
+from domain.states import JobKind, RegistrationStatus
+from domain.tables import Dataset, DatasetCheck, Job
 from service.datasets.schemas import (
     Checked,
     CheckFile,
@@ -18,12 +22,8 @@ from service.datasets.schemas import (
     DatasetRead,
 )
 from service.dependencies import Sessions
-from service.errors import NameTaken, NotFound, TooManySamples
 from service.fields import Failure
-from service.locations import allowed_path
 from service.paging import Page, Window
-from service.states import JobKind, RegistrationStatus
-from service.tables import Dataset, DatasetCheck, Job
 
 
 async def register(
@@ -62,8 +62,8 @@ async def register(
         job = Job(kind=JobKind.INDEX_DATASET, dataset_id=dataset.id)
         session.add(job)
         await session.flush()
-        audit.record(session, "api", "dataset.registered", dataset.id, name=wanted.name)
-        audit.record(session, "api", "job.queued", job.id, dataset=str(dataset.id))
+        trail.record(session, "api", "dataset.registered", dataset.id, name=wanted.name)
+        trail.record(session, "api", "job.queued", job.id, dataset=str(dataset.id))
         return await _one(session, wanted.name)
 
 
@@ -111,7 +111,7 @@ async def check_file(
             dataset_id=dataset_id, job_id=job.id, uri=wanted.uri, column=wanted.column
         )
         session.add(check)
-        audit.record(session, "api", "job.queued", job.id, dataset=str(dataset_id))
+        trail.record(session, "api", "job.queued", job.id, dataset=str(dataset_id))
         await session.flush()
     return _read_check(name, check, job)
 

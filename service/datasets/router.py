@@ -4,7 +4,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Request, Response
 
-from service import doorbell, polling
+from domain import doorbell
+from domain.errors import InvalidCursor, LocationRefused, NameTaken, NotFound, TooManySamples
+from domain.states import OPEN_JOBS, RegistrationStatus
+from service import polling
 from service.datasets import operations
 from service.datasets.schemas import (
     Check,
@@ -15,11 +18,9 @@ from service.datasets.schemas import (
     DatasetRead,
 )
 from service.dependencies import Queue, Sessions, Settings
-from service.errors import InvalidCursor, LocationRefused, NameTaken, NotFound, TooManySamples
 from service.fields import Name
 from service.paging import Page, Paging
 from service.problems import documented
-from service.states import OPEN_JOBS, RegistrationStatus
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Discriminator, FailFast, Field, Tag, model_validator
 
+from domain.states import JobStatus, RegistrationStatus
 from service.fields import Failure, In, Instant, Label, Name, Out, Registered, SampleId, Uri
-from service.states import JobStatus, RegistrationStatus
 
 
 class Columns(In):

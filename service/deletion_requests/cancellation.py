@@ -5,12 +5,12 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
-from service import audit, progress
+from domain import requests, trail
+from domain.errors import CannotCancel, NotFound
+from domain.requests import PLANNING_LOCK
+from domain.states import OPEN_JOBS, OPEN_REQUESTS, JobStatus, RequestStatus, sources
+from domain.tables import DeletionRequest, DeletionTarget, Job
 from service.dependencies import Sessions
-from service.errors import CannotCancel, NotFound
-from service.progress import PLANNING_LOCK
-from service.states import OPEN_JOBS, OPEN_REQUESTS, JobStatus, RequestStatus, sources
-from service.tables import DeletionRequest, DeletionTarget, Job
 
 
 async def cancel(sessions: Sessions, request_id: UUID) -> None:
@@ -48,16 +48,16 @@ def _cancel(session: Session, request_id: UUID) -> None:
         return
     mine = DeletionTarget.request_id == request_id
     _require_cancellable(session, mine, request.status)
-    audit.record(session, "api", "request.cancel_asked", request_id)
+    trail.record(session, "api", "request.cancel_asked", request_id)
     for job in jobs:
         if job.status is JobStatus.RUNNING or not _serves_others(session, job, request_id):
             _end(session, job)
     # Out of the job, too: one that goes on for others must not find these samples.
-    progress.move(session, RequestStatus.CANCELLED, mine, actor="api", job_id=None)
+    requests.move(session, RequestStatus.CANCELLED, mine, actor="api", job_id=None)
     for job in jobs:
         if job.status is JobStatus.CANCELLED:
             others = DeletionTarget.job_id == job.id
-            progress.move(session, RequestStatus.PENDING, others, actor="api", job_id=None)
+            requests.move(session, RequestStatus.PENDING, others, actor="api", job_id=None)
 
 
 def _require_cancellable(
@@ -86,4 +86,4 @@ def _end(session: Session, job: Job) -> None:
     job.status, job.lease_until, job.phase = JobStatus.CANCELLED, None, None
     job.finished_at = func.now()
     session.flush()
-    audit.record(session, "api", "job.cancelled", job.id, attempt=job.attempt)
+    trail.record(session, "api", "job.cancelled", job.id, attempt=job.attempt)

@@ -10,12 +10,10 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, selec
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service import audit, commitments, progress, succession, tombstones
-from service.deletion_requests.schemas import DecisionCreate
-from service.dependencies import Sessions
-from service.errors import ChampionChanged, NotFound, NothingToDecide
-from service.states import Decision, RequestStatus, VersionStatus
-from service.tables import (
+from domain import forgetting, requests, tombstones, trail
+from domain.errors import ChampionChanged, NotFound, NothingToDecide
+from domain.states import Decision, RequestStatus, VersionStatus
+from domain.tables import (
     DeletionRequest,
     DeletionTarget,
     Job,
@@ -28,6 +26,9 @@ from service.tables import (
     ReviewDecision,
     Tombstone,
 )
+from evidence import commitments
+from service.deletion_requests.schemas import DecisionCreate
+from service.dependencies import Sessions
 
 ADMIN = "admin"
 """Who holds the one key there is."""
@@ -61,7 +62,7 @@ def _decide(session: Session, request_id: UUID, wanted: DecisionCreate) -> None:
             _promote(session, candidate)
             _end(session, candidate, RequestStatus.COMPLETED)
         else:
-            succession.supersede(session, candidate, actor="api")
+            forgetting.supersede(session, candidate, actor="api")
             if wanted.decision is Decision.REFUSE:
                 mine = DeletionTarget.request_id == request_id
                 _end(session, candidate, RequestStatus.REFUSED, mine)
@@ -77,7 +78,7 @@ def _store(
     key_of = {row.request_id: row.key for row in keys}
     for request_id in decided:
         key = key_of.get(request_id)
-        audit.record(
+        trail.record(
             session, "api", "request.decided", request_id,
             decision=wanted.decision, job=str(candidate.job_id), by=ADMIN,
             ground_hmac=commitments.mac(key, wanted.ground).hex() if key else None,
@@ -159,11 +160,11 @@ def _promote(session: Session, candidate: ModelVersion) -> None:
             "Since the candidate was made, its model has forgotten other samples, which the "
             "candidate still knows. Decide `retry`: a new job starts from the new champion."
         )
-    succession.supersede(session, champion, actor="api")
+    forgetting.supersede(session, champion, actor="api")
     candidate.status = VersionStatus.CHAMPION
     session.flush()
     _bury(session, candidate)
-    audit.record(
+    trail.record(
         session, "api", "version.promoted", candidate.id,
         number=candidate.number, weights_sha256=candidate.weights_sha256,
     )  # fmt: skip
@@ -203,10 +204,10 @@ def _end(
     session: Session, candidate: ModelVersion, status: RequestStatus, *where: ColumnElement[bool]
 ) -> None:
     served = DeletionTarget.job_id == candidate.job_id
-    progress.move(session, status, served, *where, actor="api", job_id=candidate.job_id)
+    requests.move(session, status, served, *where, actor="api", job_id=candidate.job_id)
 
 
 def _try_again(session: Session, candidate: ModelVersion) -> None:
     """What still waits for the candidate waits for a new job."""
     served = DeletionTarget.job_id == candidate.job_id
-    progress.move(session, RequestStatus.PENDING, served, actor="api", job_id=None)
+    requests.move(session, RequestStatus.PENDING, served, actor="api", job_id=None)

@@ -15,18 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import aliased
 from uuid_utils.compat import uuid7
 
-from service import audit, commitments, outbox
-from service.commitments import Commitment
-from service.deletion_requests import statements, submission
-from service.deletion_requests.schemas import (
-    DecisionRead,
-    DeletionRequestCreate,
-    DeletionRequestRead,
-    TargetRead,
-    TargetResult,
-)
-from service.dependencies import Sessions, Settings, Transactions
-from service.errors import (
+from domain import outbox, trail
+from domain.errors import (
     IdempotencyKeyInFlight,
     IdempotencyKeyReused,
     NoRecipe,
@@ -35,10 +25,8 @@ from service.errors import (
     TooManySamples,
     UnknownSamples,
 )
-from service.fields import Failure, Scores
-from service.paging import Page, Window
-from service.states import MOVING_REQUESTS, RegistrationStatus, RequestStatus
-from service.tables import (
+from domain.states import MOVING_REQUESTS, RegistrationStatus, RequestStatus
+from domain.tables import (
     DeletionRequest,
     DeletionTarget,
     Evaluation,
@@ -49,7 +37,20 @@ from service.tables import (
     Round,
     Sample,
 )
-from service.wording import MEANING
+from evidence import commitments
+from evidence.commitments import Commitment
+from evidence.wording import MEANING
+from service.deletion_requests import statements, submission
+from service.deletion_requests.schemas import (
+    DecisionRead,
+    DeletionRequestCreate,
+    DeletionRequestRead,
+    TargetRead,
+    TargetResult,
+)
+from service.dependencies import Sessions, Settings, Transactions
+from service.fields import Failure, Scores
+from service.paging import Page, Window
 
 UNKNOWN_SHOWN = 100
 AS_GIVEN = (
@@ -157,7 +158,7 @@ async def _tell(connection: AsyncConnection, request: DeletionRequestRead) -> No
     """Tell those who watch of a new request, and the audit trail if it is completed already."""
     async with AsyncSession(connection) as session, session.begin():
         if request.status is RequestStatus.COMPLETED:
-            audit.record(session, "api", "request.completed", request.id)
+            trail.record(session, "api", "request.completed", request.id)
         await session.run_sync(outbox.announce, request.status, [request.id])
 
 

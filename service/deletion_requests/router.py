@@ -5,17 +5,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 
-from service import doorbell, polling
-from service.deletion_requests import cancellation, decisions, operations, subjects
-from service.deletion_requests.schemas import (
-    DecisionCreate,
-    DeletionRequestCreate,
-    DeletionRequestRead,
-    InclusionCreate,
-    InclusionRead,
-)
-from service.dependencies import IdempotencyKey, Queue, Sessions
-from service.errors import (
+from domain import doorbell
+from domain.errors import (
     CannotCancel,
     CannotShred,
     ChampionChanged,
@@ -32,10 +23,20 @@ from service.errors import (
     TooManySamples,
     UnknownSamples,
 )
+from domain.states import MOVING_REQUESTS, RequestStatus
+from service import polling
+from service.deletion_requests import cancellation, decisions, operations, subjects
+from service.deletion_requests.schemas import (
+    DecisionCreate,
+    DeletionRequestCreate,
+    DeletionRequestRead,
+    InclusionCreate,
+    InclusionRead,
+)
+from service.dependencies import IdempotencyKey, Queue, Sessions
 from service.fields import Name
 from service.paging import Page, Paging
 from service.problems import documented
-from service.states import MOVING_REQUESTS, RequestStatus
 
 router = APIRouter(prefix="/deletion-requests", tags=["deletion requests"])
 

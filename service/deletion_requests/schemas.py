@@ -7,8 +7,8 @@ from uuid import UUID
 
 from pydantic import ConfigDict, FailFast, Field, model_validator
 
+from domain.states import Decision, Mode, Objective, RequestStatus, Verdict
 from service.fields import STORABLE, Failure, In, Instant, Name, Out, SampleId, Scores
-from service.states import Decision, Mode, Objective, RequestStatus, Verdict
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 

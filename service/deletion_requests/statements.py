@@ -14,7 +14,7 @@ from sqlalchemy import (
     select,
 )
 
-from service.tables import Base
+from domain.tables import Base
 
 datasets = Base.metadata.tables["datasets"]
 decisions = Base.metadata.tables["decisions"]

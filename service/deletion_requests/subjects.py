@@ -4,13 +4,14 @@ import asyncio
 from base64 import b64encode
 from uuid import UUID
 
-from service import commitments, shredding
+from domain import shredding
+from domain.errors import CannotShred, KeyGone, NotFound, NotNamed
+from domain.states import FINAL_REQUESTS
+from domain.tables import DeletionRequest, RequestKey
+from evidence import commitments
 from service.deletion_requests.operations import COMMITTED_AT_ONCE
 from service.deletion_requests.schemas import InclusionRead
 from service.dependencies import Sessions
-from service.errors import CannotShred, KeyGone, NotFound, NotNamed
-from service.states import FINAL_REQUESTS
-from service.tables import DeletionRequest, RequestKey
 
 
 async def show_inclusion(sessions: Sessions, request_id: UUID, sample_id: str) -> InclusionRead:

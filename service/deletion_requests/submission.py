@@ -9,12 +9,12 @@ from typing import Any
 from psycopg.rows import namedtuple_row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service import audit
+from domain import trail
 
 BY_MODEL, BY_DATASET = "m.name = %(name)s", "d.name = %(name)s"
 
 # The ids come as one document, which is written faster than an array. There is one digest for each,
-# however many models are asked: as `service.tombstones.digest` makes it. A tombstone is looked up
+# however many models are asked: as `domain.tombstones.digest` makes it. A tombstone is looked up
 # for each, however many there are: a join may read them all.
 NAMING = """
 each AS (
@@ -124,7 +124,7 @@ def _naming(asked_for: str) -> str:
 
 def _taking(asked_for: str) -> str:
     naming = NAMING.format(asked_for=asked_for, if_=", fresh")
-    return _in_one_line(TAKING.format(naming=naming, instant=audit.INSTANT))
+    return _in_one_line(TAKING.format(naming=naming, instant=trail.INSTANT))
 
 
 def _in_one_line(sql: str) -> str:

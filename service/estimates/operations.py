@@ -19,16 +19,16 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from service import audit
+from domain import trail
+from domain.errors import NotFound
+from domain.states import OPEN_JOBS, JobKind, JobStatus
+from domain.tables import Dataset, Estimate, EstimateSample, EstimateTarget, Job, Model
 from service.deletion_requests import operations as requests
 from service.deletion_requests import submission
 from service.deletion_requests.schemas import DeletionRequestCreate
 from service.dependencies import Sessions, Settings
-from service.errors import NotFound
 from service.estimates.schemas import EstimateRead, EstimateResult, EstimateTargetRead
 from service.fields import Failure
-from service.states import OPEN_JOBS, JobKind, JobStatus
-from service.tables import Dataset, Estimate, EstimateSample, EstimateTarget, Job, Model
 
 
 async def ask(
@@ -82,7 +82,7 @@ async def ask(
                     not_trained_on=row.untrained,
                 )
             )
-            audit.record(session, "api", "job.queued", job.id, model=str(row.model_id))
+            trail.record(session, "api", "job.queued", job.id, model=str(row.model_id))
         await session.flush()
         return await _one(session, estimate.id)
 

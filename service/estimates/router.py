@@ -4,14 +4,15 @@ from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Request, Response
 
-from service import doorbell, polling
+from domain import doorbell
+from domain.errors import NoRecipe, NotFound, NotReady, TooManySamples, UnknownSamples
+from domain.states import OPEN_JOBS
+from service import polling
 from service.deletion_requests.schemas import DeletionRequestCreate
 from service.dependencies import Queue, Sessions, Settings
-from service.errors import NoRecipe, NotFound, NotReady, TooManySamples, UnknownSamples
 from service.estimates import operations
 from service.estimates.schemas import EstimateRead
 from service.problems import documented
-from service.states import OPEN_JOBS
 
 router = APIRouter(prefix="/deletion-requests", tags=["deletion requests"])
 

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from pydantic import Field
 
+from domain.states import JobStatus, Mode, Objective
 from service.fields import Failure, Instant, Out
 from service.jobs.schemas import TestRead
-from service.states import JobStatus, Mode, Objective
 
 
 class Memorisation(Out):

@@ -8,8 +8,21 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from domain.errors import NotFound
+from domain.states import JobKind, JobStatus
+from domain.tables import (
+    AlignmentScore,
+    AuditTest,
+    Dataset,
+    DeletionTarget,
+    Evaluation,
+    Job,
+    Model,
+    ModelVersion,
+    Round,
+)
+from evidence.wording import MEANING
 from service.dependencies import Sessions
-from service.errors import NotFound
 from service.fields import VersionBrief
 from service.jobs.schemas import (
     AlignmentCycle,
@@ -23,19 +36,6 @@ from service.jobs.schemas import (
     TestRead,
 )
 from service.paging import Page, Window
-from service.states import JobKind, JobStatus
-from service.tables import (
-    AlignmentScore,
-    AuditTest,
-    Dataset,
-    DeletionTarget,
-    Evaluation,
-    Job,
-    Model,
-    ModelVersion,
-    Round,
-)
-from service.wording import MEANING
 
 Base, Made = aliased(ModelVersion), aliased(ModelVersion)
 

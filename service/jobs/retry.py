@@ -5,11 +5,10 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import audit, progress
-from service.dependencies import Sessions
-from service.errors import CannotRetry, NotFound
-from service.progress import PLANNING_LOCK
-from service.states import (
+from domain import requests, trail
+from domain.errors import CannotRetry, NotFound
+from domain.requests import PLANNING_LOCK
+from domain.states import (
     BESIDE_OTHERS,
     OPEN_JOBS,
     JobKind,
@@ -17,7 +16,8 @@ from service.states import (
     RegistrationStatus,
     RequestStatus,
 )
-from service.tables import Dataset, DeletionTarget, Job, Model
+from domain.tables import Dataset, DeletionTarget, Job, Model
+from service.dependencies import Sessions
 
 NOTHING_WAITS = frozenset(
     {JobKind.TRAIN_REFERENCES, JobKind.PURGE, JobKind.ERASE_ROWS, JobKind.CHECK_DATASET}
@@ -48,7 +48,7 @@ def _retry(session: Session, job_id: UUID) -> None:
     job.status, job.failure, job.finished_at = JobStatus.QUEUED, None, None
     job.losses, job.not_before, job.phase = 0, None, "waiting for a worker"
     session.flush()
-    audit.record(session, "api", "job.retried", job.id, attempt=job.attempt, kind=failure["kind"])
+    trail.record(session, "api", "job.retried", job.id, attempt=job.attempt, kind=failure["kind"])
     _reopen(session, job)
 
 
@@ -69,7 +69,7 @@ def _reopen(session: Session, job: Job) -> None:
     """What failed with the job waits for it again."""
     if job.kind is JobKind.UNLEARN:
         served = DeletionTarget.job_id == job.id
-        moved = progress.move(
+        moved = requests.move(
             session, RequestStatus.SCHEDULED, served, actor="api", job_id=DeletionTarget.job_id
         )
         if not moved:

@@ -5,15 +5,16 @@ from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 
-from service import doorbell, polling
+from domain import doorbell
+from domain.errors import CannotRetry, InvalidCursor, NotFound
+from domain.states import OPEN_JOBS, JobKind, JobStatus
+from service import polling
 from service.dependencies import Queue, Sessions
-from service.errors import CannotRetry, InvalidCursor, NotFound
 from service.fields import Name
 from service.jobs import operations, retry
 from service.jobs.schemas import AlignmentRead, JobRead, JobSummary
 from service.paging import Page, Paging
 from service.problems import documented
-from service.states import OPEN_JOBS, JobKind, JobStatus
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 

@@ -3,9 +3,9 @@
 from typing import Any
 from uuid import UUID
 
+from domain.policy import Escalation
+from domain.states import JobKind, JobStatus, Mode, Objective, Verdict
 from service.fields import Failure, Instant, Out, Scores, VersionBrief
-from service.policy import Escalation
-from service.states import JobKind, JobStatus, Mode, Objective, Verdict
 
 
 class CycleRead(Scores):

@@ -5,18 +5,11 @@ from uuid import UUID
 from sqlalchemy import false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.errors import NotFound
+from domain.tables import DeletionRequest, DeletionTarget, Job, Model, ModelVersion, derived_data
 from service.dependencies import Sessions
-from service.errors import NotFound
 from service.models.schemas import DerivedRead, ForgettingRead, LineageRead
 from service.paging import Window
-from service.tables import (
-    DeletionRequest,
-    DeletionTarget,
-    Job,
-    Model,
-    ModelVersion,
-    derived_data,
-)
 
 REQUESTS_SHOWN = 100
 

@@ -9,9 +9,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from service import audit, drift, suppression
-from service.dependencies import Sessions, Settings
-from service.errors import (
+from domain import drift, functions, suppression, trail
+from domain.errors import (
     FactoryRefused,
     NameTaken,
     NotFound,
@@ -19,7 +18,11 @@ from service.errors import (
     RecipeRefused,
     WeightsRefused,
 )
-from service.locations import allowed_path
+from domain.locations import allowed_path
+from domain.policy import Policy
+from domain.states import JobKind, RegistrationStatus, VersionStatus
+from domain.tables import Dataset, Job, Model, ModelVersion
+from service.dependencies import Sessions, Settings
 from service.models.schemas import (
     Drift,
     ModelCreate,
@@ -29,9 +32,6 @@ from service.models.schemas import (
     VersionRead,
 )
 from service.paging import Page, Window
-from service.policy import Policy
-from service.states import JobKind, RegistrationStatus, VersionStatus
-from service.tables import Dataset, Job, Model, ModelVersion
 
 Parent, Training = aliased(ModelVersion), aliased(Job)
 
@@ -88,11 +88,11 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
         job = Job(kind=JobKind.REGISTER_MODEL, model_id=model.id)
         session.add(job)
         await session.flush()
-        audit.record(
+        trail.record(
             session, "api", "model.registered", model.id, name=model.name, dataset=str(dataset.id),
             suppressed_samples=model.suppressed_samples,
         )  # fmt: skip
-        audit.record(session, "api", "job.queued", job.id, model=str(model.id))
+        trail.record(session, "api", "job.queued", job.id, model=str(model.id))
         return await _one(session, wanted.name)
 
 
@@ -155,7 +155,7 @@ def _check_weights(wanted: ModelCreate, path: Path) -> None:
 def _check_factory(wanted: ModelCreate, allowed: list[str]) -> None:
     if isinstance(wanted.architecture, PythonArchitecture):
         factory = wanted.architecture.factory
-        if not _is_allowed(factory, allowed):
+        if not functions.is_allowed(factory, allowed):
             raise FactoryRefused(
                 f"{factory!r} is not on the allow-list (LETHE_FACTORIES); "
                 "ask your administrator to add it."
@@ -163,16 +163,11 @@ def _check_factory(wanted: ModelCreate, allowed: list[str]) -> None:
 
 
 def _check_recipe(wanted: ModelCreate, allowed: list[str]) -> None:
-    if wanted.recipe is not None and not _is_allowed(wanted.recipe, allowed):
+    if wanted.recipe is not None and not functions.is_allowed(wanted.recipe, allowed):
         raise RecipeRefused(
             f"{wanted.recipe!r} is not on the allow-list (LETHE_RECIPES); "
             "ask your administrator to add it."
         )
-
-
-def _is_allowed(function: str, allowed: list[str]) -> bool:
-    """Whether `package.module:function` is listed, itself or with all of its module."""
-    return function in allowed or f"{function.partition(':')[0]}:*" in allowed
 
 
 async def _ready_dataset(session: AsyncSession, name: str) -> Dataset:

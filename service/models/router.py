@@ -4,9 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
 
-from service import doorbell, polling
-from service.dependencies import Queue, Sessions, Settings
-from service.errors import (
+from domain import doorbell
+from domain.errors import (
     FactoryRefused,
     InvalidCursor,
     LocationRefused,
@@ -16,12 +15,14 @@ from service.errors import (
     RecipeRefused,
     WeightsRefused,
 )
+from domain.states import RegistrationStatus
+from service import polling
+from service.dependencies import Queue, Sessions, Settings
 from service.fields import Name
 from service.models import lineage, operations
 from service.models.schemas import LineageRead, ModelCreate, ModelRead, VersionRead
 from service.paging import Page, Paging
 from service.problems import documented
-from service.states import RegistrationStatus
 
 router = APIRouter(prefix="/models", tags=["models"])
 

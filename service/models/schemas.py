@@ -6,9 +6,9 @@ from uuid import UUID
 
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 
+from domain.policy import DriftLimits, Policy
+from domain.states import DerivedKind, Mode, RegistrationStatus, VersionStatus
 from service.fields import In, Instant, Label, Name, Out, Registered, Uri
-from service.policy import DriftLimits, Policy
-from service.states import DerivedKind, Mode, RegistrationStatus, VersionStatus
 
 
 def _storable(value: JsonValue) -> JsonValue:

@@ -8,18 +8,12 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service import audit, destinations, outbox
+from domain import destinations, outbox, trail
+from domain.errors import DeliveryNotDead, NotFound, TooManyWebhooks, WebhookDisabled, WebhookExists
+from domain.states import DeliveryFailure, DeliveryStatus, WebhookStatus, delivery_sources
+from domain.tables import WebhookDelivery, WebhookEndpoint
 from service.dependencies import Sessions, Settings
-from service.errors import (
-    DeliveryNotDead,
-    NotFound,
-    TooManyWebhooks,
-    WebhookDisabled,
-    WebhookExists,
-)
 from service.paging import Page, Window
-from service.states import DeliveryFailure, DeliveryStatus, WebhookStatus, delivery_sources
-from service.tables import WebhookDelivery, WebhookEndpoint
 from service.webhooks.schemas import (
     DeliveryRead,
     SecretRotated,
@@ -63,7 +57,7 @@ async def register(
         endpoint = WebhookEndpoint(**wanted.model_dump(), secret=_new_secret())
         session.add(endpoint)
         await session.flush()
-        audit.record(session, "api", "webhook.registered", endpoint.id)
+        trail.record(session, "api", "webhook.registered", endpoint.id)
         await session.refresh(endpoint)
     return WebhookCreated.model_validate(endpoint)
 
@@ -103,7 +97,7 @@ async def change(sessions: Sessions, webhook_id: UUID, wanted: WebhookChange) ->
             )
         elif wanted.status is not None and endpoint.status is not wanted.status:
             endpoint.status, endpoint.disabled_reason = wanted.status, None
-            audit.record(session, "api", "webhook.enabled", webhook_id)
+            trail.record(session, "api", "webhook.enabled", webhook_id)
         await session.flush()
         await session.refresh(endpoint)
         return WebhookRead.model_validate(endpoint)
@@ -114,7 +108,7 @@ async def remove(sessions: Sessions, webhook_id: UUID) -> None:
     async with sessions.begin() as session:
         await _one(session, webhook_id, lock=True)
         await session.execute(delete(WebhookEndpoint).filter_by(id=webhook_id))
-        audit.record(session, "api", "webhook.deleted", webhook_id)
+        trail.record(session, "api", "webhook.deleted", webhook_id)
 
 
 async def rotate_secret(sessions: Sessions, webhook_id: UUID) -> SecretRotated:
@@ -126,7 +120,7 @@ async def rotate_secret(sessions: Sessions, webhook_id: UUID) -> SecretRotated:
         endpoint = await _one(session, webhook_id, lock=True)
         endpoint.previous_secret, endpoint.secret = endpoint.secret, _new_secret()
         endpoint.previous_secret_until = func.now() + OVERLAP
-        audit.record(session, "api", "webhook.secret_rotated", webhook_id)
+        trail.record(session, "api", "webhook.secret_rotated", webhook_id)
         await session.flush()
         await session.refresh(endpoint)
         return SecretRotated.model_validate(endpoint)

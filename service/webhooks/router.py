@@ -5,9 +5,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 
-from service import doorbell
-from service.dependencies import Queue, Sessions, Settings
-from service.errors import (
+from domain import doorbell
+from domain.errors import (
     DeliveryNotDead,
     DestinationRefused,
     InvalidCursor,
@@ -16,9 +15,10 @@ from service.errors import (
     WebhookDisabled,
     WebhookExists,
 )
+from domain.states import DeliveryStatus
+from service.dependencies import Queue, Sessions, Settings
 from service.paging import Page, Paging
 from service.problems import documented
-from service.states import DeliveryStatus
 from service.webhooks import operations
 from service.webhooks.schemas import (
     DeliveryRead,

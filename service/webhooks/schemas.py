@@ -5,8 +5,8 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, StringConstraints
 
+from domain.states import DeliveryFailure, DeliveryStatus, Event, WebhookStatus
 from service.fields import STORABLE, In, Instant, Out
-from service.states import DeliveryFailure, DeliveryStatus, Event, WebhookStatus
 
 Url = Annotated[str, StringConstraints(pattern=STORABLE, min_length=1, max_length=2048)]
 Description = Annotated[str, Field(pattern=STORABLE, max_length=255)]

@@ -19,13 +19,14 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
-import local
 from chaos.checker import check
 from chaos.promise import Death, Promise
 from chaos.recovery import recoveries
-from service import audit, keyed, merkle, notes
-from service.states import JobKind, RequestStatus, Verdict, VersionStatus
-from service.tables import AuditEvent, IdempotencyKey
+from devstack import local
+from domain import sample_digests, trail
+from domain.states import JobKind, RequestStatus, Verdict, VersionStatus
+from domain.tables import AuditEvent, IdempotencyKey
+from evidence import merkle, signed_notes
 from tests import factories
 
 UNGUARDED = "-c session_replication_role=replica"
@@ -60,12 +61,12 @@ class Planted:
             "ORDER BY position"
         ).fetchall()[:size]
         leaves = [
-            merkle.leaf_hash(audit.entry(_event(columns), columns["position"])) for columns in told
+            merkle.leaf_hash(trail.entry(_event(columns), columns["position"])) for columns in told
         ]
-        checkpoint = notes.Checkpoint("lethe", len(leaves), merkle.root_of(leaves))
+        checkpoint = signed_notes.Checkpoint("lethe", len(leaves), merkle.root_of(leaves))
         self.connection.execute(
             "INSERT INTO audit_checkpoints (size, note) VALUES (%s, %s)",
-            [len(leaves), notes.signed(checkpoint, [])],
+            [len(leaves), signed_notes.signed(checkpoint, [])],
         )
 
     def rules(self) -> set[str]:
@@ -269,7 +270,8 @@ COPY_SECOND = """
     FROM model_versions version WHERE id = %(second)s
 """
 T0, T2, T9 = (
-    f"decode('{keyed.digest(factories.KEY, name).hex()}', 'hex')" for name in ("t0", "t2", "t9")
+    f"decode('{sample_digests.digest(factories.KEY, name).hex()}', 'hex')"
+    for name in ("t0", "t2", "t9")
 )
 EVENT = "UPDATE audit_events SET {} WHERE subject_id = %(second)s"
 

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-import local
-from demo import digits
+from devstack import local
+from devstack.demo import digits
 
 DONE = ("completed", "needs_review")
 """A job was done to its end; which of the two is for the audit to say, and chance: a job's seed
@@ -36,7 +36,7 @@ class Client(local.Client):
             "name": name,
             "dataset": "digits",
             "weights": weights.as_uri(),
-            "architecture": {"kind": "python", "factory": "demo.digits:cnn"},
+            "architecture": {"kind": "python", "factory": "devstack.demo.digits:cnn"},
             "head": "head",
             "preprocessing": {"mode": "L"},
             **more,
@@ -87,9 +87,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.House]:
         state,
         LETHE_DATA_ROOTS=json.dumps([str(state / "data"), str(tmp_path_factory.getbasetemp())]),
         LETHE_FACTORIES=json.dumps(
-            ["demo.digits:cnn", "benchmarks.cifar_models:cnn", "tests.broken_models:*"]
+            ["devstack.demo.digits:cnn", "benchmarks.cifar_models:cnn", "tests.broken_models:*"]
         ),
-        LETHE_RECIPES=json.dumps(["worker.recipes:train", "tests.broken_models:*"]),
+        LETHE_RECIPES=json.dumps(["worker.networks.recipes:train", "tests.broken_models:*"]),
         LETHE_LEASE="PT8S",
         LETHE_HEARTBEAT="PT1S",
         LETHE_SWEEP_INTERVAL="PT1S",

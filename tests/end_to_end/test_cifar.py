@@ -6,9 +6,9 @@ The images are not part of the project; where they are not, this test says so an
 import pytest
 from safetensors.torch import save_model
 
-import local
 from benchmarks import cifar_models
 from benchmarks.cifar_models import Recipe
+from devstack import local
 from tests.end_to_end.conftest import DONE, ids_of
 
 IMAGES = local.REPOSITORY.parent / "shared" / "data"

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import redis
 
-import local
+from devstack import local
 from tests.end_to_end.conftest import DONE, Client
 
 

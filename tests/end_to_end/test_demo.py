@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-import local
+from devstack import local
 
 
 def start(state: Path) -> subprocess.Popen[str]:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pyarrow.parquet as pq
 import pytest
 
-from demo import digits
+from devstack.demo import digits
 from tests.end_to_end.conftest import ids_of
 
 

@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from demo import digits
+from devstack.demo import digits
 from tests.end_to_end.conftest import ids_of
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import local
 from attacks import generated
 from attacks.evidence import Evidence, Given, Log
 from attacks.judge import judge, run
+from devstack import local
 from tests.end_to_end.auditor import bundle_of, eventually, signer_of
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from demo import digits
+from devstack.demo import digits
 from tests.end_to_end.conftest import DONE
 
 

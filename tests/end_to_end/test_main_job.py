@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from service import keyed
+from domain import sample_digests
 from tests.end_to_end import auditor
 from tests.end_to_end.conftest import DONE, ids_of
 
@@ -139,7 +139,7 @@ def test_samples_are_tombstoned_once_and_leave_the_reservoir(client, overlapping
     )
     key = bytes(buried[0]["tombstone_key"])
     digests = sorted(bytes(row["digest"]) for row in buried)
-    assert digests == sorted(keyed.digest(key, name) for name in train_ids[:60])
+    assert digests == sorted(sample_digests.digest(key, name) for name in train_ids[:60])
     assert again["targets"][0]["already_forgotten"] == 20
     kept = reservoir_of(client, name, store)
     assert kept.num_rows > 0

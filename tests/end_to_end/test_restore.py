@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-import local
-from demo import digits
+from devstack import local
+from devstack.demo import digits
 from tests.end_to_end.conftest import Client
 
 NAME = "restored-cnn"
@@ -28,7 +28,7 @@ def home(tmp_path_factory) -> Iterator[local.House]:
     with local.house(
         state,
         LETHE_DATA_ROOTS=json.dumps([str(state / "data")]),
-        LETHE_FACTORIES=json.dumps(["demo.digits:cnn"]),
+        LETHE_FACTORIES=json.dumps(["devstack.demo.digits:cnn"]),
         LETHE_ANCHOR_DIRECTORY=str(state / "anchors"),
         LETHE_SWEEP_INTERVAL="PT1S",
         LETHE_POLL_INTERVAL="PT2S",
@@ -74,11 +74,11 @@ def drill(home, client) -> SimpleNamespace:
 
 
 def command(home: local.House, *arguments: str) -> tuple[int, dict]:
-    """Run `lethe restore-check` as an operator would: its exit code and what it says."""
+    """Run `python -m worker.restore` as an operator would: its exit code and what it says."""
     human = "--human" in arguments
     words = [each for each in arguments if each != "--human"] + ([] if human else ["--json"])
     done = subprocess.run(
-        [sys.executable, "-m", "lethe", "restore-check", *words],
+        [sys.executable, "-m", "worker.restore", *words],
         cwd=local.REPOSITORY, env=home.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr

@@ -2,8 +2,8 @@
 
 import pytest
 
-import local
-from demo import digits
+from devstack import local
+from devstack.demo import digits
 from tests.end_to_end import auditor
 
 DECIDED = {"accept": "completed", "refuse": "refused"}
@@ -72,7 +72,10 @@ def test_a_retry_is_a_new_job(client, ruined, train_ids):
 
 def test_exact_by_request(client, dataset, files, train_ids):
     row = client.register_model(
-        "exact", files / digits.WEIGHTS, recipe="worker.recipes:train", policy={"escalation": []}
+        "exact",
+        files / digits.WEIGHTS,
+        recipe="worker.networks.recipes:train",
+        policy={"escalation": []},
     )
     assert row["status"] == "ready", row
     where = client.request("exact", train_ids[:30], exact=True)
@@ -82,7 +85,7 @@ def test_exact_by_request(client, dataset, files, train_ids):
     job = client.job_of(where)
     result = request["targets"][0]["result"]
     assert (job["mode"], result["mode"], job["audit"]["mode"]) == ("exact", "exact", "exact")
-    assert job["config"]["recipe"] == "worker.recipes:train"
+    assert job["config"]["recipe"] == "worker.networks.recipes:train"
     assert job["cycles"] == []
     assert job["after"]["retain_accuracy"] > 0.97
     assert job["after"]["holdout_accuracy"] > 0.9

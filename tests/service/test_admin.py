@@ -3,8 +3,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.states import JobKind, JobStatus, RequestStatus, VersionStatus
-from service.tables import AuditAnchor, AuditCheckpoint
+from domain.states import JobKind, JobStatus, RequestStatus, VersionStatus
+from domain.tables import AuditAnchor, AuditCheckpoint
 from tests import factories
 
 

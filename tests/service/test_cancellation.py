@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
-from service.states import JobStatus, RequestStatus
-from service.tables import AuditEvent, DeletionTarget, Job
+from domain.states import JobStatus, RequestStatus
+from domain.tables import AuditEvent, DeletionTarget, Job
 from tests import factories
 
 URL = "/v1/deletion-requests"

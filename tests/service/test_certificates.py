@@ -9,13 +9,14 @@ from uuid import uuid4
 
 import pytest
 
-from service import audit, wording
+from domain import trail
+from domain.states import Mode, RequestStatus, Verdict
+from evidence import wording
+from evidence.statement import Purge, statement
 from service.certificates import page
 from service.certificates.router import prefers_page
-from service.states import Mode, RequestStatus, Verdict
 from tests import certified, factories
-from worker import certificates
-from worker.statement import Purge, statement
+from worker.evidence import certificates
 
 AS_PAGE = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 DSSE = "application/vnd.in-toto.unlearning+dsse"
@@ -33,7 +34,7 @@ def certify(store, sessions):
         await store(*story.rows)
         case = story.case
         async with sessions.begin() as session:
-            audit.record(session, "worker", "request.completed", case.request.id)
+            trail.record(session, "worker", "request.completed", case.request.id)
         for gone in purges or ({},):
             async with sessions.begin() as session:
                 await session.run_sync(

@@ -4,9 +4,9 @@ from unittest.mock import ANY
 import pytest
 from sqlalchemy import func, select, update
 
-from service import doorbell
-from service.states import JobKind, RegistrationStatus
-from service.tables import AuditEvent, Dataset, Job
+from domain import doorbell
+from domain.states import JobKind, RegistrationStatus
+from domain.tables import AuditEvent, Dataset, Job
 from tests import factories
 
 

@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
-from service import doorbell, keyed
-from service.database import async_engine, async_sessions
-from service.states import JobKind, Mode, RequestStatus, Verdict, VersionStatus
-from service.tables import (
+from domain import doorbell, sample_digests
+from domain.database import async_engine, async_sessions
+from domain.states import JobKind, Mode, RequestStatus, Verdict, VersionStatus
+from domain.tables import (
     AuditEvent,
     MembershipStatistics,
     ModelVersion,
@@ -119,7 +119,7 @@ async def test_accepting_serves_the_candidate(client, sessions, queue, review, c
     async with sessions() as session:
         buried = set(await session.scalars(select(Tombstone.digest)))
         before = await session.get_one(ModelVersion, old.id)
-    assert buried == {keyed.digest(factories.KEY, name) for name in ("t1", "t2", "h0")}
+    assert buried == {sample_digests.digest(factories.KEY, name) for name in ("t1", "t2", "h0")}
     assert (before.status, before.superseded_at is None) == (VersionStatus.SUPERSEDED, False)
     queue.send_task.assert_called_once_with(doorbell.SWEEP, args=(), expires=60)
 

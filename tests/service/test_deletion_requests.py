@@ -11,10 +11,9 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import AsyncRetrying, stop_after_delay, wait_fixed
 
-from service import commitments, doorbell
-from service.database import async_sessions
-from service.deletion_requests import submission
-from service.states import (
+from domain import doorbell
+from domain.database import async_sessions
+from domain.states import (
     JobStatus,
     Mode,
     RegistrationStatus,
@@ -23,7 +22,7 @@ from service.states import (
     Verdict,
     VersionStatus,
 )
-from service.tables import (
+from domain.tables import (
     AuditEvent,
     DeletionRequest,
     DeletionTarget,
@@ -33,6 +32,8 @@ from service.tables import (
     RequestSample,
     Sample,
 )
+from evidence import commitments
+from service.deletion_requests import submission
 from tests import factories
 from tests.conftest import connect, speaking_to
 

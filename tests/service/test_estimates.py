@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import func, select
 
-from service import doorbell
-from service.states import JobKind, JobStatus
-from service.tables import (
+from domain import doorbell
+from domain.states import JobKind, JobStatus
+from domain.tables import (
     DeletionRequest,
     DeletionTarget,
     EstimateSample,

@@ -1,5 +1,5 @@
+from domain.database import async_engine, async_sessions
 from service.app import create_app, from_environment
-from service.database import async_engine, async_sessions
 from service.health import _newest_revision
 from tests.conftest import KEY, connect, speaking_to
 
@@ -51,7 +51,7 @@ async def test_is_not_ready_on_another_schema(app, client, new_database, alembic
 
 
 async def test_starts_from_the_environment_and_stops(database_url, servers, monkeypatch):
-    monkeypatch.setattr("service.log.configure", lambda *_, **__: None)
+    monkeypatch.setattr("domain.log.configure", lambda *_, **__: None)
     monkeypatch.setenv("LETHE_DATABASE_URL", database_url)
     monkeypatch.setenv("LETHE_BROKER_URL", servers.broker_url)
     monkeypatch.setenv("LETHE_ADMIN_KEY", KEY)

@@ -4,9 +4,9 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import update
 
-from service.policy import Escalation
-from service.states import JobKind, JobStatus, Mode, RequestStatus, Verdict, VersionStatus
-from service.tables import Job
+from domain.policy import Escalation
+from domain.states import JobKind, JobStatus, Mode, RequestStatus, Verdict, VersionStatus
+from domain.tables import Job
 from tests import factories
 
 POINT = ("da_forget", "da_holdout", "da_gap", "da_gap_low", "da_gap_high")

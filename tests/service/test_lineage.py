@@ -5,8 +5,8 @@ from unittest.mock import ANY
 
 import pytest
 
-from service.states import JobKind, RequestStatus, VersionStatus
-from service.tables import Checkpoint, ReferenceTables
+from domain.states import JobKind, RequestStatus, VersionStatus
+from domain.tables import Checkpoint, ReferenceTables
 from tests import factories
 
 URL = "/v1/models/cnn/lineage"

@@ -5,9 +5,9 @@ from unittest.mock import ANY
 import pytest
 from sqlalchemy import func, select, update
 
-from service import doorbell
-from service.states import JobKind, JobStatus, RegistrationStatus, VersionStatus
-from service.tables import AuditEvent, Job, Model
+from domain import doorbell
+from domain.states import JobKind, JobStatus, RegistrationStatus, VersionStatus
+from domain.tables import AuditEvent, Job, Model
 from tests import factories
 
 
@@ -292,12 +292,12 @@ async def test_a_recipe_is_stored_if_it_is_allowed(client, wanted, settings, app
         await client.post("/v1/models", json=wanted | {"recipe": "my:train"}), 422, "recipe-refused"
     )
     assert "LETHE_RECIPES" in refusal["detail"]
-    default = {"recipe": "worker.recipes:train"}
+    default = {"recipe": "worker.networks.recipes:train"}
 
     response = await client.post("/v1/models", json=wanted | default)
 
     assert response.status_code == 202
-    assert response.json()["recipe"] == "worker.recipes:train"
+    assert response.json()["recipe"] == "worker.networks.recipes:train"
     problem(await client.post("/v1/models", json=wanted), 409, "name-taken")
 
 

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
+from domain.database import async_engine, async_sessions
+from domain.errors import DomainError
 from service import dependencies
-from service.database import async_engine, async_sessions
-from service.errors import DomainError
 from tests.conftest import connect
 
 URL = "/v1/deletion-requests"

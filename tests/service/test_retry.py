@@ -5,8 +5,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
-from service.states import JobKind, JobStatus, RegistrationStatus, RequestStatus
-from service.tables import AuditEvent, Job
+from domain.states import JobKind, JobStatus, RegistrationStatus, RequestStatus
+from domain.tables import AuditEvent, Job
 from tests import factories
 
 FAILURE = {"kind": "worker_lost", "reason": "killed"}

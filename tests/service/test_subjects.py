@@ -6,11 +6,10 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import String, cast, func, literal_column, select
+from tests.evidence.test_commitments import climb
 
-from service import commitments
-from service.commitments import Opening
-from service.states import FINAL_REQUESTS, Decision, RequestStatus, VersionStatus
-from service.tables import (
+from domain.states import FINAL_REQUESTS, Decision, RequestStatus, VersionStatus
+from domain.tables import (
     AuditEvent,
     DeletionRequest,
     IdempotencyKey,
@@ -19,8 +18,9 @@ from service.tables import (
     RequestSample,
     ReviewDecision,
 )
+from evidence import commitments
+from evidence.commitments import Opening
 from tests import factories
-from tests.service.test_commitments import climb
 
 URL = "/v1/deletion-requests"
 OPEN = sorted(set(RequestStatus) - FINAL_REQUESTS)

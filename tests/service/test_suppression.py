@@ -3,10 +3,10 @@
 import pytest
 from sqlalchemy import select
 
-from service import keyed
-from service.errors import NotFound
-from service.suppression import open_database, suppressed
-from service.tables import AuditEvent
+from domain import sample_digests
+from domain.errors import NotFound
+from domain.suppression import open_database, suppressed
+from domain.tables import AuditEvent
 from tests import factories
 
 
@@ -18,7 +18,7 @@ def forgotten(store, model):
     async def put():
         dataset = factories.dataset(id=model.dataset_id)
         other = factories.model(dataset, name="second")
-        elsewhere = factories.dataset(name="elsewhere", tombstone_key=keyed.new_key())
+        elsewhere = factories.dataset(name="elsewhere", tombstone_key=sample_digests.new_key())
         third = factories.model(elsewhere, name="third")
         job = factories.job(model_id=model.id, finished=True)
         await store(elsewhere, other, third, job)

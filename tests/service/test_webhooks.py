@@ -16,11 +16,11 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
-from service import doorbell, outbox, progress
-from service.database import async_sessions
-from service.settings import ApiSettings
-from service.states import DeliveryFailure, DeliveryStatus, RequestStatus, WebhookStatus
-from service.tables import (
+from domain import doorbell, outbox, requests
+from domain.database import async_sessions
+from domain.settings import ApiSettings
+from domain.states import DeliveryFailure, DeliveryStatus, RequestStatus, WebhookStatus
+from domain.tables import (
     AuditCheckpoint,
     AuditEvent,
     DeletionRequest,
@@ -426,7 +426,7 @@ async def test_every_step_of_a_request_is_told(client, sessions, store, model):
     for step in steps:
         async with sessions.begin() as session:
             await session.run_sync(
-                progress.move,
+                requests.move,
                 step,
                 DeletionTarget.request_id == request.id,
                 actor="worker",
@@ -462,7 +462,7 @@ async def test_without_the_state_there_is_no_delivery(client, sessions, store, m
 
     async with sessions() as session:
         await session.run_sync(
-            progress.move,
+            requests.move,
             RequestStatus.SCHEDULED,
             DeletionTarget.request_id == request.id,
             actor="worker",

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pytest
 
-import local
 from attacks import by_hand, story
 from attacks.judge import VERIFIER, judge
 from attacks.judge import verify as verifier
+from devstack import local
 
 README = (local.REPOSITORY / "verifier" / "README.md").read_text()
 

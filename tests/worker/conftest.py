@@ -12,13 +12,13 @@ import pytest
 import torch
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.settings import WorkerSettings
-from service.states import JobKind
-from service.tables import Dataset, Job, Model
+from domain.settings import WorkerSettings
+from domain.states import JobKind
+from domain.tables import Dataset, Job, Model
 from tests import factories
-from worker import protocol
-from worker.artifacts import Store
-from worker.workbench import Workbench
+from worker.engine import lease
+from worker.engine.workbench import Workbench
+from worker.store.artifacts import Store
 
 COLUMNS = {"sample_id": "id", "input": "pixels", "label": "digit", "split": "part"}
 SPLITS = {"train": "train", "holdout": "valid", "test": "test"}
@@ -122,7 +122,7 @@ def bury() -> Callable[..., None]:
 def workbench(sync_sessions: sessionmaker[Session], tmp_path: Path) -> Callable[..., Workbench]:
     """A workbench for a claimed job; one store for all of a test."""
 
-    def make(claimed: protocol.Claim, **settings: Any) -> Workbench:
+    def make(claimed: lease.Claim, **settings: Any) -> Workbench:
         known = WorkerSettings(
             database_url="postgresql://unused",
             broker_url="redis://unused",
@@ -149,8 +149,7 @@ def bench_for(
             job = Job(kind=kind, **keys)
             session.add(job)
             session.flush()
-            lease = timedelta(minutes=5)
-            claimed = protocol.claim(session, job.id, worker="test", lease=lease)
+            claimed = lease.claim(session, job.id, worker="test", lease=timedelta(minutes=5))
         assert claimed is not None
         return workbench(claimed, **settings)
 

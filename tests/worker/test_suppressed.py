@@ -7,11 +7,11 @@ import sys
 import pytest
 from sqlalchemy import select
 
-from service import keyed
-from service.errors import JobError, NotFound
-from service.suppression import open_database
-from service.tables import AuditEvent
-from worker.index_dataset import index_dataset
+from domain import sample_digests
+from domain.errors import JobError, NotFound
+from domain.suppression import open_database
+from domain.tables import AuditEvent
+from worker.jobs.index_dataset import index_dataset
 from worker.suppressed import suppressed_in
 
 
@@ -63,7 +63,7 @@ def test_a_dataset_under_another_name_is_flagged(
 ):
     with sync_sessions.begin() as session:
         bury(session, "person-3", "person-5", "nobody", name="old")
-        bury(session, "somebody", name="older", tombstone_key=keyed.new_key())
+        bury(session, "somebody", name="older", tombstone_key=sample_digests.new_key())
     dataset = register(write(rows(12)))
 
     index_dataset(bench_for(dataset))

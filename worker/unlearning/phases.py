@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from worker.unlearning.alignment import standing
 from worker.unlearning.config import Config
 from worker.unlearning.errors import NotFinite
+from worker.unlearning.frozen_stem import Passing
 from worker.unlearning.goal import Goal
 from worker.unlearning.losses import distillation_loss, membership_loss, standing_loss
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples, batch_indices, class_balanced, moved, rows
-from worker.unlearning.stem import Passing
 
 MOMENTUM = 0.9
 """Of the recover phase. The forget phase is plain SGD: momentum would carry it too far."""

@@ -8,9 +8,9 @@ from torch import nn
 
 from worker.unlearning.config import Objective, default_config
 from worker.unlearning.evaluation import Observed, evaluate
-from worker.unlearning.forget import unlearn
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
+from worker.unlearning.unlearn import unlearn
 
 pytestmark = [
     pytest.mark.gpu,

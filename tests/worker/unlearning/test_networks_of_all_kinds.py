@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from worker import architectures
+from worker.networks import architectures
 from worker.unlearning.alignment import Moments
 from worker.unlearning.config import Objective, default_config
 from worker.unlearning.evaluation import Evaluation, Observed, Outputs, evaluate
-from worker.unlearning.forget import unlearn
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
+from worker.unlearning.unlearn import unlearn
 
 CLASSES, TRAIN, HOLDOUT, WRONG, BATCH = 5, 240, 400, 0.15, 500
 WORDS, LENGTH, SENTENCES = 40, 10, 700

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from worker.unlearning import forget
+from worker.unlearning import unlearn
 from worker.unlearning.alignment import alignment
 from worker.unlearning.config import Objective, default_config
+from worker.unlearning.frozen_stem import Passing
 from worker.unlearning.phases import (
     Company,
     _alignment,
@@ -17,7 +18,6 @@ from worker.unlearning.phases import (
     rehearsal,
 )
 from worker.unlearning.samples import Samples
-from worker.unlearning.stem import Passing
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def goal(problem, config, monkeypatch):
         seen.append(goal)
         return forget_phase(network, goal, *rest)
 
-    monkeypatch.setattr(forget, "forget_phase", watched)
+    monkeypatch.setattr(unlearn, "forget_phase", watched)
     arguments = problem.forgetting(torch.arange(len(problem.train)) < 40)
-    forget.unlearn(problem.network, **arguments, config=config, on_cycle=lambda *_: None)
+    unlearn.unlearn(problem.network, **arguments, config=config, on_cycle=lambda *_: None)
     return seen[0]
 
 

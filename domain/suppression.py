@@ -1,0 +1,113 @@
+"""Which samples may not be trained on again, because a model of their dataset has forgotten them.
+
+For training scripts, before a run:
+
+    from domain.suppression import open_database, suppressed
+
+    with open_database("postgresql://lethe@db/lethe") as session:
+        gone = suppressed(session, "cifar10", ids)
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    LargeBinary,
+    Select,
+    String,
+    Uuid,
+    bindparam,
+    exists,
+    func,
+    literal,
+    select,
+)
+from sqlalchemy.orm import Session
+
+from domain import tombstones
+from domain.database import sync_engine
+from domain.errors import NotFound
+from domain.settings import MigrationSettings
+from domain.tables import Dataset, Model, Sample, Tombstone
+
+ASKED_AT_ONCE = 10_000
+
+
+@contextmanager
+def open_database(url: str) -> Iterator[Session]:
+    """A session with Lethe's database."""
+    engine = sync_engine(MigrationSettings(database_url=url).database_url)
+    try:
+        with Session(engine) as session:
+            yield session
+    finally:
+        engine.dispose()
+
+
+def suppressed(session: Session, dataset: str, ids: Iterable[str]) -> set[str]:
+    """Those of these ids whose samples a model trained on the dataset has forgotten.
+
+    Samples need not be in the dataset any more. Raises NotFound when there is no such dataset.
+    """
+    dataset_id = session.scalar(select(Dataset.id).filter_by(name=dataset))
+    if dataset_id is None:
+        raise NotFound(f"There is no dataset {dataset!r}.")
+    found: set[str] = set()
+    rest = iter(ids)
+    while some := list(islice(rest, ASKED_AT_ONCE)):
+        found.update(session.scalars(AMONG, {"dataset_id": dataset_id, "ids": some}))
+    return found
+
+
+def count(session: Session, dataset_id: UUID) -> int:
+    """How many samples models of the dataset have forgotten."""
+    graves = select(func.count(Tombstone.digest.distinct())).join(Model)
+    return session.scalars(graves.where(Model.dataset_id == dataset_id)).one()
+
+
+def elsewhere(session: Session, dataset_id: UUID) -> dict[str, int]:
+    """How many samples of the dataset have the ids of samples that were forgotten in another one,
+    by the name of that one: perhaps they come back under another name."""
+    buried = exists().where(Model.dataset_id == Dataset.id, Tombstone.model_id == Model.id)
+    others = select(Dataset).where(Dataset.id != dataset_id, buried).order_by(Dataset.name)
+    counted = {}
+    for other in session.scalars(others).all():
+        digest = tombstones.digest(literal(other.tombstone_key, LargeBinary), Sample.sample_id)
+        mine = select(func.count()).where(
+            Sample.dataset_id == dataset_id, _is_buried(literal(other.id), digest)
+        )
+        counted[other.name] = session.scalars(mine).one()
+    return {name: samples for name, samples in counted.items() if samples}
+
+
+def _is_buried(
+    dataset_id: ColumnElement[UUID], digest: ColumnElement[bytes]
+) -> ColumnElement[bool]:
+    """Whether any model of the dataset has a tombstone with this digest."""
+    return exists().where(
+        Model.dataset_id == dataset_id, Tombstone.model_id == Model.id, Tombstone.digest == digest
+    )
+
+
+def _among() -> Select[str]:
+    dataset_id = bindparam("dataset_id", type_=Uuid)
+    named = (
+        func.unnest(bindparam("ids", type_=ARRAY(String)))
+        .table_valued("sample_id", name="named")
+        .render_derived()
+    )
+    key = select(Dataset.tombstone_key).where(Dataset.id == dataset_id).scalar_subquery()
+    each = (
+        select(named.c.sample_id, tombstones.digest(key, named.c.sample_id).label("digest"))
+        .cte("each")
+        .prefix_with("MATERIALIZED")  # one digest for each id, however many models there are
+    )
+    return select(each.c.sample_id).where(_is_buried(dataset_id, each.c.digest))
+
+
+AMONG = _among()
+"""Of `ids` those that are suppressed in the dataset `dataset_id`."""

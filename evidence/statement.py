@@ -1,0 +1,286 @@
+"""What a certificate says: an in-toto statement about one completed request.
+
+Pure: rows that were read go in, JSON comes out. Its form is `verifier/predicate.schema.json`.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from domain.states import Mode
+from domain.tables import (
+    AuditTest,
+    DeletionRequest,
+    DeletionTarget,
+    Job,
+    Model,
+    ModelVersion,
+    ReviewDecision,
+    Round,
+)
+from domain.trail import instant
+from evidence import wording
+from evidence.wording import Kind
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:lethe:unlearning:v1"
+ISSUED = "certificate.issued"
+"""The event of a certificate itself."""
+
+METHODS = {
+    Mode.APPROXIMATE: "alternating alignment and distillation",
+    Mode.EXACT: "training anew",
+}
+TEST = (
+    "moment", "name", "value", "low", "high", "expected", "threshold", "p_value",
+    "forget_samples", "holdout_samples", "passed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An event in the log, and the proof that the checkpoint covers it."""
+
+    position: int
+    leaf: str
+    proof: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What the log says of a request, at a checkpoint that covers its completion."""
+
+    origin: str
+    events: Sequence[tuple[int, str]]
+    """Position and name of every event about the request, in their order."""
+
+    completed: Entry
+    """Its `request.completed`."""
+
+    checkpoint: str
+    """The signed note."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyed:
+    """What stands for personal data, made with the request's own key, in hex.
+
+    All empty for a request that was received before there were such keys.
+    """
+
+    commitment: str | None = None
+    subject_ref: str | None = None
+    reason: str | None = None
+    grounds: Mapping[UUID, str] = field(default_factory=dict)
+    """Of acceptances, by the jobs whose outcome they are about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purge:
+    """When the weights of a version are, and were, deleted."""
+
+    due_at: datetime | None = None
+    purged_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a request for one model."""
+
+    model: Model
+    target: DeletionTarget
+    before: ModelVersion
+    """The version that was served until then, and still is where there is no `after`."""
+
+    old: Sequence[ModelVersion]
+    """Superseded versions that may hold the samples, by their numbers."""
+
+    job: Job | None = None
+    after: ModelVersion | None = None
+    """The version that was made to forget the samples."""
+
+    round: Round | None = None
+    """The one that `after` comes from; None where there was no audit."""
+
+    tests: Sequence[AuditTest] = ()
+    """Of that round, in the order of the audit."""
+
+    acceptance: ReviewDecision | None = None
+    """The decision to serve `after` in spite of its verdict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """All that a certificate rests on, but for its number and its time."""
+
+    request: DeletionRequest
+    outcomes: Sequence[Outcome]
+    """One for each model, by their names."""
+
+    log: Log
+    keyed: Keyed = Keyed()
+    purges: Mapping[UUID, Purge] = field(default_factory=dict)
+    """By version."""
+
+
+def statement(case: Case, *, number: int, at: datetime) -> dict[str, Any]:
+    """The statement to sign.
+
+    Args:
+        number: of the certificate, from 1 for each request.
+        at: when it is issued.
+    """
+    results = [_result(case, outcome) for outcome in case.outcomes]
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": _subject(case),
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "request": _request(case.request, case.keyed),
+            "results": results,
+            "scope": {
+                "statement": wording.statement(results),
+                "not_proven": wording.not_proven(case.request.objective, results),
+            },
+            "log": _log(case.log),
+            "issued": {"number": number, "at": instant(at)},
+        },
+    }
+
+
+def says_more(new: Mapping[str, Any], old: Mapping[str, Any], log: Log) -> bool:
+    """Whether a statement says more than an older one about the same request.
+
+    That the older one was issued is no news, nor is a newer checkpoint.
+
+    Args:
+        log: from which the new one was made.
+    """
+    told = set(old["predicate"]["log"]["positions"])
+    news = {position for position, event in log.events if event != ISSUED} - told
+    same = all(
+        new["predicate"][part] == old["predicate"][part] for part in ("request", "results", "scope")
+    )
+    return bool(news) or not same
+
+
+def _subject(case: Case) -> list[dict[str, Any]]:
+    """The new versions. Where there is none, the request, by its commitment; by the entry that
+    completed it if it has no commitment."""
+    made = [
+        {
+            "name": f"{outcome.model.name}/versions/{outcome.after.number}",
+            "digest": {"sha256": outcome.after.weights_sha256},
+        }
+        for outcome in case.outcomes
+        if outcome.after is not None
+    ]
+    digest = case.keyed.commitment or sha256(case.log.completed.leaf.encode()).hexdigest()
+    return made or [{"name": f"request/{case.request.id}", "digest": {"sha256": digest}}]
+
+
+def _request(request: DeletionRequest, keyed: Keyed) -> dict[str, Any]:
+    return {
+        "id": str(request.id),
+        "received_at": instant(request.received_at),
+        "due_at": instant(request.due_at),
+        "completed_at": _maybe(request.finished_at),
+        "objective": request.objective,
+        "exact_asked": request.exact,
+        "samples": request.samples,
+        "duplicates": request.duplicates,
+        "commitment": keyed.commitment,
+        "subject_ref_hmac": keyed.subject_ref,
+        "reason_hmac": keyed.reason,
+    }
+
+
+def _result(case: Case, outcome: Outcome) -> dict[str, Any]:
+    """What came of one model.
+
+    `oracle_used` says whether a model trained without the samples was judged by the audit: so it is
+    where the version itself was trained anew. The audit of a changed version compares with samples
+    that were never trained on, not with a retrained model. Reference models are none: each saw a
+    half of the data, and a test that uses them says so by its name.
+    """
+    target, after, tried = outcome.target, outcome.after, outcome.round
+    return {
+        "model": outcome.model.name,
+        "model_id": str(outcome.model.id),
+        "status": target.status,
+        "kind": Kind.NOTHING_TO_FORGET if after is None else Kind(after.mode),
+        "verdict": tried.verdict if tried else None,
+        "before": _version(outcome.before),
+        "after": _version(after) if after else None,
+        "method": _method(outcome.job, after) if outcome.job and after else None,
+        "tests": [{name: getattr(test, name) for name in TEST} for test in outcome.tests],
+        "alpha": tried.alpha if tried else None,
+        "permutations": tried.permutations if tried else None,
+        "audit_seed": tried.seed if tried else None,
+        "oracle_used": after is not None and after.mode is Mode.EXACT,
+        "already_forgotten": target.already_forgotten,
+        "not_trained_on": target.not_trained_on,
+        "approval": _approval(outcome.acceptance, case.keyed) if outcome.acceptance else None,
+        "purge": {"superseded_weights": [_old(version, case.purges) for version in outcome.old]},
+    }
+
+
+def _version(version: ModelVersion) -> dict[str, Any]:
+    return {"version": version.number, "weights_sha256": version.weights_sha256}
+
+
+def _method(job: Job, made: ModelVersion) -> dict[str, Any]:
+    config = job.config or {}
+    libraries = dict(job.environment or {})
+    device, code, digest = (
+        libraries.pop(name, None) for name in ("device", "lethe", "code_sha256")
+    )
+    return {
+        "name": METHODS[made.mode],
+        "mode": made.mode,
+        "mode_reason": job.mode_reason,
+        "config": config,
+        "seed": config.get("seed"),
+        "code_version": f"{code}+sha256.{digest}" if code and digest else code,
+        "libraries": libraries,
+        "device": device,
+    }
+
+
+def _approval(decision: ReviewDecision, keyed: Keyed) -> dict[str, Any]:
+    return {
+        "decision": decision.decision,
+        "decided_by": decision.decided_by,
+        "decided_at": instant(decision.decided_at),
+        "ground_hmac": keyed.grounds.get(decision.job_id),
+    }
+
+
+def _old(version: ModelVersion, purges: Mapping[UUID, Purge]) -> dict[str, Any]:
+    purge = purges.get(version.id, Purge())
+    return {
+        **_version(version),
+        "due_at": _maybe(purge.due_at),
+        "purged_at": _maybe(purge.purged_at),
+    }
+
+
+def _log(log: Log) -> dict[str, Any]:
+    return {
+        "origin": log.origin,
+        "positions": [position for position, _ in log.events],
+        "completed": {
+            "position": log.completed.position,
+            "leaf": log.completed.leaf,
+            "proof": [b64encode(sibling).decode() for sibling in log.completed.proof],
+        },
+        "checkpoint": log.checkpoint,
+    }
+
+
+def _maybe(at: datetime | None) -> str | None:
+    return None if at is None else instant(at)

@@ -1,0 +1,199 @@
+"""What is said in words of how a deletion ended: in answers, and in certificates.
+
+All such texts are here, so that no two places say different things. They say what was measured,
+and no more; what a certificate does not prove has texts of its own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+from domain.states import Objective, Verdict
+
+Result = Mapping[str, Any]
+"""What a certificate says of one model, as it is signed: the words rest on nothing else."""
+
+
+class Kind(StrEnum):
+    """What a certificate certifies of a model: changed, trained anew, or left as it was."""
+
+    APPROXIMATE = "approximate"
+    EXACT = "exact"
+    NOTHING_TO_FORGET = "nothing_to_forget"
+
+
+MEANING = {
+    Verdict.PASS: "Influence reduced to within the measured range of models never trained on these "
+    "samples, under these tests.",
+    Verdict.FAIL: "By these tests the samples can still be told from samples the model was never "
+    "trained on, or the model lost more than its policy allows.",
+    Verdict.NO_POWER: "These tests cannot tell: the model before the job would not have failed "
+    "them either. This is no evidence that the samples' influence is gone.",
+}
+"""What a verdict says, and no more."""
+
+NOT_TESTED = "No tests were made: nothing is said of the samples' influence."
+ACCEPTED = "A person accepted this version in spite of that."
+
+MADE = {
+    Kind.APPROXIMATE: "was changed to forget these samples; it was not trained anew.",
+    Kind.EXACT: "was trained anew, without these samples.",
+}
+"""How a version came to be."""
+
+NEVER_PROVEN = (
+    "That no copy of the samples is left elsewhere: in exports, in caches, on other machines, with "
+    "other people.",
+    "That backups of the database, of the dataset and of the weights hold the samples no more.",
+    "That the samples are gone from the files of the dataset.",
+    "That other models, trained on the samples or made from the old weights, have forgotten them.",
+    "That the machine ran what is recorded here: the figures are what it stored and signed, and "
+    "nobody outside watched it.",
+    "That everything was recorded: the log shows that no entry was changed since, not that none "
+    "was left out.",
+    "That the sample ids are those of the person who asked: whoever named them had to know.",
+)
+"""What no certificate proves."""
+
+CHANGED = (
+    "That the weights are those which a training without the samples would have given: they were "
+    "changed, not trained anew."
+)
+TRAINED_ANEW = (
+    "That the training got the samples from nowhere else, such as a copy under another id or parts "
+    "that were trained before."
+)
+FORGOTTEN_EARLIER = (
+    "That samples which had been forgotten before were forgotten well: the certificates of the "
+    "earlier requests say what was tested then."
+)
+NEVER_TRAINED_ON = (
+    "That samples outside the training split were never trained on: so whoever registered the "
+    "dataset and the model said."
+)
+OTHER_TESTS = (
+    "That no other test could tell the samples apart: the tests in this certificate were made, and "
+    "no others."
+)
+NO_TESTS = "Anything of the samples' influence on versions that were not tested."
+CONCEPT = (
+    "That the model knows nothing of the removed class: it was looked for in held-out samples of "
+    "that class only."
+)
+WEIGHTS_LEFT = (
+    "That the old weights are gone: those without a time of deletion were still stored when this "
+    "certificate was issued."
+)
+WEIGHTS_DELETED = (
+    "That deleted weights cannot be recovered from the medium: their files were deleted, not "
+    "overwritten."
+)
+
+VERDICT_TITLES = {
+    Verdict.PASS: "Pass",
+    Verdict.FAIL: "Fail",
+    Verdict.NO_POWER: "No power: the tests cannot tell",
+    None: "Not tested",
+}
+KIND_TITLES = {
+    Kind.APPROXIMATE: "Approximate: the model was changed",
+    Kind.EXACT: "Exact: the model was trained anew",
+    Kind.NOTHING_TO_FORGET: "Nothing to forget",
+}
+MOMENT_TITLES = {
+    "before": "On the version before: can the tests tell?",
+    "after": "On the new version",
+    "guard": "What the new version had to keep, or a removed class to lose",
+}
+TEST_TITLES = {
+    "membership_loss": "Membership by loss (AUC)",
+    "membership_margin": "Membership by margin (AUC)",
+    "membership_per_sample": "Membership by reference models (AUC)",
+    "accuracy": "Accuracy above hold-out",
+    "probe_accuracy": "Linear probe: accuracy above hold-out",
+    "probe_f1": "Linear probe: F1 above hold-out",
+    "probe_nmi": "Linear probe: NMI above hold-out",
+    "alignment": "Dimensional alignment above hold-out",
+    "feature_norm": "Log norm of features above hold-out",
+    "test_accuracy": "Drop of test accuracy",
+    "class_accuracy": "Largest drop in a retained class",
+    "concept_removed": "Accuracy on the removed class",
+}
+"""How people read what a certificate names."""
+
+
+def statement(results: Sequence[Result]) -> str:
+    """What came of a request, in plain language: a paragraph for each model."""
+    return "\n".join(" ".join(_sentences(result)) for result in results)
+
+
+def not_proven(objective: Objective, results: Sequence[Result]) -> list[str]:
+    """What a certificate with these results does not prove, each once: what concerns these models
+    first, then what no certificate proves."""
+    special = [text for result in results for text in _limits(objective, result)]
+    return list(dict.fromkeys([*special, *NEVER_PROVEN]))
+
+
+def _sentences(result: Result) -> Iterator[str]:
+    if result["kind"] == Kind.NOTHING_TO_FORGET:
+        yield f"Model {result['model']}: there was nothing to forget."
+        yield (
+            f"{result['already_forgotten']} of the samples named had been forgotten before, and "
+            f"{result['not_trained_on']} are outside what it was trained on."
+        )
+        yield "No new version was made, and nothing was tested."
+        return
+    yield f"Model {result['model']}: version {result['after']['version']}"
+    yield MADE[Kind(result["kind"])]
+    verdict = _verdict(result)
+    yield NOT_TESTED if verdict is None else MEANING[verdict]
+    if verdict is Verdict.PASS:
+        yield f"Version {result['before']['version']}, before it, was outside that range."
+    if verdict is Verdict.FAIL and result["approval"]:
+        yield ACCEPTED
+
+
+def _limits(objective: Objective, result: Result) -> Iterator[str]:
+    kind, verdict = Kind(result["kind"]), _verdict(result)
+    if kind is not Kind.NOTHING_TO_FORGET:
+        yield from _limits_of_tests(result, verdict)
+        yield CHANGED if kind is Kind.APPROXIMATE else TRAINED_ANEW
+        if objective is Objective.REMOVE_CLASS:
+            yield CONCEPT
+    if result["already_forgotten"]:
+        yield FORGOTTEN_EARLIER
+    if result["not_trained_on"]:
+        yield NEVER_TRAINED_ON
+    gone = [bool(old["purged_at"]) for old in result["purge"]["superseded_weights"]]
+    if not all(gone):
+        yield WEIGHTS_LEFT
+    if any(gone):
+        yield WEIGHTS_DELETED
+
+
+def _limits_of_tests(result: Result, verdict: Verdict | None) -> Iterator[str]:
+    name = f"model {result['model']}"
+    compared = [test for test in result["tests"] if test["moment"] == "after"]
+    forget = max((test["forget_samples"] for test in compared), default=0)
+    holdout = max((test["holdout_samples"] for test in compared), default=0)
+    sizes = f"{forget} of the samples with {holdout} that it was never trained on"
+    match verdict:
+        case Verdict.PASS:
+            yield (
+                f"That no influence is left which is too small for these tests to see: for {name} "
+                f"they compared {sizes}, and the intervals say how closely."
+            )
+            yield OTHER_TESTS
+        case Verdict.FAIL:
+            yield f"That the samples' influence on {name} is gone: the verdict is fail."
+        case Verdict.NO_POWER:
+            yield (
+                f"That the samples' influence on {name} is gone: the tests compared {sizes}, too "
+                "few or too little memorised for them to see anything, before or after."
+            )
+        case None:
+            yield NO_TESTS
+
+
+def _verdict(result: Result) -> Verdict | None:
+    return None if result["verdict"] is None else Verdict(result["verdict"])

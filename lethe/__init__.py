@@ -1,1 +1,0 @@
-"""The command line: `python -m lethe`. For operators, beside the running service."""

@@ -1,0 +1,263 @@
+"""How the service is doing, in figures read from Postgres when they are asked for."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import ColumnElement, extract, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.states import (
+    OPEN_REQUESTS,
+    DeliveryStatus,
+    JobKind,
+    JobStatus,
+    RegistrationStatus,
+    RequestStatus,
+    VersionStatus,
+)
+from domain.tables import (
+    AuditAnchor,
+    AuditCheckpoint,
+    AuditLeaf,
+    Dataset,
+    DeletionRequest,
+    Job,
+    Model,
+    ModelVersion,
+    WebhookDelivery,
+)
+from service.dependencies import Sessions
+from service.fields import Out
+
+DURATIONS = 100
+ANSWERED = (RequestStatus.COMPLETED, RequestStatus.CANCELLED, RequestStatus.REFUSED)
+
+
+class Durations(Out):
+    """Seconds from start to end of the last completed unlearning jobs."""
+
+    jobs: int
+    """How many there are, 100 at most."""
+
+    median: float | None
+    p95: float | None
+
+
+class Figures(Out):
+    """How the service is doing."""
+
+    requests: dict[RequestStatus, int]
+    """Deletion requests by status."""
+
+    overdue: int
+    """Deletion requests past their legal date that are not completed, failed ones included."""
+
+    oldest_wait_seconds: float
+    """Age of the oldest open deletion request; 0 when there is none."""
+
+    jobs: dict[JobKind, dict[JobStatus, int]]
+    oldest_queued_job_seconds: float
+    """Age of the oldest job that waits for a worker; 0 when there is none."""
+
+    expired_leases: int
+    """Running jobs whose worker has fallen silent."""
+
+    unlearn_seconds: Durations
+    datasets: dict[RegistrationStatus, int]
+    models: dict[RegistrationStatus, int]
+    purge_pending: int
+    """Superseded model versions whose files are not deleted yet: they may hold forgotten data."""
+
+    purge_overdue_seconds: float
+    """For how long the longest waiting of them is due; 0 when none is."""
+
+    audit_events: int
+    checkpoint_age_seconds: float | None
+    """Since the audit trail was signed last; null before the first time."""
+
+    anchor_age_seconds: float | None
+    """Since a checkpoint was last put somewhere outside the database; null where none was."""
+
+    webhook_deliveries: dict[DeliveryStatus, int]
+    """Those that wait to be sent, now or again, and those that were given up."""
+
+
+async def read(sessions: Sessions) -> Figures:
+    """All figures, from one transaction."""
+    silent = (Job.status == JobStatus.RUNNING) & (Job.lease_until < func.now())
+    pending = (ModelVersion.status == VersionStatus.SUPERSEDED) & ModelVersion.purged_at.is_(None)
+    async with sessions.begin() as session:
+        return Figures(
+            **await _requests(session),
+            jobs=await _jobs(session),
+            oldest_queued_job_seconds=await _age(
+                session, Job.created_at, Job.status == JobStatus.QUEUED
+            ),
+            expired_leases=await _count(session, Job, silent),
+            unlearn_seconds=await _durations(session),
+            datasets=await _by_status(session, Dataset, RegistrationStatus),
+            models=await _by_status(session, Model, RegistrationStatus),
+            purge_pending=await _count(session, ModelVersion, pending),
+            purge_overdue_seconds=await _age(session, ModelVersion.purge_after, pending),
+            audit_events=await session.scalar(select(func.max(AuditLeaf.position) + 1)) or 0,
+            checkpoint_age_seconds=await _since(session, AuditCheckpoint.created_at),
+            anchor_age_seconds=await _since(session, AuditAnchor.anchored_at),
+            webhook_deliveries={
+                status: await _count(session, WebhookDelivery, WebhookDelivery.status == status)
+                for status in (DeliveryStatus.WAITING, DeliveryStatus.DEAD)
+            },
+        )
+
+
+def exposition(figures: Figures) -> bytes:
+    """The figures in Prometheus' text format, with those of this process."""
+    registry = CollectorRegistry()
+    registry.register(_Gauges(figures))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+class _Gauges(Collector):
+    """No ids among the labels: their number must not grow with the work."""
+
+    def __init__(self, figures: Figures) -> None:
+        self.figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        now = self.figures
+        yield _by_label("requests", "Deletion requests.", "status", now.requests)
+        yield _gauge(
+            "requests_overdue", "Deletion requests past their due date, not completed.", now.overdue
+        )
+        yield _gauge(
+            "oldest_request_wait_seconds",
+            "Age of the oldest open deletion request.",
+            now.oldest_wait_seconds,
+        )
+        jobs = GaugeMetricFamily("lethe_jobs", "Jobs.", labels=["kind", "status"])
+        for kind, statuses in now.jobs.items():
+            for status, count in statuses.items():
+                jobs.add_metric([kind, status], count)
+        yield jobs
+        yield _gauge(
+            "oldest_queued_job_seconds",
+            "Age of the oldest job without a worker.",
+            now.oldest_queued_job_seconds,
+        )
+        yield _gauge(
+            "jobs_lease_expired", "Running jobs whose worker fell silent.", now.expired_leases
+        )
+        took = now.unlearn_seconds
+        if took.median is not None and took.p95 is not None:
+            yield _by_label(
+                "unlearn_duration_seconds",
+                f"Duration of the last {DURATIONS} completed unlearning jobs.",
+                "quantile",
+                {"0.5": took.median, "0.95": took.p95},
+            )
+        yield _by_label("datasets", "Datasets.", "status", now.datasets)
+        yield _by_label("models", "Models.", "status", now.models)
+        yield _gauge(
+            "purge_pending", "Superseded model versions with files to delete.", now.purge_pending
+        )
+        yield _gauge(
+            "purge_overdue_seconds",
+            "For how long the oldest purge is due.",
+            now.purge_overdue_seconds,
+        )
+        yield _gauge("audit_events", "Events in the audit trail.", now.audit_events)
+        if now.checkpoint_age_seconds is not None:
+            yield _gauge(
+                "checkpoint_age_seconds",
+                "Since the audit trail was signed last.",
+                now.checkpoint_age_seconds,
+            )
+        if now.anchor_age_seconds is not None:
+            yield _gauge(
+                "anchor_age_seconds",
+                "Since a checkpoint was last put outside the database.",
+                now.anchor_age_seconds,
+            )
+        yield _by_label(
+            "webhook_deliveries",
+            "Deliveries to webhooks that wait or were given up.",
+            "status",
+            now.webhook_deliveries,
+        )
+
+
+def _gauge(name: str, help_text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"lethe_{name}", help_text, value=value)
+
+
+def _by_label(name: str, help_text: str, label: str, values: dict[Any, Any]) -> Metric:
+    family = GaugeMetricFamily(f"lethe_{name}", help_text, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
+
+
+async def _count(session: AsyncSession, table: Any, *where: ColumnElement[bool]) -> int:
+    return await session.scalar(select(func.count()).select_from(table).where(*where)) or 0
+
+
+async def _by_status(session: AsyncSession, table: Any, kind: type[StrEnum]) -> dict[Any, int]:
+    rows = await session.execute(select(table.status, func.count()).group_by(table.status))
+    return dict.fromkeys(kind, 0) | {status: count for status, count in rows}
+
+
+async def _requests(session: AsyncSession) -> dict[str, Any]:
+    """The figures of deletion requests, from one look at them all."""
+    late = DeletionRequest.due_at < func.now()
+    age = extract("epoch", func.clock_timestamp() - func.min(DeletionRequest.created_at))
+    query = select(DeletionRequest.status, func.count(), func.count().filter(late), age)
+    counts, overdue, oldest = dict.fromkeys(RequestStatus, 0), 0, 0.0
+    for status, count, overdue_count, age_s in await session.execute(
+        query.group_by(DeletionRequest.status)
+    ):
+        counts[status] = count
+        overdue += overdue_count if status not in ANSWERED else 0
+        oldest = max(oldest, float(age_s)) if status in OPEN_REQUESTS else oldest
+    return {"requests": counts, "overdue": overdue, "oldest_wait_seconds": oldest}
+
+
+async def _jobs(session: AsyncSession) -> dict[JobKind, dict[JobStatus, int]]:
+    counts = {kind: dict.fromkeys(JobStatus, 0) for kind in JobKind}
+    query = select(Job.kind, Job.status, func.count()).group_by(Job.kind, Job.status)
+    for kind, status, count in await session.execute(query):
+        counts[kind][status] = count
+    return counts
+
+
+async def _age(session: AsyncSession, instant: Any, where: ColumnElement[bool]) -> float:
+    """Of the earliest of these instants that has passed, in seconds; 0 when there is none."""
+    age = extract("epoch", func.clock_timestamp() - func.min(instant))
+    return max(0.0, float(await session.scalar(select(age).where(where)) or 0))
+
+
+async def _since(session: AsyncSession, instant: Any) -> float | None:
+    """Seconds since the last of these instants; None when there is none."""
+    age = extract("epoch", func.clock_timestamp() - func.max(instant))
+    seconds = await session.scalar(select(age))
+    return None if seconds is None else max(0.0, float(seconds))
+
+
+async def _durations(session: AsyncSession) -> Durations:
+    last = (
+        select(extract("epoch", Job.finished_at - Job.started_at).label("seconds"))
+        .where(Job.kind == JobKind.UNLEARN, Job.status == JobStatus.COMPLETED)
+        .order_by(Job.finished_at.desc())
+        .limit(DURATIONS)
+        .subquery()
+    )
+
+    def quantile(share: float) -> Any:
+        return func.percentile_cont(share).within_group(last.c.seconds)
+
+    summary = select(func.count(), quantile(0.5), quantile(0.95)).select_from(last)
+    jobs, median, p95 = (await session.execute(summary)).one()
+    return Durations(jobs=jobs, median=median, p95=p95)

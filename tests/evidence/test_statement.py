@@ -1,0 +1,265 @@
+"""What a certificate says, from rows alone: its form is the published one, field by field."""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+import torch
+from jsonschema import Draft202012Validator
+
+import domain
+from domain.states import Mode, Objective, Verdict
+from evidence.statement import Keyed, Purge, instant, says_more, statement
+from tests import certified, factories
+from tests.certified import SCHEMA
+from worker.engine import environment
+from worker.unlearning.config import Objective as Method
+from worker.unlearning.config import default_config
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+VALIDATOR = Draft202012Validator(SCHEMA)
+MAPS = ("config", "libraries")
+"""Members whose keys are names of others' choosing."""
+
+
+def built(case, number=1):
+    return statement(case, number=number, at=AT)
+
+
+def predicate(case):
+    return built(case)["predicate"]
+
+
+STORIES = {
+    "changed": certified.changed(),
+    "trained anew": certified.changed(mode=Mode.EXACT, exact=True),
+    "accepted": certified.changed(verdict=Verdict.FAIL),
+    "without power": certified.changed(verdict=Verdict.NO_POWER),
+    "without audit": certified.changed(verdict=None),
+    "a class": certified.changed(objective=Objective.REMOVE_CLASS),
+    "forgotten before": certified.untouched(),
+    "never trained on": certified.untouched(already_forgotten=0, not_trained_on=1),
+}
+CASES = {
+    **{name: story.case for name, story in STORIES.items()},
+    "two models": certified.of_two(STORIES["changed"], STORIES["forgotten before"]),
+    "without a key": replace(STORIES["changed"].case, keyed=Keyed()),
+}
+
+
+def objects(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all objects in a JSON value whose members the schema names."""
+    if isinstance(value, dict) and path[-1:] not in [(name,) for name in MAPS]:
+        yield path
+        for name, member in value.items():
+            yield from objects(member, (*path, name))
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from objects(item, (*path, index))
+
+
+def at(value: Any, path: tuple[Any, ...]) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_statement_has_the_published_form(case):
+    assert not list(VALIDATOR.iter_errors(predicate(case)))
+
+
+def test_the_schema_is_a_schema():
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_statement_that_lacks_any_field_is_refused(case):
+    whole = predicate(case)
+    members = [(*path, name) for path in objects(whole) for name in at(whole, path)]
+    assert len(members) > 40
+
+    for *path, name in members:
+        lacking = deepcopy(whole)
+        del at(lacking, tuple(path))[name]
+        assert not VALIDATOR.is_valid(lacking), (path, name)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_statement_with_any_field_more_is_refused(case):
+    whole = predicate(case)
+
+    for path in objects(whole):
+        larger = deepcopy(whole)
+        at(larger, path)["remark"] = "x"
+        assert not VALIDATOR.is_valid(larger), path
+
+
+def test_every_field_is_described():
+    def fields(schema):
+        yield schema
+        for member in schema.get("properties", {}).values():
+            yield from fields(member)
+
+    every = [schema for kind in SCHEMA["$defs"].values() for schema in fields(kind)]
+    assert all(schema["description"] for schema in [*every, *fields(SCHEMA)])
+
+
+@pytest.mark.parametrize("objective", list(Method))
+def test_how_a_job_really_ran_has_the_published_form(objective):
+    case = certified.changed().case
+    config = asdict(default_config(objective, forget_count=30, reservoir_count=900))
+    [outcome] = case.outcomes
+    outcome.job.config = json.loads(json.dumps(config))
+    outcome.job.environment = environment.describe(torch.device("cpu"))
+
+    said = predicate(case)
+
+    assert not list(VALIDATOR.iter_errors(said))
+    [method] = [result["method"] for result in said["results"]]
+    assert method["config"] == config
+    assert method["code_version"].startswith(f"{domain.__version__}+sha256.")
+    assert method["device"] == "cpu"
+
+
+def test_a_changed_model_is_told_with_all_that_was_measured():
+    case = STORIES["changed"].case
+    [outcome], said = case.outcomes, built(case)
+
+    assert said["_type"] == "https://in-toto.io/Statement/v1"
+    assert said["predicateType"] == "urn:lethe:unlearning:v1" == SCHEMA["$id"]
+    assert said["subject"] == [{"name": "cnn/versions/2", "digest": {"sha256": "e" * 64}}]
+    [result] = said["predicate"]["results"]
+    assert result["kind"] == "approximate"
+    assert result["verdict"] == "pass"
+    assert result["before"] == {"version": 1, "weights_sha256": "a" * 64}
+    assert result["after"] == {"version": 2, "weights_sha256": "e" * 64}
+    assert result["method"] == {
+        "name": "alternating alignment and distillation",
+        "mode": "approximate",
+        "mode_reason": "The model is changed.",
+        "config": certified.CONFIG,
+        "seed": 7,
+        "code_version": f"0.1.0+sha256.{'d' * 64}",
+        "libraries": {"python": "3.11.9", "torch": "2.13.0", "cuda": "none"},
+        "device": "cpu",
+    }
+    assert [test["moment"] for test in result["tests"]] == ["before", "after", "guard"]
+    assert result["tests"][1]["value"] == outcome.tests[1].value
+    assert (result["alpha"], result["permutations"], result["audit_seed"]) == (0.05, 2000, 7)
+    assert result["approval"] is None
+
+
+def test_what_was_asked_is_told_without_its_words():
+    case = STORIES["changed"].case
+    request = predicate(case)["request"]
+
+    assert request["id"] == str(case.request.id)
+    assert request["received_at"] == instant(case.request.received_at)
+    assert request["samples"] == 30
+    assert request["commitment"] == "1" * 64
+    assert (request["subject_ref_hmac"], request["reason_hmac"]) == ("2" * 64, "3" * 64)
+
+
+@pytest.mark.parametrize(("name", "used"), [("changed", False), ("trained anew", True)])
+def test_an_oracle_is_used_where_the_version_itself_was_trained_anew(name, used):
+    [result] = predicate(STORIES[name].case)["results"]
+
+    assert result["oracle_used"] is used
+    assert result["kind"] == ("exact" if used else "approximate")
+    assert result["method"]["name"] == (
+        "training anew" if used else "alternating alignment and distillation"
+    )
+
+
+def test_who_accepted_a_fail_is_told_and_the_ground_is_a_digest():
+    case = STORIES["accepted"].case
+    [decision] = [outcome.acceptance for outcome in case.outcomes]
+    case = replace(case, keyed=replace(case.keyed, grounds={decision.job_id: "4" * 64}))
+
+    [result] = predicate(case)["results"]
+
+    assert result["verdict"] == "fail"
+    assert result["approval"] == {
+        "decision": "accept",
+        "decided_by": "admin",
+        "decided_at": instant(factories.NOW),
+        "ground_hmac": "4" * 64,
+    }
+    assert decision.ground not in str(result)
+
+
+def test_where_nothing_was_forgotten_the_request_itself_is_the_subject():
+    case = STORIES["forgotten before"].case
+    digest = {"sha256": certified.KEYED.commitment}
+
+    said = built(case)
+
+    assert said["subject"] == [{"name": f"request/{case.request.id}", "digest": digest}]
+    [result] = said["predicate"]["results"]
+    assert result["kind"] == "nothing_to_forget"
+    assert result["before"]["version"] == 1
+    assert (result["after"], result["method"], result["verdict"]) == (None, None, None)
+    unkeyed = built(replace(case, keyed=Keyed()))
+    assert len(unkeyed["subject"][0]["digest"]["sha256"]) == 64
+
+
+def test_old_weights_are_told_with_the_end_they_had_or_will_have():
+    case = STORIES["changed"].case
+    [outcome] = case.outcomes
+    purge = Purge(due_at=AT, purged_at=AT + timedelta(minutes=1))
+
+    [before] = predicate(case)["results"]
+    [after] = predicate(replace(case, purges={outcome.before.id: purge}))["results"]
+
+    version = {"version": 1, "weights_sha256": "a" * 64}
+    assert before["purge"] == {
+        "superseded_weights": [version | {"due_at": None, "purged_at": None}]
+    }
+    assert after["purge"] == {
+        "superseded_weights": [
+            version
+            | {"due_at": "2026-03-01T12:00:00.000000Z", "purged_at": "2026-03-01T12:01:00.000000Z"}
+        ]
+    }
+
+
+def test_the_place_in_the_log_is_told_with_its_proof():
+    case = STORIES["changed"].case
+
+    log = predicate(case)["log"]
+
+    assert log["origin"] == certified.ORIGIN
+    assert log["positions"] == [2, 3]
+    assert log["completed"]["position"] == 3
+    assert log["completed"]["leaf"] == case.log.completed.leaf
+    assert len(log["completed"]["proof"]) == 2
+    assert log["checkpoint"] == case.log.checkpoint
+
+
+def test_times_are_in_utc_to_the_microsecond():
+    there = datetime(2026, 3, 1, 14, 0, 0, 5, tzinfo=timezone(timedelta(hours=2)))
+
+    assert instant(there) == "2026-03-01T12:00:00.000005Z"
+
+
+def test_a_newer_checkpoint_and_its_own_issuing_are_no_news():
+    case = STORIES["changed"].case
+    later = replace(case, log=certified.log(case.request.id, "certificate.issued"))
+
+    assert not says_more(built(later, 2), built(case), later.log)
+
+
+def test_a_purge_is_news_and_so_is_any_other_event():
+    case = STORIES["changed"].case
+    purged = replace(case, purges={case.outcomes[0].before.id: Purge(purged_at=AT)})
+    shredded = replace(
+        case, log=certified.log(case.request.id, "certificate.issued", "request.shredded")
+    )
+
+    assert says_more(built(purged, 2), built(case), purged.log)
+    assert says_more(built(shredded, 2), built(case), shredded.log)

@@ -1,0 +1,158 @@
+"""What is said in words says what was measured, and no more."""
+
+import json
+import re
+from itertools import product
+
+import pytest
+
+from devstack import local
+from domain.states import Objective, Verdict
+from evidence import wording
+from evidence.wording import Kind
+from worker.unlearning.audit.verdict import WORDS
+
+SUCCESS = "within the measured range"
+FORBIDDEN = re.compile("gdpr|complian|provabl|guarantee|certainly|erased", re.IGNORECASE)
+VERDICTS = (*Verdict, None)
+MADE = (Kind.APPROXIMATE, Kind.EXACT)
+
+
+def result(kind=Kind.APPROXIMATE, verdict=Verdict.PASS, **changes):
+    made = kind is not Kind.NOTHING_TO_FORGET
+    test = {"moment": "after", "forget_samples": 30, "holdout_samples": 200}
+    return {
+        "model": "cnn",
+        "kind": kind,
+        "verdict": verdict,
+        "before": {"version": 1},
+        "after": {"version": 2} if made else None,
+        "tests": [{**test, "moment": "before"}, test] if verdict else [],
+        "already_forgotten": 0,
+        "not_trained_on": 0,
+        "approval": {"decided_by": "admin"} if verdict is Verdict.FAIL else None,
+        "purge": {"superseded_weights": [{"purged_at": None}] if made else []},
+    } | changes
+
+
+PURGES = ((), (None,), ("2026-01-01",), ("2026-01-01", None))
+ALL = [
+    result(
+        kind,
+        verdict,
+        already_forgotten=gone,
+        not_trained_on=never,
+        purge={"superseded_weights": [{"purged_at": at} for at in purged]},
+    )
+    for kind, verdict, gone, never, purged in product(MADE, VERDICTS, (0, 3), (0, 2), PURGES)
+] + [
+    result(Kind.NOTHING_TO_FORGET, None, already_forgotten=gone, not_trained_on=1 - gone)
+    for gone in (0, 1)
+]
+
+
+def test_what_must_never_be_said_is_never_said():
+    said = [wording.statement([one, other]) for one, other in product(ALL[::7], ALL)]
+    said += [
+        text
+        for objective in Objective
+        for one in ALL
+        for text in wording.not_proven(objective, [one])
+    ]
+    titles = (wording.VERDICT_TITLES, wording.KIND_TITLES, wording.TEST_TITLES)
+    said += [title for group in titles for title in group.values()]
+
+    assert not [text for text in said if FORBIDDEN.search(text)]
+
+
+@pytest.mark.parametrize("kind", MADE)
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_only_a_pass_is_told_as_success(kind, verdict):
+    said = wording.statement([result(kind, verdict)])
+
+    assert (SUCCESS in said) == (verdict is Verdict.PASS)
+    assert wording.MADE[kind] in said
+    if verdict is Verdict.NO_POWER:
+        assert "cannot tell" in said
+        assert "no evidence" in said
+    if verdict is Verdict.FAIL:
+        assert "can still be told" in said
+        assert wording.ACCEPTED in said
+    if verdict is None:
+        assert "No tests were made" in said
+
+
+def test_a_statement_has_a_paragraph_for_each_model():
+    other = result(Kind.EXACT, Verdict.NO_POWER, model="vit")
+    untouched = result(Kind.NOTHING_TO_FORGET, None, model="mlp", already_forgotten=4)
+
+    first, second, third = wording.statement([result(), other, untouched]).splitlines()
+
+    assert first.startswith("Model cnn: version 2 was changed")
+    assert second.startswith("Model vit: version 2 was trained anew")
+    assert SUCCESS in first
+    assert SUCCESS not in second
+    assert third.startswith("Model mlp: there was nothing to forget. 4 of the samples")
+    assert "nothing was tested" in third
+
+
+@pytest.mark.parametrize("one", ALL)
+def test_what_no_certificate_proves_is_always_said(one):
+    said = wording.not_proven(Objective.UNTRAIN_SAMPLES, [one])
+
+    assert said[-len(wording.NEVER_PROVEN) :] == list(wording.NEVER_PROVEN)
+    assert all(text.startswith(("That ", "Anything ")) for text in said)
+
+
+@pytest.mark.parametrize(
+    ("one", "text"),
+    [
+        (result(), wording.CHANGED),
+        (result(), wording.OTHER_TESTS),
+        (result(Kind.EXACT), wording.TRAINED_ANEW),
+        (result(verdict=None), wording.NO_TESTS),
+        (result(already_forgotten=1), wording.FORGOTTEN_EARLIER),
+        (result(not_trained_on=1), wording.NEVER_TRAINED_ON),
+        (result(purge={"superseded_weights": [{"purged_at": None}]}), wording.WEIGHTS_LEFT),
+        (result(purge={"superseded_weights": [{"purged_at": "x"}]}), wording.WEIGHTS_DELETED),
+    ],
+)
+def test_what_a_result_does_not_prove_is_said_of_it_alone(one, text):
+    opposite = result(
+        Kind.EXACT if text in (wording.CHANGED, wording.OTHER_TESTS) else Kind.APPROXIMATE,
+        Verdict.NO_POWER,
+        purge={"superseded_weights": []},
+    )
+
+    assert text in wording.not_proven(Objective.UNTRAIN_SAMPLES, [one])
+    assert text not in wording.not_proven(Objective.UNTRAIN_SAMPLES, [opposite])
+
+
+def test_a_removed_class_was_looked_for_in_samples_only():
+    assert wording.CONCEPT in wording.not_proven(Objective.REMOVE_CLASS, [result()])
+    assert wording.CONCEPT not in wording.not_proven(Objective.UNTRAIN_SAMPLES, [result()])
+
+
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.NO_POWER])
+def test_the_power_of_the_tests_is_told_by_what_they_compared(verdict):
+    told = wording.not_proven(Objective.UNTRAIN_SAMPLES, [result(verdict=verdict)])[0]
+
+    assert "model cnn" in told
+    assert "compared 30 of the samples with 200 that it was never trained on" in told
+
+
+def test_what_two_models_have_in_common_is_said_once():
+    both = wording.not_proven(Objective.UNTRAIN_SAMPLES, [result(), result(model="vit")])
+
+    assert len(both) == len(set(both))
+    assert sum("too small for these tests" in text for text in both) == 2
+
+
+def test_every_test_of_the_audit_has_a_title():
+    assert wording.TEST_TITLES.keys() == WORDS.keys()
+
+
+def test_the_schema_says_nothing_that_must_not_be_said():
+    schema = json.loads((local.REPOSITORY / "verifier/predicate.schema.json").read_text())
+
+    assert not FORBIDDEN.search(json.dumps(schema))

@@ -1,0 +1,187 @@
+"""The parent of a job: what it stores when the child cannot, and when it must not."""
+
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import create_engine, func, update
+from sqlalchemy.orm import sessionmaker
+
+from domain.settings import WorkerSettings
+from domain.states import JobStatus
+from domain.tables import Job
+from tests import factories
+from worker.engine import lease, supervisor
+from worker.engine.supervisor import Orders
+from worker.housekeeping import planner
+
+
+@pytest.fixture
+def sessions(own_database_url):
+    engine = create_engine(own_database_url)
+    yield sessionmaker(engine, expire_on_commit=False)
+    engine.dispose()
+
+
+@pytest.fixture
+def job_id(sessions):
+    with sessions.begin() as session:
+        dataset = factories.dataset()
+        session.add(dataset)
+        session.flush()
+        model = factories.model(dataset)
+        session.add(model)
+        session.flush()
+        job = factories.job(model_id=model.id)
+        session.add(job)
+    return job.id
+
+
+@pytest.fixture
+def run(sessions, job_id, own_database_url, tmp_path, monkeypatch):
+    """Run the job with a child that executes `code`; the job's row afterwards."""
+    children = []
+
+    def run(code, orders=None, once_spawned=lambda child: None, **settings):
+        def spawn(held):
+            child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+            children.append(child)
+            once_spawned(child)
+            return child
+
+        monkeypatch.setattr(supervisor, "_spawn", spawn)
+        settings = WorkerSettings(
+            database_url=own_database_url,
+            broker_url="redis://localhost:1/0",
+            store=tmp_path,
+            heartbeat=timedelta(seconds=0.1),
+            **settings,
+        )
+        supervisor.run(job_id, sessions, settings, worker="w", orders=orders or Orders())
+        assert all(child.poll() is not None for child in children)
+        for child in children:
+            child.stdin.close()
+        with sessions() as session:
+            return session.get_one(Job, job_id)
+
+    return run
+
+
+def test_a_child_that_crashes_costs_one_loss(run):
+    job = run("import os; os._exit(7)")
+
+    assert (job.status, job.losses) == (JobStatus.QUEUED, 1)
+
+
+@pytest.mark.parametrize("code", [supervisor.STOPPED, supervisor.DATABASE_AWAY])
+def test_a_child_that_gives_the_job_back_costs_nothing(run, code):
+    job = run(f"import os; os._exit({code})")
+
+    assert (job.status, job.losses, job.not_before) == (JobStatus.QUEUED, 0, None)
+
+
+def test_a_database_that_refuses_costs_a_loss_and_time(run):
+    job = run(f"import os; os._exit({supervisor.DATABASE_FAILED})")
+
+    assert (job.status, job.losses) == (JobStatus.QUEUED, 1)
+    assert job.not_before is not None
+
+
+def test_a_job_that_loses_its_child_too_often_fails(run):
+    job = run("import os; os._exit(7)", max_losses=1)
+
+    assert job.status is JobStatus.FAILED
+    assert job.failure["kind"] == "worker_lost"
+    assert "code 7" in job.failure["reason"]
+
+
+def test_a_child_that_runs_too_long_is_killed_and_the_job_fails(run):
+    job = run("import time; time.sleep(60)", job_time_limit=timedelta(seconds=0.5))
+
+    assert job.status is JobStatus.FAILED
+    assert job.failure["kind"] == "time_limit"
+
+
+def test_a_worker_that_is_stopped_gives_the_job_back(run):
+    orders = Orders()
+    orders.stop.set()
+
+    job = run("import time; time.sleep(60)", orders=orders)
+
+    assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
+
+
+def test_a_child_has_time_to_finish_its_cycle_and_no_more(run):
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    orders = Orders()
+    orders.stop.set()
+
+    job = run(stubborn, orders=orders, stop_grace=timedelta(seconds=1))
+
+    assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
+
+
+def test_at_once_means_at_once(run):
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    orders = Orders()
+    orders.stop.set()
+    orders.stop_now.set()
+
+    assert run(stubborn, orders=orders).status is JobStatus.QUEUED
+
+
+def test_a_cancelled_job_is_left_and_nothing_is_stored(run, sessions):
+    def cancel(child):
+        with sessions.begin() as session:
+            cancelled = {"status": JobStatus.CANCELLED, "lease_until": None}
+            session.execute(update(Job).values(cancelled))
+
+    job = run("import time; time.sleep(60)", once_spawned=cancel)
+
+    assert (job.status, job.losses) == (JobStatus.CANCELLED, 0)
+
+
+def test_the_files_that_a_killed_child_left_go(run, tmp_path, job_id):
+    unfinished = f"incoming-{job_id}-1-abc"
+    run(f"import os; open('{tmp_path}/{unfinished}', 'w').close(); os._exit(9)")
+
+    assert not (tmp_path / unfinished).exists()
+
+
+def test_the_lease_is_renewed_while_the_child_works(run, monkeypatch):
+    children = []
+    renew = lease.renew
+
+    def let_the_child_end(session, held, *, lease):
+        renew(session, held, lease=lease)
+        children[0].stdin.close()
+
+    monkeypatch.setattr(lease, "renew", let_the_child_end)
+    longer = timedelta(minutes=5)
+
+    job = run("import sys; sys.stdin.read()", once_spawned=children.append, lease=longer)
+
+    assert job.status is JobStatus.RUNNING  # this child ended without storing an outcome
+    assert job.lease_until > job.started_at + longer
+
+
+def test_a_child_whose_job_went_to_another_is_killed_and_nothing_is_stored(run, sessions, job_id):
+    def take_it_away(child):
+        with sessions.begin() as session:
+            session.execute(update(Job).values(lease_until=func.now() - timedelta(seconds=1)))
+            planner.free_expired(session, max_losses=3)
+            lease.claim(session, job_id, worker="other", lease=timedelta(seconds=45))
+
+    job = run("import time; time.sleep(60)", once_spawned=take_it_away)
+
+    assert (job.status, job.attempt, job.worker) == (JobStatus.RUNNING, 2, "other")
+
+
+def test_a_job_that_another_has_is_left_alone(run, sessions, job_id):
+    with sessions.begin() as session:
+        lease.claim(session, job_id, worker="other", lease=timedelta(seconds=45))
+
+    job = run("raise SystemExit(1)")
+
+    assert (job.attempt, job.worker) == (1, "other")

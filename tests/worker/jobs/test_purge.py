@@ -1,0 +1,301 @@
+"""Old versions' files go when their grace is over, whatever happens meanwhile, and stay gone."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.orm import sessionmaker
+
+from domain import forgetting
+from domain.errors import JobError, StoreUnwritable
+from domain.settings import WorkerSettings
+from domain.states import JobStatus, VersionStatus
+from domain.tables import AuditEvent, Dataset, Job, Model, ModelVersion
+from tests import factories
+from worker.engine import lease
+from worker.housekeeping import cleaning, planner
+from worker.jobs import purge
+from worker.store.artifacts import Store
+
+PAST = factories.NOW - timedelta(days=4)
+ROLES = ("weights", "statistics", "reservoir")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def put(store):
+    """Put three files, with these contents; their digests."""
+
+    def files(*contents):
+        return {
+            f"{role}_sha256": store.put(lambda path, part=part: path.write_bytes(part))
+            for role, part in zip(ROLES, contents, strict=True)
+        }
+
+    return files
+
+
+@pytest.fixture
+def versions(sync_sessions, put):
+    """Version 1, superseded four days ago, and the champion; they share a reservoir."""
+    return made(sync_sessions, put)
+
+
+def made(sessions, put):
+    dataset = factories.dataset()
+    model = factories.model(dataset)
+    jobs = [factories.job(model_id=model.id, finished=True) for _ in range(2)]
+    old = factories.version(
+        model, jobs[0], status=VersionStatus.SUPERSEDED, superseded_at=PAST,
+        **put(b"old weights", b"old statistics", b"both"),
+    )  # fmt: skip
+    new = factories.version(
+        model, jobs[1], number=2, parent_id=old.id,
+        **put(b"new weights", b"new statistics", b"both"),
+    )  # fmt: skip
+    with sessions.begin() as session:
+        for rows in ([dataset], [model], jobs, [old], [new]):
+            session.add_all(rows)
+            session.flush()
+    return old, new
+
+
+def sweep(sessions):
+    return planner.sweep(sessions, max_losses=3)
+
+
+def taken(sessions, job_id):
+    with sessions.begin() as session:
+        held = lease.claim(session, job_id, worker="w", lease=timedelta(minutes=1))
+    assert held is not None
+    return held
+
+
+def digests(version):
+    return {name: getattr(version, name) for name in purge.FILES}
+
+
+def purged(sessions):
+    with sessions() as session:
+        chosen = select(AuditEvent).filter_by(event="version.purged").order_by(AuditEvent.id)
+        return [event.data for event in session.scalars(chosen)]
+
+
+def test_what_is_due_is_deleted_but_for_what_another_version_names(
+    sync_sessions, store, versions, refreshed
+):
+    old, new = versions
+    [job_id] = sweep(sync_sessions)
+
+    purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
+
+    assert store.listed([*digests(old).values(), *digests(new).values()]) == {
+        *digests(new).values()
+    }
+    assert refreshed(old).purged_at is not None
+    assert refreshed(new).purged_at is None
+    assert purged(sync_sessions) == [
+        {
+            "model": str(old.model_id), "number": 1, "job": str(job_id), **digests(old),
+            "deleted": 2, "kept": ["reservoir"], "left": 0,
+        }
+    ]  # fmt: skip
+    with sync_sessions() as session:
+        assert session.get_one(Job, job_id).status is JobStatus.COMPLETED
+    assert sweep(sync_sessions) == []
+
+
+def test_a_file_that_two_versions_name_goes_with_the_last(sync_sessions, store, versions):
+    old, new = versions
+    with sync_sessions.begin() as session:
+        champion = session.get_one(ModelVersion, new.id)
+        session.get_one(Model, new.model_id).policy = {"grace": "PT0S"}
+        forgetting.supersede(session, champion, actor="worker")
+    [job_id] = sweep(sync_sessions)
+
+    purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
+
+    assert store.listed([*digests(old).values(), *digests(new).values()]) == set()
+    assert [event["kept"] for event in purged(sync_sessions)] == [["reservoir"], []]
+
+
+def test_the_grace_is_the_policys(sync_sessions, versions, refreshed):
+    _, new = versions
+    with sync_sessions.begin() as session:
+        session.get_one(Model, new.model_id).policy = {"grace": "PT36H"}
+        forgetting.supersede(session, session.get_one(ModelVersion, new.id), actor="worker")
+
+    row = refreshed(new)
+
+    assert row.purge_after - row.superseded_at == timedelta(hours=36)
+
+
+def test_what_is_not_due_stays(sync_sessions, versions):
+    old, _ = versions
+    later = factories.NOW + timedelta(hours=1)
+    with sync_sessions.begin() as session:
+        dataset = session.scalars(select(Dataset)).one()
+        model = factories.model(dataset, name="other")
+        job = factories.job(model_id=model.id, finished=True)
+        waiting = factories.version(
+            model, job, status=VersionStatus.SUPERSEDED, superseded_at=PAST, purge_after=later
+        )
+        for row in (model, job, waiting):
+            session.add(row)
+            session.flush()
+
+    jobs = sweep(sync_sessions)
+
+    with sync_sessions() as session:
+        assert [session.get_one(Job, job_id).model_id for job_id in jobs] == [old.model_id]
+
+
+def test_killed_in_between_the_next_attempt_comes_to_the_same_end(own_database_url, store, put):
+    engine = create_engine(own_database_url)
+    sessions = sessionmaker(engine, expire_on_commit=False)
+    old, _ = made(sessions, put)
+    [job_id] = sweep(sessions)
+    first = taken(sessions, job_id)
+
+    killed = subprocess.run(
+        [sys.executable, "-c", DIES, own_database_url, str(store.root), str(job_id)], check=False
+    )
+
+    assert killed.returncode == -signal.SIGKILL
+    assert store.listed([old.weights_sha256]) == set()
+    with sessions.begin() as session:
+        assert session.get_one(ModelVersion, old.id).purged_at is None
+        lease.lose(session, lease.hold(session, first), why="it was killed", max_losses=3)
+    purge.purge(sessions, store, taken(sessions, job_id))
+    with sessions.begin() as session:
+        assert session.get_one(ModelVersion, old.id).purged_at is not None
+    [event] = purged(sessions)
+    assert (event["deleted"], event["kept"], event["left"]) == (2, ["reservoir"], 0)
+    engine.dispose()
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from uuid import UUID
+from sqlalchemy import create_engine
+from sqlalchemy.orm import sessionmaker
+from domain.states import JobKind
+from worker import purging
+from worker.store.artifacts import Store
+from worker.engine.lease import Claim
+
+url, root, job_id = sys.argv[1:]
+purging.audit.record = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+sessions = sessionmaker(create_engine(url))
+purging.purge(sessions, Store(Path(root)), Claim(UUID(job_id), 1, JobKind.PURGE))
+"""
+"""Deletes the files, and is killed before the transaction ends."""
+
+
+def test_it_does_not_take_the_place_of_an_unlearning_job(sync_sessions, versions):
+    old, _ = versions
+    with sync_sessions.begin() as session:
+        session.add(factories.job(model_id=old.model_id))
+
+    assert len(sweep(sync_sessions)) == 2
+
+
+def test_one_at_a_time_is_planned_and_one_that_failed_not_at_once_again(sync_sessions, versions):
+    [job_id] = sweep(sync_sessions)
+    assert sweep(sync_sessions) == [job_id]
+    held = taken(sync_sessions, job_id)
+    with sync_sessions.begin() as session:
+        lease.fail(session, lease.hold(session, held), kind="storage", reason="Full.")
+
+    assert sweep(sync_sessions) == []
+
+    with sync_sessions.begin() as session:
+        session.get_one(Job, job_id).finished_at = factories.NOW - timedelta(hours=2)
+    assert len(sweep(sync_sessions)) == 1
+
+
+def test_a_job_that_may_still_read_the_version_is_waited_for(sync_sessions, versions):
+    old, _ = versions
+    running = {"status": JobStatus.RUNNING, "lease_until": factories.NOW + timedelta(days=1)}
+    reader = factories.job(model_id=old.model_id, started_at=PAST - timedelta(minutes=1), **running)
+    with sync_sessions.begin() as session:
+        session.add(reader)
+
+    assert sweep(sync_sessions) == []
+
+    with sync_sessions.begin() as session:
+        session.get_one(Job, reader.id).started_at = PAST + timedelta(minutes=1)
+    assert len(sweep(sync_sessions)) == 1
+
+
+def test_a_file_that_cannot_be_deleted_leaves_the_version_unpurged(
+    sync_sessions, store, versions, refreshed, monkeypatch
+):
+    old, _ = versions
+    [job_id] = sweep(sync_sessions)
+    monkeypatch.setattr(Store, "remove", lambda self, digest: None)
+
+    with pytest.raises(StoreUnwritable, match="2 deleted files are listed"):
+        purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
+
+    assert refreshed(old).purged_at is None
+    assert purged(sync_sessions) == []
+
+
+def test_a_job_names_no_file_that_was_deleted_since_it_put_it(sync_sessions, store, versions, put):
+    mine = put(b"old weights", b"mine", b"both")
+    [job_id] = sweep(sync_sessions)
+    purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
+
+    with sync_sessions.begin() as session:
+        purge.keep_files(session, store, [mine["statistics_sha256"], mine["reservoir_sha256"]])
+        with pytest.raises(StoreUnwritable, match="1 new files were deleted from the store"):
+            purge.keep_files(session, store, mine.values())
+
+
+def test_who_names_files_and_who_deletes_them_take_turns(own_database_url, store, put):
+    engine = create_engine(own_database_url)
+    sessions = sessionmaker(engine)
+    with sessions.begin() as naming:
+        purge.keep_files(naming, store, put(b"a", b"b", b"c").values())
+        with sessions.begin() as session:
+            free = func.pg_try_advisory_xact_lock(purge.NAMING_LOCK)
+            assert session.scalar(select(free)) is False
+    engine.dispose()
+
+
+def test_cleaning_removes_what_comes_back_and_what_is_misdated(sync_sessions, store, versions, put):
+    old, new = versions
+    [job_id] = sweep(sync_sessions)
+    purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
+    put(b"old weights", b"old statistics", b"both")  # as from a backup
+    ahead = factories.NOW.timestamp() + 86400
+    os.utime(store.path(old.weights_sha256), (ahead, ahead))
+    os.utime(store.path(old.statistics_sha256), (0, 0))
+    settings = WorkerSettings(
+        database_url="postgresql://unused", broker_url="redis://unused", store=store.root
+    )
+
+    cleaning.clean(sync_sessions, store, settings)
+
+    assert store.listed([*digests(old).values(), *digests(new).values()]) == {
+        *digests(new).values()
+    }
+
+
+def test_a_purged_version_is_not_to_be_restored(sync_sessions, store, versions):
+    old, _ = versions
+    [job_id] = sweep(sync_sessions)
+    purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
+
+    with pytest.raises(JobError, match="is missing; unless its version was purged, restore"):
+        store.path(old.weights_sha256)

@@ -1,0 +1,296 @@
+import sys
+from datetime import timedelta
+from types import ModuleType
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from sqlalchemy import func, select
+from torch import nn
+
+from domain.errors import JobError, LeaseLost
+from domain.states import JobKind, JobStatus, Split
+from domain.tables import (
+    AuditEvent,
+    Dataset,
+    Job,
+    MembershipStatistics,
+    OutOfSamplePrediction,
+    ReferenceTables,
+    Sample,
+    Tombstone,
+)
+from tests import factories
+from worker.data import decode, reference_tables
+from worker.engine import lease
+from worker.jobs.index_dataset import index_dataset, open_source
+from worker.jobs.train_references import train_references
+from worker.networks import recipes
+from worker.networks.recipes import TrainingData
+from worker.unlearning.audit.verdict import scaled_confidence
+from worker.unlearning.reference_models import halves
+
+CLASSES = 3
+ALLOWED = {
+    "factories": ["toy_references:mlp"],
+    "recipes": ["toy_references:quick", "toy_references:broken", "toy_references:exploding"],
+}
+
+
+def mlp() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU())
+    model.add_module("head", nn.Linear(16, CLASSES))
+    return model
+
+
+def quick(model, data, *, seed):
+    return model
+
+
+def broken(model, data, *, seed):
+    raise RuntimeError("out of luck")
+
+
+def exploding(model, data, *, seed):
+    nn.init.constant_(model.head.weight, torch.inf)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def modules(monkeypatch) -> None:
+    module = ModuleType("toy_references")
+    for function in (mlp, quick, broken, exploding):
+        setattr(module, function.__name__, function)
+    monkeypatch.setitem(sys.modules, "toy_references", module)
+
+
+@pytest.fixture
+def model(rows, write, register, bench_for, refreshed, sync_sessions):
+    """A ready model, trained on 40 of 80 indexed samples; 20 are its hold-out."""
+    rng = np.random.default_rng(0)
+    pixels = pa.array(rng.integers(0, 255, (80, 4)).tolist(), pa.list_(pa.uint8()))
+    dataset = register(write(rows(80, pixels=pixels)))
+    index_dataset(bench_for(dataset))
+
+    def make(count: int, recipe: str | None = "toy_references:quick"):
+        made = factories.model(
+            dataset,
+            recipe=recipe,
+            architecture={"kind": "python", "factory": "toy_references:mlp"},
+            policy={"reference_models": count},
+        )
+        job = factories.job(model_id=made.id, kind=JobKind.REGISTER_MODEL, finished=True)
+        with sync_sessions.begin() as session:
+            session.add(made)
+            session.flush()
+            session.add(job)
+            session.flush()
+            session.add(factories.version(made, job, figures={"classes": CLASSES}))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def bench(sync_sessions, workbench):
+    """A workbench with a claimed job that trains a model's references."""
+
+    def claim(model):
+        with sync_sessions.begin() as session:
+            job = Job(kind=JobKind.TRAIN_REFERENCES, model_id=model.id)
+            session.add(job)
+            session.flush()
+            held = lease.claim(session, job.id, worker="test", lease=timedelta(minutes=5))
+        return workbench(held, **ALLOWED)
+
+    return claim
+
+
+def ids(session, model, split: Split) -> list[str]:
+    chosen = select(Sample.sample_id).filter_by(dataset_id=model.dataset_id, split=split)
+    return list(session.scalars(chosen.order_by(Sample.position)))
+
+
+def stored(session, table, model) -> set[str]:
+    return set(session.scalars(select(table.sample_id).filter_by(model_id=model.id)))
+
+
+def by_hand(bench, model, count, sync_sessions):
+    """Every reference model's answers, (K, N, C) and (K, H, C), with labels and who saw what."""
+    with sync_sessions.begin() as session:
+        dataset = session.get_one(factories.Dataset, model.dataset_id)
+        named = {
+            split: session.execute(
+                select(Sample.sample_id, Sample.position)
+                .filter_by(dataset_id=dataset.id, split=split)
+                .order_by(Sample.position)
+            ).all()
+            for split in (Split.TRAIN, Split.HOLDOUT)
+        }
+    source = open_source(bench, dataset)
+    training, holdout = (decode.fetch(source, rows, {}) for rows in named.values())
+    seed = bench.claim.job_id.int % 2**31
+    generator = torch.Generator().manual_seed(seed)
+    seen, shared_out = (
+        halves(len(training), count, generator),
+        halves(len(holdout), count, generator),
+    )
+    answers = []
+    for index in range(count):
+        data = TrainingData(training.select(seen[index]), decode.preparer({}))
+        trained = recipes.fresh(
+            model.architecture, ALLOWED["factories"], recipes.DEFAULT, [], data,
+            device=torch.device("cpu"), seed=seed + index,
+        )  # fmt: skip
+        with torch.no_grad():
+            answers.append([trained(samples.inputs / 255) for samples in (training, holdout)])
+    return answers, (training.labels, holdout.labels), (seen, shared_out)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_tables_hold_what_training_by_hand_gives(count, model, bench, sync_sessions):
+    mine = model(count, recipe=None)
+    at = bench(mine)
+
+    train_references(at)
+
+    answers, labels, (seen, shared_out) = by_hand(at, mine, count, sync_sessions)
+    with sync_sessions.begin() as session:
+        training = reference_tables.read(session, mine.id, ids(session, mine, Split.TRAIN))
+        holdout = reference_tables.read(session, mine.id, ids(session, mine, Split.HOLDOUT))
+    probabilities = torch.stack([of_training.softmax(1) for of_training, _ in answers])
+    expected = (probabilities * ~seen[:, :, None]).sum(0) / (count / 2)
+    assert torch.allclose(training.predictions, expected, atol=1e-3)
+    scores = torch.stack([scaled_confidence(logits, labels[0]) for logits, _ in answers])
+    assert torch.allclose(training.in_mean, (scores * seen).sum(0) / (count / 2), atol=1e-3)
+    assert torch.allclose(training.out_mean, (scores * ~seen).sum(0) / (count / 2), atol=1e-3)
+    scores = torch.stack([scaled_confidence(logits, labels[1]) for _, logits in answers])
+    assert torch.allclose(holdout.out_mean, (scores * ~shared_out).sum(0) / (count / 2), atol=1e-3)
+    assert holdout.predictions is None
+    assert holdout.in_mean.isnan().all()
+    assert training.out_std.min() > 0
+    assert holdout.out_std.min() > 0
+
+
+def test_samples_are_read_in_the_order_asked_for(model, bench, sync_sessions):
+    mine = model(2)
+    train_references(bench(mine))
+
+    with sync_sessions.begin() as session:
+        named = ids(session, mine, Split.TRAIN)
+        forwards = reference_tables.read(session, mine.id, named)
+        backwards = reference_tables.read(session, mine.id, named[::-1])
+
+    assert torch.equal(forwards.predictions.flip(0), backwards.predictions)
+    assert torch.equal(forwards.out_mean.flip(0), backwards.out_mean)
+    assert torch.allclose(forwards.predictions.sum(1), torch.ones(len(named)))
+
+
+def test_the_job_says_that_nothing_of_the_models_was_kept(model, bench, sync_sessions):
+    mine = model(2)
+    at = bench(mine)
+
+    train_references(at)
+
+    with sync_sessions.begin() as session:
+        job = session.get_one(Job, at.claim.job_id)
+        kept = session.get_one(ReferenceTables, mine.id)
+        event = session.scalars(select(AuditEvent).filter_by(event="references.completed")).one()
+        assert job.status is JobStatus.COMPLETED
+        assert (kept.models, kept.recipe, kept.job_id) == (2, mine.recipe, job.id)
+        assert event.data["reference_models_kept"] == 0
+        assert event.data["models"] == 2
+        assert event.data["samples"] == 60
+    assert not at.store.root.exists()  # nothing was ever written
+
+
+def test_nothing_is_read_before_the_tables_are_complete(model, bench, sync_sessions):
+    mine = model(2)
+
+    with sync_sessions.begin() as session:
+        named = ids(session, mine, Split.TRAIN)
+        assert reference_tables.read(session, mine.id, named) is None
+    train_references(bench(mine))
+    with sync_sessions.begin() as session:
+        assert reference_tables.read(session, mine.id, named) is not None
+        assert reference_tables.read(session, mine.id, [*named, "nobody"]) is None
+        assert reference_tables.read(session, mine.id, []) is None
+
+
+def test_forgotten_samples_leave_both_tables(model, bench, sync_sessions):
+    mine = model(2)
+    train_references(bench(mine))
+
+    with sync_sessions.begin() as session:
+        gone = [*ids(session, mine, Split.TRAIN)[:3], ids(session, mine, Split.HOLDOUT)[0]]
+        reference_tables.forget(session, mine.id, gone)
+
+    with sync_sessions.begin() as session:
+        assert len(stored(session, OutOfSamplePrediction, mine)) == 37
+        assert len(stored(session, MembershipStatistics, mine)) == 56
+        assert not stored(session, MembershipStatistics, mine) & set(gone)
+        assert reference_tables.read(session, mine.id, gone) is None
+
+
+def test_samples_forgotten_meanwhile_get_no_rows(model, bench, sync_sessions, monkeypatch):
+    mine = model(2)
+    at = bench(mine)
+    with sync_sessions.begin() as session:
+        before, meanwhile = ids(session, mine, Split.TRAIN)[:2]
+        key = session.get_one(Dataset, mine.dataset_id).tombstone_key
+        job = session.get_one(Job, at.claim.job_id)
+        session.add(factories.tombstone(mine, job, before, key=key))
+    fresh = recipes.fresh
+
+    def forgetting(*args, **kwargs):
+        with sync_sessions.begin() as session:
+            grave = factories.tombstone(mine, job, meanwhile, key=key)
+            if not session.get(Tombstone, (mine.id, grave.digest)):
+                session.add(grave)
+        return fresh(*args, **kwargs)
+
+    monkeypatch.setattr(recipes, "fresh", forgetting)
+    train_references(at)
+
+    with sync_sessions.begin() as session:
+        for table, count in ((OutOfSamplePrediction, 38), (MembershipStatistics, 58)):
+            assert len(stored(session, table, mine)) == count
+            assert not stored(session, table, mine) & {before, meanwhile}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("broken", r"recipe 'toy_references:broken' raised RuntimeError: out of luck"),
+        ("exploding", r"'toy_references:exploding' trained raised NotFinite"),
+    ],
+)
+def test_a_failing_recipe_is_named_and_leaves_nothing(recipe, message, model, bench, sync_sessions):
+    mine = model(2, recipe=f"toy_references:{recipe}")
+
+    with pytest.raises(JobError, match=message):
+        train_references(bench(mine))
+
+    with sync_sessions.begin() as session:
+        assert session.scalar(select(func.count()).select_from(ReferenceTables)) == 0
+        assert not stored(session, MembershipStatistics, mine)
+
+
+def test_a_worker_that_lost_the_job_stores_nothing(model, bench, sync_sessions, monkeypatch):
+    mine = model(2)
+    at = bench(mine)
+    fresh = recipes.fresh
+
+    def too_long(*args, **kwargs):
+        with sync_sessions.begin() as session:
+            session.get_one(Job, at.claim.job_id).attempt += 1
+        return fresh(*args, **kwargs)
+
+    monkeypatch.setattr(recipes, "fresh", too_long)
+    with pytest.raises(LeaseLost):
+        train_references(at)
+
+    with sync_sessions.begin() as session:
+        assert not stored(session, OutOfSamplePrediction, mine)
+        assert session.get(ReferenceTables, mine.id) is None

@@ -1,0 +1,256 @@
+"""The samples of a dataset in its Parquet files, read in pieces that fit into memory.
+
+Columns go by their role (`sample_id`, `input`, `label`, `split`), whatever the files call them,
+and by one type per role, however the files store it. A position is a row number over all files
+in the order of their names.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from domain.errors import JobError
+
+ROLES = ("sample_id", "input", "label", "split")
+BATCH_BYTES = 32 * 2**20
+"""About as much is in memory at a time, uncompressed, as long as rows are smaller than this."""
+
+BUFFER_BYTES = 2**16
+"""Read ahead of the page that is being decoded, in each column."""
+
+TAKEN_ROWS = 128
+"""Rows read at a time where single ones are wanted: what lies behind the last is not decoded."""
+
+CHANGED = (
+    "The dataset changed since it was indexed; restore its files, or register it anew under "
+    "another name."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _RowGroup:
+    file: Path
+    index: int
+    first: int
+    rows: int
+    """How many rows are read, from the first on."""
+
+    def until(self, ordered: npt.NDArray[np.int64]) -> "_RowGroup":
+        """The row group as far as the last of these positions in it; no rows if there is none."""
+        below = ordered[: np.searchsorted(ordered, self.first + self.rows)]
+        return replace(self, rows=max(int(below[-1]) + 1 - self.first, 0) if len(below) else 0)
+
+
+class Source:
+    """The files of one dataset."""
+
+    def __init__(self, definition: dict[str, Any]) -> None:
+        self.input_shape: list[int] | None = definition.get("input_shape")
+        self.rows = 0
+        self._names: dict[str, str] = definition["columns"]
+        self._groups: list[_RowGroup] = []
+        self._types: dict[str, pa.DataType] = {}
+
+    @classmethod
+    def open(cls, path: Path, definition: dict[str, Any]) -> "Source":
+        """Look into every file's footer; no file stays open.
+
+        Args:
+            path: a Parquet file, or a directory of `*.parquet` files.
+            definition: as the dataset was registered; of the roles, those whose columns it names.
+
+        Raises:
+            JobError: a file is missing or unreadable, or has not the columns it should have.
+        """
+        source = cls(definition)
+        for file in _files(path):
+            with opened(file) as parquet:
+                source._check_columns(file, parquet.schema_arrow)
+                source._add_row_groups(file, parquet.metadata)
+        return source
+
+    @property
+    def files(self) -> set[Path]:
+        """Every file that is read."""
+        return {group.file for group in self._groups}
+
+    def batches(
+        self, roles: Sequence[str] = ROLES, *, rows: int = 4096
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """All rows in order, at most `rows` at a time, each batch with its first position."""
+        for first, batch in self._read(self._groups, roles, rows):
+            yield first, self._by_role(batch, roles)
+
+    def take(self, positions: Sequence[int], roles: Sequence[str] = ROLES) -> pa.Table:
+        """The rows at these positions, in this order.
+
+        Reads only the row groups concerned, each as far as its last row asked for, and keeps
+        only the rows asked for.
+
+        Raises:
+            JobError: there is no such row.
+        """
+        wanted = np.asarray(positions, dtype=np.int64)
+        ordered = np.unique(wanted)
+        if len(ordered) and not 0 <= ordered[0] <= ordered[-1] < self.rows:
+            raise JobError(CHANGED)
+        concerned = [group.until(ordered) for group in self._groups]
+        pieces = []
+        for first, batch in self._read([g for g in concerned if g.rows], roles, rows=TAKEN_ROWS):
+            low, high = np.searchsorted(ordered, [first, first + batch.num_rows])
+            if low < high:
+                named = pa.array(ordered[low:high] - first)
+                pieces.append(self._by_role(batch, roles).take(named))
+        schema = pa.schema({role: self._types[role] for role in roles})
+        table = pa.Table.from_batches(pieces, schema)
+        return table.take(pa.array(np.searchsorted(ordered, wanted)))
+
+    def _read(
+        self, groups: Sequence[_RowGroup], roles: Sequence[str], rows: int
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The columns of these roles as they are stored, batch by batch."""
+        names = sorted({self._names[role] for role in roles})
+        for file, of_file in groupby(groups, key=attrgetter("file")):
+            with opened(file) as parquet:
+                for group in of_file:
+                    first = group.first
+                    size = _rows_that_fit(parquet.metadata.row_group(group.index), names, rows)
+                    for batch in parquet.iter_batches(size, [group.index], names):
+                        yield first, batch
+                        first += batch.num_rows
+                        if first >= group.first + group.rows:
+                            break
+
+    def _by_role(self, batch: pa.RecordBatch, roles: Sequence[str]) -> pa.RecordBatch:
+        """The columns of these roles, under their names and in their types."""
+        columns = [_uniform(batch.column(self._names[role]), self._types[role]) for role in roles]
+        return pa.RecordBatch.from_arrays(columns, names=list(roles))
+
+    def _check_columns(self, file: Path, schema: pa.Schema) -> None:
+        for role, name in self._names.items():
+            if len(schema.get_all_field_indices(name)) != 1:
+                raise JobError(
+                    f"{file.name} has no column {name!r} for {role}; it has "
+                    f"{', '.join(map(repr, schema.names[:20]))}. Name one of these."
+                )
+            kind = _uniform_type(role, schema.field(name).type)
+            if kind is None:
+                raise JobError(
+                    f"Column {name!r} of {file.name} is {schema.field(name).type}, but {role} "
+                    f"must be {_ACCEPTED[role]}. Convert it."
+                )
+            if self._types.setdefault(role, kind) != kind:
+                raise JobError(
+                    f"Column {name!r} is {schema.field(name).type} in {file.name} and something "
+                    "else in the files before it. Write all files with one schema."
+                )
+
+    def _add_row_groups(self, file: Path, metadata: pq.FileMetaData) -> None:
+        for index in range(metadata.num_row_groups):
+            rows = metadata.row_group(index).num_rows
+            self._groups.append(_RowGroup(file, index, self.rows, rows))
+            self.rows += rows
+
+
+_ACCEPTED = {
+    "sample_id": "text or an integer",
+    "split": "text or an integer",
+    "label": "an integer",
+    "input": "an encoded image (binary, or a struct with a binary field `bytes`) "
+    "or a flat list of numbers",
+}
+
+
+def _uniform_type(role: str, kind: pa.DataType) -> pa.DataType | None:
+    """The one type a role has here; None when the column cannot be read as that."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if role == "label":
+        return pa.int64() if pa.types.is_integer(kind) else None
+    if role != "input":
+        return pa.string() if _texts(kind) or pa.types.is_integer(kind) else None
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        numbers = pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)
+        return pa.large_list(kind.value_type) if numbers else None
+    return None
+
+
+def _texts(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def as_text(ids: pa.Array) -> pa.Array:
+    """A column of ids, as they are named."""
+    return _uniform(ids, pa.string())
+
+
+def _uniform(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The column as `kind`; text that is not UTF-8 stays as it is."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_struct(column.type):
+        column = pc.struct_field(column, "bytes")
+    return column if column.type == kind else column.cast(kind, safe=False)
+
+
+def _files(path: Path) -> list[Path]:
+    try:
+        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    except PermissionError as error:
+        raise JobError(f"The worker may not read {path}; give it permission.") from error
+    if not files:
+        raise JobError(f"There is no *.parquet file in {path}; correct the URI.")
+    return files
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[pq.ParquetFile]:
+    """The opened file; what is wrong with it becomes a sentence, what is wrong with the disk
+    stays an OSError."""
+    try:
+        # A row group may be the whole file, so it is not read into memory before it is decoded.
+        with pq.ParquetFile(
+            file, pre_buffer=False, buffer_size=BUFFER_BYTES, page_checksum_verification=True
+        ) as parquet:
+            yield parquet
+    except FileNotFoundError as error:
+        raise JobError(f"There is no file {file}; put it back or correct the URI.") from error
+    except PermissionError as error:
+        raise JobError(f"The worker may not read {file}; give it permission.") from error
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise JobError(
+            f"{file.name} is no readable Parquet file, or is damaged ({_short(error)}); "
+            "write it again."
+        ) from error
+
+
+def _short(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:200]
+
+
+def _rows_that_fit(group: pq.RowGroupMetaData, names: Sequence[str], rows: int) -> int:
+    """So many rows of these columns that they stay near BATCH_BYTES, at most `rows`."""
+    size = sum(
+        chunk.total_uncompressed_size
+        for chunk in map(group.column, range(group.num_columns))
+        if any(chunk.path_in_schema.startswith(name) for name in names)
+    )
+    return int(min(max(BATCH_BYTES * group.num_rows // max(size, 1), 1), rows))

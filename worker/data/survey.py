@@ -1,0 +1,169 @@
+"""One pass over a dataset with a network: what its features are like, and samples to keep.
+
+Shapes: N rows of a batch, d feature dimensions, C classes.
+"""
+
+from collections.abc import Sequence
+from time import monotonic
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from sqlalchemy import ARRAY, String, any_, func, literal, select
+from torch import Tensor
+
+from domain import tombstones
+from domain.errors import JobError
+from domain.states import Split
+from domain.tables import Dataset, Model, Sample
+from worker.data import decode
+from worker.data.bad_rows import usable_ids
+from worker.data.parquet import CHANGED, Source
+from worker.engine.workbench import Workbench
+from worker.networks import functions
+from worker.unlearning.alignment import Moments
+from worker.unlearning.network import Network
+
+ROWS = 512
+"""Rows read, and decoded, at a time."""
+
+BATCH = 256
+"""Samples that go through the network at a time."""
+
+REPORT_EVERY_S = 2.0
+
+FORGOTTEN = "forgotten"
+"""Stands in place of the split of a sample that the model forgot before."""
+
+
+class Survey:
+    """What the pass has gathered so far."""
+
+    def __init__(self, classes: int) -> None:
+        self.class_counts = torch.zeros(classes, dtype=torch.int64)
+        """(C,) training samples of each class."""
+
+        self.right = 0
+        """Training samples the network answers correctly."""
+
+        self._moments: Moments | None = None
+        self._kept: list[pa.RecordBatch] = []
+
+    def add(self, features: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Count in training samples: features (N, d), logits (N, C), labels (N,)."""
+        moments = Moments.of(features)
+        self._moments = moments if self._moments is None else self._moments.merge(moments)
+        self.class_counts += labels.bincount(minlength=len(self.class_counts))
+        self.right += int((logits.argmax(1) == labels).sum())
+
+    def keep(self, rows: pa.RecordBatch) -> None:
+        self._kept.append(rows)
+
+    def moments(self) -> Moments:
+        """Of the features of all training samples, on the CPU."""
+        if self._moments is None:
+            raise JobError(CHANGED)
+        found = self._moments
+        return Moments(found.count, found.mean.cpu(), found.second.cpu())
+
+    def kept(self) -> pa.Table:
+        """The samples kept, in the order of their positions."""
+        return pa.Table.from_batches(self._kept)
+
+
+def survey(
+    bench: Workbench,
+    network: Network,
+    source: Source,
+    model: Model,
+    dataset: Dataset,
+    *,
+    wanted: Sequence[int],
+    classes: int,
+) -> Survey:
+    """Put every training sample through the network, in bounded memory.
+
+    Args:
+        wanted: positions of the samples to keep.
+        classes: how many the network tells apart.
+
+    Raises:
+        JobError: the dataset changed since it was indexed, or the network fails on a sample.
+    """
+    gathered = Survey(classes)
+    kept = np.asarray(wanted, dtype=np.int64)
+    indexed, reported = 0, monotonic()
+    for first, batch in source.batches(rows=ROWS):
+        splits = _indexed_splits(bench, model, dataset, first, batch)
+        indexed += int((splits != "").sum())
+        train = batch.filter(pa.array(splits == Split.TRAIN.value))
+        _measure(network, train, model, source, gathered)
+        chosen = (splits != "") & np.isin(np.arange(first, first + len(splits)), kept)
+        if chosen.any():
+            named = batch.set_column(3, "split", pa.array(splits.tolist(), pa.string()))
+            gathered.keep(named.filter(pa.array(chosen)))
+        if monotonic() - reported > REPORT_EVERY_S:
+            reported = monotonic()
+            bench.report("reading the dataset", 0.02 + 0.9 * first / source.rows)
+    with bench.sessions.begin() as session:
+        count = session.scalars(
+            select(func.count()).select_from(Sample).filter_by(dataset_id=dataset.id)
+        ).one()
+    if indexed != count:
+        raise JobError(CHANGED)
+    return gathered
+
+
+def _indexed_splits(
+    bench: Workbench, model: Model, dataset: Dataset, first: int, batch: pa.RecordBatch
+) -> npt.NDArray[np.str_]:
+    """(N,) the split of each row, or that the model forgot it; empty for rows not indexed.
+
+    Raises:
+        JobError: id, place, label or split of a row is another than when it was indexed.
+    """
+    storable, _ = usable_ids(batch["sample_id"])
+    ids, labels = storable.to_pylist(), batch["label"].to_pylist()
+    values, names = batch["split"].to_pylist(), dataset.definition["splits"]
+    with bench.sessions.begin() as session:
+        forgotten = tombstones.has(model.id, Sample.sample_id)
+        rows = session.execute(
+            select(Sample.sample_id, Sample.position, Sample.label, Sample.split, forgotten).where(
+                Sample.dataset_id == dataset.id,
+                Sample.sample_id == any_(literal(storable.drop_null().to_pylist(), ARRAY(String))),
+            )
+        ).all()
+    splits = np.full(len(ids), "", dtype="U9")
+    for sample_id, position, label, split, gone in rows:
+        index = position - first
+        if (
+            not 0 <= index < len(ids)
+            or (ids[index], labels[index]) != (sample_id, label)
+            or values[index] != str(names[split.value])
+        ):
+            raise JobError(CHANGED)
+        splits[index] = FORGOTTEN if gone else split.value
+    return splits
+
+
+def _measure(
+    network: Network, rows: pa.RecordBatch, model: Model, source: Source, gathered: Survey
+) -> None:
+    if not rows.num_rows:
+        return
+    table = pa.Table.from_batches([rows])
+    samples = decode.labelled(table, model.preprocessing, source.input_shape)
+    with functions.users_code("The network"):
+        features, logits = network.outputs(samples, BATCH)
+    require_finite(features, logits)
+    gathered.add(features.to(network.device), logits, samples.labels)
+
+
+def require_finite(features: Tensor, logits: Tensor) -> None:
+    """Raise JobError if a feature or a logit is NaN or infinite."""
+    if not features.isfinite().all() or not logits.isfinite().all():
+        raise JobError(
+            "The network gives NaN or infinite values on the dataset's samples; check the "
+            "weights and the model's preprocessing."
+        )

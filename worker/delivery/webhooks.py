@@ -1,0 +1,299 @@
+"""Sends what waits for webhooks: claim in one transaction, send in none, store in another.
+
+At least once: a sender that dies between sending and storing is followed by another, with the same
+`webhook-id`. The attempt number is the fencing token, as it is for jobs.
+"""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy.orm import Session, sessionmaker
+from standardwebhooks import Webhook
+
+from domain import __version__, outbox
+from domain.settings import WorkerSettings
+from domain.states import DeliveryFailure, DeliveryStatus, WebhookStatus, delivery_sources
+from domain.tables import WebhookDelivery, WebhookEndpoint
+from worker.delivery import egress
+from worker.delivery.egress import Line, NotSent
+
+DELAYS = (
+    timedelta(seconds=5),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    timedelta(hours=2),
+    timedelta(hours=5),
+    timedelta(hours=10),
+    timedelta(hours=14),
+    timedelta(hours=20),
+    timedelta(hours=24),
+)
+"""After each failed attempt, how long until the next; after the tenth there is none.
+
+Source: the retry schedule that the specification of Standard Webhooks recommends.
+"""
+
+JITTER = 0.2
+"""A delay is longer by up to this share, so that what failed together is not sent together."""
+
+LEASE = timedelta(seconds=60)
+"""A delivery whose sender has stored no outcome for so long is sent by another. Longer than one
+message may take, so that only a dead sender is overtaken."""
+
+AT_ONCE = 4
+"""Messages on their way to one endpoint."""
+
+ROUND_S = 10
+"""After so long a call begins no more messages."""
+
+LOOK_S = 1
+"""How often a call looks for endpoints that have something due meanwhile."""
+
+SENDERS = 3
+"""Calls at once in one process: fewer than it has threads, so that a sweep never waits for them."""
+
+KEPT = timedelta(days=30)
+"""How long a delivery is kept after it arrived or was given up."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One attempt at a delivery, and all that is needed for it."""
+
+    delivery_id: UUID
+    endpoint_id: UUID
+    attempt: int
+    url: str
+    body: str
+    secrets: tuple[str, ...]
+    """The one before the last rotation is among them while it is valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an attempt: a status, a failure, or both."""
+
+    response_status: int | None
+    failure: DeliveryFailure | None
+
+
+def deliver(
+    sessions: sessionmaker[Session],
+    settings: WorkerSettings,
+    *,
+    stop: threading.Event | None = None,
+) -> None:
+    """Send what is due, and store what came of it.
+
+    Returns when nothing is due, and at the latest after `ROUND_S` and one message's time. Safe to
+    call at any moment, in any number of processes. An endpoint that is slow delays no other.
+
+    Args:
+        stop: set when this process should end soon; then no more messages are begun.
+    """
+    until = time.monotonic() + ROUND_S
+
+    def go_on() -> bool:
+        return time.monotonic() < until and not (stop and stop.is_set())
+
+    if due(sessions):  # else no certificates need be read, every few seconds
+        asyncio.run(_round(sessions, settings, go_on))
+
+
+async def _round(
+    sessions: sessionmaker[Session], settings: WorkerSettings, go_on: Callable[[], bool]
+) -> None:
+    """One lane for each endpoint that has something due, all at once."""
+    lanes: dict[UUID, asyncio.Task[None]] = {}
+    async with egress.line(development=settings.webhook_development) as line:
+        try:
+            while True:
+                if go_on():
+                    for endpoint_id in await asyncio.to_thread(due, sessions):
+                        if endpoint_id not in lanes:
+                            lane = _lane(endpoint_id, line, sessions, go_on)
+                            lanes[endpoint_id] = asyncio.create_task(lane)
+                if not lanes:
+                    return
+                done, _ = await asyncio.wait(
+                    lanes.values(), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                lanes = {key: task for key, task in lanes.items() if task not in done}
+                for task in done:
+                    task.result()
+        finally:  # without Postgres, say: what is on its way is sent again when its lease runs out
+            for task in lanes.values():
+                task.cancel()
+            await asyncio.gather(*lanes.values(), return_exceptions=True)
+
+
+async def _lane(
+    endpoint_id: UUID, line: Line, sessions: sessionmaker[Session], go_on: Callable[[], bool]
+) -> None:
+    """Send what is due at one endpoint, a few at a time, the oldest first."""
+    while go_on():
+        messages = await asyncio.to_thread(claim, sessions, endpoint_id)
+        if not messages:
+            return
+        await asyncio.gather(*(_send(message, line, sessions) for message in messages))
+
+
+async def _send(message: Message, line: Line, sessions: sessionmaker[Session]) -> None:
+    outcome = await attempt(message, line)
+    await asyncio.to_thread(store, sessions, message, outcome)
+
+
+def due(sessions: sessionmaker[Session]) -> Sequence[UUID]:
+    """The enabled endpoints that something is to be sent to now."""
+    waits = exists().where(
+        WebhookDelivery.endpoint_id == WebhookEndpoint.id,
+        WebhookDelivery.status == DeliveryStatus.WAITING,
+        WebhookDelivery.next_attempt_at <= func.now(),
+    )
+    with sessions.begin() as session:
+        return session.scalars(
+            select(WebhookEndpoint.id).where(WebhookEndpoint.status == WebhookStatus.ENABLED, waits)
+        ).all()
+
+
+def claim(sessions: sessionmaker[Session], endpoint_id: UUID) -> list[Message]:
+    """Take the next deliveries to an endpoint; until their lease runs out nobody else does."""
+    with sessions.begin() as session:
+        endpoint = session.scalars(
+            select(WebhookEndpoint).filter_by(id=endpoint_id, status=WebhookStatus.ENABLED)
+        ).one_or_none()
+        if endpoint is None:
+            return []
+        oldest = (
+            select(WebhookDelivery.id)
+            .where(
+                WebhookDelivery.endpoint_id == endpoint_id,
+                WebhookDelivery.status == DeliveryStatus.WAITING,
+                WebhookDelivery.next_attempt_at <= func.now(),
+            )
+            .order_by(WebhookDelivery.next_attempt_at, WebhookDelivery.id)
+            .limit(AT_ONCE)
+            .with_for_update(skip_locked=True)
+            .cte("oldest")
+        )
+        taken = session.execute(
+            update(WebhookDelivery)
+            .where(WebhookDelivery.id == oldest.c.id)
+            .values(attempt=WebhookDelivery.attempt + 1, next_attempt_at=func.now() + LEASE)
+            .returning(WebhookDelivery.id, WebhookDelivery.attempt, WebhookDelivery.body)
+            .execution_options(synchronize_session=False)
+        ).all()
+        signing = _secrets(endpoint, session.scalars(select(func.now())).one())
+        return [
+            Message(row.id, endpoint_id, row.attempt, endpoint.url, row.body, signing)
+            for row in taken
+        ]
+
+
+def _secrets(endpoint: WebhookEndpoint, now: datetime) -> tuple[str, ...]:
+    until = endpoint.previous_secret_until
+    if endpoint.previous_secret is None or until is None or until <= now:
+        return (endpoint.secret,)
+    return endpoint.secret, endpoint.previous_secret
+
+
+async def attempt(message: Message, line: Line) -> Outcome:
+    """Send a message once. Whatever the other side does is an outcome."""
+    headers = signed(message, datetime.now(UTC))
+    try:
+        status = await line.post(message.url, message.body.encode(), headers)
+    except NotSent as error:
+        return Outcome(None, error.failure)
+    return Outcome(status, _judge(status))
+
+
+def signed(message: Message, at: datetime) -> dict[str, str]:
+    """The headers of a message, as Standard Webhooks has them: one signature for each secret."""
+    name = str(message.delivery_id)
+    signatures = [Webhook(secret).sign(name, at, message.body) for secret in message.secrets]
+    return {
+        "Content-Type": "application/cloudevents+json; charset=utf-8",
+        "User-Agent": f"Lethe/{__version__}",
+        "webhook-id": name,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": " ".join(signatures),
+    }
+
+
+def _judge(status: int) -> DeliveryFailure | None:
+    if 200 <= status < 300:
+        return None
+    if 300 <= status < 400:
+        return DeliveryFailure.REDIRECT
+    return DeliveryFailure.GONE if status == 410 else DeliveryFailure.STATUS
+
+
+def store(sessions: sessionmaker[Session], message: Message, outcome: Outcome) -> None:
+    """Store what came of an attempt, unless the delivery was taken over or ended meanwhile."""
+    with sessions.begin() as session:
+        if outcome.failure is DeliveryFailure.GONE:  # the endpoint is locked before its deliveries
+            session.get(WebhookEndpoint, message.endpoint_id, with_for_update=True)
+        becomes = _next(message.attempt, outcome)
+        stored = session.scalar(
+            update(WebhookDelivery)
+            .where(
+                WebhookDelivery.id == message.delivery_id,
+                WebhookDelivery.attempt == message.attempt,
+                WebhookDelivery.status.in_(delivery_sources(DeliveryStatus.DELIVERED)),
+            )
+            .values(response_status=outcome.response_status, failure=outcome.failure, **becomes)
+            .returning(WebhookDelivery.status)
+            .execution_options(synchronize_session=False)
+        )
+        if stored is not None and outcome.failure is DeliveryFailure.GONE:
+            outbox.disable(
+                session,
+                message.endpoint_id,
+                actor="worker",
+                reason="It answered 410 Gone.",
+                failure=DeliveryFailure.GONE,
+            )
+    log.info(
+        "webhook.sent",
+        webhook_id=str(message.endpoint_id),
+        delivery_id=str(message.delivery_id),
+        attempt=message.attempt,
+        response_status=outcome.response_status,
+        failure=outcome.failure,
+        status=stored,
+    )
+
+
+def _next(attempt: int, outcome: Outcome) -> dict[str, object]:
+    """What becomes of a delivery after this attempt."""
+    if outcome.failure is None:
+        return {"status": DeliveryStatus.DELIVERED, "finished_at": func.now()}
+    if outcome.failure is DeliveryFailure.GONE or attempt > len(DELAYS):
+        return {"status": DeliveryStatus.DEAD, "finished_at": func.now()}
+    delay = DELAYS[attempt - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311 (no secret)
+    return {"next_attempt_at": func.now() + delay}
+
+
+def forget_old(session: Session) -> None:
+    """Delete deliveries that ended long ago, and secrets that sign no more."""
+    ended = (DeliveryStatus.DELIVERED, DeliveryStatus.DEAD)
+    session.execute(
+        delete(WebhookDelivery).where(
+            WebhookDelivery.status.in_(ended), WebhookDelivery.finished_at < func.now() - KEPT
+        )
+    )
+    session.execute(
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.previous_secret_until < func.now())
+        .values(previous_secret=None, previous_secret_until=None)
+    )

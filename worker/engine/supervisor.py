@@ -1,0 +1,170 @@
+"""The parent of a job: claims it, runs it in a child process, keeps its lease, ends it.
+
+The child may use the GPU, crash or be killed; the parent never imports torch.
+"""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, sessionmaker
+
+from domain.errors import LeaseLost
+from domain.settings import WorkerSettings
+from worker.engine import lease
+from worker.engine.lease import Claim
+from worker.engine.retrying import patiently
+from worker.store import job_checkpoints
+from worker.store.artifacts import Store
+
+POLL_S = 0.2
+"""How often the parent looks at the child and at its own orders."""
+
+ASK_S = 1
+"""How often it asks Postgres whether the job is still its own: so soon is a cancel noticed."""
+
+GRACE_S = 2
+"""How long a child may run on after its job has ended."""
+
+LEASE_LOST, STOPPED, DATABASE_AWAY, DATABASE_FAILED = 3, 4, 5, 6
+"""Exit codes of a child: the job is somebody else's; it stopped between two cycles, as it was told;
+Postgres could not be reached for too long; Postgres refused what is no fault of the job's."""
+
+log = structlog.get_logger()
+
+How = Literal["ended", "lost", "time_limit", "stopped"]
+"""Why watching a child came to an end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the worker's process was told."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    """End soon: the job in hand may finish its cycle, and is given back."""
+
+    stop_now: threading.Event = field(default_factory=threading.Event)
+
+
+def run(
+    job_id: UUID,
+    sessions: sessionmaker[Session],
+    settings: WorkerSettings,
+    *,
+    worker: str,
+    orders: Orders,
+) -> None:
+    """Do a job if it can be had. Returns when its outcome is stored, or somebody else's to store.
+
+    Args:
+        worker: the name to sign with.
+    """
+    with sessions.begin() as session:
+        held = lease.claim(session, job_id, worker=worker, lease=settings.lease)
+    if held is None:
+        return
+    log.info("job.started", attempt=held.attempt, kind=held.kind)
+    started = time.monotonic()
+    store = Store(settings.store, held.signature)
+    child = _spawn(held)
+    try:
+        how = _watch(child, held, sessions, settings, orders)
+    finally:
+        child.kill()
+        code = child.wait()
+        store.remove_unfinished()
+    if how != "lost" and code not in (0, LEASE_LOST):
+        _settle(how, code, held, sessions, settings)
+    job_checkpoints.delete_if_ended(sessions, store, job_id)
+    duration_s = round(time.monotonic() - started, 1)
+    log.info("job.left", attempt=held.attempt, how=how, returncode=code, duration_s=duration_s)
+
+
+def _spawn(held: Claim) -> subprocess.Popen[bytes]:
+    """Start the child. It ends by itself when this process dies: it holds the pipe's other end."""
+    command = [sys.executable, "-m", "worker.child", str(held.job_id), str(held.attempt), held.kind]
+    return subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 (our own program)
+
+
+def _watch(
+    child: subprocess.Popen[bytes],
+    held: Claim,
+    sessions: sessionmaker[Session],
+    settings: WorkerSettings,
+    orders: Orders,
+) -> How:
+    """Keep the lease until the child ends or the job is no longer ours to do."""
+    started = asked = renewed = time.monotonic()
+    told_to_stop: float | None = None
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(POLL_S)
+            return "ended" if told_to_stop is None else "stopped"
+        now = time.monotonic()
+        if now - asked >= ASK_S:
+            asked = now
+            try:
+                if now - renewed >= settings.heartbeat.total_seconds():
+                    with sessions.begin() as session:
+                        lease.renew(session, held, lease=settings.lease)
+                    renewed = now
+                elif not _is_held(held, sessions):
+                    raise LeaseLost
+            except LeaseLost:  # or the child has just stored the job's end, and is about to exit
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(GRACE_S)
+                return "lost"
+            except DBAPIError:  # Postgres is away: the lease may outlast that
+                log.warning("lease.not_renewed", attempt=held.attempt)
+        if now - renewed >= settings.lease.total_seconds():
+            return "lost"
+        if now - started >= settings.job_time_limit.total_seconds():
+            return "time_limit"
+        if orders.stop_now.is_set():
+            return "stopped"
+        if orders.stop.is_set():
+            if told_to_stop is None:
+                told_to_stop = now
+                child.terminate()
+            elif now - told_to_stop >= settings.stop_grace.total_seconds():
+                return "stopped"
+
+
+def _is_held(held: Claim, sessions: sessionmaker[Session]) -> bool:
+    with sessions.begin() as session:
+        return lease.is_held(session, held)
+
+
+def _settle(
+    how: How, code: int, held: Claim, sessions: sessionmaker[Session], settings: WorkerSettings
+) -> None:
+    """Store the outcome of a child that could not store its own."""
+    try:
+        for attempt in patiently():
+            with attempt, sessions.begin() as session:
+                job = lease.hold(session, held)
+                if how == "time_limit":
+                    reason = f"The job ran longer than {settings.job_time_limit}, its time limit."
+                    lease.fail(session, job, kind="time_limit", reason=reason)
+                elif how == "stopped" or code == STOPPED:
+                    lease.release(session, job, why="the worker was stopped")
+                elif code == DATABASE_AWAY:
+                    lease.release(session, job, why="the database was away")
+                elif code == DATABASE_FAILED:
+                    why, limit = "the database refused to work", settings.max_losses
+                    lease.lose(session, job, why=why, max_losses=limit, kind="database")
+                else:
+                    why = f"its process ended with code {code}"
+                    if code == -signal.SIGKILL:
+                        why += ", killed from outside, perhaps because memory ran out"
+                    lease.lose(session, job, why=why, max_losses=settings.max_losses)
+    except LeaseLost:
+        log.warning("job.lost", attempt=held.attempt)

@@ -1,0 +1,141 @@
+"""Puts checkpoints where the keeper of the database cannot change them.
+
+A directory that an operator mounts from write-once storage, a webhook, a time-stamp authority
+(RFC 3161): each as far as it is configured. One that fails is tried again with the next checkpoint
+or sweep; the age of the newest anchor is a metric.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import httpcore2
+import structlog
+from cryptography.x509 import load_pem_x509_certificates
+from rfc3161_client import (
+    TimestampRequestBuilder,
+    VerificationError,
+    VerifierBuilder,
+    decode_timestamp_response,
+)
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, sessionmaker
+
+from domain import __version__
+from domain.settings import WorkerSettings
+from domain.tables import AuditAnchor
+from evidence import tree
+from worker.store.artifacts import sync
+
+ANSWER_CAP = 64 * 2**10
+"""Bytes of an answer that are read; tokens have a few thousand."""
+
+TIMEOUT_S = 10.0
+
+Anchor = Callable[[int, str], bytes | None]
+"""Puts the checkpoint of a size somewhere, and gives what came back for it."""
+
+log = structlog.get_logger()
+
+
+class NotAnchored(Exception):
+    """The checkpoint is not there, or something else is."""
+
+
+def configured(settings: WorkerSettings) -> dict[str, Anchor]:
+    """The anchors there are, by kind."""
+    anchors: dict[str, Anchor] = {}
+    if directory := settings.anchor_directory:
+        anchors["directory"] = lambda size, note: put(directory, size, note)
+    if webhook := settings.anchor_webhook:
+        anchors["webhook"] = lambda size, note: send(str(webhook), note)
+    if (tsa := settings.anchor_tsa) and (roots := settings.anchor_tsa_roots):
+        anchors["rfc3161"] = lambda size, note: stamp(str(tsa), note, roots.read_bytes())
+    return anchors
+
+
+def anchor_newest(sessions: sessionmaker[Session], anchors: Mapping[str, Anchor]) -> None:
+    """Anchor the newest checkpoint wherever it is not yet.
+
+    It covers all that are older. Doing it twice is harmless.
+    """
+    with sessions.begin() as session:
+        newest = session.scalars(tree.NEWEST_CHECKPOINT).one_or_none()
+        if newest is None:
+            return
+        is_done = select(AuditAnchor.kind).filter_by(size=newest.size)
+        done = set(session.scalars(is_done))
+    for kind in anchors.keys() - done:
+        try:
+            receipt = anchors[kind](newest.size, newest.note)
+        except (NotAnchored, OSError, httpcore2.NetworkError, httpcore2.ProtocolError,
+                httpcore2.TimeoutException) as error:  # fmt: skip
+            log.warning("log.not_anchored", kind=kind, size=newest.size, why=str(error)[:200])
+            continue
+        with sessions.begin() as session:
+            row = insert(AuditAnchor).values(size=newest.size, kind=kind, receipt=receipt)
+            session.execute(row.on_conflict_do_nothing())  # somebody else may have been at it
+        log.info("log.anchored", kind=kind, size=newest.size)
+
+
+def put(directory: Path, size: int, note: str) -> None:
+    """Write the checkpoint to a file of its own, and wait until it is on the disk.
+
+    Raises:
+        NotAnchored: another checkpoint of this size is there: the log was rewritten.
+    """
+    file = directory / f"{size:020}.checkpoint"
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+    except FileExistsError:
+        if file.read_text() != note:
+            raise NotAnchored(f"{file.name} is there already, and differs") from None
+        return
+    with os.fdopen(descriptor, "w") as written:
+        written.write(note)
+    sync(file)
+    sync(directory)
+
+
+def send(url: str, note: str) -> None:
+    """Send the checkpoint to whoever keeps it. Raises NotAnchored when that is refused."""
+    _post(url, note.encode(), "text/plain; charset=utf-8")
+
+
+def stamp(url: str, note: str, roots: bytes) -> bytes:
+    """The answer of a time-stamp authority about the checkpoint: a token over its SHA-512.
+
+    Args:
+        roots: certificates, in PEM, of those whom to trust.
+
+    Raises:
+        NotAnchored: it was refused, or is not valid.
+    """
+    request = TimestampRequestBuilder().data(note.encode()).build()
+    answer = _post(url, request.as_bytes(), "application/timestamp-query")
+    builder = VerifierBuilder.from_request(request)
+    for certificate in load_pem_x509_certificates(roots):
+        builder = builder.add_root_certificate(certificate)
+    try:
+        response = decode_timestamp_response(answer)
+        builder.build().verify_message(response, note.encode())
+    except (ValueError, VerificationError) as error:
+        raise NotAnchored(f"the token is not valid: {error}") from error
+    return answer
+
+
+def _post(url: str, body: bytes, content_type: str) -> bytes:
+    headers = [("Content-Type", content_type), ("User-Agent", f"Lethe/{__version__}")]
+    timeouts = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_S)
+    with httpcore2.stream(
+        "POST", url, headers=headers, content=body, extensions={"timeout": timeouts}
+    ) as response:
+        if not 200 <= response.status < 300:
+            raise NotAnchored(f"the answer was {response.status}")
+        answer = b""
+        for part in response.iter_stream():
+            answer += part
+            if len(answer) > ANSWER_CAP:
+                raise NotAnchored("the answer is too large")
+    return answer

@@ -1,0 +1,347 @@
+"""Issues certificates of completed requests: reads, signs and stores.
+
+Each time a checkpoint is made, for the requests of which it is the first to prove something new.
+
+What they say is in `statement`.
+"""
+
+import json
+from base64 import b64decode
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import rfc8785
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import Signer
+from sqlalchemy import Row, Select, and_, exists, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, sessionmaker
+
+from domain import trail
+from domain.states import Decision, RequestStatus, Verdict, VersionStatus
+from domain.tables import (
+    AuditCheckpoint,
+    AuditEvent,
+    AuditLeaf,
+    AuditTest,
+    Certificate,
+    CertifiedCheckpoint,
+    DeletionRequest,
+    DeletionTarget,
+    Job,
+    Model,
+    ModelVersion,
+    ReviewDecision,
+    Round,
+)
+from evidence import merkle, signed_notes, tree
+from evidence.statement import ISSUED, Case, Entry, Keyed, Log, Outcome, Purge, says_more, statement
+
+COMPLETED = "request.completed"
+PURGED = "version.purged"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+NO_PURGES: Mapping[UUID, Purge] = MappingProxyType({})
+
+
+def issue_due(sessions: sessionmaker[Session], signer: Signer) -> None:
+    """Certify what the newest checkpoint is the first to cover.
+
+    Idempotent: where it breaks off, the next call goes on.
+    """
+    with sessions.begin() as session:
+        newest = session.scalars(tree.NEWEST_CHECKPOINT).one_or_none()
+        done = session.scalars(select(func.max(CertifiedCheckpoint.size))).one() or 0
+        if newest is None or newest.size == done:
+            return
+        request_ids = session.scalars(_with_news(done, newest.size)).all()
+    for request_id in request_ids:
+        with sessions.begin() as session:
+            session.get_one(DeletionRequest, request_id, with_for_update=True)
+            events = _covered(session, request_id, newest)
+            log = _log(session, request_id, newest, events)
+            told = [event for event, _ in events]
+            issue(
+                session,
+                request_id,
+                log,
+                signer,
+                keyed=_keyed(request_id, told),
+                purges=_purges(session, request_id),
+            )
+    with sessions.begin() as session:
+        row = insert(CertifiedCheckpoint).values(size=newest.size)
+        session.execute(row.on_conflict_do_nothing())  # somebody else may have been at it
+
+
+def _with_news(start: int, end: int) -> Select[UUID]:
+    """Completed requests about which there is something new in the log from `start` to `end`:
+    their completion or shredding, or the purge of the version that was served before."""
+    news = (
+        select(AuditEvent.event, AuditEvent.subject_id)
+        .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
+        .where(AuditLeaf.position >= start, AuditLeaf.position < end)
+        .cte("news")
+    )
+    told = select(news.c.subject_id).where(news.c.event.in_((COMPLETED, "request.shredded")))
+    purged = (
+        select(DeletionTarget.request_id)
+        .join(ModelVersion, ModelVersion.job_id == DeletionTarget.job_id)
+        .join(news, news.c.subject_id == ModelVersion.parent_id)
+        .where(news.c.event == PURGED)
+    )
+    return (
+        select(DeletionRequest.id)
+        .where(
+            DeletionRequest.status == RequestStatus.COMPLETED,
+            or_(DeletionRequest.id.in_(told), DeletionRequest.id.in_(purged)),
+        )
+        .order_by(DeletionRequest.id)
+    )
+
+
+def _covered(
+    session: Session, request_id: UUID, checkpoint: AuditCheckpoint
+) -> Sequence[Row[AuditEvent, int]]:
+    """The events about a request that a checkpoint covers; the keys that sign are no news of it."""
+    return session.execute(
+        trail.about(request_id).where(
+            AuditLeaf.position < checkpoint.size, AuditEvent.event != "signing_key.introduced"
+        )
+    ).all()
+
+
+def _keyed(request_id: UUID, events: Iterable[AuditEvent]) -> Keyed:
+    """The digests under the request's key, as the log has them: the key may be destroyed by now."""
+    mine = [event for event in events if event.subject_id == request_id]
+    received = next(event.data for event in mine if event.event == "request.received")
+    return Keyed(
+        commitment=received.get("commitment"),
+        subject_ref=received.get("subject_ref_hmac"),
+        reason=received.get("reason_hmac"),
+        grounds={
+            UUID(event.data["job"]): event.data["ground_hmac"]
+            for event in mine
+            if event.event == "request.decided"
+            and event.data["decision"] == Decision.ACCEPT
+            and event.data.get("ground_hmac")
+        },
+    )
+
+
+def _purges(session: Session, request_id: UUID) -> dict[UUID, Purge]:
+    """Of the superseded versions of the models that a request asked. Weights that another version
+    names too were not deleted with it."""
+    kept = exists().where(
+        AuditEvent.subject_id == ModelVersion.id,
+        AuditEvent.event == PURGED,
+        AuditEvent.data["kept"].contains(["weights"]),
+    )
+    rows = session.execute(
+        select(ModelVersion.id, ModelVersion.purge_after, ModelVersion.purged_at, kept)
+        .join(DeletionTarget, DeletionTarget.model_id == ModelVersion.model_id)
+        .where(
+            DeletionTarget.request_id == request_id,
+            ModelVersion.status == VersionStatus.SUPERSEDED,
+        )
+    )
+    return {
+        version_id: Purge(due_at=due_at, purged_at=None if is_kept else purged_at)
+        for version_id, due_at, purged_at, is_kept in rows
+    }
+
+
+def _log(
+    session: Session,
+    request_id: UUID,
+    checkpoint: AuditCheckpoint,
+    events: Sequence[Row[AuditEvent, int]],
+) -> Log:
+    """What the log says of a request at a checkpoint."""
+    completion, position = next(
+        (event, position)
+        for event, position in reversed(events)
+        if event.event == COMPLETED and event.subject_id == request_id
+    )
+    spans = merkle.inclusion(position, checkpoint.size)
+    nodes = tree.by_node(session.execute(tree.fetching(spans)))
+    return Log(
+        origin=signed_notes.read(checkpoint.note).origin,
+        events=[(position, event.event) for event, position in events],
+        completed=Entry(
+            position=position,
+            leaf=trail.entry(completion, position).decode(),
+            proof=[merkle.hash_of(span, nodes) for span in spans],
+        ),
+        checkpoint=checkpoint.note,
+    )
+
+
+def issue(
+    session: Session,
+    request_id: UUID,
+    log: Log,
+    signer: Signer,
+    *,
+    keyed: Keyed = Keyed(),  # noqa: B008 (it is frozen)
+    purges: Mapping[UUID, Purge] = NO_PURGES,
+) -> Certificate:
+    """The newest certificate of a request: the one it has, or one more if there is more to say.
+
+    One at a time: the request is locked. Issuing is itself an event, in the same transaction.
+
+    Args:
+        log: what the log says of the request.
+        keyed: what stands for its personal data.
+        purges: of the weights of superseded versions, by version.
+
+    Raises:
+        ValueError: the request is not completed; nothing else is certified.
+    """
+    request = session.get_one(DeletionRequest, request_id, with_for_update=True)
+    if request.status is not RequestStatus.COMPLETED:
+        raise ValueError(f"request {request_id} is {request.status}, not completed")
+    case = Case(
+        request=request,
+        outcomes=_outcomes(session, request_id),
+        log=log,
+        keyed=keyed,
+        purges=purges,
+    )
+    newest = session.scalars(
+        select(Certificate)
+        .filter_by(request_id=request_id)
+        .order_by(Certificate.number.desc())
+        .limit(1)
+    ).first()
+    now = session.scalars(select(func.now())).one()
+    number = newest.number + 1 if newest else 1
+    said = statement(case, number=number, at=now)
+    if newest is not None and not says_more(said, _payload(newest.envelope), log):
+        return newest
+    payload = rfc8785.dumps(said)
+    certificate = Certificate(
+        request_id=request_id,
+        number=number,
+        envelope=envelope(payload, signer),
+        payload_sha256=sha256(payload).hexdigest(),
+        issued_at=now,
+    )
+    session.add(certificate)
+    trail.record(
+        session, "worker", ISSUED, request_id, number=number, sha256=certificate.payload_sha256
+    )
+    return certificate
+
+
+def envelope(payload: bytes, signer: Signer) -> str:
+    """A statement, as bytes, in the DSSE envelope that signs it: JSON."""
+    signed = Envelope(payload, PAYLOAD_TYPE, {})
+    signed.sign(signer)
+    return json.dumps(signed.to_dict())
+
+
+def _payload(stored: str) -> dict[str, Any]:
+    payload: dict[str, Any] = json.loads(b64decode(json.loads(stored)["payload"]))
+    return payload
+
+
+def _outcomes(session: Session, request_id: UUID) -> list[Outcome]:
+    rows = session.execute(
+        select(DeletionTarget, Model, Job, ModelVersion, Round)
+        .join(Model, Model.id == DeletionTarget.model_id)
+        .outerjoin(Job, Job.id == DeletionTarget.job_id)
+        .outerjoin(ModelVersion, ModelVersion.job_id == Job.id)
+        .outerjoin(Round, and_(Round.job_id == Job.id, Round.kept))
+        .where(DeletionTarget.request_id == request_id)
+        .order_by(Model.name)
+    ).all()
+    return [_outcome(session, *row) for row in rows]
+
+
+def _outcome(
+    session: Session,
+    target: DeletionTarget,
+    model: Model,
+    job: Job | None,
+    after: ModelVersion | None,
+    tried: Round | None,
+) -> Outcome:
+    if after is None:
+        before = _served(session, target)
+    else:
+        before = session.get_one(ModelVersion, after.parent_id)
+    return Outcome(
+        model=model,
+        target=target,
+        before=before,
+        old=_superseded(session, model.id, below=(after or before).number),
+        job=job,
+        after=after,
+        round=tried,
+        tests=_tests(session, tried) if tried else (),
+        acceptance=_acceptance(session, target),
+    )
+
+
+def _served(session: Session, target: DeletionTarget) -> ModelVersion:
+    """The champion when the request was completed: of the versions there were, the one that had not
+    been superseded. A version with the verdict `fail` counts only from its acceptance on.
+
+    The time is that of the event, by the clock: it is later than everything that the transaction
+    had seen, while `finished_at` is when that began.
+    """
+    completed_at = (
+        select(func.max(AuditEvent.at))
+        .where(AuditEvent.subject_id == target.request_id, AuditEvent.event == "request.completed")
+        .scalar_subquery()
+    )
+    accepted = exists().where(
+        ReviewDecision.job_id == ModelVersion.job_id,
+        ReviewDecision.decision == Decision.ACCEPT,
+        ReviewDecision.decided_at <= completed_at,
+    )
+    return session.scalars(
+        select(ModelVersion)
+        .join(Job, Job.id == ModelVersion.job_id)
+        .where(
+            ModelVersion.model_id == target.model_id,
+            ModelVersion.created_at <= completed_at,
+            or_(ModelVersion.superseded_at.is_(None), ModelVersion.superseded_at > completed_at),
+            or_(Job.verdict.is_(None), Job.verdict != Verdict.FAIL, accepted),
+        )
+    ).one()
+
+
+def _superseded(session: Session, model_id: UUID, *, below: int) -> list[ModelVersion]:
+    """Old versions with lower numbers, discarded candidates included."""
+    return list(
+        session.scalars(
+            select(ModelVersion)
+            .filter_by(model_id=model_id, status=VersionStatus.SUPERSEDED)
+            .where(ModelVersion.number < below)
+            .order_by(ModelVersion.number)
+        )
+    )
+
+
+def _tests(session: Session, tried: Round) -> list[AuditTest]:
+    """In the order of the audit: before, after, guards."""
+    moment = func.array_position(["before", "after", "guard"], AuditTest.moment)
+    return list(
+        session.scalars(
+            select(AuditTest)
+            .filter_by(job_id=tried.job_id, round=tried.number)
+            .order_by(moment, AuditTest.position)
+        )
+    )
+
+
+def _acceptance(session: Session, target: DeletionTarget) -> ReviewDecision | None:
+    return session.scalars(
+        select(ReviewDecision).filter_by(
+            request_id=target.request_id, job_id=target.job_id, decision=Decision.ACCEPT
+        )
+    ).one_or_none()

@@ -1,0 +1,193 @@
+"""Keeps the audit trail's Merkle tree, signs checkpoints of it, and anchors them elsewhere.
+
+Idempotent, and one at a time under an advisory lock. Events are in the trail from the moment their
+transaction commits; they are hashed here, when a checkpoint is due.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import structlog
+from securesystemslib.signer import Signer
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Integer,
+    LargeBinary,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+)
+from sqlalchemy.orm import Session, sessionmaker
+
+from domain import trail
+from domain.settings import WorkerSettings
+from domain.tables import AuditCheckpoint, AuditEvent, AuditLeaf, AuditNode, SigningKey
+from evidence import merkle, signed_notes, tree
+from evidence.merkle import Node
+from evidence.signed_notes import Checkpoint
+from worker.evidence import certificates, signing
+
+KEEPER_LOCK = 0x1E7F11
+HASHED_AT_ONCE = 10_000
+"""Events whose leaves are added in one transaction."""
+
+URGENT = ("request.completed", "request.shredded", "certificate.issued", "version.purged")
+"""After one of these there is a checkpoint at once."""
+
+log = structlog.get_logger()
+
+
+def keep(
+    sessions: sessionmaker[Session], signers: Sequence[Signer], settings: WorkerSettings
+) -> None:
+    """Make a checkpoint, if one is due, and issue the certificates that it allows.
+
+    Those are events too: then there is one checkpoint more.
+    """
+    keys = [signing.note_key(signer, settings.log_origin) for signer in signers]
+    if not keys:
+        return
+    introduce(sessions, keys)
+    certificates.issue_due(sessions, signers[0])
+    while size := due(sessions, settings):
+        while hash_events(sessions, upto=size):
+            pass
+        if not checkpoint(sessions, keys, settings.log_origin, size):
+            return
+        certificates.issue_due(sessions, signers[0])
+
+
+def introduce(sessions: sessionmaker[Session], keys: Sequence[signed_notes.NoteKey]) -> None:
+    """Put keys that sign for the first time into the trail, each with one that is known and signs
+    beside it: with its word for the new key, and the new one's for it.
+
+    So who trusts either can trust both, and nobody else can bring one in: whoever may write to the
+    database lacks those signatures.
+    """
+    with sessions.begin() as session:
+        if not _alone(session):
+            return
+        known = set(session.scalars(select(SigningKey.public_key)))
+        for key in keys:
+            if key.public in known:
+                continue
+            replaced = next((other for other in keys if other.public in known), None)
+            row = SigningKey(name=key.name, public_key=key.public)
+            session.add(row)
+            session.flush()
+            trail.record(
+                session, "worker", "signing_key.introduced", row.id,
+                name=key.name, public_key=_text(key.public),
+                replaces=replaced and _text(replaced.public),
+                endorsement=replaced and _word(replaced, key),
+                acknowledgement=replaced and _word(key, replaced),
+            )  # fmt: skip
+            known.add(key.public)
+
+
+def due(sessions: sessionmaker[Session], settings: WorkerSettings) -> int | None:
+    """How long the log is, if there should be a checkpoint of it now."""
+    with sessions.begin() as session:
+        size = _size(session)
+        newest = session.scalars(tree.NEWEST_CHECKPOINT).one_or_none()
+        if newest is None:
+            return size or None
+        now: datetime = session.scalars(select(func.now())).one()
+        is_late = now - newest.created_at >= settings.checkpoint_interval
+        urgent = exists().where(
+            AuditLeaf.position >= newest.size,
+            AuditLeaf.event_id == AuditEvent.id,
+            AuditEvent.event.in_(URGENT),
+        )
+        waiting = size - newest.size
+        if waiting and (
+            is_late or waiting >= settings.checkpoint_events or session.scalar(select(urgent))
+        ):
+            return size
+        return None
+
+
+def hash_events(sessions: sessionmaker[Session], *, upto: int) -> bool:
+    """Add leaves for the next events before position `upto`; whether there was anything to do."""
+    with sessions.begin() as session:
+        if not _alone(session):
+            return False
+        hashed = _hashed(session)
+        events = session.execute(
+            select(AuditEvent, AuditLeaf.position)
+            .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
+            .where(AuditLeaf.position >= hashed, AuditLeaf.position < upto)
+            .order_by(AuditLeaf.position)
+            .limit(HASHED_AT_ONCE)
+            .execution_options(populate_existing=True)
+        ).all()
+        leaves = [merkle.leaf_hash(trail.entry(event, position)) for event, position in events]
+        edge = tree.by_node(session.execute(tree.fetching([(0, hashed)])))
+        _store(session, merkle.grow(hashed, edge, leaves).items())
+        return bool(events)
+
+
+def checkpoint(
+    sessions: sessionmaker[Session], keys: Sequence[signed_notes.NoteKey], origin: str, size: int
+) -> bool:
+    """Sign what the log is at this size; False if that was done already, or is not hashed yet."""
+    with sessions.begin() as session:
+        if not _alone(session) or _hashed(session) < size:
+            return False
+        if session.get(AuditCheckpoint, size) is not None:
+            return False
+        whole = (0, size)
+        nodes = tree.by_node(session.execute(tree.fetching([whole])))
+        note = signed_notes.signed(Checkpoint(origin, size, merkle.hash_of(whole, nodes)), keys)
+        session.add(AuditCheckpoint(size=size, note=note))
+    log.info("log.checkpoint", size=size)
+    return True
+
+
+def _alone(session: Session) -> bool:
+    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(KEEPER_LOCK))))
+
+
+def _size(session: Session) -> int:
+    """Events in the log."""
+    return session.scalars(select(func.coalesce(func.max(AuditLeaf.position) + 1, 0))).one()
+
+
+def _hashed(session: Session) -> int:
+    """Events whose leaves are in the tree."""
+    highest = select(func.coalesce(func.max(AuditNode.index) + 1, 0)).filter_by(level=0)
+    return session.scalars(highest).one()
+
+
+def _store(session: Session, nodes: Iterable[tuple[Node, bytes]]) -> None:
+    rows = [(level, index, node) for (level, index), node in nodes]
+    if not rows:
+        return
+    levels, indexes, hashes = (list(column) for column in zip(*rows, strict=True))
+    listed = (
+        func.unnest(
+            literal(levels, ARRAY(Integer)),
+            literal(indexes, ARRAY(BigInteger)),
+            literal(hashes, ARRAY(LargeBinary)),
+        )
+        .table_valued("level", "index", "hash", name="listed")
+        .render_derived()
+    )
+    session.execute(
+        insert(AuditNode).from_select(
+            ["level", "index", "hash"], select(listed.c.level, listed.c.index, listed.c.hash)
+        )
+    )
+
+
+def _word(key: signed_notes.NoteKey, other: signed_notes.NoteKey) -> str:
+    """The signature by which one key vouches for another."""
+    return _text(key.sign(signed_notes.endorsing(other.name, other.public)))
+
+
+def _text(raw: bytes) -> str:
+    return b64encode(raw).decode()

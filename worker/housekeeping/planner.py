@@ -1,0 +1,297 @@
+"""The sweep: what Postgres says should happen next, whatever became of the doorbells.
+
+Idempotent, and one at a time under an advisory lock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Row,
+    Uuid,
+    column,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+    values,
+)
+from sqlalchemy.orm import Session, sessionmaker
+
+from domain import outbox, requests, trail
+from domain.policy import Batching, Policy
+from domain.requests import PLANNING_LOCK
+from domain.states import (
+    BESIDE_OTHERS,
+    OPEN_JOBS,
+    OPEN_REQUESTS,
+    JobKind,
+    JobStatus,
+    Objective,
+    RequestStatus,
+)
+from domain.tables import (
+    AuditEvent,
+    AuditLeaf,
+    Dataset,
+    DeletionRequest,
+    DeletionTarget,
+    EstimateSample,
+    Job,
+    Model,
+)
+from worker.engine import lease
+from worker.jobs import purge
+
+NEAR_DUE = timedelta(days=3)
+"""A request is not held back for others any more so long before its due date."""
+
+LONGEST_TRANSACTION = timedelta(minutes=10)
+"""Between the moment at which a request ended and that at which others see it."""
+
+AT_ONCE = 800
+"""Requests that one sweep puts into jobs, so that it stays short; the next sweep goes on."""
+
+
+def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
+    """Free expired leases, plan waiting requests and due purges; the ids of jobs to take, oldest
+    first.
+
+    Nothing, while another sweep is at it, or somebody cancels or retries.
+    """
+    with sessions.begin() as session:
+        if not session.scalar(select(func.pg_try_advisory_xact_lock(PLANNING_LOCK))):
+            return []
+        free_expired(session, max_losses=max_losses)
+        mark_overdue(session)
+        plan(session)
+        plan_erasures(session)
+        drop_estimated(session)
+        purge.plan(session)
+        return list(
+            session.scalars(select(Job.id).where(*lease.is_ready()).order_by(Job.created_at))
+        )
+
+
+def free_expired(session: Session, *, max_losses: int) -> None:
+    """Take jobs from workers whose lease ran out."""
+    silent = select(Job).where(Job.status == JobStatus.RUNNING, Job.lease_until < func.now())
+    for job in session.scalars(silent.with_for_update(skip_locked=True)):
+        lease.lose(session, job, why="its lease ran out", max_losses=max_losses)
+
+
+def drop_estimated(session: Session) -> None:
+    """Delete the ids named to estimates that no open job needs, if any are left behind."""
+    needed = exists().where(Job.id == EstimateSample.job_id, Job.status.in_(OPEN_JOBS))
+    session.execute(delete(EstimateSample).where(~needed))
+
+
+def mark_overdue(session: Session) -> None:
+    """Say once of each request that its due date passed before it was answered."""
+    unanswered = DeletionRequest.status.in_([*OPEN_REQUESTS, RequestStatus.FAILED])
+    late = session.scalars(
+        update(DeletionRequest)
+        .where(
+            unanswered, DeletionRequest.due_at < func.now(), DeletionRequest.overdue_at.is_(None)
+        )
+        .values(overdue_at=func.now())
+        .returning(DeletionRequest.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+    trail.record_each(session, "worker", [(request_id, "request.overdue") for request_id in late])
+    outbox.announce(session, "overdue", late)
+
+
+def plan_erasures(session: Session) -> None:
+    """Have rows erased from the files of datasets that want it, once requests are completed.
+
+    One job for each dataset at a time; what is completed after it began is for the next. Which came
+    first is asked of the log: its order is that of commits.
+    """
+    wants = Dataset.definition["erase"]["parquet"].as_boolean()
+    of_dataset = (Job.dataset_id == Dataset.id, Job.kind == JobKind.ERASE_ROWS)
+    began = (
+        select(func.coalesce(func.max(AuditLeaf.position), -1))
+        .join(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
+        .join(Job, Job.id == AuditEvent.subject_id)
+        .where(*of_dataset, AuditEvent.event == "job.started")
+        .correlate(Dataset)
+        .scalar_subquery()
+    )
+    newest = func.coalesce(
+        select(func.max(Job.created_at)).where(*of_dataset).scalar_subquery(), Dataset.created_at
+    )
+    waiting = select(Dataset.id).where(
+        wants,
+        ~exists().where(*of_dataset, Job.status.in_(OPEN_JOBS)),
+        exists().where(
+            DeletionRequest.dataset_id == Dataset.id,
+            DeletionRequest.status == RequestStatus.COMPLETED,
+            DeletionRequest.finished_at > newest - LONGEST_TRANSACTION,
+            AuditEvent.subject_id == DeletionRequest.id,
+            AuditEvent.event == "request.completed",
+            AuditLeaf.event_id == AuditEvent.id,
+            AuditLeaf.position > began,
+        ),
+    )
+    for dataset_id in session.scalars(waiting).all():
+        job = Job(kind=JobKind.ERASE_ROWS, dataset_id=dataset_id)
+        session.add(job)
+        session.flush()
+        trail.record(session, "worker", "job.queued", job.id, dataset=str(dataset_id))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A job that requests may join, and how many more samples they may name together."""
+
+    id: UUID
+    room: int
+    empty: bool
+
+
+def plan(session: Session) -> None:
+    """Put the waiting requests of each model into one job, if none runs for it already.
+
+    A job has one objective; requests with another one wait for the next job. One that asks for an
+    exact job gets it, and those that share the job get no less.
+    """
+    jobs = []
+    for waiting in _waiting(session):
+        policy = Policy.model_validate(waiting.policy).batch
+        if _held_back(waiting, policy):
+            continue
+        job = _open_job(session, waiting.model_id, waiting.objective, policy.max_samples)
+        if job is not None:
+            jobs.append(job)
+    if jobs:
+        _schedule(session, jobs)
+
+
+def _held_back(waiting: Row[Any], policy: Batching) -> bool:
+    """Whether these requests still wait for others to share a job with."""
+    alone, enough = waiting.requests == 1, waiting.samples >= policy.max_samples
+    return not (alone or enough or waiting.near or waiting.waited >= policy.window)
+
+
+def _waiting(session: Session) -> Sequence[Row[Any]]:
+    """What waits for each model, with each objective: the longest waiting first."""
+    oldest = func.min(DeletionRequest.created_at)
+    counted = (
+        select(
+            DeletionTarget.model_id,
+            DeletionRequest.objective,
+            func.count().label("requests"),
+            func.sum(DeletionRequest.samples).label("samples"),
+            oldest.label("oldest"),
+            func.min(DeletionRequest.due_at).label("due"),
+        )
+        .join(DeletionRequest, DeletionRequest.id == DeletionTarget.request_id)
+        .where(DeletionTarget.status == RequestStatus.PENDING)
+        .group_by(DeletionTarget.model_id, DeletionRequest.objective)
+        .subquery()
+    )
+    return session.execute(
+        select(
+            counted.c.model_id,
+            counted.c.objective,
+            Model.policy,
+            counted.c.requests,
+            counted.c.samples,
+            (func.now() - counted.c.oldest).label("waited"),
+            (counted.c.due < func.now() + NEAR_DUE).label("near"),
+        )
+        .join(Model, Model.id == counted.c.model_id)
+        .order_by(counted.c.oldest)
+    ).all()
+
+
+def _open_job(
+    session: Session, model_id: UUID, objective: Objective, max_samples: int
+) -> _Job | None:
+    """The model's queued job with this objective, or a new one; None while another is open.
+
+    One that was tried before is as good as running: it goes on from where it was, with the samples
+    it began with.
+    """
+    job = session.scalars(
+        select(Job)
+        .where(
+            Job.model_id == model_id,
+            Job.status.in_(OPEN_JOBS),
+            Job.kind.not_in(BESIDE_OTHERS),
+        )
+        .with_for_update()
+    ).one_or_none()
+    if job is None:
+        job = Job(kind=JobKind.UNLEARN, model_id=model_id, objective=objective)
+        session.add(job)
+        session.flush()
+        trail.record(session, "worker", "job.queued", job.id, model=str(model_id))
+        return _Job(job.id, max_samples, empty=True)
+    if job.status is not JobStatus.QUEUED or job.attempt or job.objective is not objective:
+        return None
+    taken = session.scalar(
+        select(func.sum(DeletionRequest.samples))
+        .join(DeletionTarget, DeletionTarget.request_id == DeletionRequest.id)
+        .where(DeletionTarget.job_id == job.id)
+    )
+    return _Job(job.id, max_samples - (taken or 0), empty=not taken)
+
+
+def _schedule(session: Session, jobs: Sequence[_Job]) -> None:
+    """Give these jobs what waits for them; in one step, so that requests are locked in one order.
+
+    Else a request to two models could be waited for here and in a job that ends, in a circle.
+    """
+    room = values(
+        column("job_id", Uuid), column("room", BigInteger), column("is_empty", Boolean), name="room"
+    ).data([(job.id, job.room, job.empty) for job in jobs])
+    place = func.row_number().over(
+        partition_by=room.c.job_id, order_by=(DeletionRequest.due_at, DeletionRequest.id)
+    )
+    first = (
+        select(
+            room,
+            DeletionTarget.request_id,
+            DeletionTarget.model_id,
+            DeletionRequest.samples,
+            place.label("place"),
+        )
+        .select_from(room)
+        .join(Job, Job.id == room.c.job_id)
+        .join(DeletionTarget, DeletionTarget.model_id == Job.model_id)
+        .join(DeletionRequest, DeletionRequest.id == DeletionTarget.request_id)
+        .where(
+            DeletionTarget.status == RequestStatus.PENDING,
+            DeletionRequest.objective == Job.objective,
+        )
+        .subquery()
+    )
+    upto = func.sum(first.c.samples).over(partition_by=first.c.job_id, order_by=first.c.place)
+    waiting = (
+        select(
+            first.c.request_id,
+            first.c.model_id,
+            first.c.job_id,
+            or_(upto <= first.c.room, first.c.is_empty & (first.c.place == 1)).label("fits"),
+        )
+        .where(first.c.place <= max(AT_ONCE // len(jobs), 1))
+        .subquery()
+    )
+    requests.move(
+        session,
+        RequestStatus.SCHEDULED,
+        DeletionTarget.request_id == waiting.c.request_id,
+        DeletionTarget.model_id == waiting.c.model_id,
+        waiting.c.fits,
+        actor="worker",
+        job_id=waiting.c.job_id,
+    )

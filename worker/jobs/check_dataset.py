@@ -1,0 +1,73 @@
+"""The job that tells which rows of a Parquet file may not be trained on, and keeps no id of them.
+
+No transaction is open while the file is read: a piece of it is one question.
+"""
+
+from collections.abc import Sequence
+from time import monotonic
+
+from sqlalchemy import select
+
+from domain.errors import JobError
+from domain.suppression import suppressed
+from domain.tables import Dataset, DatasetCheck
+from worker.data.parquet import Source
+from worker.data.parquet_rewrite import Fingerprint, fingerprint
+from worker.engine import lease
+from worker.engine.retrying import patiently
+from worker.engine.workbench import Workbench
+from worker.jobs.index_dataset import REPORT_EVERY_S, open_source
+from worker.suppressed import sample_ids
+
+KEPT = 100_000
+"""Positions that are stored, at most; the rows behind them are only counted."""
+
+
+def check_dataset(bench: Workbench) -> None:
+    """Read the ids once, and store how many rows are suppressed and where they stand.
+
+    Raises:
+        JobError: the file cannot be read, has no such column, or changed meanwhile.
+        LeaseLost: the job is somebody else's by now.
+    """
+    with bench.sessions.begin() as session:
+        check = session.scalars(select(DatasetCheck).filter_by(job_id=bench.claim.job_id)).one()
+        dataset = session.get_one(Dataset, check.dataset_id).name
+    source = open_source(bench, check)
+    before = _fingerprints(source)
+    count, positions = _find(bench, dataset, source)
+    if _fingerprints(source) != before:
+        raise JobError("The file changed while it was read; ask again once it is as it should be.")
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = lease.hold(session, bench.claim)
+            answered = session.get_one(DatasetCheck, check.id)
+            answered.rows, answered.suppressed, answered.positions = source.rows, count, positions
+            lease.complete(session, job)
+
+
+def _find(bench: Workbench, dataset: str, source: Source) -> tuple[int, list[int]]:
+    """How many rows are suppressed, and the positions of the first of them."""
+    count, positions = 0, list[int]()
+    reported = monotonic()
+    for first, ids in sample_ids(source):
+        gone = _gone(bench, dataset, ids)
+        found = [first + index for index, sample_id in enumerate(ids) if sample_id in gone]
+        count += len(found)
+        positions += found[: KEPT - len(positions)]
+        if monotonic() - reported > REPORT_EVERY_S:
+            reported = monotonic()
+            bench.report("reading the ids", first / source.rows)
+    return count, positions
+
+
+def _gone(bench: Workbench, dataset: str, ids: Sequence[str | None]) -> set[str]:
+    named = {sample_id for sample_id in ids if sample_id is not None}
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            gone = suppressed(session, dataset, named)
+    return gone
+
+
+def _fingerprints(source: Source) -> dict[str, Fingerprint]:
+    return {str(file): fingerprint(file) for file in source.files}

@@ -1,0 +1,241 @@
+"""The job that deletes rows of forgotten samples from a dataset's Parquet files.
+
+Positions follow the files: they are read anew from what the files will be, never counted down. So
+an attempt that was killed between the files and the rows of the database is repeated, and ends as
+it would have ended.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from domain import sample_digests, trail
+from domain.errors import JobError
+from domain.states import JobKind, JobStatus, RegistrationStatus
+from domain.tables import Dataset, Job, Model, Sample, Tombstone
+from worker.data import parquet_rewrite
+from worker.data.bad_rows import usable_ids
+from worker.data.parquet import CHANGED, Source
+from worker.data.parquet_rewrite import Fingerprint, Rewritten
+from worker.engine import lease
+from worker.engine.retrying import patiently
+from worker.engine.workbench import Workbench
+from worker.jobs.index_dataset import kept_open, load, open_source
+
+AT_ONCE = 10_000
+STAGED = pa.schema({"sample_id": pa.string(), "position": pa.int64()})
+UNKNOWN = (
+    "The dataset was indexed before its files were remembered, so nobody can tell whether they "
+    "changed. Register it anew under another name to have rows erased."
+)
+
+Planned = dict[str, Any]
+"""What an attempt was about to put in a file's place, as it is kept in the job's configuration."""
+
+
+def erase_rows(bench: Workbench) -> None:
+    """Delete the rows of every sample that all models of the dataset have forgotten.
+
+    Raises:
+        JobError: a file changed, may not be written, or lies where it may not; no file of it was
+            replaced.
+        LeaseLost: the job is somebody else's by now.
+    """
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = session.get_one(Job, bench.claim.job_id)
+            dataset = session.get_one(Dataset, job.dataset_id)
+            gone = erasable(session, dataset)
+            planned = _planned(session, dataset.id)
+    if not gone and not planned:
+        _finish_without(bench)
+        return
+    source = open_source(bench, dataset)
+    files = sorted(source.files)
+    done = _check_unchanged(dataset, files, planned)
+    column = dataset.definition["columns"]["sample_id"]
+    with _rewriting(bench, files, column, gone) as rewritten, tempfile.TemporaryFile() as staged:
+        _plan(bench, done, rewritten)
+        bench.report("reading the new positions", 0.7)
+        places = {each.file: each.new for each in rewritten}
+        _stage(dataset, [places.get(file.resolve(), file) for file in files], staged)
+        bench.report("replacing the files", 0.9)
+        for attempt in patiently():
+            with attempt, bench.sessions.begin() as session:
+                job = lease.hold(session, bench.claim)
+                parquet_rewrite.put_in_place(rewritten)
+                load(session, staged, "staged_positions", "sample_id varchar, position bigint")
+                session.execute(text("CREATE INDEX ON staged_positions (sample_id)"))
+                session.execute(text("ANALYZE staged_positions"))
+                removed = _follow(session, dataset.id)
+                _record(session, dataset.id, files, [*done, *map(_as_planned, rewritten)], removed)
+                lease.complete(session, job)
+
+
+def erasable(session: Session, dataset: Dataset) -> set[str]:
+    """Ids of the samples that every model of the dataset has forgotten.
+
+    One that waits for its registration has forgotten nothing yet.
+    """
+    models = session.scalars(
+        select(Model.id).where(
+            Model.dataset_id == dataset.id, Model.status != RegistrationStatus.FAILED
+        )
+    ).all()
+    if not models:
+        return set()
+    everywhere = set(
+        session.scalars(
+            select(Tombstone.digest)
+            .where(Tombstone.model_id.in_(models))
+            .group_by(Tombstone.digest)
+            .having(func.count() == len(models))
+        )
+    )
+    ids = select(Sample.sample_id).filter_by(dataset_id=dataset.id)
+    key = dataset.tombstone_key
+    return {
+        sample_id
+        for sample_id in session.scalars(ids.execution_options(yield_per=AT_ONCE))
+        if sample_digests.digest(key, sample_id) in everywhere
+    }
+
+
+def _planned(session: Session, dataset_id: UUID) -> list[Planned]:
+    """What attempts that did not come to their end may have put in place."""
+    jobs = session.scalars(
+        select(Job).where(
+            Job.dataset_id == dataset_id,
+            Job.kind == JobKind.ERASE_ROWS,
+            Job.status != JobStatus.COMPLETED,
+        )
+    )
+    return [planned for job in jobs if job.config for planned in job.config["files"]]
+
+
+def _check_unchanged(
+    dataset: Dataset, files: Sequence[Path], planned: Sequence[Planned]
+) -> list[Planned]:
+    """What is in place already. Raises JobError unless every file is as it was indexed, or as an
+    attempt of ours left it."""
+    if dataset.files is None:
+        raise JobError(UNKNOWN)
+    if {str(file) for file in files} != dataset.files.keys():
+        raise JobError(CHANGED)
+    done = []
+    for file in files:
+        now = parquet_rewrite.fingerprint(file)
+        if now == dataset.files[str(file)]:
+            continue
+        ours = next((each for each in planned if each["after"] == now), None)
+        if ours is None:
+            raise JobError(CHANGED)
+        done.append(ours)
+    return done
+
+
+@contextmanager
+def _rewriting(
+    bench: Workbench, files: Sequence[Path], column: str, gone: set[str]
+) -> Iterator[list[Rewritten]]:
+    """New files beside those that have rows to erase; whatever is not put in place goes."""
+    rewritten = []
+    places = [file.resolve() for file in files]  # a link would be replaced, not what it leads to
+    try:
+        for number, file in enumerate(places):
+            bench.report("rewriting files", 0.7 * number / len(places))
+            parquet_rewrite.remove_unfinished(file)
+            new = parquet_rewrite.beside(file, bench.claim.signature)
+            without = parquet_rewrite.rewrite(file, column, gone, new)
+            if without is not None:
+                rewritten.append(without)
+        yield rewritten
+    finally:
+        for file in places:
+            parquet_rewrite.beside(file, bench.claim.signature).unlink(missing_ok=True)
+
+
+def _plan(bench: Workbench, done: Sequence[Planned], rewritten: Sequence[Rewritten]) -> None:
+    """Store what the files will be before they are: so the next attempt knows them again."""
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = lease.hold(session, bench.claim)
+            job.config = {"files": [*done, *map(_as_planned, rewritten)]}
+
+
+def _as_planned(rewritten: Rewritten) -> Planned:
+    return {k: v for k, v in asdict(rewritten).items() if k not in ("file", "new")}
+
+
+def _stage(dataset: Dataset, files: Sequence[Path], staged: IO[bytes]) -> None:
+    """Write every id and the position it will have, as CSV."""
+    first = 0
+    options = pa.csv.WriteOptions(include_header=False)
+    with pa.csv.CSVWriter(kept_open(staged), STAGED, write_options=options) as writer:
+        for file in files:
+            source = Source.open(file, dataset.definition)
+            for start, batch in source.batches(("sample_id",)):
+                ids, _ = usable_ids(batch["sample_id"])
+                positions = pa.array(np.arange(batch.num_rows) + first + start)
+                lines = pa.RecordBatch.from_arrays([ids, positions], schema=STAGED)
+                writer.write_batch(lines.filter(ids.is_valid()))
+            first += source.rows
+
+
+def _follow(session: Session, dataset_id: UUID) -> int:
+    """Delete the samples that are in no file any more, and give the others their positions; how
+    many went."""
+    removed = session.execute(
+        text(
+            "DELETE FROM samples WHERE dataset_id = :dataset_id AND NOT EXISTS (SELECT FROM "
+            "staged_positions WHERE staged_positions.sample_id = samples.sample_id) RETURNING 1"
+        ),
+        {"dataset_id": dataset_id},
+    ).all()
+    session.execute(
+        text(
+            "UPDATE samples SET position = staged_positions.position FROM staged_positions "
+            "WHERE dataset_id = :dataset_id AND samples.sample_id = staged_positions.sample_id "
+            "AND samples.position <> staged_positions.position"
+        ),
+        {"dataset_id": dataset_id},
+    )
+    return len(removed)
+
+
+def _record(
+    session: Session,
+    dataset_id: UUID,
+    files: Sequence[Path],
+    replaced: Sequence[Planned],
+    removed: int,
+) -> None:
+    """Remember the files as they are now, and tell the audit trail."""
+    dataset = session.get_one(Dataset, dataset_id, with_for_update=True)
+    dataset.files = fingerprints(files)
+    told = ("before_sha256", "after_sha256", "rows_before", "rows_after")
+    trail.record(
+        session, "worker", "dataset.erased", dataset_id,
+        samples=removed, files=[{name: each[name] for name in told} for each in replaced],
+    )  # fmt: skip
+
+
+def fingerprints(files: Sequence[Path]) -> dict[str, Fingerprint]:
+    """Of each file, by its path."""
+    return {str(file): parquet_rewrite.fingerprint(file) for file in files}
+
+
+def _finish_without(bench: Workbench) -> None:
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            lease.complete(session, lease.hold(session, bench.claim))

@@ -1,0 +1,309 @@
+"""The job that says beforehand what a deletion request would meet. It changes nothing.
+
+Shapes: F forget samples, C classes.
+"""
+
+import math
+import statistics as figures
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from time import monotonic
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sqlalchemy import exists, extract, func, select
+from sqlalchemy.orm import Session
+from torch import Tensor
+
+from domain import drift
+from domain.errors import JobError
+from domain.states import JobKind, JobStatus, Mode, Verdict
+from domain.tables import (
+    Estimate,
+    EstimateSample,
+    EstimateTarget,
+    Job,
+    ReferenceTables,
+    Round,
+    Sample,
+    Tombstone,
+)
+from worker.data import reference_tables, version_statistics
+from worker.data.reference_tables import Table
+from worker.engine import lease
+from worker.engine.workbench import Workbench
+from worker.jobs.unlearn import plan
+from worker.jobs.unlearn.inputs import BATCH, Material, Order, order_of, read_material
+from worker.jobs.unlearn.job import load_champion
+from worker.unlearning.alignment import matching_weights
+from worker.unlearning.audit.verdict import exchangeability
+from worker.unlearning.config import Config, Objective, default_config
+from worker.unlearning.evaluation import Observed
+from worker.unlearning.network import Network
+from worker.unlearning.samples import skew
+
+MEASURED = 2000
+"""Samples to forget that are looked at, at most."""
+
+TIMED_STEPS = 3
+REMEMBERED = 20
+"""Newest finished jobs that a prediction of time rests on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the job is asked, read once."""
+
+    order: Order
+    labels: Tensor
+    """(F,) int64, of the samples to forget."""
+
+    timings: Sequence[tuple[Mode, int, float]]
+    """How each job of the model that needed one round made its version, of how many samples, in
+    how many seconds; the newest first."""
+
+    training_seconds: float | None
+    """What a training on all samples takes, going by the reference models' on halves."""
+
+
+def estimate(bench: Workbench) -> None:
+    """Look at the named samples with the champion's eyes, once, and store what that tells.
+
+    Raises:
+        JobError: a file, the data or the model is not what was registered.
+        LeaseLost: the job is somebody else's by now.
+    """
+    started = monotonic()
+    with bench.sessions.begin() as session:
+        question = _read_question(session, bench)
+    if not question.order.forget:
+        _record(bench, question.order, {})
+        return
+    bench.report("loading the model and its data", 0.1)
+    champion = load_champion(bench, question.order)
+    known = version_statistics.read(bench.store, question.order.champion.statistics_sha256)
+    planned = _planned(question, known.class_counts)
+    drawn, material = _draw(bench, question, known.class_counts)
+    loaded = monotonic()
+    bench.report("looking at the samples", 0.4)
+    measured = _measured(bench, drawn, material, champion)
+    looked = monotonic()
+    bench.report("timing", 0.9)
+    overhead = (loaded - started) + 2 * (looked - loaded)
+    predicted = _predicted(question, planned["mode"], champion, material, overhead)
+    _record(bench, question.order, {**planned, **measured, **predicted})
+
+
+def _read_question(session: Session, bench: Workbench) -> Question:
+    job = session.get_one(Job, bench.claim.job_id)
+    asked = session.scalars(
+        select(Estimate)
+        .join(EstimateTarget, EstimateTarget.estimate_id == Estimate.id)
+        .where(EstimateTarget.job_id == job.id)
+    ).one()
+    named = select(EstimateSample.sample_id).filter_by(job_id=job.id)
+    order = order_of(session, job, named, exact_asked=asked.exact)
+    rows = session.execute(
+        select(Sample.sample_id, Sample.label).where(
+            Sample.dataset_id == order.model.dataset_id, Sample.sample_id.in_(named)
+        )
+    )
+    labels = {row.sample_id: row.label for row in rows}
+    return Question(
+        order,
+        torch.tensor([labels[name] for name in order.forget_ids], dtype=torch.int64),
+        _timings(session, order),
+        _training_seconds(session, order),
+    )
+
+
+def _timings(session: Session, order: Order) -> list[tuple[Mode, int, float]]:
+    seconds = extract("epoch", Job.finished_at - Job.started_at)
+    rows = session.execute(
+        select(Job.mode, func.count(Tombstone.digest), seconds)
+        .outerjoin(Tombstone, Tombstone.job_id == Job.id)
+        .where(
+            Job.model_id == order.model.id,
+            Job.kind == JobKind.UNLEARN,
+            Job.status == JobStatus.COMPLETED,
+            Job.mode.is_not(None),
+            Job.attempt == 1,
+            Job.verdict.is_distinct_from(Verdict.FAIL),
+            ~exists().where(Round.job_id == Job.id, Round.number > 1),
+        )
+        .group_by(Job.id)
+        .order_by(Job.id.desc())
+        .limit(REMEMBERED)
+    )
+    return [(mode, count, float(took)) for mode, count, took in rows if mode is not None]
+
+
+def _training_seconds(session: Session, order: Order) -> float | None:
+    """Twice what a reference model took: each learned from half of the samples."""
+    took = session.execute(
+        select(extract("epoch", Job.finished_at - Job.started_at), ReferenceTables.models)
+        .join(Job, Job.id == ReferenceTables.job_id)
+        .where(ReferenceTables.model_id == order.model.id)
+    ).one_or_none()
+    return 2 * float(took[0]) / took[1] if took else None
+
+
+def _planned(question: Question, class_counts: Tensor) -> dict[str, Any]:
+    """How the job would make its version, by the model's policy; None if it would fail."""
+    order, remaining = question.order, int(class_counts.sum())
+    planned: dict[str, Any] = {"forgotten_share": len(order.forget) / remaining}
+    try:
+        chosen = plan.plan(
+            order.policy,
+            drift.of_version(order.champion.number, order.champion.figures),
+            exact_asked=order.exact_asked,
+            recipe=order.model.recipe,
+            forget=len(order.forget),
+            remaining=remaining,
+        )
+    except JobError as error:
+        return {**planned, "mode": None, "mode_reason": str(error)}
+    return {**planned, "mode": chosen.mode, "mode_reason": chosen.reason}
+
+
+def _draw(bench: Workbench, question: Question, class_counts: Tensor) -> tuple[Order, Material]:
+    """What is looked at: at most MEASURED of the samples to forget, and what stays without all."""
+    order, labels = question.order, question.labels
+    generator = torch.Generator().manual_seed(bench.claim.job_id.int % 2**31)
+    chosen = set(proportional(labels, MEASURED, generator).tolist())
+    drawn = replace(
+        order,
+        forget=[named for index, named in enumerate(order.forget) if index in chosen],
+        outside=order.outside | set(order.forget_ids),
+    )
+    others = torch.tensor([index not in chosen for index in range(len(labels))])
+    leaving = labels[others].bincount(minlength=len(class_counts))
+    return drawn, read_material(bench, drawn, class_counts - leaving)
+
+
+def proportional(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Indices of at most `count` of the samples with these labels (N,), in their class mix."""
+    order = torch.randperm(len(labels), generator=generator)
+    place = torch.empty(len(labels), dtype=torch.float64)  # (N,) within its class, in (0, 1)
+    for label in labels.unique():  # type: ignore[no-untyped-call]
+        mine = order[labels[order] == label]
+        place[mine] = (torch.arange(len(mine)) + 0.5).double() / len(mine)
+    return place.argsort(stable=True)[:count]
+
+
+def _measured(
+    bench: Workbench, drawn: Order, material: Material, champion: Network
+) -> dict[str, Any]:
+    """How far the samples stand from hold-out samples now, and whether an audit could tell."""
+    observed = Observed.of(
+        champion,
+        forget=material.forget,
+        retain=material.retain,
+        holdout=material.audit,
+        test=None,
+        batch_size=BATCH,
+    )
+    with bench.sessions.begin() as session:
+        mine = reference_tables.read(session, drawn.model.id, drawn.forget_ids)
+        unseen = reference_tables.read(session, drawn.model.id, material.audit_ids)
+    known = reference_tables.scores(mine, unseen) if mine and unseen else None
+    family = exchangeability(
+        observed,
+        class_counts=material.class_counts,
+        references=known,
+        seed=bench.claim.job_id.int % 2**31,
+    )
+    return {
+        "measured": len(observed.forget.labels),
+        "audit_has_power": family.rejected,
+        "tests": [asdict(test) for test in family.tests],
+        "remarks": list(family.remarks),
+        "memorisation": _memorisation(observed, mine),
+    }
+
+
+def _memorisation(observed: Observed, known: Table | None) -> dict[str, Any]:
+    """How much of its answers the champion owes to having learned from these very samples."""
+    if known is not None:
+        gap = (known.in_mean - known.out_mean).mean().item()
+        return {"measure": "confidence_gap", "value": gap}
+    unseen = observed.holdout
+    weights = matching_weights(unseen.labels, observed.forget.labels)
+    gap = (weights @ unseen.losses() - observed.forget.losses().mean()).item()
+    return {"measure": "loss_gap", "value": gap}
+
+
+def _predicted(
+    question: Question, mode: Mode | None, champion: Network, material: Material, overhead: float
+) -> dict[str, Any]:
+    """How long the job would take, and what that rests on."""
+    alike = [(count, took) for how, count, took in question.timings if how is mode]
+    if mode is None:
+        seconds, basis = None, "such a job would fail"
+    elif alike:
+        seconds = on_line(alike, len(question.order.forget))
+        basis = f"{len(alike)} finished jobs of this model"
+    elif mode is Mode.APPROXIMATE:
+        seconds = overhead + _steps_seconds(question, champion, material)
+        basis = f"{TIMED_STEPS} training steps timed on this worker, times the steps of a job"
+    elif question.training_seconds is not None:
+        seconds, basis = question.training_seconds, "twice the time of a reference model"
+    else:
+        seconds, basis = None, "no training of this model was ever timed"
+    return {"predicted_seconds": seconds, "prediction_basis": basis}
+
+
+def on_line(timings: Sequence[tuple[int, float]], count: int) -> float:
+    """Seconds for `count` samples: a constant and so much for each, by least squares.
+
+    The mean where all finished jobs had as many samples, or more took no longer.
+    """
+    counts, took = zip(*timings, strict=True)
+    if len(set(counts)) > 1:
+        slope, constant = figures.linear_regression(counts, took)
+        if slope >= 0 and constant >= 0:
+            return float(constant + slope * count)
+    return float(figures.fmean(took))
+
+
+def _steps_seconds(question: Question, champion: Network, material: Material) -> float:
+    """What the steps of one round take: forward and backward on a copy of the champion."""
+    order = question.order
+    config = default_config(
+        Objective(str(order.job.objective)),
+        forget_count=len(order.forget),
+        reservoir_count=len(material.retain),
+        skew=skew(material.forget.labels, material.class_counts),
+    )
+    model = champion.copy()
+    model.model.requires_grad_(True)
+    inputs, labels = next(material.retain.batches(config.batch_size))
+    started = monotonic()
+    for _ in range(TIMED_STEPS):
+        _, logits = model(inputs)
+        loss = F.cross_entropy(logits, labels.to(logits.device))
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        loss.item()  # waits for the device
+    return (monotonic() - started) / TIMED_STEPS * _steps(config, len(order.forget))
+
+
+def _steps(config: Config, forget: int) -> float:
+    """How many steps with `Config.batch_size` samples a round is worth."""
+    to_forget = config.forget_epochs * math.ceil(forget / config.forget_batch)
+    beside = min(config.held, forget) / config.batch_size
+    to_recover = math.ceil(config.recover_samples / config.batch_size) * (1 + beside)
+    return config.cycles * (to_forget + to_recover)
+
+
+def _record(bench: Workbench, order: Order, found: dict[str, Any]) -> None:
+    """Store the answer; the named ids go with the end of the job."""
+    with bench.sessions.begin() as session:
+        job = lease.hold(session, bench.claim)
+        target = session.scalars(select(EstimateTarget).filter_by(job_id=job.id)).one()
+        target.result = {
+            "version": order.champion.number,
+            "samples": len(order.forget),
+            **found,
+        }
+        lease.complete(session, job)

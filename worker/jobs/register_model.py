@@ -1,0 +1,239 @@
+"""The job that makes a trained model known: its weights become version 1, the champion.
+
+Weights and head are tried out on a few samples; then one pass over the dataset measures the
+features of all training samples and keeps the reservoir, so that no later job needs a pass.
+
+Shapes: N samples, d feature dimensions, C classes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from sqlalchemy import cast, func, select
+from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy.orm import Session
+from torch import Tensor, nn
+
+from domain import tombstones, trail
+from domain.errors import JobError, LocationRefused
+from domain.locations import allowed_path
+from domain.states import RegistrationStatus, Split, VersionStatus
+from domain.tables import Dataset, Job, Model, ModelVersion, Sample
+from worker.data import decode, reservoir, version_statistics
+from worker.data.parquet import Source
+from worker.data.survey import BATCH, Survey, require_finite, survey
+from worker.engine import lease
+from worker.engine.workbench import Workbench
+from worker.jobs import purge, train_references
+from worker.jobs.index_dataset import open_source
+from worker.networks import architectures, functions
+from worker.unlearning.evaluation import Outputs, accuracy
+from worker.unlearning.network import Network
+
+TRIED = 8
+"""Samples the network is tried out on before the pass."""
+
+
+def register_model(bench: Workbench) -> None:
+    """Check the model, measure it, and store version 1.
+
+    Raises:
+        JobError: the weights, the architecture, the head or the dataset is not as registered.
+        LeaseLost: the job is somebody else's by now.
+    """
+    with bench.sessions.begin() as session:
+        job = session.get_one(Job, bench.claim.job_id)
+        model = session.get_one(Model, job.model_id)
+        dataset = session.get_one(Dataset, model.dataset_id)
+        drawn = _draw(session, model)
+    bench.report("checking the weights", 0.01)
+    location = _allowed(bench, model.weights_uri)
+    if model.architecture["kind"] == "transformers":
+        _allowed(bench, str(architectures.config_file(location)))
+    architecture = architectures.completed(model.architecture, location)
+    file = _allowed(bench, str(architectures.weights_file(location)))
+    weights = bench.store.add(file)
+    module = architectures.build(architecture, bench.settings.factories)
+    architectures.load_weights(module, bench.store.path(weights))
+    source = open_source(bench, dataset)
+    network = _network(bench, module, model)
+    classes = _try_out(bench, network, source, model, drawn[Split.TRAIN][:TRIED])
+    wanted = [position for kept in drawn.values() for _, position in kept]
+    gathered = survey(bench, network, source, model, dataset, wanted=wanted, classes=classes)
+    _record(bench, model, dataset, architecture, weights, network, gathered)
+
+
+def _allowed(bench: Workbench, location: str) -> Path:
+    """The file or directory, links resolved: one in an allowed directory may lead out of it."""
+    try:
+        return allowed_path(location, bench.settings.data_roots)
+    except LocationRefused as error:
+        raise JobError(error.detail) from error
+
+
+def _draw(session: Session, model: Model) -> dict[Split, Sequence[tuple[str, int]]]:
+    """Ids and positions of the samples to keep, by split, drawn by a hash of their ids.
+
+    Training samples evenly over the classes, as far as they have so many; hold-out and test
+    samples as they come, so that an accuracy on them is one of the whole split.
+    """
+    place = cast(func.md5(func.concat(Sample.sample_id, model.id)), UUID)
+    rank = func.row_number().over(partition_by=Sample.label, order_by=place)
+    forgotten = tombstones.has(model.id, Sample.sample_id)
+    drawn: dict[Split, Sequence[tuple[str, int]]] = {}
+    for split in Split:
+        train = split is Split.TRAIN
+        limit = model.policy["reservoir_samples" if train else "evaluation_samples"]
+        rows = session.execute(
+            select(Sample.sample_id, Sample.position)
+            .where(Sample.dataset_id == model.dataset_id, Sample.split == split, ~forgotten)
+            .order_by(*([rank, place] if train else [place]))
+            .limit(limit)
+        )
+        drawn[split] = [(sample_id, position) for sample_id, position in rows]
+    return drawn
+
+
+def _network(bench: Workbench, module: nn.Module, model: Model) -> Network:
+    if not model.head or model.head not in dict(module.named_modules()):
+        linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+        raise JobError(
+            f"The network has no module {model.head!r} to be its head; its linear modules are "
+            f"{', '.join(linear[-10:]) or 'none'}. Register the model with one of them."
+        )
+    prepare = decode.preparer(model.preprocessing)
+    pool = architectures.pooling(module, model.head)
+    return Network(module.to(bench.device), head=model.head, prepare=prepare, pool=pool)
+
+
+def _try_out(
+    bench: Workbench,
+    network: Network,
+    source: Source,
+    model: Model,
+    few: Sequence[tuple[str, int]],
+) -> int:
+    """How many classes the network tells apart, after checks on a few real samples."""
+    if not few:
+        raise JobError("The dataset has no training samples; register one that is ready.")
+    with bench.sessions.begin() as session:
+        highest = session.scalars(
+            select(func.max(Sample.label)).filter_by(dataset_id=model.dataset_id)
+        ).one()
+    samples = decode.fetch(source, few, model.preprocessing)
+    entries: list[None] = []
+    head = network.model.get_submodule(network.head)
+    with (
+        functions.users_code("The network"),
+        head.register_forward_pre_hook(lambda *_: entries.append(None)),
+    ):
+        features, logits = network.outputs(samples, TRIED)
+    if len(entries) != 1:
+        raise JobError(
+            f"The network enters its head {network.head!r} {len(entries)} times in one forward "
+            "pass; name the module that it enters once, last."
+        )
+    if network.pool is not None and not _heads_agree(network, features, logits):
+        raise JobError(
+            f"What enters {network.head!r} does not give the network's answer; name the module "
+            "that does, last."
+        )
+    if len(features) != len(samples) or len(logits) != len(samples):
+        raise JobError("The network does not answer with one row of logits for each sample.")
+    require_finite(features, logits)
+    if logits.shape[1] <= highest:
+        raise JobError(
+            f"The network tells {logits.shape[1]} classes apart, but the dataset has the label "
+            f"{highest}. Register the model with the dataset it was trained on."
+        )
+    return logits.shape[1]
+
+
+def _heads_agree(network: Network, features: Tensor, logits: Tensor) -> bool:
+    """Whether the vectors that were picked from the sequences are those whose logits count."""
+    head = network.model.get_submodule(network.head)
+    with torch.no_grad():
+        again = head(features.to(network.device)).float().cpu()
+    return again.shape == logits.shape and bool(torch.allclose(again, logits, atol=1e-4))
+
+
+def _record(
+    bench: Workbench,
+    model: Model,
+    dataset: Dataset,
+    architecture: dict[str, Any],
+    weights: str,
+    network: Network,
+    gathered: Survey,
+) -> None:
+    """Write the files first, under their hashes; then version 1, in one transaction."""
+    bench.report("measuring hold-out and test samples", 0.93)
+    kept = gathered.kept()
+
+    def outputs(split: Split) -> Outputs:
+        samples = reservoir.samples(kept, split, model.preprocessing, dataset.definition)
+        found = Outputs.of(network, samples, BATCH)
+        require_finite(found.features, found.logits)
+        return found
+
+    holdout, test = outputs(Split.HOLDOUT), outputs(Split.TEST)
+    moments, counts = gathered.moments(), gathered.class_counts
+    known = version_statistics.describe(holdout, moments, counts)
+    digests = {
+        "weights_sha256": weights,
+        "statistics_sha256": version_statistics.write(bench.store, known),
+        "reservoir_sha256": reservoir.write(bench.store, kept),
+    }
+    figures = {
+        "retain_accuracy": gathered.right / int(counts.sum()),
+        "holdout_accuracy": accuracy(holdout),
+        "test_accuracy": accuracy(test),
+        "features": len(moments.mean),
+        "classes": len(counts),
+        "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
+        "samples": (dataset.report or {}).get("samples"),
+        "reservoir": {split.value: _count(kept, split) for split in Split},
+    }
+    with bench.sessions.begin() as session:
+        job = lease.hold(session, bench.claim)
+        purge.keep_files(session, bench.store, digests.values())
+        _add_version(session, job, model, architecture, digests, figures)
+        lease.complete(session, job)
+        session.flush()  # a model has one open job at most
+        train_references.queue(session, model)
+
+
+def _count(table: pa.Table, split: Split) -> int:
+    return int(pc.sum(pc.equal(table["split"], split.value)).as_py() or 0)
+
+
+def _add_version(
+    session: Session,
+    job: Job,
+    model: Model,
+    architecture: dict[str, Any],
+    digests: dict[str, str],
+    figures: dict[str, Any],
+) -> None:
+    row = session.get_one(Model, model.id)
+    row.architecture, row.status, row.failure = architecture, RegistrationStatus.READY, None
+    row.ready_at = func.now()
+    version = ModelVersion(
+        model_id=model.id,
+        number=1,
+        status=VersionStatus.CHAMPION,
+        job_id=job.id,
+        figures=figures,
+        **digests,
+    )
+    session.add(version)
+    session.flush()
+    trail.record(session, "worker", "model.checked", model.id, job=str(job.id))
+    trail.record(
+        session, "worker", "version.created", version.id,
+        model=str(model.id), number=version.number, job=str(job.id), **digests,
+    )  # fmt: skip

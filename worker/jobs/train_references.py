@@ -1,0 +1,190 @@
+"""The job that trains reference models, keeps what they say of each sample, and discards them.
+
+They are never written anywhere: each lives in this process until the next one takes its place. The
+job starts anew when its worker is lost. Shapes: N samples, C classes, K reference models.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from domain import tombstones, trail
+from domain.errors import JobError
+from domain.policy import Policy
+from domain.states import JobKind, Split, VersionStatus
+from domain.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample
+from worker.data import decode, reference_tables
+from worker.engine import lease
+from worker.engine.workbench import Workbench
+from worker.jobs.index_dataset import open_source
+from worker.networks import architectures, functions, recipes
+from worker.networks.recipes import TrainingData
+from worker.unlearning.evaluation import Outputs
+from worker.unlearning.network import Network
+from worker.unlearning.reference_models import Summarised, Summary, halves
+from worker.unlearning.samples import Samples
+
+BLOCK = 4096
+"""Samples summed up at a time."""
+
+BATCH = 256
+"""Samples that go through a network at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the job is to do, read once."""
+
+    model: Model
+    dataset: Dataset
+    classes: int
+    count: int
+    """K."""
+
+    recipe: str
+    training: Sequence[tuple[str, int]]
+    """Ids and positions, in the order of their positions."""
+
+    holdout: Sequence[tuple[str, int]]
+
+
+def queue(session: Session, model: Model) -> None:
+    """Queue the job that the model's policy asks for, if it does."""
+    count = Policy.model_validate(model.policy).reference_models
+    if not count:
+        return
+    job = Job(kind=JobKind.TRAIN_REFERENCES, model_id=model.id)
+    session.add(job)
+    session.flush()
+    trail.record(session, "worker", "job.queued", job.id, model=str(model.id))
+
+
+def train_references(bench: Workbench) -> None:
+    """Train the reference models one after the other, and store the two tables.
+
+    Raises:
+        JobError: the data is not as registered, or the architecture or the recipe fails.
+        LeaseLost: the job is somebody else's by now.
+    """
+    with bench.sessions.begin() as session:
+        order = _read_order(session, bench)
+    bench.report("reading the samples", 0.01)
+    source = open_source(bench, order.dataset)
+    training, holdout = (
+        decode.fetch(source, named, order.model.preprocessing)
+        for named in (order.training, order.holdout)
+    )
+    if len(training) < 2 or not len(holdout):
+        raise JobError(
+            "Reference models need two training samples and a hold-out sample at least; register "
+            "the model without them."
+        )
+    summarised = _summed_up(bench, order, training, holdout)
+    bench.report("storing what they say", 0.95)
+    _record(bench, order, summarised)
+
+
+def _read_order(session: Session, bench: Workbench) -> Order:
+    job = session.get_one(Job, bench.claim.job_id)
+    model = session.get_one(Model, job.model_id)
+    champion = session.scalars(
+        select(ModelVersion).filter_by(model_id=model.id, status=VersionStatus.CHAMPION)
+    ).one()
+    forgotten = tombstones.has(model.id, Sample.sample_id)
+    rows = session.execute(
+        select(Sample.sample_id, Sample.position, Sample.split)
+        .where(Sample.dataset_id == model.dataset_id, Sample.split != Split.TEST, ~forgotten)
+        .order_by(Sample.position)
+    ).all()
+    by_split = {
+        split: [(row.sample_id, row.position) for row in rows if row.split is split]
+        for split in (Split.TRAIN, Split.HOLDOUT)
+    }
+    return Order(
+        model,
+        session.get_one(Dataset, model.dataset_id),
+        champion.figures["classes"],
+        Policy.model_validate(model.policy).reference_models,
+        model.recipe or recipes.DEFAULT,
+        by_split[Split.TRAIN],
+        by_split[Split.HOLDOUT],
+    )
+
+
+def _summed_up(bench: Workbench, order: Order, training: Samples, holdout: Samples) -> Summarised:
+    """Train K networks in turn; of each, only what it adds to the sums stays.
+
+    The seed follows from the job, so that on the CPU a second attempt gives what the first would
+    have given.
+    """
+    seed = bench.claim.job_id.int % 2**31
+    generator = torch.Generator().manual_seed(seed)
+    seen = halves(len(training), order.count, generator)  # (K, N)
+    shared_out = halves(len(holdout), order.count, generator)  # (K, H)
+    summary = Summary(len(training), len(holdout), order.classes)
+    for index in range(order.count):
+        bench.report(
+            f"training reference model {index + 1} of {order.count}",
+            0.02 + 0.9 * index / order.count,
+        )
+        network = _trained(bench, order, training.select(seen[index]), seed=seed + index)
+        for first, outputs in _outputs(network, training, order):
+            rows = seen[index, first : first + len(outputs.labels)]
+            summary.add(first, outputs.logits, outputs.labels, rows)
+        for first, outputs in _outputs(network, holdout, order):
+            rows = shared_out[index, first : first + len(outputs.labels)]
+            summary.add_holdout(first, outputs.logits, outputs.labels, rows)
+    return summary.result(order.count)
+
+
+def _trained(bench: Workbench, order: Order, half: Samples, *, seed: int) -> Network:
+    """A reference model: the architecture with new weights, trained on half of the samples."""
+    prepare = decode.preparer(order.model.preprocessing)
+    trained = recipes.fresh(
+        order.model.architecture,
+        bench.settings.factories,
+        order.recipe,
+        bench.settings.recipes,
+        TrainingData(half, prepare),
+        device=bench.device,
+        seed=seed,
+    )
+    head = order.model.head
+    with functions.users_code(f"The recipe {order.recipe!r}"):
+        pool = architectures.pooling(trained, head)
+        return Network(trained, head=head, prepare=prepare, pool=pool)
+
+
+def _outputs(network: Network, samples: Samples, order: Order) -> Iterator[tuple[int, Outputs]]:
+    """What the network makes of the samples, block by block, each with its first index."""
+    for first in range(0, len(samples), BLOCK):
+        block = samples.select(torch.arange(first, min(first + BLOCK, len(samples))))
+        with functions.users_code(f"The network that {order.recipe!r} trained"):
+            outputs = Outputs.of(network, block, BATCH)
+        yield first, outputs
+
+
+def _record(bench: Workbench, order: Order, summarised: Summarised) -> None:
+    """Store both tables, and that they are complete, in one transaction."""
+    training, holdout = (
+        [sample_id for sample_id, _ in named] for named in (order.training, order.holdout)
+    )
+    with bench.sessions.begin() as session:
+        job = lease.hold(session, bench.claim)
+        reference_tables.write(
+            session, order.model.id, summarised, training=training, holdout=holdout
+        )
+        session.merge(
+            ReferenceTables(
+                model_id=order.model.id, job_id=job.id, models=order.count, recipe=order.recipe
+            )
+        )
+        trail.record(
+            session, "worker", "references.completed", order.model.id,
+            job=str(job.id), models=order.count, recipe=order.recipe,
+            samples=len(training) + len(holdout), reference_models_kept=0,
+        )  # fmt: skip
+        lease.complete(session, job)

@@ -1,0 +1,233 @@
+"""What a job is to make forgotten, and the samples it works on.
+
+Shapes: C classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import pyarrow as pa
+from sqlalchemy import Select, exists, select
+from sqlalchemy.orm import Session
+from torch import Tensor
+
+from domain import tombstones
+from domain.errors import JobError
+from domain.policy import Policy
+from domain.states import Objective, Split, VersionStatus
+from domain.tables import (
+    Dataset,
+    DeletionRequest,
+    DeletionTarget,
+    Job,
+    Model,
+    ModelVersion,
+    RequestSample,
+    Sample,
+)
+from worker.data import decode, reservoir
+from worker.engine.retrying import patiently
+from worker.engine.workbench import Workbench
+from worker.jobs.index_dataset import open_source
+from worker.unlearning.evaluation import Observed
+from worker.unlearning.network import Network
+from worker.unlearning.samples import Samples
+
+BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the job is to do, read once."""
+
+    job: Job
+    model: Model
+    policy: Policy
+    dataset: Dataset
+    champion: ModelVersion
+    exact_asked: bool
+    """Whether one of the requests takes nothing but a training without its samples."""
+
+    forget: Sequence[tuple[str, int]]
+    """Ids and positions of the training samples to forget, in the order of their positions."""
+
+    outside: frozenset[str]
+    """Named ids outside the training split: nothing to unlearn, but not to be kept either."""
+
+    @property
+    def forget_ids(self) -> list[str]:
+        return [sample_id for sample_id, _ in self.forget]
+
+    @property
+    def removing(self) -> bool:
+        """Whether the classes of the forget set are to be lost as a concept."""
+        return self.job.objective is Objective.REMOVE_CLASS
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Everything the method works on, and what it is judged by."""
+
+    forget: Samples
+    retain: Samples
+    calibration: Samples
+    """The half of the hold-out that the method may look at."""
+
+    audit: Samples
+    """The half that only measures what came of it."""
+
+    audit_ids: Sequence[str]
+    test: Samples | None
+    class_counts: Tensor
+    """(C,) training samples that stay."""
+
+    kept: pa.Table
+    """The reservoir without the samples to forget."""
+
+    def shown_to(self, network: Network) -> Observed:
+        """What the network makes of all that it is judged by."""
+        return Observed.of(
+            network,
+            forget=self.forget,
+            retain=self.retain,
+            holdout=self.audit,
+            test=self.test,
+            batch_size=BATCH,
+        )
+
+
+def read_order(session: Session, job_id: UUID) -> Order:
+    """What the job's requests name that the model has not forgotten yet."""
+    job = session.get_one(Job, job_id)
+    served = (DeletionTarget.job_id == job.id) & (DeletionTarget.model_id == job.model_id)
+    named = (
+        select(RequestSample.sample_id)
+        .join(DeletionTarget, DeletionTarget.request_id == RequestSample.request_id)
+        .where(served)
+    )
+    exact = exists().where(
+        DeletionRequest.id == DeletionTarget.request_id, served, DeletionRequest.exact
+    )
+    return order_of(session, job, named, exact_asked=bool(session.scalar(select(exact))))
+
+
+def order_of(session: Session, job: Job, named: Select[str], *, exact_asked: bool) -> Order:
+    """The same for a job that is asked about samples with the ids that `named` selects.
+
+    Raises:
+        JobError: the champion is a version that was superseded.
+    """
+    model = session.get_one(Model, job.model_id)
+    champion = session.scalars(
+        select(ModelVersion).filter_by(model_id=model.id, status=VersionStatus.CHAMPION)
+    ).one()
+    _require_never_superseded(session, champion)
+    rows = session.execute(
+        select(Sample.sample_id, Sample.position, Sample.split)
+        .where(
+            Sample.dataset_id == model.dataset_id,
+            Sample.sample_id.in_(named),
+            ~tombstones.has(model.id, Sample.sample_id),
+        )
+        .order_by(Sample.position)
+    ).all()
+    return Order(
+        job,
+        model,
+        Policy.model_validate(model.policy),
+        session.get_one(Dataset, model.dataset_id),
+        champion,
+        exact_asked,
+        [(row.sample_id, row.position) for row in rows if row.split is Split.TRAIN],
+        frozenset(row.sample_id for row in rows if row.split is not Split.TRAIN),
+    )
+
+
+def _require_never_superseded(session: Session, champion: ModelVersion) -> None:
+    """Nothing is made from weights that hold forgotten samples, whatever was done to the rows.
+
+    Raises:
+        JobError: they are those of a superseded version.
+    """
+    old = exists().where(
+        ModelVersion.model_id == champion.model_id,
+        ModelVersion.weights_sha256 == champion.weights_sha256,
+        ModelVersion.id != champion.id,
+        ModelVersion.status == VersionStatus.SUPERSEDED,
+    )
+    back = champion.superseded_at is not None or champion.purge_after is not None
+    if back or session.scalar(select(old)):
+        raise JobError(
+            f"Version {champion.number} is marked as the champion, but it was superseded: it holds "
+            "what was to be forgotten. Somebody changed the table model_versions; restore its rows "
+            "as the audit events tell them."
+        )
+
+
+def read_material(bench: Workbench, order: Order, class_counts: Tensor) -> Material:
+    """The forget set from the dataset, the rest from the champion's reservoir.
+
+    Args:
+        class_counts: (C,) training samples that the champion has not forgotten.
+
+    Raises:
+        JobError: a file is not what it was, nothing would be left to keep or to calibrate with,
+            or a class that is to be removed is not named whole.
+    """
+    preprocessing, definition = order.model.preprocessing, order.dataset.definition
+    forget = decode.fetch(open_source(bench, order.dataset), order.forget, preprocessing)
+    kept = reservoir.without(
+        reservoir.read(bench.store, order.champion.reservoir_sha256),
+        set(order.forget_ids) | order.outside,
+    )
+    halves = reservoir.holdout_halves(kept)
+    retain, test = (
+        reservoir.samples(kept, split, preprocessing, definition)
+        for split in (Split.TRAIN, Split.TEST)
+    )
+    calibration, audit = (reservoir.decoded(half, preprocessing, definition) for half in halves)
+    if not len(retain) or not len(calibration) or not len(audit):
+        raise JobError(
+            "Without these samples no retain samples are left, or fewer than two hold-out samples, "
+            "so nothing can be kept, calibrated and judged. Train a new model without them instead."
+        )
+    class_counts = class_counts - forget.labels.bincount(minlength=len(class_counts))
+    if order.removing and class_counts[forget.labels].any():
+        raise JobError(
+            "remove_class needs every training sample of the classes it names; some are missing. "
+            "Name them all, or ask for untrain_samples."
+        )
+    return Material(
+        forget,
+        retain,
+        calibration,
+        audit,
+        halves[1]["sample_id"].to_pylist(),
+        test if len(test) else None,
+        class_counts,
+        kept,
+    )
+
+
+def read_remaining(bench: Workbench, order: Order) -> Samples:
+    """Every training sample that stays, decoded: what a training without the others takes.
+
+    Raises:
+        JobError: the dataset changed since it was indexed.
+    """
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            rows = session.execute(
+                select(Sample.sample_id, Sample.position)
+                .where(
+                    Sample.dataset_id == order.model.dataset_id,
+                    Sample.split == Split.TRAIN,
+                    ~tombstones.has(order.model.id, Sample.sample_id),
+                )
+                .order_by(Sample.position)
+            ).all()
+    leaving = set(order.forget_ids)
+    staying = [(sample_id, position) for sample_id, position in rows if sample_id not in leaving]
+    source = open_source(bench, order.dataset)
+    return decode.fetch(source, staying, order.model.preprocessing)

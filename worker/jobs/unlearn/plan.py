@@ -1,0 +1,96 @@
+"""How a job makes its version, and what it tries next when the verdict is `fail`."""
+
+from dataclasses import dataclass
+
+from domain.drift import Drift
+from domain.errors import JobError
+from domain.policy import Escalation, Policy
+from domain.states import Mode
+
+LEVELS = {None: 0, Escalation.MORE_CYCLES: 1, Escalation.STRONGER: 2}
+"""The level of the method's configuration at each step that changes the champion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a job does until a verdict is better than `fail`."""
+
+    mode: Mode
+    """Of the first round."""
+
+    reason: str
+    """Why this mode, for people."""
+
+    steps: tuple[Escalation | None, ...]
+    """One for each round; None for the first."""
+
+    def mode_of(self, step: Escalation | None) -> Mode:
+        return Mode.EXACT if step is Escalation.RETRAIN else self.mode
+
+
+def plan(
+    policy: Policy,
+    drift: Drift,
+    *,
+    exact_asked: bool,
+    recipe: str | None,
+    forget: int,
+    remaining: int,
+) -> Plan:
+    """Decide between changing the champion and training anew.
+
+    Args:
+        drift: of the champion.
+        exact_asked: a request of the job takes nothing else.
+        recipe: what trains the model anew, if anything does.
+        forget: samples to forget.
+        remaining: training samples the champion has not forgotten, these included.
+
+    Raises:
+        JobError: only a training would do, and the model has no recipe.
+    """
+    share = forget / remaining
+    if exact_asked:
+        return _exact("a request asks for it", recipe)
+    if share > policy.max_forget_share:
+        return _exact(
+            f"{share:.0%} of its training samples are to be forgotten, more than the "
+            f"{policy.max_forget_share:.0%} of its policy: retraining is cheaper than forgetting",
+            recipe,
+        )
+    drifts_away = drift.further(forgotten=forget).exceeds(policy.drift)
+    if drifts_away and recipe is not None:
+        return _exact("otherwise it would drift beyond its policy's limits", recipe)
+    reason = "The model is changed"
+    if drifts_away:
+        reason += (
+            ", though that takes it beyond its policy's limits of drift: it has no recipe to be "
+            "retrained with"
+        )
+    steps = [step for step in policy.escalation if recipe or step is not Escalation.RETRAIN]
+    return Plan(Mode.APPROXIMATE, f"{reason}.", (None, *steps))
+
+
+def _exact(why: str, recipe: str | None) -> Plan:
+    if recipe is None:
+        raise JobError(
+            f"The model must be trained anew, because {why}; but it has no recipe. Train it "
+            "without these samples and register the result as a new model, or register it under "
+            "another name with a `recipe` (`package.module:function`, on the allow-list "
+            "LETHE_RECIPES), so that the job can do it."
+        )
+    return Plan(Mode.EXACT, f"The model is trained anew, because {why}.", (None,))
+
+
+def progress(number: int, share: float) -> float:
+    """How far a job is in the middle of a round, in [0, 1].
+
+    Args:
+        number: of the round, from 1. Most jobs need one; each further one is less likely.
+        share: of the round that is done.
+    """
+
+    def done(rounds: int) -> float:
+        return 1 - 0.9 * 0.15**rounds
+
+    return done(number - 1) + share * (done(number) - done(number - 1))

@@ -1,0 +1,158 @@
+"""What a job goes on from when an attempt was lost: the state of each round after its last cycle.
+
+The file is written first, then its row, in the transaction that stores the scores of the cycle.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from domain import __version__, trail
+from domain.errors import StoreUnwritable
+from domain.tables import AlignmentScore, Checkpoint
+from worker.engine.retrying import patiently
+from worker.engine.workbench import Workbench
+from worker.jobs.unlearn.inputs import Order
+from worker.store.job_checkpoints import Folder
+from worker.unlearning.unlearn import State
+
+WEIGHT = "weights."
+TENSORS = ("generator", "dropout", "device_dropout", "company")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where a round can go on."""
+
+    path: Path
+    cycle: int
+
+
+def find(bench: Workbench, order: Order) -> dict[int, Point]:
+    """By round, what an earlier attempt at the same order left behind, undamaged."""
+    folder, wanted = Folder(bench.store, order.job.id), fingerprint(order)
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            rows = session.scalars(select(Checkpoint).filter_by(job_id=order.job.id)).all()
+    found = {}
+    for row in rows:
+        path = folder.find(row.name, row.sha256)
+        if path is not None and _order_of(path) == wanted:
+            found[row.round] = Point(path, row.cycle)
+        else:
+            log.warning("checkpoint.unusable", round=row.round, cycle=row.cycle)
+    return found
+
+
+def begin(session: Session, order: Order, attempt: int, points: Mapping[int, Point]) -> None:
+    """Forget the scores of cycles that are done anew, and say where the job goes on."""
+    mine = {"job_id": order.job.id}
+    scores = delete(AlignmentScore).filter_by(**mine)
+    for number, point in points.items():
+        done = (AlignmentScore.round == number) & (AlignmentScore.cycle <= point.cycle)
+        scores = scores.where(~done)
+    session.execute(scores)
+    rows = delete(Checkpoint).filter_by(**mine)
+    session.execute(rows.where(Checkpoint.round.not_in(list(points))))
+    if points:
+        last = max(points)
+        trail.record(
+            session, "worker", "job.resumed", order.job.id,
+            attempt=attempt, round=last, cycle=points[last].cycle,
+        )  # fmt: skip
+
+
+def write(bench: Workbench, order: Order, number: int, state: State) -> Checkpoint | None:
+    """Write the state of a round; the row that names the file, to be stored with the scores.
+
+    None when the store cannot be written: the job goes on, and would begin the round anew.
+    """
+    name = f"round-{number}-cycle-{state.cycle}-attempt-{bench.claim.attempt}.safetensors"
+    folder, of = Folder(bench.store, order.job.id), fingerprint(order)
+    try:
+        digest = folder.put(name, lambda path: _save(state, of, path))
+    except StoreUnwritable as error:
+        log.warning("checkpoint.unwritable", reason=str(error))
+        return None
+    return Checkpoint(
+        job_id=order.job.id,
+        round=number,
+        attempt=bench.claim.attempt,
+        cycle=state.cycle,
+        name=name,
+        sha256=digest,
+    )
+
+
+def drop_older(bench: Workbench, number: int, latest: Checkpoint | None) -> None:
+    """Delete the files of a round but the latest, once that has its row."""
+    if latest is not None:
+        folder = Folder(bench.store, bench.claim.job_id)
+        folder.drop(f"round-{number}-*", but=[latest.name])
+
+
+def read(path: Path) -> State:
+    """The state in a file that `write` wrote."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        numbers = json.loads(file.metadata()["state"])
+    return State(
+        cycle=numbers["cycle"],
+        finished=numbers["finished"],
+        shift=numbers["shift"],
+        weights={
+            name.removeprefix(WEIGHT): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(WEIGHT)
+        },
+        generator=tensors["generator"],
+        dropout=tensors["dropout"],
+        device_dropout=tensors.get("device_dropout"),
+        company=tensors["company"],
+    )
+
+
+def fingerprint(order: Order) -> str:
+    """A digest of what a run follows from: the champion, the samples, and the code."""
+    digest = hashlib.sha256()
+    for part in (
+        __version__,
+        order.champion.weights_sha256,
+        order.champion.reservoir_sha256,
+        *order.forget_ids,
+        *sorted(order.outside),
+    ):
+        digest.update(hashlib.sha256(part.encode()).digest())
+    return digest.hexdigest()
+
+
+def _save(state: State, of: str, path: Path) -> None:
+    tensors = {
+        WEIGHT + name: weight.detach().cpu().clone().contiguous()
+        for name, weight in state.weights.items()
+    }
+    for name in TENSORS:
+        if (tensor := getattr(state, name)) is not None:
+            tensors[name] = tensor.contiguous()
+    # As text, a float is read back as it was.
+    numbers = {"cycle": state.cycle, "finished": state.finished, "shift": state.shift}
+    save_file(tensors, path, metadata={"state": json.dumps(numbers), "order": of})
+
+
+def _order_of(path: Path) -> str | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            found: str | None = (file.metadata() or {}).get("order")
+            return found
+    except SafetensorError:
+        return None

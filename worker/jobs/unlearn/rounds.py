@@ -1,0 +1,297 @@
+"""The rounds of a job: each makes a version, and the audit says whether it will do.
+
+All are stored, with every test, whatever came of them. Shapes: F forget samples, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+from torch import Tensor
+
+from domain import states
+from domain.errors import JobError, Stopped
+from domain.policy import Escalation
+from domain.states import Mode
+from domain.tables import AlignmentScore, AuditTest, Round
+from worker.engine import lease
+from worker.engine.retrying import patiently
+from worker.engine.workbench import Workbench
+from worker.jobs.unlearn import plan, resume, retrain
+from worker.jobs.unlearn.inputs import Material, Order
+from worker.jobs.unlearn.plan import Plan
+from worker.jobs.unlearn.resume import Point
+from worker.unlearning.alignment import Moments
+from worker.unlearning.audit.verdict import Audit, Limits, ReferenceScores, Test, Verdict, audit
+from worker.unlearning.config import Objective, default_config
+from worker.unlearning.errors import UnlearningError
+from worker.unlearning.evaluation import Observed, retain_moments
+from worker.unlearning.network import Network
+from worker.unlearning.samples import skew
+from worker.unlearning.unlearn import CycleScores, State, unlearn
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What every round starts from."""
+
+    order: Order
+    material: Material
+    plan: Plan
+    champion: Network
+    moments: Moments
+    """Of the champion's retain features, without the forget set."""
+
+    before: Observed
+    """What the champion made of everything."""
+
+    predictions: Tensor | None
+    """(F, C) what models that never saw the forget samples answer."""
+
+    references: ReferenceScores | None
+    """How sure such models are of the forget and the audit samples."""
+
+    seed: int
+    points: Mapping[int, Point]
+    """By round, where an earlier attempt was lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a round made, and what the audit said of it."""
+
+    number: int
+    mode: Mode
+    config: dict[str, Any]
+    network: Network
+    moments: Moments
+    """Of the retain features under the network."""
+
+    observed: Observed
+    audit: Audit
+
+    @property
+    def verdict(self) -> states.Verdict:
+        return states.Verdict(self.audit.verdict.value)
+
+    @property
+    def failures(self) -> int:
+        """How many tests it failed."""
+        return sum(not test.passed for test in (*self.audit.tests, *self.audit.guards))
+
+
+def run(bench: Workbench, case: Case) -> Outcome:
+    """Try one step of the plan after the other until the verdict is better than `fail`.
+
+    Returns:
+        The round that got the better verdict; else the one that failed the fewest tests, the later
+        of equals.
+
+    Raises:
+        JobError, UnlearningError: no round came as far as an audit; the last one's reason.
+        LeaseLost: the job is somebody else's by now.
+    """
+    best: Outcome | None = None
+    for number, step in enumerate(case.plan.steps, 1):
+        try:
+            outcome = _carry_out(bench, case, number, step)
+        except (JobError, UnlearningError) as error:
+            _store_broken(bench, case, number, step, error)
+            if best is None and number == len(case.plan.steps):
+                raise
+            continue
+        _store(bench, outcome, step)
+        if outcome.audit.verdict is not Verdict.FAIL:
+            return outcome
+        if best is None or outcome.failures <= best.failures:
+            best = outcome
+    assert best is not None  # noqa: S101 (there is at least one round, and the last one raised)
+    return best
+
+
+def _carry_out(bench: Workbench, case: Case, number: int, step: Escalation | None) -> Outcome:
+    mode = case.plan.mode_of(step)
+    exact = mode is Mode.EXACT
+    network, moments, config = (_train if exact else _change)(bench, case, number, step)
+    bench.report(_phase(number, step, "judging the new version"), plan.progress(number, 0.9))
+    observed = case.material.shown_to(network)
+    counts = case.material.class_counts
+    policy = case.order.policy
+    found = audit(
+        case.before,
+        observed,
+        class_counts=counts,
+        removing=case.order.removing,
+        limits=Limits(
+            max_test_accuracy_drop=policy.max_test_accuracy_drop,
+            max_class_accuracy_drop=policy.max_class_accuracy_drop,
+        ),
+        references=case.references,
+        seed=case.seed,
+    )
+    return Outcome(
+        number=number,
+        mode=mode,
+        config=config,
+        network=network,
+        moments=moments or retain_moments(observed.retain, counts),
+        observed=observed,
+        audit=found,
+    )
+
+
+def _change(
+    bench: Workbench, case: Case, number: int, step: Escalation | None
+) -> tuple[Network, None, dict[str, Any]]:
+    """The champion, made to forget. After every cycle its scores are a row in Postgres, and the
+    state of the run a file from which another attempt would go on."""
+    material, order = case.material, case.order
+    config = default_config(
+        Objective(str(order.job.objective)),
+        forget_count=len(material.forget),
+        reservoir_count=len(material.retain),
+        skew=skew(material.forget.labels, material.class_counts),
+        seed=case.seed,
+        level=plan.LEVELS[step],
+    )
+    _start(bench, Mode.APPROXIMATE, asdict(config))
+
+    def keep(scores: CycleScores, state: State) -> None:
+        checkpoint = resume.write(bench, order, number, state)
+        for attempt in patiently():
+            with attempt, bench.sessions.begin() as session:
+                lease.report(
+                    session,
+                    bench.claim,
+                    phase=_phase(number, step, f"cycle {scores.cycle} of {config.cycles}"),
+                    progress=plan.progress(number, 0.85 * scores.cycle / config.cycles),
+                )
+                session.merge(
+                    AlignmentScore(
+                        job_id=bench.claim.job_id,
+                        attempt=bench.claim.attempt,
+                        round=number,
+                        **asdict(scores),
+                    )
+                )
+                if checkpoint is not None:
+                    session.merge(checkpoint)
+        resume.drop_older(bench, number, checkpoint)
+        if bench.stop.is_set():
+            raise Stopped
+
+    point = case.points.get(number)
+    changed = unlearn(
+        case.champion,
+        forget=material.forget,
+        retain=material.retain,
+        retain_losses=case.before.retain.losses(),
+        holdout=material.calibration,
+        moments=case.moments,
+        class_counts=material.class_counts,
+        config=config,
+        on_cycle=keep,
+        predictions=case.predictions,
+        resume=resume.read(point.path) if point else None,
+    )
+    return case.champion.around(changed), None, asdict(config)
+
+
+def _train(
+    bench: Workbench, case: Case, number: int, step: Escalation | None
+) -> tuple[Network, Moments, dict[str, Any]]:
+    """The model, trained anew without what is to be forgotten."""
+    config = {"recipe": case.order.model.recipe, "seed": case.seed}
+    _start(bench, Mode.EXACT, config)
+    bench.report(_phase(number, step, "training anew"), plan.progress(number, 0.0))
+    network, moments = retrain.retrain(bench, case.order, case.champion, seed=case.seed)
+    return network, moments, config
+
+
+def _phase(number: int, step: Escalation | None, what: str) -> str:
+    return f"round {number}{f' ({step})' if step else ''}: {what}"
+
+
+def _start(bench: Workbench, mode: Mode, config: dict[str, Any]) -> None:
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = lease.hold(session, bench.claim)
+            job.mode, job.config = mode, config
+
+
+def _store(bench: Workbench, outcome: Outcome, step: Escalation | None) -> None:
+    """The round and every test of its audit."""
+    found = outcome.audit
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = lease.hold(session, bench.claim)
+            _drop(session, job.id, outcome.number)
+            session.add(
+                Round(
+                    job_id=job.id,
+                    number=outcome.number,
+                    step=step,
+                    mode=outcome.mode,
+                    config=outcome.config,
+                    verdict=outcome.verdict,
+                    reason=found.reason,
+                    alpha=found.alpha,
+                    permutations=found.permutations,
+                    seed=found.seed,
+                )
+            )
+            session.flush()
+            for moment, tests in _by_moment(found).items():
+                session.add_all(
+                    AuditTest(
+                        job_id=job.id,
+                        round=outcome.number,
+                        moment=moment,
+                        position=position,
+                        **asdict(test),
+                    )
+                    for position, test in enumerate(tests)
+                )
+    log.info("round.judged", round=outcome.number, mode=outcome.mode, verdict=outcome.verdict)
+
+
+def _by_moment(found: Audit) -> dict[str, Sequence[Test]]:
+    return {"before": found.before, "after": found.tests, "guard": found.guards}
+
+
+def _store_broken(
+    bench: Workbench,
+    case: Case,
+    number: int,
+    step: Escalation | None,
+    error: JobError | UnlearningError,
+) -> None:
+    """A round that broke off: there is nothing to audit."""
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = lease.hold(session, bench.claim)
+            _drop(session, job.id, number)
+            session.add(
+                Round(
+                    job_id=job.id,
+                    number=number,
+                    step=step,
+                    mode=case.plan.mode_of(step),
+                    config=job.config or {},
+                    verdict=states.Verdict.FAIL,
+                    reason=f"The round broke off: {error}",
+                )
+            )
+    log.warning("round.broken", round=number, kind=type(error).__name__)
+
+
+def _drop(session: Session, job_id: UUID, number: int) -> None:
+    """Delete what was stored of a round, should its transaction be done a second time."""
+    session.execute(delete(AuditTest).filter_by(job_id=job_id, round=number))
+    session.execute(delete(Round).filter_by(job_id=job_id, number=number))

@@ -1,0 +1,279 @@
+"""From a registered architecture and a file of weights to a network that answers with logits.
+
+Two kinds: `python`, a factory on the operator's allow-list, and `transformers`, a configuration
+of a classifier that the installed library knows. No pickle, no remote code, no network.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a config may name a backbone to download
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, load_model, save_model
+from torch import Tensor, nn
+
+from domain.errors import JobError
+from worker.networks import functions
+
+ANSWERS_WITH_LOGITS = "lethe_answers_with_logits"
+"""An attribute that marks what `build` made of a transformers config; copies carry it too."""
+
+LISTED = 5
+"""Names of tensors that a message lists, at most."""
+
+ONLY_SAFETENSORS = (
+    "Only safetensors weights are accepted; convert the weights with "
+    "safetensors.torch.save_model(model, path)."
+)
+
+
+def completed(architecture: dict[str, Any], location: Path) -> dict[str, Any]:
+    """The architecture with all it takes to build it again without the directory of its weights.
+
+    Raises:
+        JobError: there is no readable config.json beside the weights of a transformers model.
+    """
+    if architecture["kind"] != "transformers":
+        return architecture
+    try:
+        config = json.loads(config_file(location).read_text())
+    except (OSError, ValueError) as error:
+        raise JobError(
+            f"No readable config.json beside the weights ({type(error).__name__}); register the "
+            "directory that save_pretrained wrote."
+        ) from error
+    return {**architecture, "config": config}
+
+
+def config_file(location: Path) -> Path:
+    """Where the config of a transformers model lies: in the directory of its weights."""
+    return (location if location.is_dir() else location.parent) / "config.json"
+
+
+def weights_file(location: Path) -> Path:
+    """The one safetensors file at this location, which is it or the directory that holds it.
+
+    Raises:
+        JobError: there is none, there are several, or it is something else.
+    """
+    file = location
+    if location.is_dir():
+        found = sorted(location.glob("*.safetensors"))
+        if len(found) > 1:
+            raise JobError(
+                "The weights lie in several files; save them as one, with "
+                "save_pretrained(directory, max_shard_size='1TB')."
+            )
+        if not found:
+            raise JobError(f"There is no *.safetensors file in {location}. {ONLY_SAFETENSORS}")
+        file = found[0]
+    _tensor_names(file)
+    return file
+
+
+def build(architecture: dict[str, Any], allowed: Iterable[str]) -> nn.Module:
+    """The network, not yet trained, in evaluation mode; calling it with inputs gives logits.
+
+    The submodules of a transformers network keep the names the library gives them, so its head
+    is "classifier", not "model.classifier". It computes in float32 whatever its config says.
+
+    Args:
+        architecture: as `completed` gives it.
+        allowed: `package.module:factory` or `package.module:*`, from the settings.
+
+    Raises:
+        JobError: the factory is not allowed or fails, or the config is not a classifier's.
+    """
+    if architecture["kind"] == "transformers":
+        module = _from_config(architecture["config"])
+    else:
+        module = _from_factory(architecture["factory"], architecture.get("arguments"), allowed)
+    if next(module.parameters(), None) is None:
+        raise JobError("The architecture has no parameters; nothing can be unlearned.")
+    return module.eval()
+
+
+def pooling(module: nn.Module, head: str) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """How a transformers decoder picks one vector of each sequence: at its last real token.
+
+    Its linear head is put on every token, and the logits of the last one that is not padding
+    count. None for any other network: what enters the head is one vector already.
+    """
+    parts = dict(module.named_modules())
+    if not _of_transformers(module) or not isinstance(parts.get(head), nn.Linear):
+        return None
+    padding = getattr(module.config, "pad_token_id", None)
+
+    def last_token(entered: Tensor, tokens: Tensor) -> Tensor:
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        real = torch.ones_like(tokens) if padding is None else (tokens != padding).long()
+        last = (places * real).argmax(1)  # (N,)
+        return entered[torch.arange(len(entered), device=entered.device), last]
+
+    return last_token
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load all weights, strictly; tensors that are tied in the module are in the file once.
+
+    Raises:
+        JobError: the file is not safetensors, does not fit the module, or holds NaN or infinity.
+    """
+    _tensor_names(path)
+    tensors = load_file(path)
+    infinite = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if infinite:
+        raise JobError(
+            f"The weights hold NaN or infinite values, in {_listed(infinite)}; export them again."
+        )
+    if _of_transformers(module):
+        missing, unexpected, misshapen = _load_as_transformers(module, tensors)
+    else:
+        expected = module.state_dict()
+        misshapen = [
+            f"{name} {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
+            for name, tensor in tensors.items()
+            if name in expected and tensor.shape != expected[name].shape
+        ]
+        missing, unexpected = ((), ()) if misshapen else load_model(module, path, strict=False)
+    _require_fit(missing=missing, unexpected=unexpected, misshapen=misshapen)
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write the weights as safetensors, under the names that users of the architecture know."""
+    if not _of_transformers(module):
+        save_model(module, str(path))
+        return
+    with tempfile.TemporaryDirectory(prefix=f"{path.name}-", dir=path.parent) as directory:
+        module.save_pretrained(directory, max_shard_size="1000TB")  # type: ignore[operator]
+        Path(directory, "model.safetensors").replace(path)
+
+
+def _from_factory(
+    factory: str, arguments: dict[str, Any] | None, allowed: Iterable[str]
+) -> nn.Module:
+    function = functions.load("factory", factory, allowed, setting="LETHE_FACTORIES")
+    with functions.users_code(f"The factory {factory!r}"):
+        network = function(**(arguments or {}))
+    if not isinstance(network, nn.Module):
+        kind = type(network).__name__
+        raise JobError(f"The factory {factory!r} gave a {kind}, not a torch.nn.Module.")
+    return network
+
+
+def _from_config(config: dict[str, Any]) -> nn.Module:
+    import transformers  # four seconds that `python` architectures need not pay
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    with functions.users_code("The transformers config"):
+        known = transformers.AutoConfig.for_model(**config)
+        for suffix, auto, mapping in (
+            (
+                "ForImageClassification",
+                transformers.AutoModelForImageClassification,
+                transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+            ),
+            (
+                "ForSequenceClassification",
+                transformers.AutoModelForSequenceClassification,
+                transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+            ),
+        ):
+            named = config.get("architectures") or [suffix]
+            if type(known) in mapping and named[0].endswith(suffix):
+                module: nn.Module = auto.from_config(  # type: ignore[no-untyped-call]
+                    known, trust_remote_code=False, dtype=torch.float32
+                )
+                break
+        else:
+            raise JobError(
+                "The transformers config is not that of an image or sequence classifier; "
+                "register a model of a ...ForImageClassification or ...ForSequenceClassification "
+                "class."
+            )
+    # Hooks rather than a wrapper: the names of the submodules stay as they are.
+    module.register_forward_pre_hook(_named_inputs, with_kwargs=True)
+    module.register_forward_hook(_logits)
+    module.__dict__[ANSWERS_WITH_LOGITS] = True
+    return module
+
+
+def _named_inputs(
+    module: nn.Module, args: tuple[Tensor, ...], _: dict[str, Any]
+) -> tuple[tuple[()], dict[str, Any]]:
+    (inputs,) = args
+    if inputs.is_floating_point():
+        return (), {"pixel_values": inputs}
+    padding = getattr(module.config, "pad_token_id", None)
+    attended = torch.ones_like(inputs) if padding is None else (inputs != padding).long()
+    return (), {"input_ids": inputs, "attention_mask": attended}
+
+
+def _logits(_: nn.Module, __: Any, output: Any) -> Tensor:
+    return output.logits  # type: ignore[no-any-return]
+
+
+def _of_transformers(module: nn.Module) -> bool:
+    return ANSWERS_WITH_LOGITS in module.__dict__
+
+
+def _load_as_transformers(
+    module: nn.Module, tensors: dict[str, Tensor]
+) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """Load under the names of the file, which from version 5 on differ from those in memory.
+
+    Only `from_pretrained` knows how they translate (tests/worker/networks/test_architectures.py).
+    """
+    with functions.users_code("Loading the weights"):
+        loaded, report = type(module).from_pretrained(  # type: ignore[attr-defined]
+            None,
+            config=module.config,
+            state_dict=tensors,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    module.load_state_dict(loaded.state_dict())
+    misshapen = [
+        f"{name} {tuple(found)} instead of {tuple(expected)}"
+        for name, found, expected in report["mismatched_keys"]
+    ]
+    return sorted(report["missing_keys"]), sorted(report["unexpected_keys"]), sorted(misshapen)
+
+
+def _tensor_names(path: Path) -> list[str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except FileNotFoundError as error:
+        raise JobError(f"There is no file {path}; put it back or correct the URI.") from error
+    except PermissionError as error:
+        raise JobError(f"The worker may not read {path}; give it permission.") from error
+    except SafetensorError as error:
+        raise JobError(f"{path.name} is not a safetensors file. {ONLY_SAFETENSORS}") from error
+
+
+def _require_fit(**misfits: Iterable[str]) -> None:
+    found = {what: sorted(names) for what, names in misfits.items()}
+    if any(found.values()):
+        parts = "; ".join(f"{what}: {_listed(names)}" for what, names in found.items() if names)
+        raise JobError(
+            f"The weights do not fit the architecture ({parts}). Register the architecture they "
+            "were trained with."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

@@ -1,0 +1,71 @@
+"""Finds the functions that build and train networks: ours, and those of users on an allow-list."""
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from domain import functions
+from domain.errors import JobError
+
+
+@contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """Turn whatever a registered network raises into a JobError: it is input, not our code.
+
+    Memory that runs out is the machine's fault and stays what it is.
+    """
+    try:
+        yield
+    except (JobError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0][:300]
+        raise JobError(f"{what} raised {type(error).__name__}: {reason}") from error
+
+
+def load(kind: str, name: str, allowed: Iterable[str], *, setting: str) -> Callable[..., Any]:
+    """The function of this name.
+
+    Args:
+        kind: what it is called in messages: `factory` or `recipe`.
+        name: `package.module:function`.
+        allowed: such names, or `package.module:*` for what that module itself defines.
+        setting: the environment variable that holds the list.
+
+    Raises:
+        JobError: the function is not allowed, or cannot be imported.
+    """
+    allowed = set(allowed)
+    if not functions.is_allowed(name, allowed):
+        raise JobError(
+            f"The {kind} {name!r} is not on the allow-list ({setting}); ask your administrator "
+            "to add it."
+        )
+    module_name, _, function_name = name.partition(":")
+    with users_code(f"The {kind} {name!r}"):
+        module = _imported(module_name)
+        function: Callable[..., Any] = getattr(module, function_name)
+    home = getattr(function, "__module__", "")
+    if not functions.is_listed(name, allowed) and not f"{home}.".startswith(f"{module.__name__}."):
+        raise JobError(
+            f"{name!r} is only imported there; {module_name}:* allows what the module defines."
+        )
+    return function
+
+
+def _imported(name: str) -> ModuleType:
+    """The module of this name, where there is one; else where it has moved to."""
+    moved_to = functions.MOVED.get(name)
+    return importlib.import_module(name if moved_to is None or _exists(name) else moved_to)
+
+
+def _exists(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False

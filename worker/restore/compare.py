@@ -1,0 +1,248 @@
+"""Holds database and store against what was kept outside them: what did a backup bring back?
+
+A backup from before a deletion knows nothing of it: its models have not forgotten, its versions are
+served again, its files hold what was deleted. `worker.restore.ledger` does.
+"""
+
+from calendar import monthrange
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from domain import sample_digests
+from domain.states import Objective, VersionStatus
+from domain.tables import (
+    AuditCheckpoint,
+    AuditLeaf,
+    Dataset,
+    Model,
+    ModelVersion,
+    Sample,
+    Tombstone,
+)
+from worker.restore.ledger import FILES, Grave, Kept, Retired
+from worker.store.artifacts import Store
+
+AT_ONCE = 10_000
+"""Samples fetched at a time, and named in one request."""
+
+REASON = "restored from a backup"
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Samples that a model knows again, and how they are to be forgotten once more."""
+
+    objective: Objective
+    exact: bool
+    sample_ids: Sequence[str] = field(repr=False)
+    due_at: datetime
+    """When the last of them had been forgotten."""
+
+    @property
+    def received_at(self) -> datetime:
+        """A calendar month before: what is received then is due now."""
+        year, month = divmod(self.due_at.year * 12 + self.due_at.month - 2, 12)
+        day = min(self.due_at.day, monthrange(year, month + 1)[1])
+        return self.due_at.replace(year=year, month=month + 1, day=day)
+
+
+@dataclass(frozen=True, slots=True)
+class Reborn:
+    """A model that lacks tombstones."""
+
+    model: str
+    dataset: str
+    in_database: bool
+    """Without the model nothing came back: it is not there to know anything."""
+
+    missing: int
+    """Tombstones."""
+
+    demands: Sequence[Demand]
+
+    @property
+    def samples(self) -> int:
+        """How many samples came back: those without a tombstone that the dataset still has."""
+        return sum(len(demand.sample_ids) for demand in self.demands)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A champion that had been superseded. It goes when its model has forgotten anew."""
+
+    model: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file in the store of a version whose files had been deleted, or that nobody knows."""
+
+    model: str
+    number: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """A log that lacks events of which a checkpoint was anchored."""
+
+    anchored: int
+    """The size of the newest anchored checkpoint that is not the database's."""
+
+    agreed: int
+    """The size of the newest one before which all are; what came after was lost, or is another."""
+
+    size: int
+    """Of the log in the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a backup brought back."""
+
+    models: Sequence[Reborn]
+    served: Sequence[Served]
+    files: Sequence[File]
+    rollback: Rollback | None
+    """Not undone by anything: who holds a later checkpoint sees it."""
+
+    @property
+    def came_back(self) -> bool:
+        return bool(self.served or self.files or any(model.samples for model in self.models))
+
+
+def check(
+    sessions: sessionmaker[Session], store: Store, kept: Kept, anchors: Path | None
+) -> Findings:
+    """Compare; nothing is changed.
+
+    Args:
+        anchors: the directory of checkpoints, where there is one.
+    """
+    with sessions.begin() as session:
+        return Findings(
+            models=_models(session, kept),
+            served=_served(session, kept.retired),
+            files=_files(session, store, kept.retired),
+            rollback=_rollback(session, anchors) if anchors else None,
+        )
+
+
+def _models(session: Session, kept: Kept) -> list[Reborn]:
+    """Every model that lacks tombstones, by name."""
+    of_model: defaultdict[tuple[UUID, UUID], list[Grave]] = defaultdict(list)
+    for grave in kept.graves:
+        of_model[grave.dataset_id, grave.model_id].append(grave)
+    found = [
+        _reborn(session, kept.keys.get(dataset_id), graves)
+        for (dataset_id, _), graves in of_model.items()
+    ]
+    return sorted((each for each in found if each.missing), key=lambda each: each.model)
+
+
+def _reborn(session: Session, key: bytes | None, graves: Sequence[Grave]) -> Reborn:
+    """What one model should have forgotten and has not.
+
+    The model and its dataset go by their ids; where those are gone, by their names: then they were
+    registered anew, and the dataset has another key.
+    """
+    first = graves[0]
+    wanted = {grave.digest: grave for grave in graves}
+    by_name = and_(Model.name == first.model, Dataset.name == first.dataset)
+    models = (
+        select(Model, Dataset)
+        .join(Dataset, Dataset.id == Model.dataset_id)
+        .where(or_(Model.id == first.model_id, by_name))
+    )
+    rows = session.execute(models).all()
+    row = next((row for row in rows if row[0].id == first.model_id), rows[0] if rows else None)
+    if row is None:
+        return Reborn(first.model, first.dataset, False, len(wanted), [])
+    model, dataset = row
+    if key is None:
+        key = dataset.tombstone_key
+    buried = set(session.scalars(select(Tombstone.digest).filter_by(model_id=model.id)))
+    back: defaultdict[tuple[Objective, bool], list[tuple[str, Grave]]] = defaultdict(list)
+    missing = wanted.keys() - buried if key == dataset.tombstone_key else {*wanted}
+    for sample_id in _samples(session, dataset.id) if missing else ():
+        digest = sample_digests.digest(key, sample_id)
+        if digest not in missing:
+            continue
+        if sample_digests.digest(dataset.tombstone_key, sample_id) in buried:
+            missing.remove(digest)
+            continue
+        grave = wanted[digest]
+        back[grave.objective, grave.exact].append((sample_id, grave))
+    demands = [
+        demand
+        for (objective, exact), named in sorted(back.items())
+        for demand in _demands(objective, exact, sorted(named, key=lambda pair: pair[0]))
+    ]
+    return Reborn(model.name, dataset.name, True, len(missing), demands)
+
+
+def _samples(session: Session, dataset_id: UUID) -> Iterator[str]:
+    ids = select(Sample.sample_id).filter_by(dataset_id=dataset_id)
+    yield from session.scalars(ids.execution_options(yield_per=AT_ONCE))
+
+
+def _demands(
+    objective: Objective, exact: bool, named: Sequence[tuple[str, Grave]]
+) -> Iterator[Demand]:
+    """In pieces that a request may have; the same ones whenever they are asked for."""
+    for start in range(0, len(named), AT_ONCE):
+        piece = named[start : start + AT_ONCE]
+        due_at = max(grave.forgotten_at for _, grave in piece)
+        yield Demand(objective, exact, [sample_id for sample_id, _ in piece], due_at)
+
+
+def _served(session: Session, retired: Mapping[UUID, Retired]) -> list[Served]:
+    champions = session.execute(
+        select(ModelVersion, Model.name)
+        .join(Model, Model.id == ModelVersion.model_id)
+        .where(ModelVersion.status == VersionStatus.CHAMPION)
+        .order_by(Model.name)
+    )
+    return [Served(model, row.number) for row, model in champions if row.id in retired]
+
+
+def _files(session: Session, store: Store, retired: Mapping[UUID, Retired]) -> list[File]:
+    """Files that no version may have any more, and that are in the store all the same.
+
+    What a champion, a candidate or a version in its time of grace has stays, whoever had it too.
+    """
+    rows = {row.id: row for row in session.scalars(select(ModelVersion)).all()}
+    named = {
+        getattr(row, f"{name}_sha256")
+        for row in rows.values()
+        for name in FILES
+        if row.status is not VersionStatus.SUPERSEDED
+        or row.id not in retired
+        or not retired[row.id].purged
+    }
+    return [
+        File(version.model, version.number, digest)
+        for version in sorted(retired.values(), key=lambda each: (each.model, each.number))
+        for digest in sorted({*version.files} - named)
+        if store.holds(digest)
+    ]
+
+
+def _rollback(session: Session, anchors: Path) -> Rollback | None:
+    """Whether checkpoints were anchored that are not the database's."""
+    own = {row.size: row.note for row in session.scalars(select(AuditCheckpoint)).all()}
+    anchored = {int(file.stem): file.read_text() for file in anchors.glob("*.checkpoint")}
+    lost = [size for size, note in anchored.items() if own.get(size) != note]
+    if not lost:
+        return None
+    agreed = max((size for size in anchored.keys() - lost if size < min(lost)), default=0)
+    size = session.scalars(select(func.coalesce(func.max(AuditLeaf.position) + 1, 0))).one()
+    return Rollback(max(lost), agreed, size)

@@ -1,0 +1,187 @@
+"""Files named by the SHA-256 of what is in them: weights, statistics, reservoirs.
+
+Nothing is ever changed in place, so a name in Postgres always means the same bytes.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from domain.errors import JobError, StoreUnwritable
+
+UNFINISHED = "incoming-"
+
+
+class Store:
+    """A directory of such files, at `objects/<first two digits>/<digest>`."""
+
+    def __init__(self, root: Path, writer: str = "") -> None:
+        """Files under `root`; unfinished ones bear the name of their writer."""
+        self.root = root
+        self._prefix = f"{UNFINISHED}{writer}-"
+
+    def put(self, write: Callable[[Path], None]) -> str:
+        """Keep what `write` writes to the path it is given; its digest.
+
+        The file is complete and on the disk before it has its name. Doing it twice is harmless,
+        and repairs a damaged file.
+
+        Raises:
+            StoreUnwritable: there is no room, or no right, to write it.
+        """
+        with self.writing():
+            self.root.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=self._prefix, dir=self.root)
+            os.close(descriptor)
+            unfinished = Path(name)
+            try:
+                write(unfinished)
+                digest = digest_of(unfinished)
+                sync(unfinished)
+                final = self._location(digest)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                with self._alone():
+                    unfinished.replace(final)
+            finally:
+                unfinished.unlink(missing_ok=True)
+            for directory in (final.parent, final.parent.parent, self.root):
+                sync(directory)
+        return digest
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tell a store that cannot be written from other faults."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            raise StoreUnwritable(
+                f"the store at LETHE_STORE could not be written ({error.__class__.__name__}: "
+                f"{getattr(error, 'strerror', None) or error})"
+            ) from error
+
+    def add(self, source: Path) -> str:
+        """Keep a copy of a file; its digest."""
+
+        def copy(path: Path) -> None:
+            shutil.copyfile(source, path)
+
+        return self.put(copy)
+
+    def path(self, digest: str) -> Path:
+        """Where the file is, after reading it whole to see that it is undamaged.
+
+        Raises:
+            JobError: the file is missing or damaged.
+        """
+        path = self._location(digest)
+        if not path.is_file():
+            raise JobError(
+                _lost(path, self.root, "is missing; unless its version was purged, restore")
+            )
+        if digest_of(path) != digest:
+            raise JobError(_lost(path, self.root, "is damaged; restore"))
+        return path
+
+    def holds(self, digest: str) -> bool:
+        """Whether there is a file of this name, damaged or not."""
+        return self._location(digest).is_file()
+
+    def remove(self, digest: str) -> None:
+        """Delete a file that no version names any more; one that is gone is no error.
+
+        Raises:
+            StoreUnwritable: there is no right to do so.
+        """
+        path = self._location(digest)
+        with self.writing():
+            if path.parent.is_dir():
+                with self._alone():
+                    path.unlink(missing_ok=True)
+                sync(path.parent)
+
+    def listed(self, digests: Collection[str]) -> set[str]:
+        """Those of the files that the store's directories list now, whatever is in them."""
+        directories = {self._location(digest).parent for digest in digests}
+        found = {
+            path.name for folder in directories if folder.is_dir() for path in folder.iterdir()
+        }
+        return found.intersection(digests)
+
+    def remove_unfinished(self) -> None:
+        """Delete what this writer left behind when it was killed."""
+        for path in self.root.glob(f"{self._prefix}*"):
+            _remove(path)
+
+    def remove_orphans(self, named: Collection[str], *, before: datetime) -> int:
+        """Delete files that are not among those named, and unfinished ones; how many.
+
+        One that was written later than `before` may belong to a job that is about to store its
+        name. One that is dated as far ahead was misdated: a job's own files are dated when it puts
+        them.
+        """
+        unfinished = list(self.root.glob(f"{UNFINISHED}*"))
+        nameless = [path for path in self.root.glob("objects/*/*") if path.name not in named]
+        removed = 0
+        for path in (*unfinished, *nameless):
+            with self._alone():  # else it might be put again between the look and the removal
+                if _is_outdated(path, before):
+                    _remove(path)
+                    removed += 1
+        return removed
+
+    def _location(self, digest: str) -> Path:
+        return self.root / "objects" / digest[:2] / digest
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let nobody else give a file its name, or take one away, meanwhile."""
+        with (self.root / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _is_outdated(path: Path, before: datetime) -> bool:
+    """Whether the file is dated earlier, or as far ahead of now; not if it is gone."""
+    now = time.time()
+    try:
+        return abs(path.stat().st_mtime - now) > now - before.timestamp()
+    except FileNotFoundError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a directory's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lost(path: Path, root: Path, what: str) -> str:
+    return (
+        f"The file {path.name[:12]}… of the store {what} {path.relative_to(root)} below "
+        "LETHE_STORE from a backup."
+    )

@@ -1,0 +1,330 @@
+"""The algorithm: alternate forgetting and recovering, and watch the alignment.
+
+Shapes: F forget samples, C classes. The scheme is that of Seo, Kim, Han, WACV 2025
+(arXiv:2407.17710); every formula, weight and rate is our reconstruction.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from worker.unlearning.alignment import (
+    Eigenspace,
+    Moments,
+    eigenspace,
+)
+from worker.unlearning.audit.verdict import exchangeability
+from worker.unlearning.config import Config, Objective
+from worker.unlearning.errors import NothingStays
+from worker.unlearning.evaluation import (
+    Observed,
+    Outputs,
+    accuracy,
+    default_k,
+    measured_gap,
+    require_samples,
+    retain_moments,
+    retain_weights,
+)
+from worker.unlearning.frozen_stem import Passing, divided
+from worker.unlearning.goal import View, answers_as_unseen, goal_of, next_shift
+from worker.unlearning.network import Network
+from worker.unlearning.phases import Company, forget_phase, recover_phase, rehearsal
+from worker.unlearning.samples import Samples, class_balanced
+from worker.unlearning.unseen_answers import as_if_unseen
+
+EARLIEST = 0.75
+"""Share of the cycles before which a run does not end: cut off at high rates, it lost 2 points of
+retain accuracy more, and one more cycle with falling rates forgot too much."""
+
+OUT_OF_SAMPLE = 0.7
+"""Of reference models' predictions in the targets; the rest is what the model itself would say."""
+
+PERMUTATIONS = 200
+"""Of the tests between cycles: enough to tell a p-value of `Config.stop_at`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleScores:
+    """How the network stands after a cycle; accuracies and DA are fractions in [0, 1].
+
+    Measured on at most `Config.scoring_samples` of each set.
+    """
+
+    cycle: int
+    """From 1."""
+
+    da_forget: float
+    da_holdout: float
+    da_gap: float
+    da_gap_low: float | None
+    da_gap_high: float | None
+    loss_alignment: float
+    """Mean over the steps of this cycle's forget phase, before its weight."""
+
+    loss_distillation: float
+    """The same, in nats."""
+
+    loss_retain: float
+    """Mean cross-entropy over the steps of this cycle's recover phase, in nats."""
+
+    forget_accuracy: float
+    retain_accuracy: float
+    holdout_accuracy: float | None
+    """On hold-out samples of the classes that stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a run stands after a cycle: enough to go on as if it had never stopped.
+
+    The tensors are those the run works with: read them before the next cycle begins. There is no
+    state of an optimiser, because each phase begins with a new one.
+    """
+
+    cycle: int
+    """The last one done."""
+
+    finished: bool
+    """No cycle follows."""
+
+    shift: float
+    weights: Mapping[str, Tensor]
+    """Of the changed model, its buffers included, by name."""
+
+    generator: Tensor
+    """State of the generator that draws samples, uint8."""
+
+    dropout: Tensor
+    """State of torch's generator on the CPU, uint8."""
+
+    device_dropout: Tensor | None
+    """The same on the GPU; None where the model is on the CPU."""
+
+    company: Tensor
+    """Indices of the retain samples that are next beside the forget samples, int64."""
+
+
+def unlearn(
+    network: Network,
+    *,
+    forget: Samples,
+    retain: Samples,
+    retain_losses: Tensor,
+    holdout: Samples,
+    moments: Moments,
+    class_counts: Tensor,
+    config: Config,
+    on_cycle: Callable[[CycleScores, State], None],
+    predictions: Tensor | None = None,
+    resume: State | None = None,
+) -> nn.Module:
+    """Return a copy of the model that behaves as if never trained on the forget set.
+
+    Ends at the first cycle, when rates are low, whose tests against the hold-out pass with room
+    (`Config.stop_at`), or after `Config.cycles`. The model given is left as it is. On the CPU the
+    same arguments give the same weights.
+
+    Args:
+        retain: a class-balanced reservoir of the retain set, not all of it.
+        retain_losses: (R,) of the reservoir under the original, in nats: what it found hardest is
+            rehearsed most. An audit looks at the same samples before a run.
+        holdout: labelled samples never trained on, to calibrate by; an audit needs others. Nothing
+            is learned from them: those of classes that leave stand in the batches of the forget
+            set, for it to be compared with.
+        moments: of the retain features of the original, without the forget set.
+        class_counts: (C,) how many retain samples each class has; 0 for a class that leaves.
+        on_cycle: called after each cycle, with how far the run is; what it raises stops the run.
+        predictions: (F, C) probabilities from models that have not seen the forget samples; mixed
+            with what the original would say if it had not (`as_if_unseen`), else only the latter.
+        resume: where an earlier run with the same arguments stood; the cycles after it are done.
+
+    Raises:
+        NotFinite: a loss or a weight became NaN or infinite, and in which cycle; or the model
+            given has such outputs already.
+        NothingStays: no class would be left to keep.
+        ValueError: a set is empty, `predictions` do not fit the forget set, or `retain_losses` the
+            reservoir.
+    """
+    require_samples(forget=forget, retain=retain, holdout=holdout)
+    if predictions is not None and len(predictions) != len(forget):
+        raise ValueError(f"{len(predictions)} predictions, but {len(forget)} forget samples")
+    if len(retain_losses) != len(retain):
+        raise ValueError(f"{len(retain_losses)} losses, but {len(retain)} retain samples")
+    lost = _lost(forget, class_counts, config.objective)
+    generator = torch.Generator().manual_seed(config.seed)
+    retain = network.resident(retain)
+    scored = [_scored(samples, config, generator) for samples in (forget, retain, holdout)]
+    view = _look(
+        network, scored, class_counts, config, eigenspace(moments, k=_k(class_counts, config))
+    )
+    leaving = holdout.select(lost[holdout.labels])
+    unseen = as_if_unseen(
+        network,
+        forget=forget,
+        retain=retain,
+        holdout=holdout,
+        class_counts=class_counts,
+        config=config,
+        generator=generator,
+    )
+    foretold = unseen.answers
+    if predictions is not None:
+        foretold = OUT_OF_SAMPLE * predictions.float() + (1 - OUT_OF_SAMPLE) * foretold
+    answers = answers_as_unseen(forget.labels, view.holdout, lost, foretold, config)
+    compared = network.resident(
+        Samples(
+            torch.cat([forget.inputs, leaving.inputs]), torch.cat([forget.labels, leaving.labels])
+        )
+    )
+    shift = config.initial_shift
+    changed = network.copy()
+    changed.freeze_leading(config.frozen_share)
+    changed.train()
+    _silence(changed, lost)
+    parts = divided(changed, compared)
+    compared = parts.through(compared, config.batch_size)
+    passing = Passing(parts.stem, retain)
+    company = Company(passing, generator)
+    with torch.random.fork_rng(devices=[d for d in [changed.device] if d.type == "cuda"]):
+        torch.manual_seed(config.seed)  # dropout
+        if resume is not None:
+            _restore(resume, changed, generator, company)
+            view, shift = _look(changed, scored, class_counts, config), resume.shift
+        for cycle in _cycles(resume, config):
+            goal = goal_of(compared, unseen.ease, answers, shift, view, lost)
+            losses = forget_phase(parts.rest, goal, company, config, cycle, generator)
+            rehearsed = rehearsal(retain.labels, retain_losses, config, generator)
+            loss_retain = recover_phase(
+                parts.rest, goal, passing, rehearsed, config, cycle, generator
+            )
+            view = _look(changed, scored, class_counts, config)
+            shift = next_shift(shift, view, unseen.ease[~lost[forget.labels]], lost, config)
+            finished = cycle == config.cycles or (
+                cycle >= EARLIEST * config.cycles and _passes(view, class_counts, config)
+            )
+            on_cycle(
+                _scores(cycle, view, class_counts, (*losses, loss_retain), config.seed),
+                _state(cycle, finished, shift, changed, generator, company),
+            )
+            if finished:
+                break
+    changed.model.zero_grad()
+    return changed.model.requires_grad_(True).eval()
+
+
+def _cycles(resume: State | None, config: Config) -> range:
+    """The numbers of the cycles to do."""
+    if resume is None:
+        return range(1, config.cycles + 1)
+    return range(0) if resume.finished else range(resume.cycle + 1, config.cycles + 1)
+
+
+def _state(
+    cycle: int,
+    finished: bool,
+    shift: float,
+    changed: Network,
+    generator: torch.Generator,
+    company: Company,
+) -> State:
+    on_gpu = changed.device.type == "cuda"
+    return State(
+        cycle=cycle,
+        finished=finished,
+        shift=shift,
+        weights=changed.model.state_dict(),
+        generator=generator.get_state(),
+        dropout=torch.get_rng_state(),
+        device_dropout=torch.cuda.get_rng_state(changed.device) if on_gpu else None,
+        company=company.waiting,
+    )
+
+
+def _restore(state: State, changed: Network, generator: torch.Generator, company: Company) -> None:
+    changed.model.load_state_dict(state.weights)
+    generator.set_state(state.generator)
+    torch.set_rng_state(state.dropout)
+    if state.device_dropout is not None and changed.device.type == "cuda":
+        torch.cuda.set_rng_state(state.device_dropout, changed.device)
+    company.waiting = state.company
+
+
+def _lost(forget: Samples, class_counts: Tensor, objective: Objective) -> Tensor:
+    """(C,) bool: classes the model shall no longer know."""
+    lost = class_counts.cpu() == 0
+    if objective is Objective.REMOVE_CLASS:
+        lost[forget.labels] = True
+    if lost.all():
+        raise NothingStays("no class would stay; train a new model instead")
+    return lost
+
+
+@torch.no_grad()
+def _silence(network: Network, lost: Tensor) -> None:
+    """Let a linear head say the same of every sample about lost classes, as one never taught them.
+
+    Distillation alone lowers their logits, but leaves the order of the samples in them.
+    """
+    head = network.model.get_submodule(network.head)
+    if isinstance(head, nn.Linear) and head.out_features == len(lost):
+        head.weight[lost.to(network.device)] = 0.0
+
+
+def _passes(view: View, class_counts: Tensor, config: Config) -> bool:
+    """Whether the tests of the audit, on the calibration hold-out, pass with room."""
+    observed = Observed(forget=view.forget, retain=view.retain, holdout=view.holdout, test=None)
+    family = exchangeability(
+        observed, class_counts=class_counts, k=config.k, seed=config.seed, permutations=PERMUTATIONS
+    )
+    return family.p_value >= config.stop_at
+
+
+def _scored(samples: Samples, config: Config, generator: torch.Generator) -> Samples:
+    return samples.select(class_balanced(samples.labels, config.scoring_samples, generator))
+
+
+def _k(class_counts: Tensor, config: Config) -> int:
+    return default_k(class_counts) if config.k is None else config.k
+
+
+def _look(
+    network: Network,
+    scored: list[Samples],
+    class_counts: Tensor,
+    config: Config,
+    space: Eigenspace | None = None,
+) -> View:
+    """Outputs of the three sets, and the eigenspace of the network as it is now."""
+    forget, retain, holdout = (Outputs.of(network, s, config.batch_size) for s in scored)
+    if space is None:
+        space = eigenspace(retain_moments(retain, class_counts), k=_k(class_counts, config))
+    return View(forget, retain, holdout, space)
+
+
+def _scores(
+    cycle: int,
+    view: View,
+    class_counts: Tensor,
+    losses: tuple[float, float, float],
+    seed: int,
+) -> CycleScores:
+    da_forget, da_holdout, gap = measured_gap(view.forget, view.holdout, view.space, seed)
+    staying = view.holdout.select(class_counts[view.holdout.labels] > 0)
+    return CycleScores(
+        cycle=cycle,
+        da_forget=da_forget,
+        da_holdout=da_holdout,
+        da_gap=gap.value,
+        da_gap_low=gap.low,
+        da_gap_high=gap.high,
+        loss_alignment=losses[0],
+        loss_distillation=losses[1],
+        loss_retain=losses[2],
+        forget_accuracy=accuracy(view.forget) or 0.0,
+        retain_accuracy=accuracy(view.retain, retain_weights(view.retain.labels, class_counts))
+        or 0.0,
+        holdout_accuracy=accuracy(staying),
+    )
