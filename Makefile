@@ -50,10 +50,10 @@ bench-scaling: .venv/installed ## what a job costs at 10,000 to 1,000,000 traini
 
 SCHEDULES ?= 200
 SEED ?= 1
-HOUSES ?= 1
+STACKS ?= 1
 # Only a run of full length is a result to keep.
 chaos: .venv/installed ## hurt the running service in seeded ways: make chaos SCHEDULES=200 SEED=1
-	.venv/bin/python -m chaos --schedules $(SCHEDULES) --seed $(SEED) --houses $(HOUSES) \
+	.venv/bin/python -m chaos --schedules $(SCHEDULES) --seed $(SEED) --stacks $(STACKS) \
 	  $(if $(filter 200,$(SCHEDULES)),--result benchmarks/results/chaos.json)
 
 attacks: .venv/installed ## forge evidence in every way known, and see the verifier refuse it

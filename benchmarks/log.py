@@ -57,7 +57,7 @@ FILL = """
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, local.servers(Path(folder)) as servers:
         environment = {**os.environ, "LETHE_DATABASE_URL": servers.database_url}
-        local.House(Path(folder), servers.owner_url, environment, 0).migrate()
+        local.Stack(Path(folder), servers.owner_url, environment, 0).migrate()
         with psycopg.connect(servers.owner_url, autocommit=True) as owner:
             owner.execute(BARE)
         results: dict[str, Any] = {

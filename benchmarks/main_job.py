@@ -1,6 +1,6 @@
 """The main job on CIFAR-10 through the running service: how well, and at what part of retraining.
 
-`python -m benchmarks.main_job` starts a house of its own, registers 10,000 training images and a
+`python -m benchmarks.main_job` starts a stack of its own, registers 10,000 training images and a
 trained CNN over HTTP, asks for 1,000 random ones to be forgotten, prints a table and writes
 benchmarks/results/main_job.json.
 """
@@ -58,7 +58,7 @@ def main() -> None:
 
 def unlearn_through_the_service(state: Path, folder: Path) -> dict[str, Any]:
     """The finished job, as the API tells it."""
-    with local.house(
+    with local.stack(
         state,
         LETHE_DATA_ROOTS=json.dumps([str(folder)]),
         LETHE_FACTORIES='["benchmarks.cifar_models:cnn"]',

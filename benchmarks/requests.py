@@ -41,7 +41,7 @@ def main() -> None:
             "LETHE_BROKER_URL": servers.broker_url,
             "LETHE_ADMIN_KEY": "a-key-for-benchmarks",
         }
-        home = local.House(Path(folder), servers.owner_url, environment, local.free_port())
+        home = local.Stack(Path(folder), servers.owner_url, environment, local.free_port())
         home.migrate()
         fill(servers.database_url)
         home.start("api")
@@ -118,7 +118,7 @@ def cpu_seconds(api: psutil.Process, postmaster: psutil.Process) -> float:
     return float(used)
 
 
-def measure(home: local.House, postmaster: psutil.Process) -> list[dict[str, Any]]:
+def measure(home: local.Stack, postmaster: psutil.Process) -> list[dict[str, Any]]:
     """Seconds from sending a request of each size to having its answer."""
     dice = random.Random(0)
     process = psutil.Process(home.processes["api"].pid)

@@ -1,6 +1,6 @@
 """What an unlearning job costs when the dataset grows and the forget set does not.
 
-`make bench-scaling` starts a house of its own, registers synthetic images at three sizes with one
+`make bench-scaling` starts a stack of its own, registers synthetic images at three sizes with one
 small trained CNN, has each forget 200 scattered samples several times in turn, prints a table and
 writes benchmarks/results/scaling.json and scaling.png.
 """
@@ -123,8 +123,8 @@ def measure(folder: Path, counts: Sequence[int], jobs: int) -> list[Size]:
     data = folder / "data"
     data.mkdir()
     write_weights(data / "cnn.safetensors")
-    with local.house(
-        folder / "house",
+    with local.stack(
+        folder / "stack",
         LETHE_DATA_ROOTS=json.dumps([str(data)]),
         LETHE_FACTORIES='["benchmarks.cifar_models:cnn"]',
     ) as home:

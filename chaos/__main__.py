@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chaos import house
+from chaos import stack
 from chaos.checker.violation import DOUBLED, LOST
 from chaos.play import Outcome
 from chaos.run import run
@@ -33,10 +33,10 @@ def main() -> int:
     outcomes = run(
         range(options.seed, options.seed + options.schedules),
         state,
-        {} if options.lease_default else house.QUICK,
-        houses=options.houses,
+        {} if options.lease_default else stack.QUICK,
+        stacks=options.stacks,
     )
-    report = summary(outcomes, options.lease_default) | {"houses_at_once": options.houses}
+    report = summary(outcomes, options.lease_default) | {"stacks_at_once": options.stacks}
     if options.result:
         options.result.write_text(json.dumps(report, indent=1) + "\n")
     print(table(report))
@@ -53,7 +53,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("--schedules", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--houses", type=int, default=1, help="so many at once, each its share")
+    parser.add_argument("--stacks", type=int, default=1, help="so many at once, each its share")
     parser.add_argument("--state", type=Path, help="empty folder for logs, database and store")
     parser.add_argument("--result", type=Path, help="file for the report, as JSON")
     parser.add_argument(

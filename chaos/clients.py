@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 
 import httpx2
 
-from chaos.house import House
 from chaos.promise import Promise
 from chaos.schedule import Asked, Submission
+from chaos.stack import Stack
 
 PATIENCE_S = 90.0
 """A request that is not accepted for so long is a complaint."""
@@ -30,9 +30,9 @@ class Client:
     """One deletion request, from the first try to the last look."""
 
     def __init__(
-        self, house: House, submission: Submission, body: dict[str, object], promise: Promise
+        self, stack: Stack, submission: Submission, body: dict[str, object], promise: Promise
     ) -> None:
-        self.house = house
+        self.stack = stack
         self.submission = submission
         self.body = body
         self.promise = promise
@@ -94,7 +94,7 @@ class Client:
     def _post(self, *, timeout: float) -> httpx2.Response:
         with self.promise.lock:
             self.promise.sent += 1
-        self.house.posting.release()
+        self.stack.posting.release()
         with self._connection(timeout) as http:
             return http.post(
                 REQUESTS, json=self.body, headers={"Idempotency-Key": self.promise.key}
@@ -135,7 +135,7 @@ class Client:
         return None
 
     def _connection(self, timeout: float) -> httpx2.Client:
-        home = self.house.home
+        home = self.stack.home
         # Plain http: nothing to verify, and reading the certificates takes longer than the rest.
         return httpx2.Client(base_url=home.url, headers=home.headers, timeout=timeout, verify=False)
 
@@ -145,7 +145,7 @@ class Client:
 
 
 def client(
-    house: House,
+    stack: Stack,
     submission: Submission,
     samples: Sequence[str],
     *,
@@ -164,4 +164,4 @@ def client(
     asked = {"dataset": dataset} if whole else {"model": model}
     must = frozenset(models) if whole else frozenset({model})
     promise = Promise(str(uuid4()), frozenset(named), must)
-    return Client(house, submission, {**asked, "sample_ids": named}, promise)
+    return Client(stack, submission, {**asked, "sample_ids": named}, promise)

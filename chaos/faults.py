@@ -1,6 +1,6 @@
-"""What is done to the house, one function for each kind of fault.
+"""What is done to the stack, one function for each kind of fault.
 
-Each leaves the house whole when it returns: what ended is started again, what stopped goes on.
+Each leaves the stack whole when it returns: what ended is started again, what stopped goes on.
 """
 
 import random
@@ -16,9 +16,9 @@ import psycopg
 import redis
 
 from chaos import disk
-from chaos.house import House
 from chaos.promise import Death
 from chaos.schedule import Fault, Kind
+from chaos.stack import Stack
 from domain import doorbell
 
 PATIENCE_S = 4.0
@@ -28,56 +28,56 @@ FELT_S = 20.0
 """How long it waits for a job to store its files."""
 
 
-def strike(house: House, fault: Fault) -> Death | None:
+def strike(stack: Stack, fault: Fault) -> Death | None:
     """Do it. Returns what a worker lost by it, if it held a job."""
     if fault.kind in WORKER_BLOWS:
-        name = _victim(house, fault)
-        with house.locks[name]:
-            _wait_for_the_moment(house, fault)
-            return WORKER_BLOWS[fault.kind](house, name, fault)
+        name = _victim(stack, fault)
+        with stack.locks[name]:
+            _wait_for_the_moment(stack, fault)
+            return WORKER_BLOWS[fault.kind](stack, name, fault)
     struck, blow = BLOWS[fault.kind]
-    with house.locks[struck]:
-        blow(house, fault)
+    with stack.locks[struck]:
+        blow(stack, fault)
     return None
 
 
-def _kill_parent(house: House, name: str, fault: Fault) -> Death | None:
-    death = _death(fault, house.held_by(name))
-    house.signal(name, signal.SIGKILL)
-    house.home.processes[name].wait()
+def _kill_parent(stack: Stack, name: str, fault: Fault) -> Death | None:
+    death = _death(fault, stack.held_by(name))
+    stack.signal(name, signal.SIGKILL)
+    stack.home.processes[name].wait()
     time.sleep(fault.lasts)
-    house.start_again(name)
+    stack.start_again(name)
     return death
 
 
-def _term_parent(house: House, name: str, fault: Fault) -> Death | None:
-    death = _death(fault, house.held_by(name))
-    house.home.stop(name, timeout_s=30)
+def _term_parent(stack: Stack, name: str, fault: Fault) -> Death | None:
+    death = _death(fault, stack.held_by(name))
+    stack.home.stop(name, timeout_s=30)
     time.sleep(fault.lasts)
-    house.start_again(name)
+    stack.start_again(name)
     return death
 
 
-def _stop_parent(house: House, name: str, fault: Fault) -> Death | None:
+def _stop_parent(stack: Stack, name: str, fault: Fault) -> Death | None:
     """SIGSTOP and, later, SIGCONT: if that takes longer than the lease, the worker was lost."""
-    death = _death(fault, house.held_by(name))
-    house.signal(name, signal.SIGSTOP)
+    death = _death(fault, stack.held_by(name))
+    stack.signal(name, signal.SIGSTOP)
     time.sleep(fault.lasts)
-    house.signal(name, signal.SIGCONT)
-    return death if fault.lasts > house.lease_s else None
+    stack.signal(name, signal.SIGCONT)
+    return death if fault.lasts > stack.lease_s else None
 
 
-def _stop_child(house: House, name: str, fault: Fault) -> None:
+def _stop_child(stack: Stack, name: str, fault: Fault) -> None:
     """The job stands still, while its parent keeps the lease."""
-    held = house.held_by(name)
+    held = stack.held_by(name)
     if held is not None:
         _send(held[0], signal.SIGSTOP)
         time.sleep(fault.lasts)
         _send(held[0], signal.SIGCONT)
 
 
-def _end_child(house: House, name: str, fault: Fault) -> Death | None:
-    held = house.held_by(name)
+def _end_child(stack: Stack, name: str, fault: Fault) -> Death | None:
+    held = stack.held_by(name)
     if held is None:
         return None
     death = _death(fault, held)
@@ -85,71 +85,71 @@ def _end_child(house: House, name: str, fault: Fault) -> Death | None:
     return death
 
 
-def _flush_redis(house: House, _: Fault) -> None:
-    with redis.from_url(house.servers.broker_url) as broker:
+def _flush_redis(stack: Stack, _: Fault) -> None:
+    with redis.from_url(stack.servers.broker_url) as broker:
         broker.flushall()
 
 
-def _restart_redis(house: House, fault: Fault) -> None:
-    house.stop_redis()
+def _restart_redis(stack: Stack, fault: Fault) -> None:
+    stack.stop_redis()
     time.sleep(fault.lasts)
-    house.start_redis()
+    stack.start_redis()
 
 
-def _restart_postgres(house: House, fault: Fault) -> None:
-    house.stop_postgres(crash=fault.kind is Kind.POSTGRES_CRASHED)
+def _restart_postgres(stack: Stack, fault: Fault) -> None:
+    stack.stop_postgres(crash=fault.kind is Kind.POSTGRES_CRASHED)
     time.sleep(fault.lasts)
-    house.start_postgres()
+    stack.start_postgres()
 
 
-def _kill_api(house: House, fault: Fault) -> None:
+def _kill_api(stack: Stack, fault: Fault) -> None:
     """While a request is being answered, if one comes in time."""
-    while house.posting.acquire(blocking=False):
+    while stack.posting.acquire(blocking=False):
         pass  # those are sent
-    house.posting.acquire(timeout=PATIENCE_S)
+    stack.posting.acquire(timeout=PATIENCE_S)
     time.sleep(fault.aim / 100)
-    house.signal("api", signal.SIGKILL)
-    house.home.processes["api"].wait()
+    stack.signal("api", signal.SIGKILL)
+    stack.home.processes["api"].wait()
     time.sleep(fault.lasts)
-    house.start_again("api")
-    house.home.wait_until_ready()
+    stack.start_again("api")
+    stack.home.wait_until_ready()
 
 
-def _ring(house: House, fault: Fault) -> None:
+def _ring(stack: Stack, fault: Fault) -> None:
     """Ring for jobs that ended, wait, run and never were: often, and in any order."""
     dice = random.Random(fault.aim)
-    with house.locks["postgres"], psycopg.connect(house.database_url) as connection:
+    with stack.locks["postgres"], psycopg.connect(stack.database_url) as connection:
         known = connection.execute("SELECT id FROM jobs ORDER BY id DESC LIMIT 20").fetchall()
     ids = [*(row[0] for row in known), uuid4(), uuid4()] * 3
     dice.shuffle(ids)
-    with doorbell.queue(house.servers.broker_url) as bell:
+    with doorbell.queue(stack.servers.broker_url) as bell:
         for job_id in ids:
             doorbell.ring_job(bell, job_id)
         doorbell.ring_sweep(bell)
 
 
-def _second_beat(house: House, fault: Fault) -> None:
-    house.home.start("beat-2")
+def _second_beat(stack: Stack, fault: Fault) -> None:
+    stack.home.start("beat-2")
     time.sleep(fault.lasts)
-    house.home.stop("beat-2")
+    stack.home.stop("beat-2")
 
 
-def _step_lease(house: House, fault: Fault) -> None:
+def _step_lease(stack: Stack, fault: Fault) -> None:
     """What a jump of the clock is to the protocol: all leases end earlier, or later."""
     move = "UPDATE jobs SET lease_until = lease_until + make_interval(secs => %s)"
-    with psycopg.connect(house.database_url) as connection:
+    with psycopg.connect(stack.database_url) as connection:
         connection.execute(f"{move} WHERE status = 'running'", [fault.step])
 
 
-def _fill_disk(house: House, fault: Fault) -> None:
-    state = house.home.state
+def _fill_disk(stack: Stack, fault: Fault) -> None:
+    state = stack.home.state
     disk.fill(state)
     _wait(FELT_S, lambda: disk.was_felt(state))
     time.sleep(fault.lasts)
     disk.empty(state)
 
 
-BLOWS: Mapping[Kind, tuple[str, Callable[[House, Fault], None]]] = {
+BLOWS: Mapping[Kind, tuple[str, Callable[[Stack, Fault], None]]] = {
     Kind.REDIS_FLUSHED: ("redis", _flush_redis),
     Kind.REDIS_RESTARTED: ("redis", _restart_redis),
     Kind.POSTGRES_RESTARTED: ("postgres", _restart_postgres),
@@ -162,7 +162,7 @@ BLOWS: Mapping[Kind, tuple[str, Callable[[House, Fault], None]]] = {
 }
 """What each kind strikes, and how."""
 
-WORKER_BLOWS: Mapping[Kind, Callable[[House, str, Fault], Death | None]] = {
+WORKER_BLOWS: Mapping[Kind, Callable[[Stack, str, Fault], Death | None]] = {
     Kind.KILL_PARENT: _kill_parent,
     Kind.KILL_CHILD: _end_child,
     Kind.STOP_PARENT: _stop_parent,
@@ -173,19 +173,19 @@ WORKER_BLOWS: Mapping[Kind, Callable[[House, str, Fault], Death | None]] = {
 """The same for those that strike a worker."""
 
 
-def _victim(house: House, fault: Fault) -> str:
+def _victim(stack: Stack, fault: Fault) -> str:
     """The worker meant, unless only the other one gets a job."""
     meant, other = f"worker-{fault.victim}", f"worker-{3 - fault.victim}"
-    _wait(PATIENCE_S, lambda: bool(house.held_by(meant) or house.held_by(other)))
-    return meant if house.held_by(meant) or not house.held_by(other) else other
+    _wait(PATIENCE_S, lambda: bool(stack.held_by(meant) or stack.held_by(other)))
+    return meant if stack.held_by(meant) or not stack.held_by(other) else other
 
 
-def _wait_for_the_moment(house: House, fault: Fault) -> None:
+def _wait_for_the_moment(stack: Stack, fault: Fault) -> None:
     if not fault.storing:
         time.sleep(fault.aim)
         return
-    before = house.last_stored()
-    _wait(FELT_S, lambda: house.last_stored() != before, every_s=0.002)
+    before = stack.last_stored()
+    _wait(FELT_S, lambda: stack.last_stored() != before, every_s=0.002)
     time.sleep(fault.aim / 100)
 
 

@@ -1,4 +1,4 @@
-"""Plays schedules on a house, and asks the checker after each.
+"""Plays schedules on a stack, and asks the checker after each.
 
 A *stand* is a dataset and two models trained on it, registered in peace. Some schedules share one,
 each with samples of its own.
@@ -13,14 +13,14 @@ from uuid import uuid4
 import psycopg
 from psycopg.rows import dict_row
 
-from chaos import checker, material
+from chaos import checker, samples
 from chaos.checker import Violation, files
 from chaos.clients import Client, client
 from chaos.faults import strike
-from chaos.house import ORPHAN_AGE_S, PROCESSES, House
 from chaos.promise import Death, Promise
 from chaos.recovery import LIMIT_S, Recovery, recoveries
 from chaos.schedule import HOLDOUT, TRAIN, Fault, Schedule
+from chaos.stack import ORPHAN_AGE_S, PROCESSES, Stack
 from devstack import local
 
 SHARED = 10
@@ -77,9 +77,9 @@ class Outcome:
 
 @dataclass(slots=True)
 class Player:
-    """A house, and all that was promised in it so far."""
+    """A stack, and all that was promised in it so far."""
 
-    house: House
+    stack: Stack
     stand: Stand | None = None
     turn: int = 0
     promises: list[Promise] = field(default_factory=list)
@@ -92,16 +92,16 @@ class Player:
     def play(self, schedule: Schedule) -> Outcome:
         """Let it happen, wait until all is done, and look."""
         if self.stand is None or self.turn == SHARED:
-            self.stand, self.turn = _build(self.house, seed=schedule.seed), 0
+            self.stand, self.turn = _build(self.stack, seed=schedule.seed), 0
         started = time.monotonic()
         samples, stand = self.stand.fresh(self.turn), self.stand
         self.turn += 1
         clients = [
-            client(self.house, each, samples, dataset=stand.dataset, models=stand.models)
+            client(self.stack, each, samples, dataset=stand.dataset, models=stand.models)
             for each in schedule.submissions
         ]
         self.promises += [each.promise for each in clients]
-        deaths = _let_happen(self.house, schedule, clients)
+        deaths = _let_happen(self.stack, schedule, clients)
         settled = time.monotonic()
         self._wait_until_quiet()
         settling_s = time.monotonic() - settled
@@ -109,8 +109,8 @@ class Player:
             if each.promise.request_id is not None:
                 each.ask_again()
                 each.look()
-        with psycopg.connect(self.house.database_url, row_factory=dict_row) as connection:
-            found = checker.check(connection, self.house.store, self.promises)
+        with psycopg.connect(self.stack.database_url, row_factory=dict_row) as connection:
+            found = checker.check(connection, self.stack.store, self.promises)
             recovered = recoveries(connection, deaths)
         found += [
             Violation("recovery_slow", f"job {each.death.job_id}: {each.seconds} s")
@@ -132,29 +132,29 @@ class Player:
 
     def _wait_until_quiet(self) -> None:
         """Return when nothing is open or left over; or too late, for the checker to tell."""
-        url, store = self.house.database_url, self.house.store
+        url, store = self.stack.database_url, self.stack.store
         with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
 
             def is_open() -> set[tuple[str, str]]:
                 return {(row["kind"], row["id"]) for row in connection.execute(OPEN)}
 
-            _wait(QUIET_S + 3 * self.house.lease_s, lambda: is_open() <= self.stuck)
+            _wait(QUIET_S + 3 * self.stack.lease_s, lambda: is_open() <= self.stuck)
             self.stuck |= is_open()
             _wait(SWEPT_S, lambda: {*files.left_over(connection, store)} <= self.known)
 
 
-def _build(house: House, *, seed: int) -> Stand:
+def _build(stack: Stack, *, seed: int) -> Stand:
     """Register a dataset and two models, and wait until they are ready."""
     name = f"chaos-{uuid4().hex[:8]}"
-    written = material.write(house.home.state / "data" / name, seed=seed)
-    user = local.Client(house.home)
+    written = samples.write(stack.home.state / "data" / name, seed=seed)
+    user = local.Client(stack.home)
     with user.http:
         columns = {"sample_id": "sample_id", "input": "input", "label": "label", "split": "split"}
         dataset = {
             "name": name,
             "uri": written.dataset.as_uri(),
             "columns": columns,
-            "input_shape": [material.FEATURES],
+            "input_shape": [samples.FEATURES],
         }
         rows = [user.settled(user.post("/v1/datasets", dataset))]
         models = (f"{name}-first", f"{name}-second")
@@ -166,19 +166,19 @@ def _build(house: House, *, seed: int) -> Stand:
     return Stand(name, models, written.train_ids, written.holdout_ids)
 
 
-def _model(name: str, dataset: str, written: material.Files) -> dict[str, object]:
+def _model(name: str, dataset: str, written: samples.Files) -> dict[str, object]:
     """One round ends its jobs."""
     return {
         "name": name,
         "dataset": dataset,
         "weights": written.weights.as_uri(),
-        "architecture": {"kind": "python", "factory": material.FACTORY},
+        "architecture": {"kind": "python", "factory": samples.FACTORY},
         "head": "head",
         "policy": {"escalation": [], "reservoir_samples": 200, "evaluation_samples": 200},
     }
 
 
-def _let_happen(house: House, schedule: Schedule, clients: Sequence[Client]) -> list[Death]:
+def _let_happen(stack: Stack, schedule: Schedule, clients: Sequence[Client]) -> list[Death]:
     """Start every fault and every client at its time; return when all have ended."""
     started = time.monotonic()
     deaths: list[Death] = []
@@ -198,7 +198,7 @@ def _let_happen(house: House, schedule: Schedule, clients: Sequence[Client]) -> 
         return threading.Thread(target=wait_and_act, daemon=True)
 
     def strikes(fault: Fault) -> Callable[[], Death | None]:
-        return lambda: strike(house, fault)
+        return lambda: strike(stack, fault)
 
     threads = [at(fault.at, strikes(fault)) for fault in schedule.faults]
     threads += [at(each.submission.at, each.run) for each in clients]
@@ -209,8 +209,8 @@ def _let_happen(house: House, schedule: Schedule, clients: Sequence[Client]) -> 
     if broken:
         raise broken[0]
     for name in PROCESSES:
-        house.start_again(name)
-    house.home.wait_until_ready()
+        stack.start_again(name)
+    stack.home.wait_until_ready()
     return deaths
 
 

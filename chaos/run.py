@@ -1,4 +1,4 @@
-"""Plays many schedules, in one house or in several at once, and tells how each went."""
+"""Plays many schedules, in one stack or in several at once, and tells how each went."""
 
 import signal
 import sys
@@ -7,21 +7,21 @@ from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
-from chaos import house
+from chaos import stack
 from chaos.play import Outcome, Player
 from chaos.schedule import draw
 
 
 def run(
-    seeds: Sequence[int], state: Path, settings: dict[str, str], *, houses: int = 1
+    seeds: Sequence[int], state: Path, settings: dict[str, str], *, stacks: int = 1
 ) -> list[Outcome]:
-    """Play these schedules in houses under `state`, telling how each went."""
-    if houses == 1:
+    """Play these schedules in stacks under `state`, telling how each went."""
+    if stacks == 1:
         return run_in_one(seeds, state, settings)
     shares = [
-        (seeds[number::houses], state / f"house-{number}", settings) for number in range(houses)
+        (seeds[number::stacks], state / f"stack-{number}", settings) for number in range(stacks)
     ]
-    with get_context("spawn").Pool(houses, initializer=_end_when_told) as pool:
+    with get_context("spawn").Pool(stacks, initializer=_end_when_told) as pool:
         played = chain(*pool.starmap(run_in_one, shares))
         pool.close()
         pool.join()
@@ -34,9 +34,9 @@ def _end_when_told() -> None:
 
 
 def run_in_one(seeds: Sequence[int], state: Path, settings: dict[str, str]) -> list[Outcome]:
-    """The same in one house, one schedule after the other."""
+    """The same in one stack, one schedule after the other."""
     outcomes = []
-    with house.running(state, **settings) as hurt:
+    with stack.running(state, **settings) as hurt:
         player = Player(hurt)
         for seed in seeds:
             outcomes.append(player.play(draw(seed)))

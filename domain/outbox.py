@@ -29,9 +29,9 @@ from uuid_utils.compat import uuid7
 from domain import trail
 from domain.states import DeliveryFailure, DeliveryStatus, Event, WebhookStatus, delivery_sources
 from domain.tables import (
-    AuditCheckpoint,
     DeletionRequest,
     DeletionTarget,
+    LogCheckpoint,
     Model,
     WebhookDelivery,
     WebhookEndpoint,
@@ -41,7 +41,7 @@ from domain.trail import Actor
 SOURCE = "urn:lethe"
 TEST = "lethe.webhook.test"
 NEWEST_NOTE = (
-    select(AuditCheckpoint.note).order_by(AuditCheckpoint.size.desc()).limit(1).scalar_subquery()
+    select(LogCheckpoint.note).order_by(LogCheckpoint.size.desc()).limit(1).scalar_subquery()
 )
 """Of the audit trail: so everyone who is told of a request can show later what stood in it."""
 

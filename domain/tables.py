@@ -506,7 +506,7 @@ class Round(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class AuditTest(Base):
+class TestResult(Base):
     """One test of one round: its value, its interval and what it was held against."""
 
     __tablename__ = "audit_tests"
@@ -726,7 +726,7 @@ class AuditEvent(Base):
     data: Mapped[dict[str, Any]]
 
 
-class AuditLeaf(Base):
+class LogLeaf(Base):
     """The place of an event in the log: from 0, without gaps, in the order of commits.
 
     A trigger gives it, at the end of the event's transaction.
@@ -738,7 +738,7 @@ class AuditLeaf(Base):
     event_id: Mapped[int] = mapped_column(ForeignKey("audit_events.id"), unique=True)
 
 
-class AuditNode(Base):
+class LogNode(Base):
     """A complete subtree of the Merkle tree over the log; `evidence.merkle` says which."""
 
     __tablename__ = "audit_nodes"
@@ -748,7 +748,7 @@ class AuditNode(Base):
     hash: Mapped[bytes]
 
 
-class AuditCheckpoint(Base):
+class LogCheckpoint(Base):
     """How long the log was at a moment and what was in it, signed."""
 
     __tablename__ = "audit_checkpoints"
@@ -760,7 +760,7 @@ class AuditCheckpoint(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class AuditAnchor(Base):
+class LogAnchor(Base):
     """A checkpoint that was put somewhere outside this database."""
 
     __tablename__ = "audit_anchors"

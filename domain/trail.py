@@ -29,8 +29,8 @@ from sqlalchemy.orm import Session
 
 from domain.tables import (
     AuditEvent,
-    AuditLeaf,
     DeletionTarget,
+    LogLeaf,
     ModelVersion,
     ReviewDecision,
     SigningKey,
@@ -121,8 +121,8 @@ def about(request_id: UUID) -> Select[AuditEvent, int]:
         select(SigningKey.id),
     )
     return (
-        select(AuditEvent, AuditLeaf.position)
-        .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
+        select(AuditEvent, LogLeaf.position)
+        .join(LogLeaf, LogLeaf.event_id == AuditEvent.id)
         .where(AuditEvent.subject_id.in_(subjects))
-        .order_by(AuditLeaf.position)
+        .order_by(LogLeaf.position)
     )

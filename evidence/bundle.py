@@ -15,12 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain import trail
 from domain.errors import NoCheckpoint, NotFound, SizeUnknown
 from domain.tables import (
-    AuditAnchor,
-    AuditCheckpoint,
     AuditEvent,
-    AuditLeaf,
     Certificate,
     DeletionRequest,
+    LogAnchor,
+    LogCheckpoint,
+    LogLeaf,
     SigningKey,
 )
 from evidence import merkle, signed_notes, tree
@@ -43,7 +43,7 @@ async def bundle(session: AsyncSession, request_id: UUID, *, since: int | None) 
         raise NotFound(f"There is no deletion request {request_id}.")
     newest = await newest_checkpoint(session)
     size = newest.size
-    covered = trail.about(request_id).where(AuditLeaf.position < size)
+    covered = trail.about(request_id).where(LogLeaf.position < size)
     events = (await session.execute(covered)).all()
     paths = [merkle.inclusion(position, size) for _, position in events]
     older = continuing(since, size)
@@ -80,13 +80,13 @@ async def bundle(session: AsyncSession, request_id: UUID, *, since: int | None) 
                 "receipt": anchor.receipt and b64encode(anchor.receipt).decode(),
             }
             for anchor in await session.scalars(
-                select(AuditAnchor).where(or_(AuditAnchor.size == size, AuditAnchor.size == since))
+                select(LogAnchor).where(or_(LogAnchor.size == size, LogAnchor.size == since))
             )
         ],
     }
 
 
-async def newest_checkpoint(session: AsyncSession) -> AuditCheckpoint:
+async def newest_checkpoint(session: AsyncSession) -> LogCheckpoint:
     """Raises NoCheckpoint when there is none."""
     newest = (await session.scalars(tree.NEWEST_CHECKPOINT)).one_or_none()
     if newest is None:

@@ -13,7 +13,6 @@ from uuid import UUID
 
 from domain.states import Mode
 from domain.tables import (
-    AuditTest,
     DeletionRequest,
     DeletionTarget,
     Job,
@@ -21,6 +20,7 @@ from domain.tables import (
     ModelVersion,
     ReviewDecision,
     Round,
+    TestResult,
 )
 from domain.trail import instant
 from evidence import wording
@@ -33,7 +33,7 @@ ISSUED = "certificate.issued"
 
 METHODS = {
     Mode.APPROXIMATE: "alternating alignment and distillation",
-    Mode.EXACT: "training anew",
+    Mode.EXACT: "retraining",
 }
 TEST = (
     "moment", "name", "value", "low", "high", "expected", "threshold", "p_value",
@@ -106,7 +106,7 @@ class Outcome:
     round: Round | None = None
     """The one that `after` comes from; None where there was no audit."""
 
-    tests: Sequence[AuditTest] = ()
+    tests: Sequence[TestResult] = ()
     """Of that round, in the order of the audit."""
 
     acceptance: ReviewDecision | None = None
@@ -203,7 +203,7 @@ def _result(case: Case, outcome: Outcome) -> dict[str, Any]:
     """What came of one model.
 
     `oracle_used` says whether a model trained without the samples was judged by the audit: so it is
-    where the version itself was trained anew. The audit of a changed version compares with samples
+    where the version itself was retrained. The audit of a changed version compares with samples
     that were never trained on, not with a retrained model. Reference models are none: each saw a
     half of the data, and a test that uses them says so by its name.
     """

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import ARRAY, BigInteger, Integer, Row, Select, and_, func, literal, select
 
-from domain.tables import AuditCheckpoint, AuditNode
+from domain.tables import LogCheckpoint, LogNode
 from evidence import merkle
 from evidence.merkle import Node, Span
 
-NEWEST_CHECKPOINT = select(AuditCheckpoint).order_by(AuditCheckpoint.size.desc()).limit(1)
+NEWEST_CHECKPOINT = select(LogCheckpoint).order_by(LogCheckpoint.size.desc()).limit(1)
 
 
 def fetching(spans: Iterable[Span]) -> Select[int, int, bytes]:
@@ -26,8 +26,8 @@ def fetching(spans: Iterable[Span]) -> Select[int, int, bytes]:
         .table_valued("level", "index", name="listed")
         .render_derived()
     )
-    is_listed = and_(AuditNode.level == listed.c.level, AuditNode.index == listed.c.index)
-    return select(AuditNode.level, AuditNode.index, AuditNode.hash).join(listed, is_listed)
+    is_listed = and_(LogNode.level == listed.c.level, LogNode.index == listed.c.index)
+    return select(LogNode.level, LogNode.index, LogNode.hash).join(listed, is_listed)
 
 
 def by_node(rows: Iterable[Row[int, int, bytes]]) -> dict[Node, bytes]:

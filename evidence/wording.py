@@ -15,7 +15,7 @@ Result = Mapping[str, Any]
 
 
 class Kind(StrEnum):
-    """What a certificate certifies of a model: changed, trained anew, or left as it was."""
+    """What a certificate certifies of a model: changed, retrained, or left as it was."""
 
     APPROXIMATE = "approximate"
     EXACT = "exact"
@@ -36,8 +36,8 @@ NOT_TESTED = "No tests were made: nothing is said of the samples' influence."
 ACCEPTED = "A person accepted this version in spite of that."
 
 MADE = {
-    Kind.APPROXIMATE: "was changed to forget these samples; it was not trained anew.",
-    Kind.EXACT: "was trained anew, without these samples.",
+    Kind.APPROXIMATE: "was changed to forget these samples; it was not retrained.",
+    Kind.EXACT: "was retrained, without these samples.",
 }
 """How a version came to be."""
 
@@ -57,7 +57,7 @@ NEVER_PROVEN = (
 
 CHANGED = (
     "That the weights are those which a training without the samples would have given: they were "
-    "changed, not trained anew."
+    "changed, not retrained."
 )
 TRAINED_ANEW = (
     "That the training got the samples from nowhere else, such as a copy under another id or parts "
@@ -97,7 +97,7 @@ VERDICT_TITLES = {
 }
 KIND_TITLES = {
     Kind.APPROXIMATE: "Approximate: the model was changed",
-    Kind.EXACT: "Exact: the model was trained anew",
+    Kind.EXACT: "Exact: the model was retrained",
     Kind.NOTHING_TO_FORGET: "Nothing to forget",
 }
 MOMENT_TITLES = {

@@ -20,12 +20,12 @@ from domain.states import (
     VersionStatus,
 )
 from domain.tables import (
-    AuditAnchor,
-    AuditCheckpoint,
-    AuditLeaf,
     Dataset,
     DeletionRequest,
     Job,
+    LogAnchor,
+    LogCheckpoint,
+    LogLeaf,
     Model,
     ModelVersion,
     WebhookDelivery,
@@ -103,9 +103,9 @@ async def read(sessions: Sessions) -> Figures:
             models=await _by_status(session, Model, RegistrationStatus),
             purge_pending=await _count(session, ModelVersion, pending),
             purge_overdue_seconds=await _age(session, ModelVersion.purge_after, pending),
-            audit_events=await session.scalar(select(func.max(AuditLeaf.position) + 1)) or 0,
-            checkpoint_age_seconds=await _since(session, AuditCheckpoint.created_at),
-            anchor_age_seconds=await _since(session, AuditAnchor.anchored_at),
+            audit_events=await session.scalar(select(func.max(LogLeaf.position) + 1)) or 0,
+            checkpoint_age_seconds=await _since(session, LogCheckpoint.created_at),
+            anchor_age_seconds=await _since(session, LogAnchor.anchored_at),
             webhook_deliveries={
                 status: await _count(session, WebhookDelivery, WebhookDelivery.status == status)
                 for status in (DeliveryStatus.WAITING, DeliveryStatus.DEAD)

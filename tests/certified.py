@@ -86,7 +86,7 @@ def changed(
     verdict: Verdict | None = Verdict.PASS,
     **changes: Any,
 ) -> Story:
-    """A model was changed or trained anew: version 1 made way for version 2.
+    """A model was changed or retrained: version 1 made way for version 2.
 
     A verdict `fail` was accepted by a person; None stands for a job without an audit.
     """

@@ -20,7 +20,6 @@ from domain.states import (
 )
 from domain.tables import (
     AlignmentScore,
-    AuditTest,
     Dataset,
     DeletionRequest,
     DeletionTarget,
@@ -32,6 +31,7 @@ from domain.tables import (
     ReviewDecision,
     Round,
     Sample,
+    TestResult,
     Tombstone,
 )
 
@@ -201,9 +201,9 @@ TEST = {
 }
 
 
-def audit_test(of: Round, moment: str, position: int = 0, **changes: Any) -> AuditTest:
+def audit_test(of: Round, moment: str, position: int = 0, **changes: Any) -> TestResult:
     keys = {"job_id": of.job_id, "round": of.number, "moment": moment, "position": position}
-    return AuditTest(**keys | TEST | changes)
+    return TestResult(**keys | TEST | changes)
 
 
 def decision(of: DeletionRequest, job: Job, **changes: Any) -> ReviewDecision:

@@ -20,7 +20,7 @@ def script():
 
 
 def test_the_walk_works_by_copy_and_paste(script, tmp_path):
-    with local.house(
+    with local.stack(
         tmp_path,
         LETHE_DATA_ROOTS=f'["{tmp_path / "data"}"]',
         LETHE_FACTORIES='["devstack.demo.digits:cnn"]',

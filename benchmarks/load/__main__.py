@@ -52,7 +52,7 @@ def main() -> int:
             "LETHE_ADMIN_KEY": KEY,
             "LETHE_LOG_FORMAT": "json",
         }
-        home = local.House(Path(folder), servers.owner_url, environment, local.free_port())
+        home = local.Stack(Path(folder), servers.owner_url, environment, local.free_port())
         home.migrate()
         fill(servers.database_url)
         results = {
@@ -73,7 +73,7 @@ def _save(results: dict[str, Any]) -> None:
     (RESULTS / "load.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
-def _serve(home: local.House, *, rounds: int, seconds: float) -> dict[str, Any]:
+def _serve(home: local.Stack, *, rounds: int, seconds: float) -> dict[str, Any]:
     """What is measured over HTTP: memory, one key sent fifty times at once, and throughput."""
     home.start("api")
     try:
@@ -99,7 +99,7 @@ def _serve(home: local.House, *, rounds: int, seconds: float) -> dict[str, Any]:
 
 
 @contextmanager
-def _bare(home: local.House) -> Iterator[str]:
+def _bare(home: local.Stack) -> Iterator[str]:
     """Run the limit as the API is run; its URL."""
     port = local.free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", "benchmarks.load.bare:app",
@@ -118,7 +118,7 @@ def _bare(home: local.House) -> Iterator[str]:
         process.wait()
 
 
-def _submit(home: local.House, number: int) -> str:
+def _submit(home: local.Stack, number: int) -> str:
     body = {"model": "net", "sample_ids": [named(10 * number + each) for each in range(10)]}
     response = httpx2.post(
         f"{home.url}/v1/deletion-requests",
@@ -129,7 +129,7 @@ def _submit(home: local.House, number: int) -> str:
     return request_id
 
 
-async def _fifty_with_one_key(home: local.House) -> dict[str, int]:
+async def _fifty_with_one_key(home: local.Stack) -> dict[str, int]:
     """Fifty equal submissions at once, each over a connection of its own; what became of them."""
     key, limits = str(uuid4()), httpx2.Limits(max_keepalive_connections=0)
     headers = home.headers | {"Idempotency-Key": key}

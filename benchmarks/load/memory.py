@@ -18,7 +18,7 @@ LIMIT = 1.03
 FORGOTTEN = Case("forgotten", "forgotten", 10)
 
 
-def measure(home: local.House, side: Side) -> dict[str, Any]:
+def measure(home: local.Stack, side: Side) -> dict[str, Any]:
     """Resident MiB of each process before, after 5,000 and after 10,000 submissions."""
     readings = [_resident(home)]
     for _ in range(2):
@@ -38,7 +38,7 @@ def measure(home: local.House, side: Side) -> dict[str, Any]:
     }
 
 
-def _resident(home: local.House) -> dict[str, float]:
+def _resident(home: local.Stack) -> dict[str, float]:
     sizes = {}
     for name, process in home.processes.items():
         tree = psutil.Process(process.pid)

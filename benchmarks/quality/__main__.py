@@ -27,22 +27,22 @@ OTHERS = (
 )  # fmt: skip
 SEQUENCE = "sequence"
 DEV = ("dev random", "dev class", "dev part", "dev memorised", "dev 100")
-"""Forget sets that everything was chosen on; opponents, and how much work is best, on the first
+"""Forget sets that everything was chosen on; baselines, and how much work is best, on the first
 two."""
 TUNED = 8
-"""Settings each opponent is tried with: the first of its `SEARCH`, its paper's own among them."""
+"""Settings each baseline is tried with: the first of its `SEARCH`, its paper's own among them."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "the method": {},
     "without alignment": {"alignment_weight": 0.0},
     "without distillation": {"distillation_weight": 0.0},
     "without the shift": {"initial_shift": 0.0, "shift_gain": 0.0},
-    "company not rehearsed": {"retain_weight": 0.0},
+    "companions not rehearsed": {"retain_weight": 0.0},
     "without alternation": {"recover_samples": 2},
     "without annealing": {"anneal": False},
     "without sharpening": {"sharpen": False},
     "without membership loss": {"membership_weight": 0.0},
-    "no more company for a skewed forget set": {"forget_batch": 64},
+    "no more companions for a skewed forget set": {"forget_batch": 64},
     "all layers move": {"frozen_share": 0.0},
     "none of the hardest in the rehearsal": {"hard_share": 0.0},
 }
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument(
         "--tuned",
         action="store_true",
-        help="take the opponents' settings from the last result instead of tuning them again",
+        help="take the baselines' settings from the last result instead of tuning them again",
     )
     options = parser.parse_args()
     cache = options.cache or ROOT / ".cache" / f"quality-{options.size}"
@@ -104,14 +104,14 @@ def measured(place: Place, workers: int, tuned: dict[str, Any] | None = None) ->
     """Everything the report tells; without workers, only what is in the cache.
 
     Args:
-        tuned: settings of the opponents, by name; chosen here where there are none.
+        tuned: settings of the baselines, by name; chosen here where there are none.
     """
     if workers:
         prepare.prepare(place, workers)
     run = Runner(place, workers)
     ours = run.rows(our_rows())
     best = tuned or chosen_settings(run.rows(tuning_rows()))
-    theirs = run.rows(opponent_rows(best))
+    theirs = run.rows(baseline_rows(best))
     ablations, answers, budgets = (
         {
             name: run.rows(variant_rows(method, change, scenarios))
@@ -135,7 +135,7 @@ def measured(place: Place, workers: int, tuned: dict[str, Any] | None = None) ->
     oracles = [row for name in compared for row in oracle_rows(bench, every[name])]
     return {
         "size": place.size.name,
-        "tuning": f"{TUNED} settings for each opponent on the dev scenarios, by average gap"
+        "tuning": f"{TUNED} settings for each baseline on the dev scenarios, by average gap"
         + (", in an earlier run" if tuned else ""),
         "settings": best,
         "rows": [*oracles, *ours, *theirs],
@@ -196,7 +196,7 @@ def variant_rows(method: str, change: dict[str, Any], scenarios: Sequence[str]) 
 
 
 def tuning_rows() -> Iterator[Row]:
-    """Every opponent with each of its first settings."""
+    """Every baseline with each of its first settings."""
     for name, method in methods.METHODS.items():
         for settings in method.SEARCH[:TUNED]:
             for scenario in DEV[:2]:
@@ -216,8 +216,8 @@ def chosen_settings(tried: list[dict[str, Any]]) -> dict[str, Any]:
     return best
 
 
-def opponent_rows(best: dict[str, Any]) -> Iterator[Row]:
-    """Every opponent as it was tuned: three seeds where a target is set, one elsewhere."""
+def baseline_rows(best: dict[str, Any]) -> Iterator[Row]:
+    """Every baseline as it was tuned: three seeds where a target is set, one elsewhere."""
     for name, settings in best.items():
         yield from main_rows(name, json.dumps(settings))
     for name, settings in best.items():

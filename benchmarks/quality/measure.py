@@ -76,7 +76,7 @@ class Sets:
 
     @property
     def retain(self) -> Samples:
-        """All that stays: for opponents and for measuring."""
+        """All that stays: for baselines and for measuring."""
         return self.data.train.select(self.kept)
 
     @property

@@ -46,7 +46,7 @@ class Row:
     """Of the original, and of the method."""
 
     settings: str = "{}"
-    """JSON: settings of an opponent; or, of ours, the `level` of the defaults and fields of the
+    """JSON: settings of a baseline; or, of ours, the `level` of the defaults and fields of the
     `Config` that differ from them."""
 
     def key(self) -> str:

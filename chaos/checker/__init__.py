@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from chaos.checker import files, graves, log, promises, trail, versions
+from chaos.checker import files, log, promises, tombstones, trail, versions
 from chaos.checker.violation import Violation
 from chaos.promise import Promise
 
@@ -27,11 +27,11 @@ def check(
         promised: all deletion requests that clients have sent to this database.
     """
     promised = list(promised)
-    buried = graves.tombstones(connection)
+    forgotten = tombstones.read(connection)
     return [
         *promises.violations(connection, promised),
-        *versions.violations(connection, promised, buried),
-        *trail.violations(connection, buried),
+        *versions.violations(connection, promised, forgotten),
+        *trail.violations(connection, forgotten),
         *log.violations(connection),
-        *files.violations(connection, store, buried),
+        *files.violations(connection, store, forgotten),
     ]

@@ -10,7 +10,7 @@ from chaos.checker.violation import Violation
 from chaos.promise import Promise
 
 ENDS = ("completed", "needs_review", "cancelled")
-"""A request may fail, too; but nothing that is done to this house makes that right."""
+"""A request may fail, too; but nothing that is done to this stack makes that right."""
 
 GONE = ("completed", "cancelled", "refused")
 """From which a request never comes back: the ids that it named are gone."""

@@ -1,4 +1,4 @@
-"""What Python imports when a process of the house starts.
+"""What Python imports when a process of the stack starts.
 
 It leaves out torch's compiler, which optimisers import and these jobs never use: that takes half as
 long as the job. And it is the full disk of `full_disk.c` where there is no C compiler; here files

@@ -1,6 +1,6 @@
 """The main job on the screen: a trained model forgets fifty images (`make demo`).
 
-Starts the whole house on this machine, speaks to it over HTTP alone, and stops it again. Exits 0
+Starts the whole stack on this machine, speaks to it over HTTP alone, and stops it again. Exits 0
 only when the deletion request reached `completed`.
 """
 
@@ -34,16 +34,16 @@ def main() -> int:
         with console.status("Training a small CNN on 1,000 handwritten digits …"):
             digits.prepare(FOLDER)
         console.print(f"Dataset and trained model written to {os.path.relpath(FOLDER)}.")
-        with ExitStack() as stack:
+        with ExitStack() as cleanup:
             with console.status("Starting Postgres, Valkey, the API and the worker …"):
-                home = stack.enter_context(local.house(local.STATE, port=local.PORT))
+                home = cleanup.enter_context(local.stack(local.STATE, port=local.PORT))
             return show(home)
     except KeyboardInterrupt:
         console.print("Interrupted; everything that was started is stopped.")
         return 130
 
 
-def show(home: local.House) -> int:
+def show(home: local.Stack) -> int:
     """Register, request, follow, and print what came of it."""
     console.print(f"The API listens at {home.url}.")
     client = local.Client(home)
@@ -164,7 +164,7 @@ def tests(job: Mapping[str, Any]) -> Table:
 
 
 def report(
-    home: local.House, model: str, request: Mapping[str, Any], job: Mapping[str, Any]
+    home: local.Stack, model: str, request: Mapping[str, Any], job: Mapping[str, Any]
 ) -> None:
     """The verdict, the new version, and where to look."""
     result = request["targets"][0]["result"]

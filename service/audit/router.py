@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain import trail
 from domain.errors import InvalidCursor, InvalidRequest, NoCheckpoint, NotFound, SizeUnknown
-from domain.tables import AuditCheckpoint, AuditEvent, AuditLeaf
+from domain.tables import AuditEvent, LogCheckpoint, LogLeaf
 from evidence import merkle, tree
 from evidence.bundle import bundle, continuing, newest_checkpoint
 from evidence.merkle import Span
@@ -77,13 +77,13 @@ async def list_audit_events(
     """Everything that happened, oldest first: to all, or to one request, job, model or dataset."""
     after = window.after(_position)
     chosen = (
-        select(AuditEvent, AuditLeaf.position)
-        .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
-        .order_by(AuditLeaf.position)
+        select(AuditEvent, LogLeaf.position)
+        .join(LogLeaf, LogLeaf.event_id == AuditEvent.id)
+        .order_by(LogLeaf.position)
         .limit(window.limit + 1)
     )
     if after is not None:
-        chosen = chosen.where(AuditLeaf.position > after)
+        chosen = chosen.where(LogLeaf.position > after)
     if subject_id is not None:
         chosen = chosen.where(AuditEvent.subject_id == subject_id)
     async with sessions.begin() as session:
@@ -104,10 +104,10 @@ async def list_entries(
     against a checkpoint.
     """
     chosen = (
-        select(AuditEvent, AuditLeaf.position)
-        .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
-        .where(AuditLeaf.position >= start)
-        .order_by(AuditLeaf.position)
+        select(AuditEvent, LogLeaf.position)
+        .join(LogLeaf, LogLeaf.event_id == AuditEvent.id)
+        .where(LogLeaf.position >= start)
+        .order_by(LogLeaf.position)
         .limit(limit)
     )
     async with sessions.begin() as session:
@@ -125,9 +125,9 @@ async def get_checkpoint(sessions: Sessions, size: Size | None = None) -> PlainT
     """
     async with sessions.begin() as session:
         if size is None:
-            found: AuditCheckpoint | None = await newest_checkpoint(session)
+            found: LogCheckpoint | None = await newest_checkpoint(session)
         else:
-            found = await session.get(AuditCheckpoint, size)
+            found = await session.get(LogCheckpoint, size)
     if found is None:
         raise NotFound(f"No checkpoint was made when the log had {size} events.")
     return PlainTextResponse(found.note)
@@ -160,8 +160,8 @@ async def get_proof(
         event = (
             await session.scalars(
                 select(AuditEvent)
-                .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
-                .where(AuditLeaf.position == position)
+                .join(LogLeaf, LogLeaf.event_id == AuditEvent.id)
+                .where(LogLeaf.position == position)
             )
         ).one()
     leaf = trail.entry(event, position).decode()

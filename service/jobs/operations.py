@@ -12,7 +12,6 @@ from domain.errors import NotFound
 from domain.states import JobKind, JobStatus
 from domain.tables import (
     AlignmentScore,
-    AuditTest,
     Dataset,
     DeletionTarget,
     Evaluation,
@@ -20,6 +19,7 @@ from domain.tables import (
     Model,
     ModelVersion,
     Round,
+    TestResult,
 )
 from evidence.wording import MEANING
 from service.dependencies import Sessions
@@ -171,7 +171,7 @@ async def _audits(session: AsyncSession, job_id: UUID) -> list[AuditRead]:
     """What the audit said of each round of a job, in their order."""
     rounds = await session.scalars(select(Round).filter_by(job_id=job_id).order_by(Round.number))
     tests = await session.scalars(
-        select(AuditTest).filter_by(job_id=job_id).order_by(AuditTest.position)
+        select(TestResult).filter_by(job_id=job_id).order_by(TestResult.position)
     )
     found: dict[tuple[int, str], list[TestRead]] = {}
     for test in tests:

@@ -221,7 +221,7 @@ class Drift(Out):
 
     limits: DriftLimits
     exceeded: bool
-    """Whether a limit is passed: then the model should be trained anew."""
+    """Whether a limit is passed: then the model should be retrained."""
 
 
 class References(Out):

@@ -1,4 +1,4 @@
-"""The opponents do what their papers say, on a toy problem, within their share of retraining."""
+"""The baselines do what their papers say, on a toy problem, within their share of retraining."""
 
 from collections.abc import Callable
 from dataclasses import replace

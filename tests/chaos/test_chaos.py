@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from chaos.__main__ import last_line, summary
-from chaos.house import QUICK
 from chaos.run import run
 from chaos.schedule import Kind
+from chaos.stack import QUICK
 
 SEEDS = range(11472, 11482)
 """Ten that have every kind of fault among them, and few clients: each costs the start of a process
@@ -17,7 +17,7 @@ that imports torch."""
 def test_ten_schedules_of_faults_lose_nothing_and_do_nothing_twice(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
-    outcomes = run(SEEDS, tmp_path / "house", QUICK, houses=2)
+    outcomes = run(SEEDS, tmp_path / "stack", QUICK, stacks=2)
 
     report = summary(outcomes, lease_default=False)
     assert not report["violations"], capfd.readouterr().out

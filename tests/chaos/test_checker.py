@@ -1,4 +1,4 @@
-"""The checker finds every defect it is there for: each is planted into a house that has none."""
+"""The checker finds every defect it is there for: each is planted into a stack that has none."""
 
 import hashlib
 import re
@@ -35,7 +35,7 @@ UNGUARDED = "-c session_replication_role=replica"
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """A house in which all is well, until a test plants something."""
+    """A stack in which all is well, until a test plants something."""
 
     connection: psycopg.Connection[dict[str, Any]]
     store: Path
@@ -157,32 +157,32 @@ def _files(store: Path, content: bytes, kept: list[str]) -> dict[str, str]:
     return digests
 
 
-def _tell(house: Planted, first: Any, second: Any) -> None:
+def _tell(stack: Planted, first: Any, second: Any) -> None:
     """The audit events of all that."""
-    house.event("dataset.registered", "dataset")
-    house.event("dataset.indexed", "dataset")
-    house.event("model.registered", "model")
-    house.event("model.checked", "model")
+    stack.event("dataset.registered", "dataset")
+    stack.event("dataset.indexed", "dataset")
+    stack.event("model.registered", "model")
+    stack.event("model.checked", "model")
     for job in ("indexing", "registering", "job"):
-        house.event("job.queued", job)
-        house.event("job.started", job, attempt=1)
+        stack.event("job.queued", job)
+        stack.event("job.started", job, attempt=1)
     for job in ("indexing", "registering"):
-        house.event("job.completed", job, attempt=1)
-    house.event("version.created", "first", weights_sha256=first.weights_sha256)
+        stack.event("job.completed", job, attempt=1)
+    stack.event("version.created", "first", weights_sha256=first.weights_sha256)
     for status in ("received", "scheduled", "running", "scheduled", "running"):
-        house.event(f"request.{status}", "request")
-    house.event("job.released", "job", attempt=1, why="its lease ran out")
-    house.event("job.started", "job", attempt=2)
-    house.event("version.superseded", "first")
-    house.event("version.created", "second", weights_sha256=second.weights_sha256, samples=2)
-    house.event("job.completed", "job", attempt=2)
-    house.event("request.completed", "request")
-    house.sign(11)
-    house.sign()
+        stack.event(f"request.{status}", "request")
+    stack.event("job.released", "job", attempt=1, why="its lease ran out")
+    stack.event("job.started", "job", attempt=2)
+    stack.event("version.superseded", "first")
+    stack.event("version.created", "second", weights_sha256=second.weights_sha256, samples=2)
+    stack.event("job.completed", "job", attempt=2)
+    stack.event("request.completed", "request")
+    stack.sign(11)
+    stack.sign()
 
 
 @pytest.fixture
-def house(built: tuple[str, Path, dict[str, UUID]], tmp_path: Path) -> Iterator[Planted]:
+def stack(built: tuple[str, Path, dict[str, UUID]], tmp_path: Path) -> Iterator[Planted]:
     """The same, whatever other tests did to it."""
     url, store, ids = built
     own = tmp_path / "store"
@@ -196,65 +196,65 @@ def house(built: tuple[str, Path, dict[str, UUID]], tmp_path: Path) -> Iterator[
         connection.rollback()
 
 
-def test_a_house_without_a_defect_has_no_violation(house: Planted):
-    assert check(house.connection, house.store, [house.promise]) == []
+def test_a_house_without_a_defect_has_no_violation(stack: Planted):
+    assert check(stack.connection, stack.store, [stack.promise]) == []
 
 
-def test_a_version_may_be_purged_when_its_grace_is_over(house: Planted):
-    purge(house, left=0)
+def test_a_version_may_be_purged_when_its_grace_is_over(stack: Planted):
+    purge(stack, left=0)
 
-    assert check(house.connection, house.store, [house.promise]) == []
+    assert check(stack.connection, stack.store, [stack.promise]) == []
 
 
 def by_sql(*statements: str) -> Callable[[Planted], None]:
-    def plant(house: Planted) -> None:
+    def plant(stack: Planted) -> None:
         for statement in statements:
-            house.sql(statement)
+            stack.sql(statement)
 
     return plant
 
 
 def by_event(event: str, subject: str, **data: object) -> Callable[[Planted], None]:
-    return lambda house: house.event(event, subject, **data)
+    return lambda stack: stack.event(event, subject, **data)
 
 
 def by_promise(**changes: object) -> Callable[[Planted], None]:
-    def plant(house: Planted) -> None:
+    def plant(stack: Planted) -> None:
         for name, value in changes.items():
-            setattr(house.promise, name, value)
+            setattr(stack.promise, name, value)
 
     return plant
 
 
 def by_file(place: str, content: bytes = b"x") -> Callable[[Planted], None]:
-    def plant(house: Planted) -> None:
-        path = house.store / place
+    def plant(stack: Planted) -> None:
+        path = stack.store / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
     return plant
 
 
-def purge(house: Planted, left: int) -> None:
+def purge(stack: Planted, left: int) -> None:
     """As the worker does when the grace is over, three days later."""
     where = "WHERE id = %(first)s"
-    house.sql(f"UPDATE model_versions SET purge_after = now(), purged_at = now() {where}")
-    house.event("version.purged", "first", left=left)
-    found = house.connection.execute(f"SELECT * FROM model_versions {where}", house.ids).fetchone()
+    stack.sql(f"UPDATE model_versions SET purge_after = now(), purged_at = now() {where}")
+    stack.event("version.purged", "first", left=left)
+    found = stack.connection.execute(f"SELECT * FROM model_versions {where}", stack.ids).fetchone()
     assert found
     for role in ("weights", "statistics", "reservoir"):
         digest = found[f"{role}_sha256"]
-        (house.store / "objects" / digest[:2] / digest).unlink()
+        (stack.store / "objects" / digest[:2] / digest).unlink()
 
 
-def damage(house: Planted) -> None:
-    for path in (house.store / "objects").rglob("*"):
+def damage(stack: Planted) -> None:
+    for path in (stack.store / "objects").rglob("*"):
         if path.is_file():
             path.write_bytes(b"damaged")
 
 
-def remove(house: Planted) -> None:
-    for path in (house.store / "objects").rglob("*"):
+def remove(stack: Planted) -> None:
+    for path in (stack.store / "objects").rglob("*"):
         if path.is_file():
             path.unlink()
 
@@ -357,7 +357,7 @@ PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
     ("purge_overdue", by_sql(FIRST.format("purge_after = now() - interval '1 hour'"))),
     ("purged_early", by_sql(FIRST.format("purged_at = purge_after - interval '1 hour'"))),
     ("purged_file_left", by_sql(FIRST.format("purged_at = purge_after"))),
-    ("purged_file_left", lambda house: purge(house, left=1)),
+    ("purged_file_left", lambda stack: purge(stack, left=1)),
     ("event_missing", by_sql(FIRST.format("purged_at = purge_after"))),
     ("event_missing", by_event("version.purged", "first", left=0)),
     ("position_missing", by_sql("DELETE FROM audit_leaves WHERE position = 3")),
@@ -400,9 +400,9 @@ PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
 @pytest.mark.parametrize(
     ("rule", "plant"), PLANTED, ids=[f"{n}-{rule}" for n, (rule, _) in enumerate(PLANTED)]
 )
-def test_a_planted_defect_is_named(house: Planted, rule: str, plant: Callable[[Planted], None]):
-    plant(house)
-    assert rule in house.rules()
+def test_a_planted_defect_is_named(stack: Planted, rule: str, plant: Callable[[Planted], None]):
+    plant(stack)
+    assert rule in stack.rules()
 
 
 def test_every_rule_has_a_planted_defect():
@@ -415,41 +415,41 @@ def test_every_rule_has_a_planted_defect():
     assert rules == {rule for rule, _ in PLANTED}
 
 
-def test_a_request_that_was_cancelled_on_demand_is_right(house: Planted):
-    house.promise.cancel_asked = house.promise.cancelled = True
-    house.sql(REQUEST.format("status = 'cancelled'"))
-    house.sql(TARGET.format("status = 'cancelled'"))
-    assert not house.rules() & {"request_cancelled", "cancel_ignored", "sum_wrong", "request_open"}
+def test_a_request_that_was_cancelled_on_demand_is_right(stack: Planted):
+    stack.promise.cancel_asked = stack.promise.cancelled = True
+    stack.sql(REQUEST.format("status = 'cancelled'"))
+    stack.sql(TARGET.format("status = 'cancelled'"))
+    assert not stack.rules() & {"request_cancelled", "cancel_ignored", "sum_wrong", "request_open"}
 
 
 # Recovery
 
 
-def lost(house: Planted, **ago: float) -> Death:
-    return Death("kill_parent", house.ids["job"], 1, datetime.now(UTC) - timedelta(**ago))
+def lost(stack: Planted, **ago: float) -> Death:
+    return Death("kill_parent", stack.ids["job"], 1, datetime.now(UTC) - timedelta(**ago))
 
 
-def shift(house: Planted, event: str, **ago: float) -> None:
-    house.sql(
+def shift(stack: Planted, event: str, **ago: float) -> None:
+    stack.sql(
         "UPDATE audit_events SET at = %s WHERE event = %s AND data->>'attempt' = '2'",
         datetime.now(UTC) - timedelta(**ago),
         event,
     )
 
 
-def test_recovery_ends_when_the_next_attempt_begins(house: Planted):
-    shift(house, "job.started", seconds=60)
-    shift(house, "job.completed", seconds=10)
-    [found] = recoveries(house.connection, [lost(house, seconds=70)])
+def test_recovery_ends_when_the_next_attempt_begins(stack: Planted):
+    shift(stack, "job.started", seconds=60)
+    shift(stack, "job.completed", seconds=10)
+    [found] = recoveries(stack.connection, [lost(stack, seconds=70)])
     assert found.seconds == pytest.approx(10, abs=1)
 
 
-def test_a_job_that_nobody_takes_up_never_recovers(house: Planted):
-    house.sql("DELETE FROM audit_events WHERE data->>'attempt' = '2'")
-    [found] = recoveries(house.connection, [lost(house, seconds=-60)])
+def test_a_job_that_nobody_takes_up_never_recovers(stack: Planted):
+    stack.sql("DELETE FROM audit_events WHERE data->>'attempt' = '2'")
+    [found] = recoveries(stack.connection, [lost(stack, seconds=-60)])
     assert found.seconds is None
 
 
-def test_a_worker_that_had_just_ended_its_job_lost_nothing(house: Planted):
-    shift(house, "job.completed", seconds=10)
-    assert recoveries(house.connection, [lost(house, seconds=5)]) == []
+def test_a_worker_that_had_just_ended_its_job_lost_nothing(stack: Planted):
+    shift(stack, "job.completed", seconds=10)
+    assert recoveries(stack.connection, [lost(stack, seconds=5)]) == []

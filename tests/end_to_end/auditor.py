@@ -1,4 +1,4 @@
-"""What an auditor gets from a running house, and what the verifier says of it."""
+"""What an auditor gets from a running stack, and what the verifier says of it."""
 
 import time
 from typing import Any
@@ -27,7 +27,7 @@ def bundle_of(client: Client, request_id: str, since: object = 1) -> dict[str, A
 
 
 def signer_of(client: Client) -> Signer:
-    """The key of the house's audit trail."""
+    """The key of the stack's audit trail."""
     private = (client.home.state / "signing-key.pem").read_bytes()
     origin = eventually(client, "/v1/audit/checkpoint", text=True).partition("\n")[0]
     return Signer(origin, load_pem_private_key(private, None))

@@ -1,4 +1,4 @@
-"""A running house: the real API, worker and clock as processes, real Postgres, real Valkey."""
+"""A running stack: the real API, worker and clock as processes, real Postgres, real Valkey."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,9 +20,9 @@ follows its id."""
 
 
 class Client(local.Client):
-    """Speaks to a house as a user would, and looks into its database as a user would not."""
+    """Speaks to a stack as a user would, and looks into its database as a user would not."""
 
-    def __init__(self, home: local.House) -> None:
+    def __init__(self, home: local.Stack) -> None:
         super().__init__(home)
         self.home = home
 
@@ -81,9 +81,9 @@ class Client(local.Client):
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.House]:
-    state = tmp_path_factory.mktemp("house")
-    with local.house(
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Stack]:
+    state = tmp_path_factory.mktemp("stack")
+    with local.stack(
         state,
         LETHE_DATA_ROOTS=json.dumps([str(state / "data"), str(tmp_path_factory.getbasetemp())]),
         LETHE_FACTORIES=json.dumps(
@@ -101,14 +101,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.House]:
 
 
 @pytest.fixture(scope="session")
-def client(home: local.House) -> Iterator[Client]:
+def client(home: local.Stack) -> Iterator[Client]:
     client = Client(home)
     with client.http:
         yield client
 
 
 @pytest.fixture(scope="session")
-def files(home: local.House) -> Path:
+def files(home: local.Stack) -> Path:
     """The folder with the digits and the trained model."""
     digits.prepare(home.state / "data")
     return home.state / "data"

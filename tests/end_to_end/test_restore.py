@@ -21,11 +21,11 @@ FORGOTTEN = [f"digits/{number:04d}" for number in range(40)]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Iterator[local.House]:
-    """A house of its own: its database is about to be replaced."""
+def home(tmp_path_factory) -> Iterator[local.Stack]:
+    """A stack of its own: its database is about to be replaced."""
     state = tmp_path_factory.mktemp("drill")
     (state / "anchors").mkdir()
-    with local.house(
+    with local.stack(
         state,
         LETHE_DATA_ROOTS=json.dumps([str(state / "data")]),
         LETHE_FACTORIES=json.dumps(["devstack.demo.digits:cnn"]),
@@ -73,7 +73,7 @@ def drill(home, client) -> SimpleNamespace:
     return SimpleNamespace(**told, request=request, where=where)
 
 
-def command(home: local.House, *arguments: str) -> tuple[int, dict]:
+def command(home: local.Stack, *arguments: str) -> tuple[int, dict]:
     """Run `python -m worker.restore` as an operator would: its exit code and what it says."""
     human = "--human" in arguments
     words = [each for each in arguments if each != "--human"] + ([] if human else ["--json"])
@@ -98,14 +98,14 @@ def plain(url: str, **changes: str) -> str:
     return changed.render_as_string(hide_password=False)
 
 
-def dumped(home: local.House) -> Path:
+def dumped(home: local.Stack) -> Path:
     dump = home.state / "before.dump"
     tool("pg_dump", "--format=custom", f"--file={dump}", f"--dbname={plain(home.owner_url)}")
     return dump
 
 
-def restore(home: local.House, dump: Path) -> None:
-    """Put the dump into a new database, and point the house at it."""
+def restore(home: local.Stack, dump: Path) -> None:
+    """Put the dump into a new database, and point the stack at it."""
     with psycopg.connect(home.owner_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE restored TEMPLATE template0")
     home.owner_url = plain(home.owner_url, database="restored")
@@ -171,5 +171,5 @@ def test_then_the_model_has_really_forgotten_and_nothing_came_back(client, drill
     assert told["log"]["anchored"] == drill.restored[1]["log"]["anchored"]
     served = client.get(f"/v1/models/{NAME}")["champion"]["number"]
     assert served == 2
-    buried = client.sql("SELECT count(*) AS n FROM tombstones")
-    assert buried[0]["n"] == 40
+    entombed = client.sql("SELECT count(*) AS n FROM tombstones")
+    assert entombed[0]["n"] == 40

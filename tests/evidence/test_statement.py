@@ -36,7 +36,7 @@ def predicate(case):
 
 STORIES = {
     "changed": certified.changed(),
-    "trained anew": certified.changed(mode=Mode.EXACT, exact=True),
+    "retrained": certified.changed(mode=Mode.EXACT, exact=True),
     "accepted": certified.changed(verdict=Verdict.FAIL),
     "without power": certified.changed(verdict=Verdict.NO_POWER),
     "without audit": certified.changed(verdict=None),
@@ -165,14 +165,14 @@ def test_what_was_asked_is_told_without_its_words():
     assert (request["subject_ref_hmac"], request["reason_hmac"]) == ("2" * 64, "3" * 64)
 
 
-@pytest.mark.parametrize(("name", "used"), [("changed", False), ("trained anew", True)])
+@pytest.mark.parametrize(("name", "used"), [("changed", False), ("retrained", True)])
 def test_an_oracle_is_used_where_the_version_itself_was_trained_anew(name, used):
     [result] = predicate(STORIES[name].case)["results"]
 
     assert result["oracle_used"] is used
     assert result["kind"] == ("exact" if used else "approximate")
     assert result["method"]["name"] == (
-        "training anew" if used else "alternating alignment and distillation"
+        "retraining" if used else "alternating alignment and distillation"
     )
 
 

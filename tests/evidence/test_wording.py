@@ -89,7 +89,7 @@ def test_a_statement_has_a_paragraph_for_each_model():
     first, second, third = wording.statement([result(), other, untouched]).splitlines()
 
     assert first.startswith("Model cnn: version 2 was changed")
-    assert second.startswith("Model vit: version 2 was trained anew")
+    assert second.startswith("Model vit: version 2 was retrained")
     assert SUCCESS in first
     assert SUCCESS not in second
     assert third.startswith("Model mlp: there was nothing to forget. 4 of the samples")

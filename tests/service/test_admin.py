@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from domain.states import JobKind, JobStatus, RequestStatus, VersionStatus
-from domain.tables import AuditAnchor, AuditCheckpoint
+from domain.tables import LogAnchor, LogCheckpoint
 from tests import factories
 
 
@@ -77,8 +77,8 @@ async def test_how_long_ago_the_audit_trail_was_signed_and_anchored(client, stor
     empty = (await client.get("/v1/admin/metrics")).json()
     silent = (await client.get("/metrics")).text
     await store(
-        AuditCheckpoint(size=5, note="", created_at=past),
-        AuditAnchor(size=5, kind="directory", anchored_at=past + timedelta(minutes=5)),
+        LogCheckpoint(size=5, note="", created_at=past),
+        LogAnchor(size=5, kind="directory", anchored_at=past + timedelta(minutes=5)),
     )
     figures = (await client.get("/v1/admin/metrics")).json()
     told = (await client.get("/metrics")).text

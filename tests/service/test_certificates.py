@@ -203,7 +203,7 @@ async def test_the_page_is_sealed(client, certify):
 
 STORIES = {
     "changed": certified.changed(),
-    "trained anew": certified.changed(mode=Mode.EXACT, exact=True),
+    "retrained": certified.changed(mode=Mode.EXACT, exact=True),
     "accepted": certified.changed(verdict=Verdict.FAIL),
     "without power": certified.changed(verdict=Verdict.NO_POWER),
     "without audit": certified.changed(verdict=None),

@@ -6,7 +6,6 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import String, cast, func, literal_column, select
-from tests.evidence.test_commitments import climb
 
 from domain.states import FINAL_REQUESTS, Decision, RequestStatus, VersionStatus
 from domain.tables import (
@@ -21,6 +20,7 @@ from domain.tables import (
 from evidence import commitments
 from evidence.commitments import Opening
 from tests import factories
+from tests.evidence.test_commitments import climb
 
 URL = "/v1/deletion-requests"
 OPEN = sorted(set(RequestStatus) - FINAL_REQUESTS)

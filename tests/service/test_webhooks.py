@@ -21,10 +21,10 @@ from domain.database import async_sessions
 from domain.settings import ApiSettings
 from domain.states import DeliveryFailure, DeliveryStatus, RequestStatus, WebhookStatus
 from domain.tables import (
-    AuditCheckpoint,
     AuditEvent,
     DeletionRequest,
     DeletionTarget,
+    LogCheckpoint,
     WebhookDelivery,
     WebhookEndpoint,
 )
@@ -371,7 +371,7 @@ async def test_whoever_is_told_gets_the_newest_checkpoint_of_the_audit_trail(
     client, sessions, store, model
 ):
     await register(client)
-    await store(*(AuditCheckpoint(size=size, note=f"lethe\n{size}\n") for size in (9, 10)))
+    await store(*(LogCheckpoint(size=size, note=f"lethe\n{size}\n") for size in (9, 10)))
 
     await submit(client)
 

@@ -18,7 +18,7 @@ LONGEST_ID = 512
 Mask = npt.NDArray[np.bool_]
 
 
-class Findings:
+class BadRows:
     """The bad rows seen so far."""
 
     def __init__(self) -> None:

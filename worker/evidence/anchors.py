@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from domain import __version__
 from domain.settings import WorkerSettings
-from domain.tables import AuditAnchor
+from domain.tables import LogAnchor
 from evidence import tree
 from worker.store.artifacts import sync
 
@@ -64,7 +64,7 @@ def anchor_newest(sessions: sessionmaker[Session], anchors: Mapping[str, Anchor]
         newest = session.scalars(tree.NEWEST_CHECKPOINT).one_or_none()
         if newest is None:
             return
-        is_done = select(AuditAnchor.kind).filter_by(size=newest.size)
+        is_done = select(LogAnchor.kind).filter_by(size=newest.size)
         done = set(session.scalars(is_done))
     for kind in anchors.keys() - done:
         try:
@@ -74,7 +74,7 @@ def anchor_newest(sessions: sessionmaker[Session], anchors: Mapping[str, Anchor]
             log.warning("log.not_anchored", kind=kind, size=newest.size, why=str(error)[:200])
             continue
         with sessions.begin() as session:
-            row = insert(AuditAnchor).values(size=newest.size, kind=kind, receipt=receipt)
+            row = insert(LogAnchor).values(size=newest.size, kind=kind, receipt=receipt)
             session.execute(row.on_conflict_do_nothing())  # somebody else may have been at it
         log.info("log.anchored", kind=kind, size=newest.size)
 

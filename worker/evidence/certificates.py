@@ -23,19 +23,19 @@ from sqlalchemy.orm import Session, sessionmaker
 from domain import trail
 from domain.states import Decision, RequestStatus, Verdict, VersionStatus
 from domain.tables import (
-    AuditCheckpoint,
     AuditEvent,
-    AuditLeaf,
-    AuditTest,
     Certificate,
     CertifiedCheckpoint,
     DeletionRequest,
     DeletionTarget,
     Job,
+    LogCheckpoint,
+    LogLeaf,
     Model,
     ModelVersion,
     ReviewDecision,
     Round,
+    TestResult,
 )
 from evidence import merkle, signed_notes, tree
 from evidence.statement import ISSUED, Case, Entry, Keyed, Log, Outcome, Purge, says_more, statement
@@ -81,8 +81,8 @@ def _with_news(start: int, end: int) -> Select[UUID]:
     their completion or shredding, or the purge of the version that was served before."""
     news = (
         select(AuditEvent.event, AuditEvent.subject_id)
-        .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
-        .where(AuditLeaf.position >= start, AuditLeaf.position < end)
+        .join(LogLeaf, LogLeaf.event_id == AuditEvent.id)
+        .where(LogLeaf.position >= start, LogLeaf.position < end)
         .cte("news")
     )
     told = select(news.c.subject_id).where(news.c.event.in_((COMPLETED, "request.shredded")))
@@ -103,12 +103,12 @@ def _with_news(start: int, end: int) -> Select[UUID]:
 
 
 def _covered(
-    session: Session, request_id: UUID, checkpoint: AuditCheckpoint
+    session: Session, request_id: UUID, checkpoint: LogCheckpoint
 ) -> Sequence[Row[AuditEvent, int]]:
     """The events about a request that a checkpoint covers; the keys that sign are no news of it."""
     return session.execute(
         trail.about(request_id).where(
-            AuditLeaf.position < checkpoint.size, AuditEvent.event != "signing_key.introduced"
+            LogLeaf.position < checkpoint.size, AuditEvent.event != "signing_key.introduced"
         )
     ).all()
 
@@ -156,7 +156,7 @@ def _purges(session: Session, request_id: UUID) -> dict[UUID, Purge]:
 def _log(
     session: Session,
     request_id: UUID,
-    checkpoint: AuditCheckpoint,
+    checkpoint: LogCheckpoint,
     events: Sequence[Row[AuditEvent, int]],
 ) -> Log:
     """What the log says of a request at a checkpoint."""
@@ -327,14 +327,14 @@ def _superseded(session: Session, model_id: UUID, *, below: int) -> list[ModelVe
     )
 
 
-def _tests(session: Session, tried: Round) -> list[AuditTest]:
+def _tests(session: Session, tried: Round) -> list[TestResult]:
     """In the order of the audit: before, after, guards."""
-    moment = func.array_position(["before", "after", "guard"], AuditTest.moment)
+    moment = func.array_position(["before", "after", "guard"], TestResult.moment)
     return list(
         session.scalars(
-            select(AuditTest)
+            select(TestResult)
             .filter_by(job_id=tried.job_id, round=tried.number)
-            .order_by(moment, AuditTest.position)
+            .order_by(moment, TestResult.position)
         )
     )
 

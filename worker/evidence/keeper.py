@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from domain import trail
 from domain.settings import WorkerSettings
-from domain.tables import AuditCheckpoint, AuditEvent, AuditLeaf, AuditNode, SigningKey
+from domain.tables import AuditEvent, LogCheckpoint, LogLeaf, LogNode, SigningKey
 from evidence import merkle, signed_notes, tree
 from evidence.merkle import Node
 from evidence.signed_notes import Checkpoint
@@ -99,8 +99,8 @@ def due(sessions: sessionmaker[Session], settings: WorkerSettings) -> int | None
         now: datetime = session.scalars(select(func.now())).one()
         is_late = now - newest.created_at >= settings.checkpoint_interval
         urgent = exists().where(
-            AuditLeaf.position >= newest.size,
-            AuditLeaf.event_id == AuditEvent.id,
+            LogLeaf.position >= newest.size,
+            LogLeaf.event_id == AuditEvent.id,
             AuditEvent.event.in_(URGENT),
         )
         waiting = size - newest.size
@@ -118,10 +118,10 @@ def hash_events(sessions: sessionmaker[Session], *, upto: int) -> bool:
             return False
         hashed = _hashed(session)
         events = session.execute(
-            select(AuditEvent, AuditLeaf.position)
-            .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
-            .where(AuditLeaf.position >= hashed, AuditLeaf.position < upto)
-            .order_by(AuditLeaf.position)
+            select(AuditEvent, LogLeaf.position)
+            .join(LogLeaf, LogLeaf.event_id == AuditEvent.id)
+            .where(LogLeaf.position >= hashed, LogLeaf.position < upto)
+            .order_by(LogLeaf.position)
             .limit(HASHED_AT_ONCE)
             .execution_options(populate_existing=True)
         ).all()
@@ -138,12 +138,12 @@ def checkpoint(
     with sessions.begin() as session:
         if not _alone(session) or _hashed(session) < size:
             return False
-        if session.get(AuditCheckpoint, size) is not None:
+        if session.get(LogCheckpoint, size) is not None:
             return False
         whole = (0, size)
         nodes = tree.by_node(session.execute(tree.fetching([whole])))
         note = signed_notes.signed(Checkpoint(origin, size, merkle.hash_of(whole, nodes)), keys)
-        session.add(AuditCheckpoint(size=size, note=note))
+        session.add(LogCheckpoint(size=size, note=note))
     log.info("log.checkpoint", size=size)
     return True
 
@@ -154,12 +154,12 @@ def _alone(session: Session) -> bool:
 
 def _size(session: Session) -> int:
     """Events in the log."""
-    return session.scalars(select(func.coalesce(func.max(AuditLeaf.position) + 1, 0))).one()
+    return session.scalars(select(func.coalesce(func.max(LogLeaf.position) + 1, 0))).one()
 
 
 def _hashed(session: Session) -> int:
     """Events whose leaves are in the tree."""
-    highest = select(func.coalesce(func.max(AuditNode.index) + 1, 0)).filter_by(level=0)
+    highest = select(func.coalesce(func.max(LogNode.index) + 1, 0)).filter_by(level=0)
     return session.scalars(highest).one()
 
 
@@ -178,7 +178,7 @@ def _store(session: Session, nodes: Iterable[tuple[Node, bytes]]) -> None:
         .render_derived()
     )
     session.execute(
-        insert(AuditNode).from_select(
+        insert(LogNode).from_select(
             ["level", "index", "hash"], select(listed.c.level, listed.c.index, listed.c.hash)
         )
     )

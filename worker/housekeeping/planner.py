@@ -39,12 +39,12 @@ from domain.states import (
 )
 from domain.tables import (
     AuditEvent,
-    AuditLeaf,
     Dataset,
     DeletionRequest,
     DeletionTarget,
     EstimateSample,
     Job,
+    LogLeaf,
     Model,
 )
 from worker.engine import lease
@@ -118,8 +118,8 @@ def plan_erasures(session: Session) -> None:
     wants = Dataset.definition["erase"]["parquet"].as_boolean()
     of_dataset = (Job.dataset_id == Dataset.id, Job.kind == JobKind.ERASE_ROWS)
     began = (
-        select(func.coalesce(func.max(AuditLeaf.position), -1))
-        .join(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
+        select(func.coalesce(func.max(LogLeaf.position), -1))
+        .join(AuditEvent, AuditEvent.id == LogLeaf.event_id)
         .join(Job, Job.id == AuditEvent.subject_id)
         .where(*of_dataset, AuditEvent.event == "job.started")
         .correlate(Dataset)
@@ -137,8 +137,8 @@ def plan_erasures(session: Session) -> None:
             DeletionRequest.finished_at > newest - LONGEST_TRANSACTION,
             AuditEvent.subject_id == DeletionRequest.id,
             AuditEvent.event == "request.completed",
-            AuditLeaf.event_id == AuditEvent.id,
-            AuditLeaf.position > began,
+            LogLeaf.event_id == AuditEvent.id,
+            LogLeaf.position > began,
         ),
     )
     for dataset_id in session.scalars(waiting).all():

@@ -34,7 +34,7 @@ from worker.data.reference_tables import Table
 from worker.engine import lease
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import plan
-from worker.jobs.unlearn.inputs import BATCH, Material, Order, order_of, read_material
+from worker.jobs.unlearn.inputs import BATCH, Inputs, Order, order_of, read_inputs
 from worker.jobs.unlearn.job import load_champion
 from worker.unlearning.alignment import matching_weights
 from worker.unlearning.audit.verdict import exchangeability
@@ -84,14 +84,14 @@ def estimate(bench: Workbench) -> None:
     champion = load_champion(bench, question.order)
     known = version_statistics.read(bench.store, question.order.champion.statistics_sha256)
     planned = _planned(question, known.class_counts)
-    drawn, material = _draw(bench, question, known.class_counts)
+    drawn, inputs = _draw(bench, question, known.class_counts)
     loaded = monotonic()
     bench.report("looking at the samples", 0.4)
-    measured = _measured(bench, drawn, material, champion)
+    measured = _measured(bench, drawn, inputs, champion)
     looked = monotonic()
     bench.report("timing", 0.9)
     overhead = (loaded - started) + 2 * (looked - loaded)
-    predicted = _predicted(question, planned["mode"], champion, material, overhead)
+    predicted = _predicted(question, planned["mode"], champion, inputs, overhead)
     _record(bench, question.order, {**planned, **measured, **predicted})
 
 
@@ -167,7 +167,7 @@ def _planned(question: Question, class_counts: Tensor) -> dict[str, Any]:
     return {**planned, "mode": chosen.mode, "mode_reason": chosen.reason}
 
 
-def _draw(bench: Workbench, question: Question, class_counts: Tensor) -> tuple[Order, Material]:
+def _draw(bench: Workbench, question: Question, class_counts: Tensor) -> tuple[Order, Inputs]:
     """What is looked at: at most MEASURED of the samples to forget, and what stays without all."""
     order, labels = question.order, question.labels
     generator = torch.Generator().manual_seed(bench.claim.job_id.int % 2**31)
@@ -179,7 +179,7 @@ def _draw(bench: Workbench, question: Question, class_counts: Tensor) -> tuple[O
     )
     others = torch.tensor([index not in chosen for index in range(len(labels))])
     leaving = labels[others].bincount(minlength=len(class_counts))
-    return drawn, read_material(bench, drawn, class_counts - leaving)
+    return drawn, read_inputs(bench, drawn, class_counts - leaving)
 
 
 def proportional(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -192,25 +192,23 @@ def proportional(labels: Tensor, count: int, generator: torch.Generator) -> Tens
     return place.argsort(stable=True)[:count]
 
 
-def _measured(
-    bench: Workbench, drawn: Order, material: Material, champion: Network
-) -> dict[str, Any]:
+def _measured(bench: Workbench, drawn: Order, inputs: Inputs, champion: Network) -> dict[str, Any]:
     """How far the samples stand from hold-out samples now, and whether an audit could tell."""
     observed = Observed.of(
         champion,
-        forget=material.forget,
-        retain=material.retain,
-        holdout=material.audit,
+        forget=inputs.forget,
+        retain=inputs.retain,
+        holdout=inputs.audit,
         test=None,
         batch_size=BATCH,
     )
     with bench.sessions.begin() as session:
         mine = reference_tables.read(session, drawn.model.id, drawn.forget_ids)
-        unseen = reference_tables.read(session, drawn.model.id, material.audit_ids)
+        unseen = reference_tables.read(session, drawn.model.id, inputs.audit_ids)
     known = reference_tables.scores(mine, unseen) if mine and unseen else None
     family = exchangeability(
         observed,
-        class_counts=material.class_counts,
+        class_counts=inputs.class_counts,
         references=known,
         seed=bench.claim.job_id.int % 2**31,
     )
@@ -235,7 +233,7 @@ def _memorisation(observed: Observed, known: Table | None) -> dict[str, Any]:
 
 
 def _predicted(
-    question: Question, mode: Mode | None, champion: Network, material: Material, overhead: float
+    question: Question, mode: Mode | None, champion: Network, inputs: Inputs, overhead: float
 ) -> dict[str, Any]:
     """How long the job would take, and what that rests on."""
     alike = [(count, took) for how, count, took in question.timings if how is mode]
@@ -245,7 +243,7 @@ def _predicted(
         seconds = on_line(alike, len(question.order.forget))
         basis = f"{len(alike)} finished jobs of this model"
     elif mode is Mode.APPROXIMATE:
-        seconds = overhead + _steps_seconds(question, champion, material)
+        seconds = overhead + _steps_seconds(question, champion, inputs)
         basis = f"{TIMED_STEPS} training steps timed on this worker, times the steps of a job"
     elif question.training_seconds is not None:
         seconds, basis = question.training_seconds, "twice the time of a reference model"
@@ -267,21 +265,21 @@ def on_line(timings: Sequence[tuple[int, float]], count: int) -> float:
     return float(figures.fmean(took))
 
 
-def _steps_seconds(question: Question, champion: Network, material: Material) -> float:
+def _steps_seconds(question: Question, champion: Network, inputs: Inputs) -> float:
     """What the steps of one round take: forward and backward on a copy of the champion."""
     order = question.order
     config = default_config(
         Objective(str(order.job.objective)),
         forget_count=len(order.forget),
-        reservoir_count=len(material.retain),
-        skew=skew(material.forget.labels, material.class_counts),
+        reservoir_count=len(inputs.retain),
+        skew=skew(inputs.forget.labels, inputs.class_counts),
     )
     model = champion.copy()
     model.model.requires_grad_(True)
-    inputs, labels = next(material.retain.batches(config.batch_size))
+    batch, labels = next(inputs.retain.batches(config.batch_size))
     started = monotonic()
     for _ in range(TIMED_STEPS):
-        _, logits = model(inputs)
+        _, logits = model(batch)
         loss = F.cross_entropy(logits, labels.to(logits.device))
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         loss.item()  # waits for the device

@@ -24,7 +24,7 @@ from domain.locations import allowed_path
 from domain.states import RegistrationStatus, Split
 from domain.tables import Dataset, DatasetCheck, Job, Sample
 from worker.data import decode
-from worker.data.bad_rows import Findings, usable_ids
+from worker.data.bad_rows import BadRows, usable_ids
 from worker.data.parquet import Source
 from worker.data.parquet_rewrite import Fingerprint, fingerprint
 from worker.engine import lease
@@ -55,7 +55,7 @@ def index_dataset(bench: Workbench) -> None:
         dataset = session.get_one(Dataset, job.dataset_id)
     source = open_source(bench, dataset)
     files = {str(file): fingerprint(file) for file in source.files}
-    findings = Findings()
+    findings = BadRows()
     with tempfile.TemporaryFile() as staged:
         _stage(bench, source, dataset.definition, findings, staged)
         bench.report("storing the sample ids", 0.9)
@@ -85,7 +85,7 @@ def _stage(
     bench: Workbench,
     source: Source,
     definition: dict[str, Any],
-    findings: Findings,
+    findings: BadRows,
     staged: IO[bytes],
 ) -> None:
     """Check every row, and write those with a usable id to the staged file, as CSV."""
@@ -150,7 +150,7 @@ def load(session: Session, staged: IO[bytes], table: str, columns: str) -> None:
             copy.write(block)
 
 
-def _find_duplicates(session: Session, findings: Findings) -> None:
+def _find_duplicates(session: Session, findings: BadRows) -> None:
     """Leave out all rows of an id that occurs more than once: none of them is the right one."""
     session.execute(
         text(
@@ -179,7 +179,7 @@ def _store(
     session: Session,
     bench: Workbench,
     dataset_id: Any,
-    findings: Findings,
+    findings: BadRows,
     rows: int,
     files: dict[str, Fingerprint],
 ) -> None:
@@ -218,7 +218,7 @@ def _store(
     lease.complete(session, job)
 
 
-def _problem(dataset: Dataset, findings: Findings) -> str | None:
+def _problem(dataset: Dataset, findings: BadRows) -> str | None:
     """Why the dataset cannot be used, for people; None when it can."""
     report: dict[str, Any] = dataset.report or {}
     if findings.rows and dataset.definition.get("bad_rows", "refuse") == "refuse":

@@ -1,4 +1,4 @@
-"""How a network is trained anew: by the default recipe, or by a function of the user's.
+"""How a network is retrained: by the default recipe, or by a function of the user's.
 
 A recipe is a function `train(model, data, *, seed) -> model`. `model` is freshly built, in training
 mode, on the worker's device, and gives logits; `data` is a map-style dataset of pairs: an input as

@@ -86,7 +86,7 @@ def check(
     if as_json:
         typer.echo(json.dumps(told, indent=2))
     else:
-        for line in _lines(told, len(kept.graves)):
+        for line in _lines(told, len(kept.forgotten)):
             typer.echo(line)
     remains = refusal is not None if apply else found.came_back
     raise typer.Exit(SOMETHING if remains else NOTHING)

@@ -18,15 +18,15 @@ from sqlalchemy.orm import Session, sessionmaker
 from domain import sample_digests
 from domain.states import Objective, VersionStatus
 from domain.tables import (
-    AuditCheckpoint,
-    AuditLeaf,
     Dataset,
+    LogCheckpoint,
+    LogLeaf,
     Model,
     ModelVersion,
     Sample,
     Tombstone,
 )
-from worker.restore.ledger import FILES, Grave, Kept, Retired
+from worker.restore.ledger import FILES, ForgottenSample, Kept, Retired
 from worker.store.artifacts import Store
 
 AT_ONCE = 10_000
@@ -54,7 +54,7 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
-class Reborn:
+class Reappeared:
     """A model that lacks tombstones."""
 
     model: str
@@ -108,7 +108,7 @@ class Rollback:
 class Findings:
     """What a backup brought back."""
 
-    models: Sequence[Reborn]
+    models: Sequence[Reappeared]
     served: Sequence[Served]
     files: Sequence[File]
     rollback: Rollback | None
@@ -136,26 +136,28 @@ def check(
         )
 
 
-def _models(session: Session, kept: Kept) -> list[Reborn]:
+def _models(session: Session, kept: Kept) -> list[Reappeared]:
     """Every model that lacks tombstones, by name."""
-    of_model: defaultdict[tuple[UUID, UUID], list[Grave]] = defaultdict(list)
-    for grave in kept.graves:
-        of_model[grave.dataset_id, grave.model_id].append(grave)
+    of_model: defaultdict[tuple[UUID, UUID], list[ForgottenSample]] = defaultdict(list)
+    for sample in kept.forgotten:
+        of_model[sample.dataset_id, sample.model_id].append(sample)
     found = [
-        _reborn(session, kept.keys.get(dataset_id), graves)
-        for (dataset_id, _), graves in of_model.items()
+        _reappeared(session, kept.keys.get(dataset_id), forgotten)
+        for (dataset_id, _), forgotten in of_model.items()
     ]
     return sorted((each for each in found if each.missing), key=lambda each: each.model)
 
 
-def _reborn(session: Session, key: bytes | None, graves: Sequence[Grave]) -> Reborn:
+def _reappeared(
+    session: Session, key: bytes | None, forgotten: Sequence[ForgottenSample]
+) -> Reappeared:
     """What one model should have forgotten and has not.
 
     The model and its dataset go by their ids; where those are gone, by their names: then they were
     registered anew, and the dataset has another key.
     """
-    first = graves[0]
-    wanted = {grave.digest: grave for grave in graves}
+    first = forgotten[0]
+    wanted = {sample.digest: sample for sample in forgotten}
     by_name = and_(Model.name == first.model, Dataset.name == first.dataset)
     models = (
         select(Model, Dataset)
@@ -165,28 +167,28 @@ def _reborn(session: Session, key: bytes | None, graves: Sequence[Grave]) -> Reb
     rows = session.execute(models).all()
     row = next((row for row in rows if row[0].id == first.model_id), rows[0] if rows else None)
     if row is None:
-        return Reborn(first.model, first.dataset, False, len(wanted), [])
+        return Reappeared(first.model, first.dataset, False, len(wanted), [])
     model, dataset = row
     if key is None:
         key = dataset.tombstone_key
-    buried = set(session.scalars(select(Tombstone.digest).filter_by(model_id=model.id)))
-    back: defaultdict[tuple[Objective, bool], list[tuple[str, Grave]]] = defaultdict(list)
-    missing = wanted.keys() - buried if key == dataset.tombstone_key else {*wanted}
+    tombstones = set(session.scalars(select(Tombstone.digest).filter_by(model_id=model.id)))
+    back: defaultdict[tuple[Objective, bool], list[tuple[str, ForgottenSample]]] = defaultdict(list)
+    missing = wanted.keys() - tombstones if key == dataset.tombstone_key else {*wanted}
     for sample_id in _samples(session, dataset.id) if missing else ():
         digest = sample_digests.digest(key, sample_id)
         if digest not in missing:
             continue
-        if sample_digests.digest(dataset.tombstone_key, sample_id) in buried:
+        if sample_digests.digest(dataset.tombstone_key, sample_id) in tombstones:
             missing.remove(digest)
             continue
-        grave = wanted[digest]
-        back[grave.objective, grave.exact].append((sample_id, grave))
+        sample = wanted[digest]
+        back[sample.objective, sample.exact].append((sample_id, sample))
     demands = [
         demand
         for (objective, exact), named in sorted(back.items())
         for demand in _demands(objective, exact, sorted(named, key=lambda pair: pair[0]))
     ]
-    return Reborn(model.name, dataset.name, True, len(missing), demands)
+    return Reappeared(model.name, dataset.name, True, len(missing), demands)
 
 
 def _samples(session: Session, dataset_id: UUID) -> Iterator[str]:
@@ -195,12 +197,12 @@ def _samples(session: Session, dataset_id: UUID) -> Iterator[str]:
 
 
 def _demands(
-    objective: Objective, exact: bool, named: Sequence[tuple[str, Grave]]
+    objective: Objective, exact: bool, named: Sequence[tuple[str, ForgottenSample]]
 ) -> Iterator[Demand]:
     """In pieces that a request may have; the same ones whenever they are asked for."""
     for start in range(0, len(named), AT_ONCE):
         piece = named[start : start + AT_ONCE]
-        due_at = max(grave.forgotten_at for _, grave in piece)
+        due_at = max(sample.forgotten_at for _, sample in piece)
         yield Demand(objective, exact, [sample_id for sample_id, _ in piece], due_at)
 
 
@@ -238,11 +240,11 @@ def _files(session: Session, store: Store, retired: Mapping[UUID, Retired]) -> l
 
 def _rollback(session: Session, anchors: Path) -> Rollback | None:
     """Whether checkpoints were anchored that are not the database's."""
-    own = {row.size: row.note for row in session.scalars(select(AuditCheckpoint)).all()}
+    own = {row.size: row.note for row in session.scalars(select(LogCheckpoint)).all()}
     anchored = {int(file.stem): file.read_text() for file in anchors.glob("*.checkpoint")}
     lost = [size for size, note in anchored.items() if own.get(size) != note]
     if not lost:
         return None
     agreed = max((size for size in anchored.keys() - lost if size < min(lost)), default=0)
-    size = session.scalars(select(func.coalesce(func.max(AuditLeaf.position) + 1, 0))).one()
+    size = session.scalars(select(func.coalesce(func.max(LogLeaf.position) + 1, 0))).one()
     return Rollback(max(lost), agreed, size)

@@ -1,8 +1,9 @@
 """Keeps what was forgotten outside the database, so that a restored backup can be held against it.
 
-One file for each time that samples were buried, one for each version that was superseded or purged,
-one for the key of each dataset. A file is written once, under a name that says what is in it: the
-directory itself says what is missing there, whatever became of the database or of this process.
+One file for each job that made samples forgotten, one for each version that was superseded or
+purged, one for the key of each dataset. A file is written once, under a name that says what is in
+it: the directory itself says what is missing there, whatever became of the database or of this
+process.
 """
 
 import json
@@ -45,7 +46,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Grave:
+class ForgottenSample:
     """A sample that a model has forgotten, and how it was asked for."""
 
     dataset: str
@@ -81,7 +82,7 @@ class Kept:
     keys: dict[UUID, bytes]
     """The key of each dataset's digests, by the dataset's id."""
 
-    graves: list[Grave]
+    forgotten: list[ForgottenSample]
     retired: dict[UUID, Retired]
     """By the version's id."""
 
@@ -96,10 +97,10 @@ def keep(sessions: sessionmaker[Session], directory: Path | None) -> None:
             _put(directory / name, lines, mode) for name, lines, mode in _missing(sessions, names)
         )
     except OSError as error:
-        log.warning("burials.not_kept", why=str(error)[:200])
+        log.warning("suppressions.not_kept", why=str(error)[:200])
         return
     if written:
-        log.info("burials.kept", files=written)
+        log.info("suppressions.kept", files=written)
 
 
 def read(directory: Path) -> Kept:
@@ -130,9 +131,9 @@ def _missing(sessions: sessionmaker[Session], names: set[str]) -> Iterator[File]
             if (name := f"{dataset.id}{KEY}") not in names:
                 key = {"dataset": dataset.name, "dataset_id": dataset.id}
                 yield name, [{**key, "key": dataset.tombstone_key}], 0o400
-        for job_id, at in session.execute(_BURIALS).all():
+        for job_id, at in session.execute(_FORGETTING_JOBS).all():
             if (name := f"{_stamp(at)}-{job_id}{TOMBSTONES}") not in names:
-                yield name, _graves(session, job_id), 0o444
+                yield name, _tombstones(session, job_id), 0o444
         for retired in _superseded(session):
             if (name := _name(retired, SUPERSEDED)) not in names:
                 yield name, [asdict(retired)], 0o444
@@ -142,16 +143,16 @@ def _missing(sessions: sessionmaker[Session], names: set[str]) -> Iterator[File]
 
 
 _ONE = select(Tombstone.forgotten_at).where(Tombstone.job_id == Job.id).limit(1)
-# A job buries once, in one transaction: its tombstones are of one moment. After a restore it may do
-# so again, at another.
-_BURIALS = (
+# A job writes its tombstones in one transaction, so they are of one moment. After a restore it may
+# do so again, at another.
+_FORGETTING_JOBS = (
     select(Job.id, _ONE.scalar_subquery())
     .where(Job.kind == JobKind.UNLEARN, exists().where(Tombstone.job_id == Job.id))
     .order_by(Job.id)
 )
 
 
-def _graves(session: Session, job_id: UUID) -> Iterator[dict[str, Any]]:
+def _tombstones(session: Session, job_id: UUID) -> Iterator[dict[str, Any]]:
     exact = exists().where(
         DeletionTarget.job_id == job_id,
         DeletionRequest.id == DeletionTarget.request_id,
@@ -176,7 +177,7 @@ def _graves(session: Session, job_id: UUID) -> Iterator[dict[str, Any]]:
         .execution_options(yield_per=AT_ONCE)
     )
     for row in rows:
-        yield asdict(Grave(*row[:6], Objective(row[6]), row[7]))
+        yield asdict(ForgottenSample(*row[:6], Objective(row[6]), row[7]))
 
 
 def _superseded(session: Session) -> Iterator[Retired]:
@@ -245,8 +246,8 @@ def _take(kept: Kept, name: str, line: dict[str, Any]) -> None:
     if name.endswith(KEY):
         kept.keys[UUID(line["dataset_id"])] = bytes.fromhex(line["key"])
     elif name.endswith(TOMBSTONES):
-        kept.graves.append(
-            Grave(
+        kept.forgotten.append(
+            ForgottenSample(
                 line["dataset"],
                 UUID(line["dataset_id"]),
                 line["model"],

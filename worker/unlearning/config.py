@@ -49,8 +49,8 @@ class Config:
     """Of the recover phase. Five eighths of it are a batch of the forget phase."""
 
     forget_batch: int
-    """Forget samples in a batch of the forget phase, at most; retain samples, the company, fill it
-    up. Less than the whole of it."""
+    """Forget samples in a batch of the forget phase, at most; retain samples, the companions, fill
+    it up. Less than the whole of it."""
 
     held: int
     """Forget samples that stand beside a batch of the recover phase, at most, and are kept aligned;
@@ -65,7 +65,7 @@ class Config:
 
     distillation_weight: float
     retain_weight: float = 1.0
-    """Of the cross-entropy of the company in the forget phase."""
+    """Of the cross-entropy of the companions in the forget phase."""
 
     membership_weight: float = 0.3
     """Of the distance between the losses of forget samples and those of unseen ones."""

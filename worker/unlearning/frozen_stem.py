@@ -50,7 +50,7 @@ class Divided:
         return Samples(torch.cat(made), samples.labels)
 
 
-class Passing:
+class StemOutputs:
     """Samples that go through the stem when they are first asked for, and then are kept."""
 
     def __init__(self, stem: Callable[[Tensor], Tensor], samples: Samples) -> None:

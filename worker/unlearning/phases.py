@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from worker.unlearning.alignment import standing
 from worker.unlearning.config import Config
 from worker.unlearning.errors import NotFinite
-from worker.unlearning.frozen_stem import Passing
+from worker.unlearning.frozen_stem import StemOutputs
 from worker.unlearning.goal import Goal
 from worker.unlearning.losses import distillation_loss, membership_loss, standing_loss
 from worker.unlearning.network import Network
@@ -29,10 +29,10 @@ GRADIENT_NORM, GRADIENT_NORM_BATCH_NORMALISED = 1.0, 10.0
 of 10 falling to 3 were measured on a CNN. A small transformer diverged with such steps."""
 
 
-class Company:
+class RetainCompanions:
     """Retain samples that stand beside forget samples in a batch, each in its turn."""
 
-    def __init__(self, retain: Passing, generator: torch.Generator) -> None:
+    def __init__(self, retain: StemOutputs, generator: torch.Generator) -> None:
         self._retain = retain
         self._generator = generator
         self.waiting = torch.empty(0, dtype=torch.int64)
@@ -50,7 +50,7 @@ class Company:
 def forget_phase(
     network: Network,
     goal: Goal,
-    company: Company,
+    companions: RetainCompanions,
     config: Config,
     cycle: int,
     generator: torch.Generator,
@@ -75,7 +75,7 @@ def forget_phase(
     steps = list(_epochs(len(goal.samples), config, generator))
     for step, chosen in enumerate(steps):
         _anneal(optimizer, config.forget_lr, cycle - 1 + step / len(steps), config)
-        beside = company.draw(config.batch_size * 5 // 8 - len(chosen))
+        beside = companions.draw(config.batch_size * 5 // 8 - len(chosen))
         losses = _forget_losses(network, goal, chosen, beside)
         _step(network, optimizer, weights @ losses)
         sums += losses.detach()
@@ -85,8 +85,8 @@ def forget_phase(
 
 
 def _forget_losses(network: Network, goal: Goal, chosen: Tensor, beside: Samples) -> Tensor:
-    """(4,) of a batch: alignment loss, distillation loss, cross-entropy of its company, and how far
-    its losses are from those of unseen samples."""
+    """(4,) of a batch: alignment loss, distillation loss, cross-entropy of its companions, and how
+    far its losses are from those of unseen samples."""
     features, logits = _together(network, goal, chosen, beside.inputs)
     count = len(chosen)
     labels = moved(goal.samples.labels[chosen], logits.device)
@@ -186,7 +186,7 @@ def rehearsal(
 def recover_phase(
     network: Network,
     goal: Goal,
-    retain: Passing,
+    retain: StemOutputs,
     steps: list[Tensor],
     config: Config,
     cycle: int,

@@ -28,10 +28,10 @@ from worker.unlearning.evaluation import (
     retain_moments,
     retain_weights,
 )
-from worker.unlearning.frozen_stem import Passing, divided
+from worker.unlearning.frozen_stem import StemOutputs, divided
 from worker.unlearning.goal import View, answers_as_unseen, goal_of, next_shift
 from worker.unlearning.network import Network
-from worker.unlearning.phases import Company, forget_phase, recover_phase, rehearsal
+from worker.unlearning.phases import RetainCompanions, forget_phase, recover_phase, rehearsal
 from worker.unlearning.samples import Samples, class_balanced
 from worker.unlearning.unseen_answers import as_if_unseen
 
@@ -103,7 +103,7 @@ class State:
     device_dropout: Tensor | None
     """The same on the GPU; None where the model is on the CPU."""
 
-    company: Tensor
+    companions: Tensor
     """Indices of the retain samples that are next beside the forget samples, int64."""
 
 
@@ -186,19 +186,19 @@ def unlearn(
     _silence(changed, lost)
     parts = divided(changed, compared)
     compared = parts.through(compared, config.batch_size)
-    passing = Passing(parts.stem, retain)
-    company = Company(passing, generator)
+    stem_outputs = StemOutputs(parts.stem, retain)
+    companions = RetainCompanions(stem_outputs, generator)
     with torch.random.fork_rng(devices=[d for d in [changed.device] if d.type == "cuda"]):
         torch.manual_seed(config.seed)  # dropout
         if resume is not None:
-            _restore(resume, changed, generator, company)
+            _restore(resume, changed, generator, companions)
             view, shift = _look(changed, scored, class_counts, config), resume.shift
         for cycle in _cycles(resume, config):
             goal = goal_of(compared, unseen.ease, answers, shift, view, lost)
-            losses = forget_phase(parts.rest, goal, company, config, cycle, generator)
+            losses = forget_phase(parts.rest, goal, companions, config, cycle, generator)
             rehearsed = rehearsal(retain.labels, retain_losses, config, generator)
             loss_retain = recover_phase(
-                parts.rest, goal, passing, rehearsed, config, cycle, generator
+                parts.rest, goal, stem_outputs, rehearsed, config, cycle, generator
             )
             view = _look(changed, scored, class_counts, config)
             shift = next_shift(shift, view, unseen.ease[~lost[forget.labels]], lost, config)
@@ -207,7 +207,7 @@ def unlearn(
             )
             on_cycle(
                 _scores(cycle, view, class_counts, (*losses, loss_retain), config.seed),
-                _state(cycle, finished, shift, changed, generator, company),
+                _state(cycle, finished, shift, changed, generator, companions),
             )
             if finished:
                 break
@@ -228,7 +228,7 @@ def _state(
     shift: float,
     changed: Network,
     generator: torch.Generator,
-    company: Company,
+    companions: RetainCompanions,
 ) -> State:
     on_gpu = changed.device.type == "cuda"
     return State(
@@ -239,17 +239,19 @@ def _state(
         generator=generator.get_state(),
         dropout=torch.get_rng_state(),
         device_dropout=torch.cuda.get_rng_state(changed.device) if on_gpu else None,
-        company=company.waiting,
+        companions=companions.waiting,
     )
 
 
-def _restore(state: State, changed: Network, generator: torch.Generator, company: Company) -> None:
+def _restore(
+    state: State, changed: Network, generator: torch.Generator, companions: RetainCompanions
+) -> None:
     changed.model.load_state_dict(state.weights)
     generator.set_state(state.generator)
     torch.set_rng_state(state.dropout)
     if state.device_dropout is not None and changed.device.type == "cuda":
         torch.cuda.set_rng_state(state.device_dropout, changed.device)
-    company.waiting = state.company
+    companions.waiting = state.companions
 
 
 def _lost(forget: Samples, class_counts: Tensor, objective: Objective) -> Tensor:

@@ -1,6 +1,6 @@
-"""What every opponent is given. Opponents are for the benchmark; the service knows none of them.
+"""What every baseline is given. Baselines are for the benchmark; the service knows none of them.
 
-An opponent is a module with `unlearn(given, **settings) -> nn.Module`, its default `SETTINGS`, and
+A baseline is a module with `unlearn(given, **settings) -> nn.Module`, its default `SETTINGS`, and
 the settings to `SEARCH` when it is tuned: eight for each that has any, the first its paper's.
 """
 
@@ -17,10 +17,10 @@ from worker.unlearning.samples import Samples
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """One problem, as an opponent sees it."""
+    """One problem, as a baseline sees it."""
 
     original: Network
-    """The trained network; opponents leave it as it is."""
+    """The trained network; baselines leave it as it is."""
 
     forget: Samples
     retain: Samples

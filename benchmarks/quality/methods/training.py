@@ -1,4 +1,4 @@
-"""What the opponents' training loops share.
+"""What the baselines' training loops share.
 
 Adapted in all of them alike, and in their favour: batches of 128, rates annealed to zero (at a
 constant rate the small CNN loses points of test accuracy), and gradients longer than 10 cut, since

@@ -8,7 +8,7 @@ from rfc3161_client import decode_timestamp_response
 from sqlalchemy import select
 
 from domain.settings import WorkerSettings
-from domain.tables import AuditAnchor, AuditCheckpoint
+from domain.tables import LogAnchor, LogCheckpoint
 from evidence.signed_notes import Checkpoint
 from tests.receivers import receiver
 from tests.time_stamps import authority
@@ -45,12 +45,12 @@ def busy(request):
 
 def add_checkpoint(sessions, size):
     with sessions.begin() as session:
-        session.add(AuditCheckpoint(size=size, note=NOTE))
+        session.add(LogCheckpoint(size=size, note=NOTE))
 
 
 def anchored(sessions):
     with sessions.begin() as session:
-        rows = session.scalars(select(AuditAnchor).order_by(AuditAnchor.size, AuditAnchor.kind))
+        rows = session.scalars(select(LogAnchor).order_by(LogAnchor.size, LogAnchor.kind))
         return {(row.size, row.kind): row.receipt for row in rows}
 
 

@@ -54,7 +54,7 @@ def events(sessions, case):
 
 STORIES = {
     "changed": certified.changed,
-    "trained anew": lambda: certified.changed(mode=Mode.EXACT),
+    "retrained": lambda: certified.changed(mode=Mode.EXACT),
     "accepted": lambda: certified.changed(verdict=Verdict.FAIL),
     "without audit": lambda: certified.changed(verdict=None),
     "nothing to forget": certified.untouched,

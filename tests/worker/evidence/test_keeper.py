@@ -20,7 +20,7 @@ from sqlalchemy.orm import sessionmaker
 
 from domain import trail
 from domain.settings import KeySource, WorkerSettings
-from domain.tables import AuditCheckpoint, AuditEvent, AuditLeaf, AuditNode, SigningKey
+from domain.tables import AuditEvent, LogCheckpoint, LogLeaf, LogNode, SigningKey
 from evidence import merkle, signed_notes, tree
 from tests import merkle_proofs
 from worker.evidence import keeper, signing
@@ -56,7 +56,7 @@ def record(sessions, count=1, event="request.received"):
 
 def checkpoints(sessions):
     with sessions.begin() as session:
-        chosen = select(AuditCheckpoint).order_by(AuditCheckpoint.size)
+        chosen = select(LogCheckpoint).order_by(LogCheckpoint.size)
         return session.scalars(chosen).all()
 
 
@@ -64,9 +64,9 @@ def recomputed(sessions, size):
     """The root over the rows as they are now."""
     with sessions.begin() as session:
         rows = session.execute(
-            select(AuditEvent, AuditLeaf.position)
-            .join(AuditLeaf, AuditLeaf.event_id == AuditEvent.id)
-            .order_by(AuditLeaf.position)
+            select(AuditEvent, LogLeaf.position)
+            .join(LogLeaf, LogLeaf.event_id == AuditEvent.id)
+            .order_by(LogLeaf.position)
             .limit(size)
         ).all()
         return merkle.root_of([merkle.leaf_hash(trail.entry(*row)) for row in rows])
@@ -94,9 +94,9 @@ def test_sixteen_writers_at_once_leave_no_gap_and_keep_the_order_of_their_commit
 
     with sessions.begin() as session:
         rows = session.execute(
-            select(AuditLeaf.position, AuditEvent.subject_id, AuditEvent.event, AuditEvent.data)
-            .join(AuditEvent, AuditEvent.id == AuditLeaf.event_id)
-            .order_by(AuditLeaf.position)
+            select(LogLeaf.position, AuditEvent.subject_id, AuditEvent.event, AuditEvent.data)
+            .join(AuditEvent, AuditEvent.id == LogLeaf.event_id)
+            .order_by(LogLeaf.position)
         ).all()
     assert [row.position for row in rows] == list(range(WRITERS * EACH * 3 // 4 * 2))
     for first, second in zip(rows[::2], rows[1::2], strict=True):  # transactions do not mingle
@@ -117,7 +117,7 @@ def test_who_commits_later_stands_later_whoever_wrote_first(sessions):
 
     with sessions.begin() as session:
         told = session.scalars(
-            select(AuditEvent.event).join(AuditLeaf).order_by(AuditLeaf.position)
+            select(AuditEvent.event).join(LogLeaf).order_by(LogLeaf.position)
         ).all()
     assert told == ["a.late", "a.early"]
 
@@ -225,7 +225,7 @@ def test_the_tree_grows_in_parts_and_comes_out_the_same(sessions, signer, settin
     [made] = checkpoints(sessions)
     assert signed_notes.read(made.note).root == recomputed(sessions, 41)
     with sessions.begin() as session:
-        nodes = {(node.level, node.index): node.hash for node in session.scalars(select(AuditNode))}
+        nodes = {(node.level, node.index): node.hash for node in session.scalars(select(LogNode))}
     assert nodes.keys() == {(level, index) for level in range(6) for index in range(41 >> level)}
 
 

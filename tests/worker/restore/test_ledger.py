@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, update
 
 from domain import sample_digests, trail
 from domain.states import JobKind, Objective, VersionStatus
-from domain.tables import AuditCheckpoint, ModelVersion, Tombstone
+from domain.tables import LogCheckpoint, ModelVersion, Tombstone
 from tests import factories
 from worker.restore import compare, ledger
 from worker.store.artifacts import Store
@@ -77,10 +77,12 @@ def test_what_was_forgotten_is_kept_without_any_sample_id(sync_sessions, directo
     ledger.keep(sync_sessions, directory)
 
     kept = ledger.read(directory)
-    assert {grave.digest for grave in kept.graves} == {
+    assert {sample.digest for sample in kept.forgotten} == {
         sample_digests.digest(factories.KEY, name) for name in IDS
     }
-    assert {(g.model, g.model_id, g.dataset) for g in kept.graves} == {("cnn", model.id, "digits")}
+    assert {(g.model, g.model_id, g.dataset) for g in kept.forgotten} == {
+        ("cnn", model.id, "digits")
+    }
     assert kept.keys == {model.dataset_id: factories.KEY}
     assert [(r.number, r.purged) for r in kept.retired.values()] == [(1, False)]
     written = "".join(path.read_text() for path in directory.iterdir())
@@ -200,9 +202,9 @@ def test_a_dataset_that_was_registered_anew_is_known_by_its_name_though_its_key_
 
     found = check(sync_sessions, files, directory)
 
-    [reborn] = found.models
-    assert (reborn.missing, reborn.samples) == (3, 3)
-    assert "t1" not in reborn.demands[0].sample_ids
+    [reappeared] = found.models
+    assert (reappeared.missing, reappeared.samples) == (3, 3)
+    assert "t1" not in reappeared.demands[0].sample_ids
 
 
 def test_a_model_the_database_does_not_have_brings_nothing_back(
@@ -279,7 +281,7 @@ def test_an_anchored_checkpoint_that_the_database_lacks_shows_a_rollback_for_eve
         (tmp_path / f"{size:020}.checkpoint").write_text(note)
     with sync_sessions.begin() as session:
         for size, note in ((3, "three"), (5, "another five"), *grown):
-            session.add(AuditCheckpoint(size=size, note=note))
+            session.add(LogCheckpoint(size=size, note=note))
 
     found = check(sync_sessions, files, directory, tmp_path)
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from worker.unlearning import frozen_stem
-from worker.unlearning.frozen_stem import Passing, divided
+from worker.unlearning.frozen_stem import StemOutputs, divided
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
 
@@ -167,10 +167,10 @@ def counted():
 def test_a_sample_goes_through_the_stem_once(counted):
     double, seen = counted
     samples = Samples(torch.arange(6), torch.arange(6) % 2)
-    passing = Passing(double, samples)
+    stem_outputs = StemOutputs(double, samples)
 
     asked = [torch.tensor(chosen) for chosen in ([3, 1], [1, 0, 3], [5, 5], [0, 5, 1])]
-    made = [passing.inputs(chosen) for chosen in asked]
+    made = [stem_outputs.inputs(chosen) for chosen in asked]
 
     assert all(one.equal(2.0 * chosen) for one, chosen in zip(made, asked, strict=True))
     assert seen == [2, 1, 2]
@@ -179,8 +179,8 @@ def test_a_sample_goes_through_the_stem_once(counted):
 def test_what_takes_too_much_room_is_made_anew(counted, monkeypatch):
     double, seen = counted
     monkeypatch.setattr(frozen_stem, "KEPT_BYTES", 6 * 4 - 1)
-    passing = Passing(double, Samples(torch.arange(6), torch.arange(6) % 2))
+    stem_outputs = StemOutputs(double, Samples(torch.arange(6), torch.arange(6) % 2))
 
     for _ in range(2):
-        assert passing.inputs(torch.tensor([4, 2])).equal(torch.tensor([8.0, 4.0]))
+        assert stem_outputs.inputs(torch.tensor([4, 2])).equal(torch.tensor([8.0, 4.0]))
     assert seen == [2, 2]

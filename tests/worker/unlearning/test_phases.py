@@ -8,9 +8,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from worker.unlearning import unlearn
 from worker.unlearning.alignment import alignment
 from worker.unlearning.config import Objective, default_config
-from worker.unlearning.frozen_stem import Passing
+from worker.unlearning.frozen_stem import StemOutputs
 from worker.unlearning.phases import (
-    Company,
+    RetainCompanions,
     _alignment,
     _forget_losses,
     forget_phase,
@@ -62,7 +62,7 @@ def on_meta(samples):
 
 def whole(samples):
     """Samples before a stem that is empty."""
-    return Passing(lambda inputs: inputs, samples)
+    return StemOutputs(lambda inputs: inputs, samples)
 
 
 def test_the_host_waits_for_the_device_only_after_the_last_recover_step(
@@ -84,10 +84,10 @@ def test_the_host_waits_for_the_device_only_after_the_last_forget_step(
     problem, network, config, goal, steps
 ):
     goal = replace(goal, samples=on_meta(goal.samples))
-    company = Company(whole(on_meta(problem.train)), torch.Generator())
+    companions = RetainCompanions(whole(on_meta(problem.train)), torch.Generator())
 
     with pytest.raises(RuntimeError, match="meta"):
-        forget_phase(network, goal, company, config, 1, torch.Generator())
+        forget_phase(network, goal, companions, config, 1, torch.Generator())
 
     assert len(steps) >= config.forget_epochs * 40 / config.forget_batch
 

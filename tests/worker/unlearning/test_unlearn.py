@@ -286,7 +286,7 @@ def test_goes_on_from_any_cycle_to_the_same_weights(problem, cycle):
 def copied(state):
     """The state as it would be in a file."""
     weights = {name: weight.clone() for name, weight in state.weights.items()}
-    return dataclasses.replace(state, weights=weights, company=state.company.clone())
+    return dataclasses.replace(state, weights=weights, companions=state.companions.clone())
 
 
 def test_an_eigenspace_that_is_all_there_is_does_not_stop_a_run(problem):

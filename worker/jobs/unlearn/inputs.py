@@ -66,7 +66,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class Inputs:
     """Everything the method works on, and what it is judged by."""
 
     forget: Samples
@@ -165,7 +165,7 @@ def _require_never_superseded(session: Session, champion: ModelVersion) -> None:
         )
 
 
-def read_material(bench: Workbench, order: Order, class_counts: Tensor) -> Material:
+def read_inputs(bench: Workbench, order: Order, class_counts: Tensor) -> Inputs:
     """The forget set from the dataset, the rest from the champion's reservoir.
 
     Args:
@@ -198,7 +198,7 @@ def read_material(bench: Workbench, order: Order, class_counts: Tensor) -> Mater
             "remove_class needs every training sample of the classes it names; some are missing. "
             "Name them all, or ask for untrain_samples."
         )
-    return Material(
+    return Inputs(
         forget,
         retain,
         calibration,

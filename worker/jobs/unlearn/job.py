@@ -1,6 +1,6 @@
 """The job that makes a model forget: load, evaluate, try until the audit agrees, store.
 
-The shell around `worker.unlearning`: `material` reads, `rounds` tries, and what came of it is
+The shell around `worker.unlearning`: `inputs` reads, `rounds` tries, and what came of it is
 stored here, in one transaction.
 """
 
@@ -16,13 +16,13 @@ from domain import drift, forgetting, tombstones, trail
 from domain.drift import Drift
 from domain.states import Mode, RequestStatus, Verdict, VersionStatus
 from domain.tables import (
-    AuditTest,
     DeletionTarget,
     Evaluation,
     Job,
     ModelVersion,
     RequestSample,
     Round,
+    TestResult,
     Tombstone,
 )
 from worker.data import decode, reference_tables, reservoir, version_statistics
@@ -31,7 +31,7 @@ from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
 from worker.jobs import purge
 from worker.jobs.unlearn import plan, resume, rounds
-from worker.jobs.unlearn.inputs import Material, Order, read_material, read_order
+from worker.jobs.unlearn.inputs import Inputs, Order, read_inputs, read_order
 from worker.jobs.unlearn.plan import Plan
 from worker.jobs.unlearn.resume import Point
 from worker.jobs.unlearn.rounds import Case, Outcome
@@ -51,7 +51,7 @@ def unlearn_model(bench: Workbench) -> None:
 
     Raises:
         JobError: a file, the data or the model is not what was registered, or the model would have
-            to be trained anew and cannot be.
+            to be retrained and cannot be.
         UnlearningError: the method cannot do it.
         LeaseLost: the job is somebody else's by now.
     """
@@ -72,38 +72,38 @@ def unlearn_model(bench: Workbench) -> None:
         forget=len(order.forget),
         remaining=int(known.class_counts.sum()),
     )
-    material = read_material(bench, order, known.class_counts)
+    inputs = read_inputs(bench, order, known.class_counts)
     bench.report("evaluating the champion", 0.05)
-    observed = material.shown_to(network)
+    observed = inputs.shown_to(network)
     if order.champion.mode is Mode.EXACT:  # measured over all samples it was trained on
         moments = known.moments.without(observed.forget.features)
     else:  # estimated from the reservoir, as it was: better estimated from it as it is
-        moments = retain_moments(observed.retain, material.class_counts)
+        moments = retain_moments(observed.retain, inputs.class_counts)
     # The seed follows from the job, so that on the CPU a second attempt gives what the first would
     # have given.
     seed = bench.claim.job_id.int % 2**31
-    before = evaluate(observed, class_counts=material.class_counts, moments=moments, seed=seed)
+    before = evaluate(observed, class_counts=inputs.class_counts, moments=moments, seed=seed)
     points = resume.find(bench, order)
     _record_start(bench, order, chosen, before, points)
     outcome = rounds.run(
         bench,
         Case(
             order=order,
-            material=material,
+            inputs=inputs,
             plan=chosen,
             champion=network,
             moments=moments,
             before=observed,
-            **_known(bench, order, material),
+            **_known(bench, order, inputs),
             seed=seed,
             points=points,
         ),
     )
     bench.report("storing the new version", 0.99)
     after = evaluate(
-        outcome.observed, class_counts=material.class_counts, moments=outcome.moments, seed=seed
+        outcome.observed, class_counts=inputs.class_counts, moments=outcome.moments, seed=seed
     )
-    _record(bench, order, material, outcome, before, after)
+    _record(bench, order, inputs, outcome, before, after)
 
 
 def load_champion(bench: Workbench, order: Order) -> Network:
@@ -118,12 +118,12 @@ def load_champion(bench: Workbench, order: Order) -> Network:
     )
 
 
-def _known(bench: Workbench, order: Order, material: Material) -> dict[str, Any]:
+def _known(bench: Workbench, order: Order, inputs: Inputs) -> dict[str, Any]:
     """What reference models left behind about the samples, as `Case` takes it."""
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
             forget = reference_tables.read(session, order.model.id, order.forget_ids)
-            unseen = reference_tables.read(session, order.model.id, material.audit_ids)
+            unseen = reference_tables.read(session, order.model.id, inputs.audit_ids)
     if forget is None or unseen is None:
         return {"predictions": None, "references": None}
     scores = reference_tables.scores(forget, unseen)
@@ -152,14 +152,14 @@ def _record_start(
 
 def _drop_earlier(session: Session, job_id: UUID) -> None:
     """Delete what an earlier attempt measured."""
-    for table in (Evaluation, AuditTest, Round):
+    for table in (Evaluation, TestResult, Round):
         session.execute(delete(table).filter_by(job_id=job_id))
 
 
 def _record(
     bench: Workbench,
     order: Order,
-    material: Material,
+    inputs: Inputs,
     outcome: Outcome,
     before: Measured,
     after: Measured,
@@ -169,7 +169,7 @@ def _record(
     A version with the verdict `fail` becomes a candidate: a person decides whether it is served,
     and until then nothing counts as forgotten.
     """
-    digests = _write_files(bench, material, outcome)
+    digests = _write_files(bench, inputs, outcome)
     failed = outcome.verdict is Verdict.FAIL
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
@@ -194,7 +194,7 @@ def _record(
                 job_id=job.id,
                 **digests,
             )
-            version.figures = _figures(order, version, material, before, after)
+            version.figures = _figures(order, version, inputs, before, after)
             session.add(version)
             session.flush()
             trail.record(
@@ -216,31 +216,31 @@ def _next_number(session: Session, model_id: UUID) -> int:
     return session.scalars(highest).one() + 1
 
 
-def _write_files(bench: Workbench, material: Material, outcome: Outcome) -> dict[str, str]:
+def _write_files(bench: Workbench, inputs: Inputs, outcome: Outcome) -> dict[str, str]:
     """Put weights, statistics and reservoir of the new version into the store; their digests."""
     known = version_statistics.describe(
-        outcome.observed.holdout, outcome.moments, material.class_counts
+        outcome.observed.holdout, outcome.moments, inputs.class_counts
     )
     return {
         "weights_sha256": bench.store.put(
             lambda path: architectures.save_weights(outcome.network.model, path)
         ),
         "statistics_sha256": version_statistics.write(bench.store, known),
-        "reservoir_sha256": reservoir.write(bench.store, material.kept),
+        "reservoir_sha256": reservoir.write(bench.store, inputs.kept),
     }
 
 
 def _figures(
-    order: Order, version: ModelVersion, material: Material, before: Measured, after: Measured
+    order: Order, version: ModelVersion, inputs: Inputs, before: Measured, after: Measured
 ) -> dict[str, Any]:
     """What is known of the new version, under the names that version 1 has."""
     kept = {
-        "train": len(material.retain),
-        "holdout": len(material.calibration) + len(material.audit),
-        "test": len(material.test or ()),
+        "train": len(inputs.retain),
+        "holdout": len(inputs.calibration) + len(inputs.audit),
+        "test": len(inputs.test or ()),
     }
     if version.mode is Mode.EXACT:
-        trained_on = int(material.class_counts.sum())
+        trained_on = int(inputs.class_counts.sum())
         moved = Drift(version.number, trained_on, forgotten=0, accuracy_change=0.0)
     else:
         change = _accuracy(after) - _accuracy(before)

@@ -37,12 +37,12 @@ def plan(
     forget: int,
     remaining: int,
 ) -> Plan:
-    """Decide between changing the champion and training anew.
+    """Decide between changing the champion and retraining.
 
     Args:
         drift: of the champion.
         exact_asked: a request of the job takes nothing else.
-        recipe: what trains the model anew, if anything does.
+        recipe: what retrains the model, if anything does.
         forget: samples to forget.
         remaining: training samples the champion has not forgotten, these included.
 
@@ -74,12 +74,12 @@ def plan(
 def _exact(why: str, recipe: str | None) -> Plan:
     if recipe is None:
         raise JobError(
-            f"The model must be trained anew, because {why}; but it has no recipe. Train it "
+            f"The model must be retrained, because {why}; but it has no recipe. Train it "
             "without these samples and register the result as a new model, or register it under "
             "another name with a `recipe` (`package.module:function`, on the allow-list "
             "LETHE_RECIPES), so that the job can do it."
         )
-    return Plan(Mode.EXACT, f"The model is trained anew, because {why}.", (None,))
+    return Plan(Mode.EXACT, f"The model is retrained, because {why}.", (None,))
 
 
 def progress(number: int, share: float) -> float:

@@ -25,7 +25,7 @@ from worker.store.job_checkpoints import Folder
 from worker.unlearning.unlearn import State
 
 WEIGHT = "weights."
-TENSORS = ("generator", "dropout", "device_dropout", "company")
+TENSORS = ("generator", "dropout", "device_dropout", "companions")
 
 log = structlog.get_logger()
 
@@ -118,7 +118,7 @@ def read(path: Path) -> State:
         generator=tensors["generator"],
         dropout=tensors["dropout"],
         device_dropout=tensors.get("device_dropout"),
-        company=tensors["company"],
+        companions=tensors["companions"],
     )
 
 

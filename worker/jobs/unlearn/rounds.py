@@ -17,12 +17,12 @@ from domain import states
 from domain.errors import JobError, Stopped
 from domain.policy import Escalation
 from domain.states import Mode
-from domain.tables import AlignmentScore, AuditTest, Round
+from domain.tables import AlignmentScore, Round, TestResult
 from worker.engine import lease
 from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import plan, resume, retrain
-from worker.jobs.unlearn.inputs import Material, Order
+from worker.jobs.unlearn.inputs import Inputs, Order
 from worker.jobs.unlearn.plan import Plan
 from worker.jobs.unlearn.resume import Point
 from worker.unlearning.alignment import Moments
@@ -42,7 +42,7 @@ class Case:
     """What every round starts from."""
 
     order: Order
-    material: Material
+    inputs: Inputs
     plan: Plan
     champion: Network
     moments: Moments
@@ -120,8 +120,8 @@ def _carry_out(bench: Workbench, case: Case, number: int, step: Escalation | Non
     exact = mode is Mode.EXACT
     network, moments, config = (_train if exact else _change)(bench, case, number, step)
     bench.report(_phase(number, step, "judging the new version"), plan.progress(number, 0.9))
-    observed = case.material.shown_to(network)
-    counts = case.material.class_counts
+    observed = case.inputs.shown_to(network)
+    counts = case.inputs.class_counts
     policy = case.order.policy
     found = audit(
         case.before,
@@ -151,12 +151,12 @@ def _change(
 ) -> tuple[Network, None, dict[str, Any]]:
     """The champion, made to forget. After every cycle its scores are a row in Postgres, and the
     state of the run a file from which another attempt would go on."""
-    material, order = case.material, case.order
+    inputs, order = case.inputs, case.order
     config = default_config(
         Objective(str(order.job.objective)),
-        forget_count=len(material.forget),
-        reservoir_count=len(material.retain),
-        skew=skew(material.forget.labels, material.class_counts),
+        forget_count=len(inputs.forget),
+        reservoir_count=len(inputs.retain),
+        skew=skew(inputs.forget.labels, inputs.class_counts),
         seed=case.seed,
         level=plan.LEVELS[step],
     )
@@ -189,12 +189,12 @@ def _change(
     point = case.points.get(number)
     changed = unlearn(
         case.champion,
-        forget=material.forget,
-        retain=material.retain,
+        forget=inputs.forget,
+        retain=inputs.retain,
         retain_losses=case.before.retain.losses(),
-        holdout=material.calibration,
+        holdout=inputs.calibration,
         moments=case.moments,
-        class_counts=material.class_counts,
+        class_counts=inputs.class_counts,
         config=config,
         on_cycle=keep,
         predictions=case.predictions,
@@ -206,10 +206,10 @@ def _change(
 def _train(
     bench: Workbench, case: Case, number: int, step: Escalation | None
 ) -> tuple[Network, Moments, dict[str, Any]]:
-    """The model, trained anew without what is to be forgotten."""
+    """The model, retrained without what is to be forgotten."""
     config = {"recipe": case.order.model.recipe, "seed": case.seed}
     _start(bench, Mode.EXACT, config)
-    bench.report(_phase(number, step, "training anew"), plan.progress(number, 0.0))
+    bench.report(_phase(number, step, "retraining"), plan.progress(number, 0.0))
     network, moments = retrain.retrain(bench, case.order, case.champion, seed=case.seed)
     return network, moments, config
 
@@ -249,7 +249,7 @@ def _store(bench: Workbench, outcome: Outcome, step: Escalation | None) -> None:
             session.flush()
             for moment, tests in _by_moment(found).items():
                 session.add_all(
-                    AuditTest(
+                    TestResult(
                         job_id=job.id,
                         round=outcome.number,
                         moment=moment,
@@ -293,5 +293,5 @@ def _store_broken(
 
 def _drop(session: Session, job_id: UUID, number: int) -> None:
     """Delete what was stored of a round, should its transaction be done a second time."""
-    session.execute(delete(AuditTest).filter_by(job_id=job_id, round=number))
+    session.execute(delete(TestResult).filter_by(job_id=job_id, round=number))
     session.execute(delete(Round).filter_by(job_id=job_id, number=number))

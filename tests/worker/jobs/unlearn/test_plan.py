@@ -1,4 +1,4 @@
-"""How a job makes its version: changed or trained anew, and what follows a `fail`."""
+"""How a job makes its version: changed or retrained, and what follows a `fail`."""
 
 import pytest
 

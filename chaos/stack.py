@@ -1,4 +1,4 @@
-"""The house that is treated badly: servers and processes that can be hurt, and made whole again.
+"""The stack that is treated badly: servers and processes that can be hurt, and made whole again.
 
 One API, one clock and two workers, as in production but for short leases, so that a schedule takes
 seconds. `LETHE_MAX_LOSSES` is so high that no number of lost workers makes a failed job right.
@@ -17,7 +17,7 @@ from uuid import UUID
 
 import psutil  # type: ignore[import-untyped]
 
-from chaos import disk, material
+from chaos import disk, samples
 from devstack import local
 
 PROCESSES = ("api", "beat", "worker-1", "worker-2")
@@ -35,10 +35,10 @@ ORPHAN_AGE_S = 5
 
 
 @dataclass(slots=True)
-class House:
-    """A running house, with one lock for each thing that can be hurt: one hand at a time."""
+class Stack:
+    """A running stack, with one lock for each thing that can be hurt: one hand at a time."""
 
-    home: local.House
+    home: local.Stack
     servers: local.Servers
     lease_s: float
     locks: Mapping[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
@@ -99,14 +99,14 @@ class House:
 
 
 @contextmanager
-def running(state: Path, **settings: str) -> Iterator[House]:
+def running(state: Path, **settings: str) -> Iterator[Stack]:
     """Run servers and processes with everything under `state`, and end them all.
 
     Args:
         settings: environment variables beside those that make a schedule take seconds.
     """
     state.mkdir(parents=True, exist_ok=True)
-    with local.servers(state) as servers, ExitStack() as stack:
+    with local.servers(state) as servers, ExitStack() as cleanup:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
@@ -116,23 +116,23 @@ def running(state: Path, **settings: str) -> Iterator[House]:
             "LETHE_ADMIN_KEY": KEY,
             "LETHE_SIGNING_KEYS": json.dumps([{"uri": f"file:{local.signing_key(state)}"}]),
             "LETHE_DATA_ROOTS": json.dumps([str(state / "data")]),
-            "LETHE_FACTORIES": json.dumps([material.FACTORY]),
+            "LETHE_FACTORIES": json.dumps([samples.FACTORY]),
             "LETHE_MAX_LOSSES": "100",
             "LETHE_ORPHAN_AGE": f"PT{ORPHAN_AGE_S}S",
             **disk.environment(state),
             **settings,
         }
-        home = local.House(state, servers.owner_url, environment, local.free_port())
+        home = local.Stack(state, servers.owner_url, environment, local.free_port())
         home.migrate()
-        stack.callback(_stop_all, home)
+        cleanup.callback(_stop_all, home)
         for name in PROCESSES:
             home.start(name)
         home.wait_until_ready()
         lease = settings.get("LETHE_LEASE", "PT45S")
-        yield House(home, servers, float(lease.removeprefix("PT").removesuffix("S")))
+        yield Stack(home, servers, float(lease.removeprefix("PT").removesuffix("S")))
 
 
-def _stop_all(home: local.House) -> None:
+def _stop_all(home: local.Stack) -> None:
     for process in home.processes.values():
         process.send_signal(signal.SIGCONT)
     for name in [*home.processes]:

@@ -17,7 +17,7 @@ from torch import nn
 FEATURES, CLASSES = 8, 3
 TRAIN, HOLDOUT, TEST = 1500, 300, 100
 
-FACTORY = "chaos.material:mlp"
+FACTORY = "chaos.samples:mlp"
 
 
 def mlp(width: int = 24) -> nn.Module:

@@ -12,7 +12,7 @@ Rows = list[dict[str, Any]]
 BLOCK, INNER = 64, 0x36
 
 
-def tombstones(connection: psycopg.Connection[dict[str, Any]]) -> Rows:
+def read(connection: psycopg.Connection[dict[str, Any]]) -> Rows:
     """All of them, each with the id and the split of its sample; of one that is in no dataset, the
     digest in place of the id."""
     known: dict[tuple[UUID, bytes], dict[str, Any]] = {}
