@@ -20,7 +20,7 @@ from domain.tables import (
     ModelVersion,
     ReviewDecision,
     Round,
-    TestResult,
+    VerdictTest,
 )
 from domain.trail import instant
 from evidence import wording
@@ -106,7 +106,7 @@ class Outcome:
     round: Round | None = None
     """The one that `after` comes from; None where there was no audit."""
 
-    tests: Sequence[TestResult] = ()
+    tests: Sequence[VerdictTest] = ()
     """Of that round, in the order of the audit."""
 
     acceptance: ReviewDecision | None = None

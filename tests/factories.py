@@ -31,8 +31,8 @@ from domain.tables import (
     ReviewDecision,
     Round,
     Sample,
-    TestResult,
     Tombstone,
+    VerdictTest,
 )
 
 NOW = datetime.now(UTC)
@@ -201,9 +201,9 @@ TEST = {
 }
 
 
-def audit_test(of: Round, moment: str, position: int = 0, **changes: Any) -> TestResult:
+def audit_test(of: Round, moment: str, position: int = 0, **changes: Any) -> VerdictTest:
     keys = {"job_id": of.job_id, "round": of.number, "moment": moment, "position": position}
-    return TestResult(**keys | TEST | changes)
+    return VerdictTest(**keys | TEST | changes)
 
 
 def decision(of: DeletionRequest, job: Job, **changes: Any) -> ReviewDecision:

@@ -19,7 +19,7 @@ from domain.tables import (
     Model,
     ModelVersion,
     Round,
-    TestResult,
+    VerdictTest,
 )
 from evidence.wording import MEANING
 from service.dependencies import Sessions
@@ -171,7 +171,7 @@ async def _audits(session: AsyncSession, job_id: UUID) -> list[AuditRead]:
     """What the audit said of each round of a job, in their order."""
     rounds = await session.scalars(select(Round).filter_by(job_id=job_id).order_by(Round.number))
     tests = await session.scalars(
-        select(TestResult).filter_by(job_id=job_id).order_by(TestResult.position)
+        select(VerdictTest).filter_by(job_id=job_id).order_by(VerdictTest.position)
     )
     found: dict[tuple[int, str], list[TestRead]] = {}
     for test in tests:

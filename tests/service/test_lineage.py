@@ -6,7 +6,7 @@ from unittest.mock import ANY
 import pytest
 
 from domain.states import JobKind, RequestStatus, VersionStatus
-from domain.tables import Checkpoint, ReferenceTables
+from domain.tables import JobCheckpoint, ReferenceTables
 from tests import factories
 
 URL = "/v1/models/cnn/lineage"
@@ -61,7 +61,7 @@ async def history(store):
         ReferenceTables(
             model_id=model.id, job_id=first.id, models=2, recipe="r", completed_at=day(1)
         ),
-        Checkpoint(job_id=running.id, round=1, attempt=1, cycle=1, name="a", sha256="c" * 64),
+        JobCheckpoint(job_id=running.id, round=1, attempt=1, cycle=1, name="a", sha256="c" * 64),
     )
     return {
         "second": str(second.id),

@@ -35,7 +35,7 @@ from domain.tables import (
     ModelVersion,
     ReviewDecision,
     Round,
-    TestResult,
+    VerdictTest,
 )
 from evidence import merkle, signed_notes, tree
 from evidence.statement import ISSUED, Case, Entry, Keyed, Log, Outcome, Purge, says_more, statement
@@ -327,14 +327,14 @@ def _superseded(session: Session, model_id: UUID, *, below: int) -> list[ModelVe
     )
 
 
-def _tests(session: Session, tried: Round) -> list[TestResult]:
+def _tests(session: Session, tried: Round) -> list[VerdictTest]:
     """In the order of the audit: before, after, guards."""
-    moment = func.array_position(["before", "after", "guard"], TestResult.moment)
+    moment = func.array_position(["before", "after", "guard"], VerdictTest.moment)
     return list(
         session.scalars(
-            select(TestResult)
+            select(VerdictTest)
             .filter_by(job_id=tried.job_id, round=tried.number)
-            .order_by(moment, TestResult.position)
+            .order_by(moment, VerdictTest.position)
         )
     )
 

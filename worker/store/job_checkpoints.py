@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from domain import trail
 from domain.states import OPEN_JOBS
-from domain.tables import Checkpoint, Job
+from domain.tables import Job, JobCheckpoint
 from worker.store.artifacts import Store, digest_of, sync
 
 log = structlog.get_logger()
@@ -73,7 +73,7 @@ def delete_of_ended(sessions: sessionmaker[Session], store: Store) -> None:
     """Delete the checkpoints of all jobs that have ended, or never were."""
     found = {UUID(folder.name) for folder in (store.root / "checkpoints").glob("*-*-*-*-*")}
     with sessions.begin() as session:
-        recorded = session.scalars(select(Checkpoint.job_id).distinct()).all()
+        recorded = session.scalars(select(JobCheckpoint.job_id).distinct()).all()
     for job_id in found.union(recorded):
         delete_if_ended(sessions, store, job_id)
 
@@ -88,10 +88,10 @@ def delete_if_ended(sessions: sessionmaker[Session], store: Store, job_id: UUID)
         if job is not None and job.status in OPEN_JOBS:
             return
         had, left = Folder(store, job_id).delete()
-        recorded = select(Checkpoint.job_id).filter_by(job_id=job_id)
+        recorded = select(JobCheckpoint.job_id).filter_by(job_id=job_id)
         if not had and not session.scalars(recorded).all():
             return
         if not left:
-            session.execute(delete(Checkpoint).filter_by(job_id=job_id))
+            session.execute(delete(JobCheckpoint).filter_by(job_id=job_id))
         trail.record(session, "worker", "checkpoints.deleted", job_id, files=had, left=left)
     log.info("checkpoints.deleted", job_id=str(job_id), files=had, left=left)

@@ -1,4 +1,4 @@
-"""Checkpoint files: they last as long as their job, and the audit trail says that they are gone."""
+"""Checkpoints of jobs last as long as their job, and the audit trail says that they are gone."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 
 from domain.settings import WorkerSettings
 from domain.states import JobStatus
-from domain.tables import AuditEvent, Checkpoint, IdempotencyKey
+from domain.tables import AuditEvent, IdempotencyKey, JobCheckpoint
 from tests import factories
 from worker.engine import lease
 from worker.housekeeping import cleaning
@@ -41,7 +41,7 @@ def job(sync_sessions):
 def written(store, job, sync_sessions):
     folder = Folder(store, job.id)
     digests = [folder.put(name, lambda path: path.write_bytes(b"state")) for name in ("a", "b")]
-    row = Checkpoint(job_id=job.id, round=1, attempt=1, cycle=1, name="b", sha256=digests[1])
+    row = JobCheckpoint(job_id=job.id, round=1, attempt=1, cycle=1, name="b", sha256=digests[1])
     with sync_sessions.begin() as session:
         session.add(row)
     return folder
@@ -75,7 +75,7 @@ def test_those_of_an_ended_job_go_and_the_trail_proves_it(sync_sessions, store, 
     assert not written.path.exists()
     assert deletions(sync_sessions) == [{"files": 2, "left": 0}]
     with sync_sessions() as session:
-        assert session.scalars(select(Checkpoint)).all() == []
+        assert session.scalars(select(JobCheckpoint)).all() == []
 
 
 def test_rows_without_files_go_too(sync_sessions, store, job, written):

@@ -22,8 +22,8 @@ from domain.tables import (
     ModelVersion,
     RequestSample,
     Round,
-    TestResult,
     Tombstone,
+    VerdictTest,
 )
 from worker.data import decode, reference_tables, reservoir, version_statistics
 from worker.engine import environment, lease
@@ -152,7 +152,7 @@ def _record_start(
 
 def _drop_earlier(session: Session, job_id: UUID) -> None:
     """Delete what an earlier attempt measured."""
-    for table in (Evaluation, TestResult, Round):
+    for table in (Evaluation, VerdictTest, Round):
         session.execute(delete(table).filter_by(job_id=job_id))
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from domain import __version__, trail
 from domain.errors import StoreUnwritable
-from domain.tables import AlignmentScore, Checkpoint
+from domain.tables import AlignmentScore, JobCheckpoint
 from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn.inputs import Order
@@ -43,7 +43,7 @@ def find(bench: Workbench, order: Order) -> dict[int, Point]:
     folder, wanted = Folder(bench.store, order.job.id), fingerprint(order)
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
-            rows = session.scalars(select(Checkpoint).filter_by(job_id=order.job.id)).all()
+            rows = session.scalars(select(JobCheckpoint).filter_by(job_id=order.job.id)).all()
     found = {}
     for row in rows:
         path = folder.find(row.name, row.sha256)
@@ -62,8 +62,8 @@ def begin(session: Session, order: Order, attempt: int, points: Mapping[int, Poi
         done = (AlignmentScore.round == number) & (AlignmentScore.cycle <= point.cycle)
         scores = scores.where(~done)
     session.execute(scores)
-    rows = delete(Checkpoint).filter_by(**mine)
-    session.execute(rows.where(Checkpoint.round.not_in(list(points))))
+    rows = delete(JobCheckpoint).filter_by(**mine)
+    session.execute(rows.where(JobCheckpoint.round.not_in(list(points))))
     if points:
         last = max(points)
         trail.record(
@@ -72,7 +72,7 @@ def begin(session: Session, order: Order, attempt: int, points: Mapping[int, Poi
         )  # fmt: skip
 
 
-def write(bench: Workbench, order: Order, number: int, state: State) -> Checkpoint | None:
+def write(bench: Workbench, order: Order, number: int, state: State) -> JobCheckpoint | None:
     """Write the state of a round; the row that names the file, to be stored with the scores.
 
     None when the store cannot be written: the job goes on, and would begin the round anew.
@@ -84,7 +84,7 @@ def write(bench: Workbench, order: Order, number: int, state: State) -> Checkpoi
     except StoreUnwritable as error:
         log.warning("checkpoint.unwritable", reason=str(error))
         return None
-    return Checkpoint(
+    return JobCheckpoint(
         job_id=order.job.id,
         round=number,
         attempt=bench.claim.attempt,
@@ -94,7 +94,7 @@ def write(bench: Workbench, order: Order, number: int, state: State) -> Checkpoi
     )
 
 
-def drop_older(bench: Workbench, number: int, latest: Checkpoint | None) -> None:
+def drop_older(bench: Workbench, number: int, latest: JobCheckpoint | None) -> None:
     """Delete the files of a round but the latest, once that has its row."""
     if latest is not None:
         folder = Folder(bench.store, bench.claim.job_id)

@@ -17,7 +17,7 @@ from domain import states
 from domain.errors import JobError, Stopped
 from domain.policy import Escalation
 from domain.states import Mode
-from domain.tables import AlignmentScore, Round, TestResult
+from domain.tables import AlignmentScore, Round, VerdictTest
 from worker.engine import lease
 from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
@@ -249,7 +249,7 @@ def _store(bench: Workbench, outcome: Outcome, step: Escalation | None) -> None:
             session.flush()
             for moment, tests in _by_moment(found).items():
                 session.add_all(
-                    TestResult(
+                    VerdictTest(
                         job_id=job.id,
                         round=outcome.number,
                         moment=moment,
@@ -293,5 +293,5 @@ def _store_broken(
 
 def _drop(session: Session, job_id: UUID, number: int) -> None:
     """Delete what was stored of a round, should its transaction be done a second time."""
-    session.execute(delete(TestResult).filter_by(job_id=job_id, round=number))
+    session.execute(delete(VerdictTest).filter_by(job_id=job_id, round=number))
     session.execute(delete(Round).filter_by(job_id=job_id, number=number))

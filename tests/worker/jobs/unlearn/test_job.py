@@ -57,8 +57,8 @@ from domain.tables import (
     RequestSample,
     Round,
     Sample,
-    TestResult,
     Tombstone,
+    VerdictTest,
     derived_data,
 )
 from tests import factories
@@ -678,7 +678,7 @@ def test_the_audit_is_stored_with_every_test(registered, ask, outcome, sync_sess
     assert rounds[-1].config == job.config
     with sync_sessions() as session:
         tests = session.scalars(
-            select(TestResult).filter_by(job_id=job.id, round=len(rounds))
+            select(VerdictTest).filter_by(job_id=job.id, round=len(rounds))
         ).all()
     by_moment = {moment: [t for t in tests if t.moment == moment] for moment in ("before", "after")}
     assert {t.name for t in by_moment["before"]} == {t.name for t in by_moment["after"]}
@@ -902,7 +902,7 @@ def test_one_sample_can_go(registered, ask, outcome, sync_sessions):
     job, *_ = outcome(bench)
     assert job.verdict is Verdict.NO_POWER
     with sync_sessions() as session:
-        tests = session.scalars(select(TestResult).filter_by(job_id=job.id, moment="after")).all()
+        tests = session.scalars(select(VerdictTest).filter_by(job_id=job.id, moment="after")).all()
     assert {test.forget_samples for test in tests} == {1}
     assert all(np.isfinite(test.value) for test in tests)
 
@@ -969,7 +969,7 @@ def test_what_reference_models_said_is_used_and_goes_with_the_samples(
 
     job, version, _, _ = outcome(bench)
     with sync_sessions() as session:
-        names = session.scalars(select(TestResult.name).filter_by(job_id=job.id, moment="after"))
+        names = session.scalars(select(VerdictTest.name).filter_by(job_id=job.id, moment="after"))
         assert "membership_per_sample" in set(names)
         left = [
             set(session.scalars(select(table.sample_id)))

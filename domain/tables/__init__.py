@@ -1,0 +1,80 @@
+"""The tables, one file a subject. Rows hold the truth; how they may change is in `domain.states`.
+
+Not `models`: here a *model* is a neural network, always.
+"""
+
+from domain.tables.catalogue import (
+    Dataset,
+    DatasetCheck,
+    MembershipStatistics,
+    Model,
+    ModelVersion,
+    OutOfSamplePrediction,
+    ReferenceTables,
+    Sample,
+    Tombstone,
+    derived_data,
+)
+from domain.tables.columns import Base
+from domain.tables.evidence import (
+    AuditEvent,
+    Certificate,
+    CertifiedCheckpoint,
+    LogAnchor,
+    LogCheckpoint,
+    LogLeaf,
+    LogNode,
+    SigningKey,
+)
+from domain.tables.jobs import AlignmentScore, Evaluation, Job, JobCheckpoint, Round, VerdictTest
+from domain.tables.requests import (
+    DeletionRequest,
+    DeletionTarget,
+    Estimate,
+    EstimateSample,
+    EstimateTarget,
+    IdempotencyKey,
+    RequestKey,
+    RequestSample,
+    ReviewDecision,
+)
+from domain.tables.webhooks import WebhookDelivery, WebhookEndpoint
+
+__all__ = [
+    "AlignmentScore",
+    "AuditEvent",
+    "Base",
+    "Certificate",
+    "CertifiedCheckpoint",
+    "Dataset",
+    "DatasetCheck",
+    "DeletionRequest",
+    "DeletionTarget",
+    "Estimate",
+    "EstimateSample",
+    "EstimateTarget",
+    "Evaluation",
+    "IdempotencyKey",
+    "Job",
+    "JobCheckpoint",
+    "LogAnchor",
+    "LogCheckpoint",
+    "LogLeaf",
+    "LogNode",
+    "MembershipStatistics",
+    "Model",
+    "ModelVersion",
+    "OutOfSamplePrediction",
+    "ReferenceTables",
+    "RequestKey",
+    "RequestSample",
+    "ReviewDecision",
+    "Round",
+    "Sample",
+    "SigningKey",
+    "Tombstone",
+    "VerdictTest",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "derived_data",
+]
