@@ -14,9 +14,8 @@ from typing import Any
 
 import rfc8785
 
-from attacks.by_hand import CERTIFICATE, CONSISTENCY, CONTENT, FORM, INCLUSION, SIGNATURE
 from attacks.evidence import Evidence, Given, Json
-from attacks.judge import Attack
+from attacks.judge import CERTIFICATE, CONSISTENCY, CONTENT, FORM, INCLUSION, SIGNATURE, Attack
 from evidence.signed_notes import read
 
 Path = tuple[str | int, ...]

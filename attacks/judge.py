@@ -13,6 +13,9 @@ from attacks.evidence import Evidence, Given
 
 VERIFIER = Path(__file__).parents[1] / "verifier" / "verify.py"
 
+FORM, SIGNATURE, INCLUSION, CONSISTENCY, CERTIFICATE, CONTENT = range(3, 9)
+"""The exit statuses by which the verifier refuses; its users rely on these numbers."""
+
 
 def load(path: Path) -> ModuleType:
     """The verifier, which is a file and no package."""

@@ -9,9 +9,9 @@ import pytest
 
 from attacks import __main__ as attacks
 from attacks import by_hand, generated
-from attacks.by_hand import FORM
+from attacks.by_hand.forging import result
 from attacks.generated import fields_of, holder, leaves_of, written
-from attacks.judge import Attack, judge, run
+from attacks.judge import FORM, Attack, judge, run
 
 NOTHING = Attack("nothing is done", FORM, "", lambda evidence: evidence.main)
 
@@ -64,7 +64,7 @@ def test_what_no_event_repeats_is_believed_when_the_operator_issued_it_so(eviden
     """The limit of the generated attacks: seeds, settings, figures of tests. The verifier says so;
     an older checkpoint or the certificate as it was first handed out shows the forgery."""
     forged = evidence.reissued(
-        evidence.main, lambda s: by_hand.result(s)["method"]["config"].update(cycles=9)
+        evidence.main, lambda s: result(s)["method"]["config"].update(cycles=9)
     )
 
     assert judge(forged)[0] == 0

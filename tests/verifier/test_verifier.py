@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from attacks import by_hand, story
+from attacks.by_hand.forging import mallory, place
 from attacks.judge import VERIFIER, judge
 from attacks.judge import verify as verifier
 from devstack import local
@@ -116,7 +117,7 @@ def test_a_key_that_was_replaced_vouches_for_the_one_that_followed(verify, at_ha
 
 def test_a_key_is_trusted_only_if_its_introduction_is_in_the_bundle(evidence):
     given = replace(evidence.main, keys=(story.FIRST.text,))
-    at = by_hand.place(given, "signing_key.introduced")
+    at = place(given, "signing_key.introduced")
 
     exit_status, _ = judge(given.changed(lambda bundle: bundle["events"].pop(at)))
 
@@ -186,7 +187,7 @@ def test_the_same_checkpoint_needs_no_proof(evidence):
 
 
 def test_an_older_checkpoint_of_another_key_is_refused(evidence):
-    forged = evidence.log.checkpoint([by_hand.mallory(evidence)], 14)
+    forged = evidence.log.checkpoint([mallory(evidence)], 14)
 
     exit_status, reason = judge(replace(evidence.main, older=forged))
 
@@ -306,7 +307,7 @@ def test_an_older_copy_names_the_entry_that_differs(whole, entries, evidence):
 def test_the_whole_log_shows_what_a_bundle_leaves_out(whole, entries, evidence, tmp_path):
     """A later certificate is hidden, and nothing in the bundle tells."""
     hidden = evidence.rebuilt(evidence.main, evidence.log, evidence.replaced)
-    at = by_hand.place(hidden, "certificate.issued")
+    at = place(hidden, "certificate.issued")
     hidden = hidden.changed(lambda bundle: bundle["events"].pop(at))
     (tmp_path / "hidden.json").write_text(json.dumps(hidden.bundle))
     (tmp_path / "honest.json").write_text(json.dumps(evidence.main.bundle))
@@ -320,7 +321,7 @@ def test_the_whole_log_shows_what_a_bundle_leaves_out(whole, entries, evidence, 
 
 
 def test_a_log_under_an_unknown_key_is_refused(whole, entries, evidence):
-    done = whole(entries, key=by_hand.mallory(evidence).text)
+    done = whole(entries, key=mallory(evidence).text)
 
     assert done.returncode == 4
 
