@@ -1,14 +1,6 @@
 """The attacks that somebody thought of, a module for each part of the evidence."""
 
-from attacks.by_hand import (
-    checkpoints,
-    claims,
-    entries,
-    envelope,
-    form,
-    history,
-    which_certificate,
-)
+from attacks.by_hand import checkpoints, claims, entries, envelope, form, history, which_certificate
 
 ATTACKS = [
     *entries.ATTACKS,
