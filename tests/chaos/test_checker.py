@@ -1,199 +1,16 @@
 """The checker finds every defect it is there for: each is planted into a stack that has none."""
 
-import hashlib
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
-from uuid import UUID, uuid4
+from collections.abc import Callable
+from uuid import uuid4
 
-import psycopg
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
-from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
-from sqlalchemy.orm import Session
 
 from chaos.checker import check
-from chaos.promise import Death, Promise
-from chaos.recovery import recoveries
 from devstack import local
-from domain import sample_digests, trail
-from domain.states import JobKind, RequestStatus, Verdict, VersionStatus
-from domain.tables import AuditEvent, IdempotencyKey
-from evidence import merkle, signed_notes
+from domain import sample_digests
 from tests import factories
-
-UNGUARDED = "-c session_replication_role=replica"
-"""Neither triggers nor foreign keys: what they refuse is planted here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Planted:
-    """A stack in which all is well, until a test plants something."""
-
-    connection: psycopg.Connection[dict[str, Any]]
-    store: Path
-    promise: Promise
-    ids: dict[str, UUID]
-
-    def sql(self, statement: str, *more: object) -> None:
-        self.connection.execute(statement, [*more] if more else self.ids)
-
-    def event(self, event: str, subject: str, **data: object) -> None:
-        """With its position, as the trigger that is off here would give it."""
-        self.connection.execute(
-            "WITH told AS (INSERT INTO audit_events (actor, event, subject_id, data) "
-            "VALUES ('x', %s, %s, %s) RETURNING id) INSERT INTO audit_leaves "
-            "SELECT coalesce((SELECT max(position) + 1 FROM audit_leaves), 0), id FROM told",
-            [event, self.ids.get(subject) or uuid4(), Jsonb(data)],
-        )
-
-    def sign(self, size: int | None = None) -> None:
-        """A checkpoint of the first entries, or of all, as the service makes it."""
-        told = self.connection.execute(
-            "SELECT position, audit_events.* FROM audit_events JOIN audit_leaves ON event_id = id "
-            "ORDER BY position"
-        ).fetchall()[:size]
-        leaves = [
-            merkle.leaf_hash(trail.entry(_event(columns), columns["position"])) for columns in told
-        ]
-        checkpoint = signed_notes.Checkpoint("lethe", len(leaves), merkle.root_of(leaves))
-        self.connection.execute(
-            "INSERT INTO audit_checkpoints (size, note) VALUES (%s, %s)",
-            [len(leaves), signed_notes.signed(checkpoint, [])],
-        )
-
-    def rules(self) -> set[str]:
-        return {found.rule for found in check(self.connection, self.store, [self.promise])}
-
-
-@pytest.fixture(scope="module")
-def built(
-    new_database: Callable[..., str],
-    migrated_template: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[str, Path, dict[str, UUID]]:
-    """A model that forgot three samples, on request and in two attempts; URL, store, ids."""
-    url, store = new_database(migrated_template), tmp_path_factory.mktemp("store")
-    dataset = factories.dataset()
-    model = factories.model(dataset)
-    indexing = factories.job(finished=True, kind=JobKind.INDEX_DATASET, dataset_id=dataset.id)
-    indexing.attempt = 1
-    registering = factories.job(finished=True, kind=JobKind.REGISTER_MODEL, model_id=model.id)
-    registering.attempt = 1
-    job = factories.job(finished=True, model_id=model.id, attempt=2, verdict=Verdict.PASS)
-    first = factories.version(
-        model, registering, status=VersionStatus.SUPERSEDED, superseded_at=factories.NOW,
-        **_files(store, b"first", ["t0", "t2", "h0"]),
-    )  # fmt: skip
-    second = factories.version(
-        model, job, number=2, parent_id=first.id, **_files(store, b"second", ["t2", "h1"])
-    )
-    request = factories.request(
-        dataset, status=RequestStatus.COMPLETED, finished_at=factories.NOW, samples=3
-    )
-    named = ("t0", "t1", "h0")
-    answer = IdempotencyKey(key="key", fingerprint="", request_id=request.id, asked=[])
-    kept = factories.tried(job)
-    rows = [
-        [dataset, *factories.samples(dataset)],
-        [model, indexing, registering, job, first],
-        [second, request, answer],
-        [factories.target(request, model, status=RequestStatus.COMPLETED, job_id=job.id)],
-        [*factories.tombstones(model, job, *named), kept],
-        [factories.evaluation(job, moment) for moment in ("before", "after")],
-        [factories.cycle(job, 1), factories.cycle(job, 2, attempt=2)],
-    ]
-    engine = create_engine(url, connect_args={"options": UNGUARDED})
-    with Session(engine, expire_on_commit=False) as session, session.begin():
-        for together in rows:
-            session.add_all(together)
-            session.flush()
-    engine.dispose()
-    ids = {
-        "dataset": dataset.id, "model": model.id, "indexing": indexing.id,
-        "registering": registering.id, "job": job.id, "first": first.id, "second": second.id,
-        "request": request.id,
-    }  # fmt: skip
-    with _connect(url) as connection:
-        _tell(Planted(connection, store, _promise(request.id), ids), first, second)
-    return url, store, ids
-
-
-def _connect(url: str) -> psycopg.Connection[dict[str, Any]]:
-    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    return psycopg.connect(plain, row_factory=dict_row, options=UNGUARDED)
-
-
-def _event(columns: dict[str, Any]) -> AuditEvent:
-    return AuditEvent(**{name: each for name, each in columns.items() if name != "position"})
-
-
-def _promise(request_id: UUID) -> Promise:
-    return Promise(
-        "key", frozenset({"t0", "t1", "h0"}), frozenset({"cnn"}), request_id, answers={b"{}"}
-    )
-
-
-def _files(store: Path, content: bytes, kept: list[str]) -> dict[str, str]:
-    """Files of a version, stored under their hashes."""
-    reservoir = store / "reservoir"
-    pq.write_table(pa.table({"sample_id": kept}), reservoir)
-    parts = {"weights": content, "statistics": content + b"!", "reservoir": reservoir.read_bytes()}
-    reservoir.unlink()
-    digests = {}
-    for role, part in parts.items():
-        digest = hashlib.sha256(part).hexdigest()
-        path = store / "objects" / digest[:2] / digest
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(part)
-        digests[f"{role}_sha256"] = digest
-    return digests
-
-
-def _tell(stack: Planted, first: Any, second: Any) -> None:
-    """The audit events of all that."""
-    stack.event("dataset.registered", "dataset")
-    stack.event("dataset.indexed", "dataset")
-    stack.event("model.registered", "model")
-    stack.event("model.checked", "model")
-    for job in ("indexing", "registering", "job"):
-        stack.event("job.queued", job)
-        stack.event("job.started", job, attempt=1)
-    for job in ("indexing", "registering"):
-        stack.event("job.completed", job, attempt=1)
-    stack.event("version.created", "first", weights_sha256=first.weights_sha256)
-    for status in ("received", "scheduled", "running", "scheduled", "running"):
-        stack.event(f"request.{status}", "request")
-    stack.event("job.released", "job", attempt=1, why="its lease ran out")
-    stack.event("job.started", "job", attempt=2)
-    stack.event("version.superseded", "first")
-    stack.event("version.created", "second", weights_sha256=second.weights_sha256, samples=2)
-    stack.event("job.completed", "job", attempt=2)
-    stack.event("request.completed", "request")
-    stack.sign(11)
-    stack.sign()
-
-
-@pytest.fixture
-def stack(built: tuple[str, Path, dict[str, UUID]], tmp_path: Path) -> Iterator[Planted]:
-    """The same, whatever other tests did to it."""
-    url, store, ids = built
-    own = tmp_path / "store"
-    for path in store.rglob("*"):
-        if path.is_file():
-            copy = own / path.relative_to(store)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(path.read_bytes())
-    with _connect(url) as connection:
-        yield Planted(connection, own, _promise(ids["request"]), ids)
-        connection.rollback()
+from tests.chaos.planted import Planted
 
 
 def test_a_house_without_a_defect_has_no_violation(stack: Planted):
@@ -260,19 +77,26 @@ def remove(stack: Planted) -> None:
 
 
 REQUEST = "UPDATE deletion_requests SET {} WHERE id = %(request)s"
+
 TARGET = "UPDATE deletion_targets SET {} WHERE request_id = %(request)s"
+
 JOB = "UPDATE jobs SET {} WHERE id = %(job)s"
+
 FIRST = "UPDATE model_versions SET {} WHERE id = %(first)s"
+
 SECOND = "UPDATE model_versions SET {} WHERE id = %(second)s"
+
 COPY_SECOND = """
     INSERT INTO model_versions
     SELECT (jsonb_populate_record(version, jsonb_build_object({}))).*
     FROM model_versions version WHERE id = %(second)s
 """
+
 T0, T2, T9 = (
     f"decode('{sample_digests.digest(factories.KEY, name).hex()}', 'hex')"
     for name in ("t0", "t2", "t9")
 )
+
 EVENT = "UPDATE audit_events SET {} WHERE subject_id = %(second)s"
 
 PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
@@ -420,36 +244,3 @@ def test_a_request_that_was_cancelled_on_demand_is_right(stack: Planted):
     stack.sql(REQUEST.format("status = 'cancelled'"))
     stack.sql(TARGET.format("status = 'cancelled'"))
     assert not stack.rules() & {"request_cancelled", "cancel_ignored", "sum_wrong", "request_open"}
-
-
-# Recovery
-
-
-def lost(stack: Planted, **ago: float) -> Death:
-    return Death("kill_parent", stack.ids["job"], 1, datetime.now(UTC) - timedelta(**ago))
-
-
-def shift(stack: Planted, event: str, **ago: float) -> None:
-    stack.sql(
-        "UPDATE audit_events SET at = %s WHERE event = %s AND data->>'attempt' = '2'",
-        datetime.now(UTC) - timedelta(**ago),
-        event,
-    )
-
-
-def test_recovery_ends_when_the_next_attempt_begins(stack: Planted):
-    shift(stack, "job.started", seconds=60)
-    shift(stack, "job.completed", seconds=10)
-    [found] = recoveries(stack.connection, [lost(stack, seconds=70)])
-    assert found.seconds == pytest.approx(10, abs=1)
-
-
-def test_a_job_that_nobody_takes_up_never_recovers(stack: Planted):
-    stack.sql("DELETE FROM audit_events WHERE data->>'attempt' = '2'")
-    [found] = recoveries(stack.connection, [lost(stack, seconds=-60)])
-    assert found.seconds is None
-
-
-def test_a_worker_that_had_just_ended_its_job_lost_nothing(stack: Planted):
-    shift(stack, "job.completed", seconds=10)
-    assert recoveries(stack.connection, [lost(stack, seconds=5)]) == []
