@@ -3,11 +3,8 @@ from itertools import combinations
 import pytest
 import torch
 
+from tests.worker.unlearning.audit.synthetic import seeded
 from worker.unlearning.audit.permutation import contrast, max_t, ranks, residuals, shuffles
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def nothing(count):
