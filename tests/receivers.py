@@ -1,7 +1,9 @@
 """Real HTTP servers for webhooks, each in threads of its own."""
 
+import os
 import ssl
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,3 +78,11 @@ def status(code: int, **headers: str) -> Answer:
         request.end_headers()
 
     return answer
+
+
+OK = status(204)
+
+
+def new_secret() -> str:
+    """As the service makes them."""
+    return f"whsec_{b64encode(os.urandom(32)).decode()}"

@@ -10,12 +10,12 @@ import pytest
 from standardwebhooks import Webhook
 
 from tests.end_to_end.conftest import DONE, Client
-from tests.receivers import Receiver, receiver, status
+from tests.receivers import OK, Receiver, receiver
 
 
 @pytest.fixture
 def server() -> Iterator[Receiver]:
-    with receiver(status(204)) as running:
+    with receiver(OK) as running:
         yield running
 
 
