@@ -1,15 +1,6 @@
-"""Which samples may not be trained on again, because a model of their dataset has forgotten them.
+"""Which samples may not be trained on again: a model of their dataset has forgotten them."""
 
-For training scripts, before a run:
-
-    from domain.suppression import open_database, suppressed
-
-    with open_database("postgresql://lethe@db/lethe") as session:
-        gone = suppressed(session, "cifar10", ids)
-"""
-
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import islice
 from uuid import UUID
 
@@ -29,23 +20,10 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from domain import tombstones
-from domain.database import sync_engine
 from domain.errors import NotFound
-from domain.settings import MigrationSettings
 from domain.tables import Dataset, Model, Sample, Tombstone
 
 ASKED_AT_ONCE = 10_000
-
-
-@contextmanager
-def open_database(url: str) -> Iterator[Session]:
-    """A session with Lethe's database."""
-    engine = sync_engine(MigrationSettings(database_url=url).database_url)
-    try:
-        with Session(engine) as session:
-            yield session
-    finally:
-        engine.dispose()
 
 
 def suppressed(session: Session, dataset: str, ids: Iterable[str]) -> set[str]:

@@ -22,9 +22,9 @@ from domain.errors import JobError, LeaseLost, Stopped, StoreUnwritable
 from domain.settings import WorkerSettings
 from domain.states import JobKind
 from worker.engine import lease
+from worker.engine.exits import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
 from worker.engine.lease import Claim
 from worker.engine.retrying import is_transient, patiently
-from worker.engine.supervisor import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
 from worker.engine.workbench import Workbench
 from worker.jobs import purge
 from worker.jobs.check_dataset import check_dataset

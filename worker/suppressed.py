@@ -7,15 +7,17 @@ Reads `LETHE_DATABASE_URL` and nothing else of the service; no job, no API.
 import argparse
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from domain.database import sync_engine
 from domain.errors import JobError, NotFound
 from domain.settings import MigrationSettings
-from domain.suppression import ASKED_AT_ONCE, open_database, suppressed
-from worker.data.bad_rows import usable_ids
+from domain.suppression import suppressed
 from worker.data.parquet import Source
+from worker.data.sample_ids import sample_ids
 
 
 def suppressed_in(session: Session, dataset: str, path: Path, column: str) -> set[str]:
@@ -31,12 +33,15 @@ def suppressed_in(session: Session, dataset: str, path: Path, column: str) -> se
     return suppressed(session, dataset, named)
 
 
-def sample_ids(source: Source) -> Iterator[tuple[int, list[str | None]]]:
-    """The ids of all rows, some at a time with the position of the first; None where a row has no
-    id that a sample could have."""
-    for first, batch in source.batches(("sample_id",), rows=ASKED_AT_ONCE):
-        ids, _ = usable_ids(batch["sample_id"])
-        yield first, ids.to_pylist()
+@contextmanager
+def open_database(url: str) -> Iterator[Session]:
+    """A session with Lethe's database."""
+    engine = sync_engine(MigrationSettings(database_url=url).database_url)
+    try:
+        with Session(engine) as session:
+            yield session
+    finally:
+        engine.dispose()
 
 
 def main() -> int:

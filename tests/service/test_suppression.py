@@ -4,8 +4,6 @@ import pytest
 from sqlalchemy import select
 
 from domain import sample_digests
-from domain.errors import NotFound
-from domain.suppression import open_database, suppressed
 from domain.tables import AuditEvent
 from tests import factories
 
@@ -91,20 +89,3 @@ async def test_a_model_that_is_registered_late_is_warned_of(
         registered = select(AuditEvent).filter_by(event="model.registered")
         event = (await session.scalars(registered)).one()
     assert event.data["suppressed_samples"] == 4
-
-
-def test_training_scripts_ask_the_database(own_database_url):
-    dataset = factories.dataset()
-    model = factories.model(dataset)
-    job = factories.job(model_id=model.id, finished=True)
-    with open_database(own_database_url) as session:
-        for row in (dataset, model, job, *factories.tombstones(model, job, "t1", "t19999")):
-            session.add(row)
-            session.flush()
-        session.commit()
-
-    with open_database(own_database_url) as session:
-        assert suppressed(session, "digits", (f"t{n}" for n in range(20_000))) == {"t1", "t19999"}
-        assert suppressed(session, "digits", []) == set()
-        with pytest.raises(NotFound):
-            suppressed(session, "nobody", ["t1"])

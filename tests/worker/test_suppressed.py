@@ -9,10 +9,9 @@ from sqlalchemy import select
 
 from domain import sample_digests
 from domain.errors import JobError, NotFound
-from domain.suppression import open_database
 from domain.tables import AuditEvent
 from worker.jobs.index_dataset import index_dataset
-from worker.suppressed import suppressed_in
+from worker.suppressed import open_database, suppressed_in
 
 
 def test_the_forgotten_ids_of_a_file_are_found(session, bury, write, rows):

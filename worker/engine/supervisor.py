@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from domain.errors import LeaseLost
 from domain.settings import WorkerSettings
 from worker.engine import lease
+from worker.engine.exits import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
 from worker.engine.lease import Claim
 from worker.engine.retrying import patiently
 from worker.store import job_checkpoints
@@ -33,10 +34,6 @@ ASK_S = 1
 
 GRACE_S = 2
 """How long a child may run on after its job has ended."""
-
-LEASE_LOST, STOPPED, DATABASE_AWAY, DATABASE_FAILED = 3, 4, 5, 6
-"""Exit codes of a child: the job is somebody else's; it stopped between two cycles, as it was told;
-Postgres could not be reached for too long; Postgres refused what is no fault of the job's."""
 
 log = structlog.get_logger()
 

@@ -48,7 +48,7 @@ from domain.tables import (
     Model,
 )
 from worker.engine import lease
-from worker.jobs import purge
+from worker.housekeeping import purge_planner
 
 NEAR_DUE = timedelta(days=3)
 """A request is not held back for others any more so long before its due date."""
@@ -74,7 +74,7 @@ def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
         plan(session)
         plan_erasures(session)
         drop_estimated(session)
-        purge.plan(session)
+        purge_planner.plan(session)
         return list(
             session.scalars(select(Job.id).where(*lease.is_ready()).order_by(Job.created_at))
         )

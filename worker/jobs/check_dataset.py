@@ -13,11 +13,12 @@ from domain.suppression import suppressed
 from domain.tables import Dataset, DatasetCheck
 from worker.data.parquet import Source
 from worker.data.parquet_rewrite import Fingerprint, fingerprint
+from worker.data.sample_ids import sample_ids
+from worker.data.source import open_source
+from worker.data.staging import REPORT_EVERY_S
 from worker.engine import lease
 from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
-from worker.jobs.index_dataset import REPORT_EVERY_S, open_source
-from worker.suppressed import sample_ids
 
 KEPT = 100_000
 """Positions that are stored, at most; the rows behind them are only counted."""

@@ -27,10 +27,11 @@ from worker.data import parquet_rewrite
 from worker.data.bad_rows import usable_ids
 from worker.data.parquet import CHANGED, Source
 from worker.data.parquet_rewrite import Fingerprint, Rewritten
+from worker.data.source import open_source
+from worker.data.staging import kept_open, load
 from worker.engine import lease
 from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
-from worker.jobs.index_dataset import kept_open, load, open_source
 
 AT_ONCE = 10_000
 STAGED = pa.schema({"sample_id": pa.string(), "position": pa.int64()})

@@ -34,8 +34,8 @@ from worker.data.reference_tables import Table
 from worker.engine import lease
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import plan
+from worker.jobs.unlearn.champion import load_champion
 from worker.jobs.unlearn.inputs import BATCH, Inputs, Order, order_of, read_inputs
-from worker.jobs.unlearn.job import load_champion
 from worker.unlearning.alignment import matching_weights
 from worker.unlearning.audit.verdict import exchangeability
 from worker.unlearning.config import Config, Objective, default_config

@@ -25,12 +25,13 @@ from domain.states import RegistrationStatus, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, Sample
 from worker.data import decode, reservoir, version_statistics
 from worker.data.parquet import Source
+from worker.data.source import open_source
 from worker.data.survey import BATCH, Survey, require_finite, survey
 from worker.engine import lease
 from worker.engine.workbench import Workbench
-from worker.jobs import purge, train_references
-from worker.jobs.index_dataset import open_source
+from worker.jobs import train_references
 from worker.networks import architectures, functions
+from worker.store import version_files
 from worker.unlearning.evaluation import Outputs, accuracy
 from worker.unlearning.network import Network
 
@@ -200,7 +201,7 @@ def _record(
     }
     with bench.sessions.begin() as session:
         job = lease.hold(session, bench.claim)
-        purge.keep_files(session, bench.store, digests.values())
+        version_files.keep_files(session, bench.store, digests.values())
         _add_version(session, job, model, architecture, digests, figures)
         lease.complete(session, job)
         session.flush()  # a model has one open job at most

@@ -17,9 +17,9 @@ from domain.policy import Policy
 from domain.states import JobKind, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample
 from worker.data import decode, reference_tables
+from worker.data.source import open_source
 from worker.engine import lease
 from worker.engine.workbench import Workbench
-from worker.jobs.index_dataset import open_source
 from worker.networks import architectures, functions, recipes
 from worker.networks.recipes import TrainingData
 from worker.unlearning.evaluation import Outputs

@@ -18,9 +18,9 @@ from domain import trail
 from domain.database import sync_engine, sync_sessions
 from domain.settings import WorkerSettings
 from domain.tables import AuditEvent
-from worker.jobs import purge
 from worker.restore import compare, ledger
 from worker.restore.compare import Demand, Findings
+from worker.store import version_files
 from worker.store.artifacts import Store
 
 NOTHING, SOMETHING, USAGE = 0, 1, 2
@@ -120,7 +120,7 @@ def _apply(
         Where to follow the requests, and the first refusal.
     """
     with sessions.begin() as session:
-        session.execute(select(func.pg_advisory_xact_lock(purge.NAMING_LOCK)))
+        session.execute(select(func.pg_advisory_xact_lock(version_files.NAMING_LOCK)))
         for file in found.files:
             store.remove(file.digest)
     asked, new, refusal = [], 0, None

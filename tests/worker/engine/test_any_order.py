@@ -52,6 +52,7 @@ from service.jobs import retry
 from tests import factories
 from worker.engine import lease
 from worker.housekeeping import planner
+from worker.jobs.unlearn import record
 from worker.jobs.unlearn.inputs import read_order
 
 LEASE = timedelta(minutes=1)
@@ -170,7 +171,7 @@ class AnyOrder(RuleBasedStateMachine):
         order = read_order(self.session, job.id)
         champion = order.champion
         if not order.forget:
-            job._bury(self.session, order, job.id)
+            record._bury(self.session, order, job.id)
             lease.complete(self.session, job)
             return
         if not failed:
@@ -178,7 +179,7 @@ class AnyOrder(RuleBasedStateMachine):
         made = factories.version(
             order.model,
             job,
-            number=job._next_number(self.session, order.model.id),
+            number=record._next_number(self.session, order.model.id),
             status=VersionStatus.CANDIDATE if failed else VersionStatus.CHAMPION,
             mode=Mode.APPROXIMATE,
             parent_id=champion.id,
@@ -188,7 +189,7 @@ class AnyOrder(RuleBasedStateMachine):
         if failed:
             lease.complete(self.session, job, requests=RequestStatus.NEEDS_REVIEW)
         else:
-            job._bury(self.session, order, job.id)
+            record._bury(self.session, order, job.id)
             lease.complete(self.session, job)
 
     @precondition(lambda self: self.some(Job, JobStatus.RUNNING))

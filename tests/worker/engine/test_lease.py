@@ -40,8 +40,8 @@ def request_row(session, dataset, model, job):
     return request
 
 
-def claim(session, job, lease=LEASE):
-    return lease.claim(session, job.id, worker="w", lease=lease)
+def claim(session, job, until=LEASE):
+    return lease.claim(session, job.id, worker="w", lease=until)
 
 
 def status_of(session, row):

@@ -12,7 +12,7 @@ from domain.settings import WorkerSettings
 from domain.states import JobStatus
 from domain.tables import Job
 from tests import factories
-from worker.engine import lease, supervisor
+from worker.engine import exits, lease, supervisor
 from worker.engine.supervisor import Orders
 from worker.housekeeping import planner
 
@@ -74,7 +74,7 @@ def test_a_child_that_crashes_costs_one_loss(run):
     assert (job.status, job.losses) == (JobStatus.QUEUED, 1)
 
 
-@pytest.mark.parametrize("code", [supervisor.STOPPED, supervisor.DATABASE_AWAY])
+@pytest.mark.parametrize("code", [exits.STOPPED, exits.DATABASE_AWAY])
 def test_a_child_that_gives_the_job_back_costs_nothing(run, code):
     job = run(f"import os; os._exit({code})")
 
@@ -82,7 +82,7 @@ def test_a_child_that_gives_the_job_back_costs_nothing(run, code):
 
 
 def test_a_database_that_refuses_costs_a_loss_and_time(run):
-    job = run(f"import os; os._exit({supervisor.DATABASE_FAILED})")
+    job = run(f"import os; os._exit({exits.DATABASE_FAILED})")
 
     assert (job.status, job.losses) == (JobStatus.QUEUED, 1)
     assert job.not_before is not None

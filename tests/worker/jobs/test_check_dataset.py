@@ -12,12 +12,12 @@ from sqlalchemy import select, text, update
 
 from domain.errors import JobError, LeaseLost
 from domain.states import JobKind, JobStatus
-from domain.suppression import open_database
 from domain.tables import Base, Dataset, DatasetCheck, Job
+from worker.data.sample_ids import sample_ids
 from worker.engine import lease
 from worker.jobs import check_dataset as checking
 from worker.jobs.check_dataset import check_dataset
-from worker.suppressed import sample_ids
+from worker.suppressed import open_database
 
 
 def claim(session, path, column):

@@ -19,6 +19,7 @@ from tests import factories
 from worker.engine import lease
 from worker.housekeeping import cleaning, planner
 from worker.jobs import purge
+from worker.store import version_files
 from worker.store.artifacts import Store
 
 PAST = factories.NOW - timedelta(days=4)
@@ -80,7 +81,7 @@ def taken(sessions, job_id):
 
 
 def digests(version):
-    return {name: getattr(version, name) for name in purge.FILES}
+    return {name: getattr(version, name) for name in version_files.FILES}
 
 
 def purged(sessions):
@@ -189,14 +190,14 @@ from uuid import UUID
 from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
 from domain.states import JobKind
-from worker import purging
+from worker.jobs import purge
 from worker.store.artifacts import Store
 from worker.engine.lease import Claim
 
 url, root, job_id = sys.argv[1:]
-purging.audit.record = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+purge.trail.record = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 sessions = sessionmaker(create_engine(url))
-purging.purge(sessions, Store(Path(root)), Claim(UUID(job_id), 1, JobKind.PURGE))
+purge.purge(sessions, Store(Path(root)), Claim(UUID(job_id), 1, JobKind.PURGE))
 """
 """Deletes the files, and is killed before the transaction ends."""
 
@@ -257,18 +258,20 @@ def test_a_job_names_no_file_that_was_deleted_since_it_put_it(sync_sessions, sto
     purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
 
     with sync_sessions.begin() as session:
-        purge.keep_files(session, store, [mine["statistics_sha256"], mine["reservoir_sha256"]])
+        version_files.keep_files(
+            session, store, [mine["statistics_sha256"], mine["reservoir_sha256"]]
+        )
         with pytest.raises(StoreUnwritable, match="1 new files were deleted from the store"):
-            purge.keep_files(session, store, mine.values())
+            version_files.keep_files(session, store, mine.values())
 
 
 def test_who_names_files_and_who_deletes_them_take_turns(own_database_url, store, put):
     engine = create_engine(own_database_url)
     sessions = sessionmaker(engine)
     with sessions.begin() as naming:
-        purge.keep_files(naming, store, put(b"a", b"b", b"c").values())
+        version_files.keep_files(naming, store, put(b"a", b"b", b"c").values())
         with sessions.begin() as session:
-            free = func.pg_try_advisory_xact_lock(purge.NAMING_LOCK)
+            free = func.pg_try_advisory_xact_lock(version_files.NAMING_LOCK)
             assert session.scalar(select(free)) is False
     engine.dispose()
 

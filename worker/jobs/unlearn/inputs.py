@@ -27,9 +27,9 @@ from domain.tables import (
     Sample,
 )
 from worker.data import decode, reservoir
+from worker.data.source import open_source
 from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
-from worker.jobs.index_dataset import open_source
 from worker.unlearning.evaluation import Observed
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from worker.unlearning.alignment import eigenspace, standing
-from worker.unlearning.audit.permutation import contrast, max_t, ranks, residuals, shuffles
+from worker.unlearning.audit.pair import Pair, ReferenceScores
+from worker.unlearning.audit.permutation import max_t, shuffles
 from worker.unlearning.evaluation import (
     Observed,
     Outputs,
@@ -25,8 +26,6 @@ ALPHA = 0.03
 """Familywise error of the tests. At 0.05 too few retrained models passed: docs/method.md."""
 
 PERMUTATIONS = 2000
-AUDITED = 20_000
-"""Of a larger forget set, or hold-out, so many samples are drawn at random."""
 
 PROBED = 20
 """Forget samples from which F1 and NMI of the probe are compared."""
@@ -46,23 +45,6 @@ difference of ranks extrapolated to equal difficulty, and may leave [0, 1]."""
 
 FREE = ("alignment", "feature_norm")
 """Scores that do not depend on the label: the figures of `standing`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceScores:
-    """Scaled confidence of models that had not seen the samples; see `scaled_confidence`."""
-
-    forget_mean: Tensor
-    """(F,) over the reference models."""
-
-    forget_std: Tensor
-    """(F,) positive."""
-
-    holdout_mean: Tensor
-    """(H,)."""
-
-    holdout_std: Tensor
-    """(H,) positive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +123,7 @@ def exchangeability(
         these together is our reconstruction.
     """
     generator = torch.Generator().manual_seed(seed)
-    pair = _Pair.of(observed, references, generator)
+    pair = Pair.of(observed, references, generator)
     if pair.forget_samples == 0:
         return Family(tests=(), p_value=1.0, remarks=pair.remarks)
     scores = _scores(observed.retain, pair, class_counts, k)
@@ -185,69 +167,6 @@ def scaled_confidence(logits: Tensor, labels: Tensor) -> Tensor:
     return own - logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pair:
-    """The forget and the hold-out samples of the classes that both have, as one set."""
-
-    outputs: Outputs
-    mine: Tensor
-    """(N,) bool, the forget samples."""
-
-    out_mean: Tensor | None
-    """(N,) of the reference models' scaled confidence; None without them."""
-
-    out_std: Tensor | None
-    remarks: tuple[str, ...]
-
-    @classmethod
-    def of(
-        cls, observed: Observed, references: ReferenceScores | None, generator: torch.Generator
-    ) -> "_Pair":
-        forget, holdout = observed.forget, observed.holdout
-        comparable = torch.isin(forget.labels, holdout.labels)
-        drawn = [
-            _drawn(comparable, generator),
-            _drawn(torch.isin(holdout.labels, forget.labels), generator),
-        ]
-        labels = [forget.labels[drawn[0]], holdout.labels[drawn[1]]]
-        first = drawn[0][torch.isin(labels[0], labels[1])]  # a draw may lose a rare class
-        second = drawn[1][torch.isin(labels[1], labels[0])]
-        remarks = []
-        if lacking := int((~comparable).sum()):
-            remarks.append(f"{lacking} forget samples are of classes that the hold-out lacks")
-        if len(first) < comparable.sum():
-            remarks.append(f"{len(first)} of {int(comparable.sum())} forget samples were drawn")
-        mean = std = None
-        if references is not None:
-            mean = torch.cat([references.forget_mean[first], references.holdout_mean[second]])
-            std = torch.cat([references.forget_std[first], references.holdout_std[second]])
-        return cls(
-            outputs=forget.select(first).joined(holdout.select(second)),
-            mine=torch.arange(len(first) + len(second)) < len(first),
-            out_mean=mean if mean is None else mean.double(),
-            out_std=std if std is None else std.double(),
-            remarks=tuple(remarks),
-        )
-
-    @property
-    def forget_samples(self) -> int:
-        return int(self.mine.sum())
-
-    @property
-    def holdout_samples(self) -> int:
-        return int((~self.mine).sum())
-
-    def weights(self, covariates: Tensor) -> Tensor:
-        """See `contrast`."""
-        return contrast(self.mine, self.outputs.labels, covariates)
-
-    def residuals(self, score: Tensor, covariates: Tensor, *, ranked: bool) -> Tensor:
-        """What class and covariates do not explain of a score (N,), or of its rank."""
-        labels = self.outputs.labels
-        left = residuals(score.double(), labels, covariates)
-        return residuals(ranks(left, labels), labels, covariates) if ranked else left
-
-
 @dataclass(frozen=True, slots=True)
 class _Scores:
     """Per-sample scores, ready to be compared under any permutation."""
@@ -271,7 +190,7 @@ class _Scores:
         return torch.cat([weights.take(places) @ scores for weights, scores in pairs], 1)
 
 
-def _scores(retain: Outputs, pair: _Pair, class_counts: Tensor, k: int | None) -> _Scores:
+def _scores(retain: Outputs, pair: Pair, class_counts: Tensor, k: int | None) -> _Scores:
     outputs, labels = pair.outputs, pair.outputs.labels
     space = eigenspace(
         retain_moments(retain, class_counts), k=default_k(class_counts) if k is None else k
@@ -301,13 +220,13 @@ def _scores(retain: Outputs, pair: _Pair, class_counts: Tensor, k: int | None) -
     )
 
 
-def _residuals(pair: _Pair, scores: dict[str, Tensor], covariates: Tensor) -> Tensor:
+def _residuals(pair: Pair, scores: dict[str, Tensor], covariates: Tensor) -> Tensor:
     """(N, S) what class and covariates leave of each score (N,)."""
     left = [pair.residuals(s, covariates, ranked=name in RANKED) for name, s in scores.items()]
     return torch.stack(left, 1)
 
 
-def _covariates(pair: _Pair) -> tuple[Tensor, Tensor]:
+def _covariates(pair: Pair) -> tuple[Tensor, Tensor]:
     """At what label-dependent scores are held equal, and at what the others: (N, Q) each.
 
     Nothing without references. With them the confidence of the reference models in the label,
@@ -319,7 +238,7 @@ def _covariates(pair: _Pair) -> tuple[Tensor, Tensor]:
     return _bent(pair.out_mean), _bent(scaled_confidence(logits, logits.argmax(1)))
 
 
-def _nothing(pair: _Pair) -> Tensor:
+def _nothing(pair: Pair) -> Tensor:
     """(N, 0): no covariates."""
     return torch.zeros(len(pair.mine), 0, dtype=torch.float64)
 
@@ -333,7 +252,7 @@ def _bent(confidence: Tensor) -> Tensor:
 class _Tables:
     """Contingency of label and probe, ready to be compared under any permutation."""
 
-    pair: _Pair
+    pair: Pair
     cells: Cells | None
     """None when tables are not compared."""
 
@@ -354,7 +273,7 @@ class _Tables:
         return torch.stack([figure(first) - figure(second) for figure in figures], 1)
 
 
-def _tables(pair: _Pair, read_as: Tensor, generator: torch.Generator) -> _Tables:
+def _tables(pair: Pair, read_as: Tensor, generator: torch.Generator) -> _Tables:
     labels = pair.outputs.labels
     if len(classes(labels)) < 2 or pair.forget_samples < PROBED:
         return _Tables(pair, None, ("too few forget samples or classes for F1 and NMI",))
@@ -365,7 +284,7 @@ def _tables(pair: _Pair, read_as: Tensor, generator: torch.Generator) -> _Tables
     return _Tables(pair, Cells.of(labels, read_as), ())
 
 
-def _as_hard(pair: _Pair, generator: torch.Generator) -> bool:
+def _as_hard(pair: Pair, generator: torch.Generator) -> bool:
     """Whether reference models find the forget set as hard as the hold-out; True without them."""
     if pair.out_mean is None:
         return True
@@ -375,7 +294,7 @@ def _as_hard(pair: _Pair, generator: torch.Generator) -> bool:
     return max_t(rows[:, None], torch.zeros(1).double(), ALPHA).p_value.item() > ALPHA
 
 
-def _mix(pair: _Pair) -> Tensor:
+def _mix(pair: Pair) -> Tensor:
     """(N,) forget samples for each hold-out sample, in the class of each sample."""
     labels, mine = pair.outputs.labels, pair.mine
     size = int(labels.max()) + 1
@@ -391,7 +310,7 @@ def _nearest_to_zero(values: Tensor, doubt: Tensor) -> Tensor:
 
 
 def _test(
-    pair: _Pair,
+    pair: Pair,
     name: str,
     value: float,
     centre: float,
@@ -413,12 +332,3 @@ def _test(
         holdout_samples=pair.holdout_samples,
         passed=p_value > ALPHA,
     )
-
-
-def _drawn(comparable: Tensor, generator: torch.Generator) -> Tensor:
-    """Indices where the mask is true; `AUDITED` of them at most, drawn at random, in order."""
-    places = comparable.nonzero().squeeze(1)
-    if len(places) > AUDITED:
-        chosen = torch.randperm(len(places), generator=generator)[:AUDITED]
-        places = places[chosen.sort().values]
-    return places

@@ -14,11 +14,11 @@ from worker.unlearning.audit.exchangeability import (
     ALPHA,
     PERMUTATIONS,
     Family,
-    ReferenceScores,
     Test,
     exchangeability,
     scaled_confidence,
 )
+from worker.unlearning.audit.pair import ReferenceScores
 from worker.unlearning.evaluation import Observed, Outputs
 from worker.unlearning.samples import classes
 

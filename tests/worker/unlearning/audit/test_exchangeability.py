@@ -185,7 +185,7 @@ def test_what_passes_is_what_lies_within_its_interval_and_its_threshold():
 
 
 def test_a_class_that_a_draw_loses_is_not_compared(monkeypatch):
-    monkeypatch.setattr("worker.unlearning.audit.exchangeability.AUDITED", 40)
+    monkeypatch.setattr("worker.unlearning.audit.pair.AUDITED", 40)
     rare = torch.zeros(400).long()
     rare[0] = 1
     found = exchangeability(observed(labels=rare, holdout=400), class_counts=COUNTS)

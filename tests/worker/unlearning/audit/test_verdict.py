@@ -134,7 +134,7 @@ def test_nothing_to_compare_is_no_power():
 
 
 def test_large_sets_are_drawn_from_and_say_so(monkeypatch):
-    monkeypatch.setattr("worker.unlearning.audit.exchangeability.AUDITED", 40)
+    monkeypatch.setattr("worker.unlearning.audit.pair.AUDITED", 40)
     found = judged(observed(), observed())
     assert {(t.forget_samples, t.holdout_samples) for t in found.tests} == {(40, 40)}
     assert "40 of 60 forget samples were drawn" in found.reason

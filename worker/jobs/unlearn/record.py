@@ -1,0 +1,243 @@
+"""What an unlearning job leaves in the store and in the database."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, String, delete, func, insert, literal, select, update
+from sqlalchemy.orm import Session
+
+from domain import forgetting, tombstones, trail
+from domain.drift import Drift
+from domain.states import Mode, RequestStatus, Verdict, VersionStatus
+from domain.tables import (
+    DeletionTarget,
+    Evaluation,
+    Job,
+    ModelVersion,
+    RequestSample,
+    Round,
+    Tombstone,
+    VerdictTest,
+)
+from worker.data import reference_tables, reservoir, version_statistics
+from worker.engine import environment, lease
+from worker.engine.retrying import patiently
+from worker.engine.workbench import Workbench
+from worker.jobs.unlearn import resume
+from worker.jobs.unlearn.champion import drift_of
+from worker.jobs.unlearn.inputs import Inputs, Order
+from worker.jobs.unlearn.plan import Plan
+from worker.jobs.unlearn.resume import Point
+from worker.jobs.unlearn.rounds import Outcome
+from worker.networks import architectures
+from worker.store import version_files
+from worker.unlearning.evaluation import Evaluation as Measured
+
+EVALUATION_COLUMNS = (
+    "forget_accuracy", "retain_accuracy", "holdout_accuracy",
+    "da_forget", "da_holdout", "da_gap", "da_gap_low", "da_gap_high",
+)  # fmt: skip
+
+
+def start(
+    bench: Workbench, order: Order, plan: Plan, before: Measured, points: Mapping[int, Point]
+) -> None:
+    """Store how the job runs, and how the champion stood; what an earlier attempt left goes, but
+    for the cycles it need not do again."""
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = lease.hold(session, bench.claim)
+            job.environment = environment.describe(bench.device)
+            job.mode, job.mode_reason = plan.mode, plan.reason
+            job.base_version_id = order.champion.id
+            _drop_earlier(session, job.id)
+            resume.begin(session, order, job.attempt, points)
+            session.add(_evaluation(job.id, "before", before))
+
+
+def _drop_earlier(session: Session, job_id: UUID) -> None:
+    """Delete what an earlier attempt measured."""
+    for table in (Evaluation, VerdictTest, Round):
+        session.execute(delete(table).filter_by(job_id=job_id))
+
+
+def new_version(
+    bench: Workbench,
+    order: Order,
+    inputs: Inputs,
+    outcome: Outcome,
+    before: Measured,
+    after: Measured,
+) -> None:
+    """Write the files first, under their hashes; then everything else in one transaction.
+
+    A version with the verdict `fail` becomes a candidate: a person decides whether it is served,
+    and until then nothing counts as forgotten.
+    """
+    digests = _write_files(bench, inputs, outcome)
+    failed = outcome.verdict is Verdict.FAIL
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = lease.hold(session, bench.claim)
+            champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
+            if champion.status is not VersionStatus.CHAMPION:
+                lease.release(session, job, why="the champion was replaced meanwhile")
+                return
+            job.mode, job.config, job.verdict = outcome.mode, outcome.config, outcome.verdict
+            version_files.keep_files(session, bench.store, digests.values())
+            of_job = {"job_id": job.id, "number": outcome.number}
+            session.execute(update(Round).filter_by(**of_job).values(kept=True))
+            session.add(_evaluation(job.id, "after", after))
+            if not failed:
+                forgetting.supersede(session, champion, actor="worker")
+            version = ModelVersion(
+                model_id=order.model.id,
+                number=_next_number(session, order.model.id),
+                status=VersionStatus.CANDIDATE if failed else VersionStatus.CHAMPION,
+                mode=outcome.mode,
+                parent_id=champion.id,
+                job_id=job.id,
+                **digests,
+            )
+            version.figures = _figures(order, version, inputs, before, after)
+            session.add(version)
+            session.flush()
+            trail.record(
+                session, "worker", "version.created", version.id,
+                model=str(order.model.id), number=version.number, job=str(job.id), **digests,
+                parent_sha256=champion.weights_sha256, samples=len(order.forget),
+                status=version.status, mode=version.mode,
+            )  # fmt: skip
+            if failed:
+                lease.complete(session, job, requests=RequestStatus.NEEDS_REVIEW)
+            else:
+                _bury(session, order, job.id)
+                lease.complete(session, job)
+
+
+def _next_number(session: Session, model_id: UUID) -> int:
+    """Candidates have numbers too, so that the champion's is not always the highest."""
+    highest = select(func.max(ModelVersion.number)).filter_by(model_id=model_id)
+    return session.scalars(highest).one() + 1
+
+
+def _write_files(bench: Workbench, inputs: Inputs, outcome: Outcome) -> dict[str, str]:
+    """Put weights, statistics and reservoir of the new version into the store; their digests."""
+    known = version_statistics.describe(
+        outcome.observed.holdout, outcome.moments, inputs.class_counts
+    )
+    return {
+        "weights_sha256": bench.store.put(
+            lambda path: architectures.save_weights(outcome.network.model, path)
+        ),
+        "statistics_sha256": version_statistics.write(bench.store, known),
+        "reservoir_sha256": reservoir.write(bench.store, inputs.kept),
+    }
+
+
+def _figures(
+    order: Order, version: ModelVersion, inputs: Inputs, before: Measured, after: Measured
+) -> dict[str, Any]:
+    """What is known of the new version, under the names that version 1 has."""
+    kept = {
+        "train": len(inputs.retain),
+        "holdout": len(inputs.calibration) + len(inputs.audit),
+        "test": len(inputs.test or ()),
+    }
+    if version.mode is Mode.EXACT:
+        trained_on = int(inputs.class_counts.sum())
+        moved = Drift(version.number, trained_on, forgotten=0, accuracy_change=0.0)
+    else:
+        change = _accuracy(after) - _accuracy(before)
+        moved = drift_of(order).further(forgotten=len(order.forget), accuracy_change=change)
+    return {
+        **order.champion.figures,
+        "retain_accuracy": after.retain_accuracy,
+        "holdout_accuracy": after.holdout_accuracy,
+        "test_accuracy": after.test_accuracy,
+        "reservoir": kept,
+        "drift": moved.to_figures(),
+    }
+
+
+def _accuracy(measured: Measured) -> float:
+    """On samples that are neither trained on nor to be forgotten."""
+    test, holdout = measured.test_accuracy, measured.holdout_accuracy
+    return (holdout if test is None else test) or 0.0
+
+
+def without_training(bench: Workbench, order: Order) -> None:
+    """Nothing named is left for the model to forget: only what is kept for its jobs changes.
+
+    So it is when other requests had all training samples forgotten meanwhile, and when hold-out
+    or test samples alone are named. The champion stays, with a reservoir that lacks them.
+    """
+    kept = reservoir.read(bench.store, order.champion.reservoir_sha256)
+    digest = reservoir.write(bench.store, reservoir.without(kept, order.outside))
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            job = lease.hold(session, bench.claim)
+            champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
+            if champion.status is not VersionStatus.CHAMPION:
+                lease.release(session, job, why="the champion was replaced meanwhile")
+                return
+            version_files.keep_files(session, bench.store, [digest])
+            _drop_earlier(session, job.id)
+            resume.begin(session, order, job.attempt, {})
+            job.mode = job.mode_reason = job.config = None
+            replaced, champion.reservoir_sha256 = champion.reservoir_sha256, digest
+            _bury(session, order, job.id)
+            trail.record(
+                session, "worker", "reservoir.replaced", champion.id,
+                job=str(job.id), reservoir_sha256=digest, replaced_sha256=replaced,
+                samples=len(order.outside),
+            )  # fmt: skip
+            lease.complete(session, job)
+    for attempt in patiently():
+        with attempt, bench.sessions.begin() as session:
+            version_files.delete_unnamed(session, bench.store, [replaced])
+
+
+def _bury(session: Session, order: Order, job_id: UUID) -> None:
+    """One tombstone for every sample named, whether the model had learned from it or not.
+
+    Those that other jobs made forgotten since they were named have one already: the requests say
+    how many.
+    """
+    key = tombstones.key_of(order.model.id)
+    gone = (
+        select(func.count())
+        .select_from(RequestSample)
+        .join(Tombstone, Tombstone.digest == tombstones.digest(key, RequestSample.sample_id))
+        .where(
+            RequestSample.request_id == DeletionTarget.request_id,
+            Tombstone.model_id == DeletionTarget.model_id,
+        )
+        .scalar_subquery()
+    )
+    served = update(DeletionTarget).filter_by(job_id=job_id)
+    session.execute(
+        served.values(already_forgotten=gone).execution_options(synchronize_session=False)
+    )
+    named = [*order.forget_ids, *sorted(order.outside)]
+    each = func.unnest(literal(named, ARRAY(String))).table_valued("sample_id").render_derived()
+    session.execute(
+        insert(Tombstone).from_select(
+            ["model_id", "digest", "job_id"],
+            select(
+                literal(order.model.id), tombstones.digest(key, each.c.sample_id), literal(job_id)
+            ),
+        )
+    )
+    reference_tables.forget(session, order.model.id, named)
+    if named:
+        session.execute(update(Job).filter_by(id=job_id).values(forgotten_at=func.now()))
+
+
+def _evaluation(job_id: UUID, moment: str, measured: Measured) -> Evaluation:
+    """The row of an evaluation: columns for what is compared over jobs, JSON for the rest."""
+    figures = asdict(measured)
+    columns = {name: figures.pop(name) for name in EVALUATION_COLUMNS}
+    return Evaluation(job_id=job_id, moment=moment, figures=figures, **columns)

@@ -1,0 +1,68 @@
+"""The files that model versions name in the store: which are due to go, and who may delete them.
+
+Files of a job appear before the row that names them, and two versions may name one file. So who
+names files and who deletes them take turns, under a lock in Postgres. Never imports torch.
+"""
+
+from collections.abc import Collection
+
+from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.orm import Session
+
+from domain.errors import StoreUnwritable
+from domain.states import JobKind, JobStatus, VersionStatus
+from domain.tables import Job, ModelVersion
+from worker.store.artifacts import Store
+
+NAMING_LOCK = 0x1E80
+
+FILES = ("weights_sha256", "statistics_sha256", "reservoir_sha256")
+
+
+def is_due() -> tuple[ColumnElement[bool], ...]:
+    """The conditions on a version whose files are to be deleted now.
+
+    A job that began while it was the champion may still be reading them.
+    """
+    being_read = exists().where(
+        Job.model_id == ModelVersion.model_id,
+        Job.status == JobStatus.RUNNING,
+        Job.kind != JobKind.PURGE,
+        Job.started_at < ModelVersion.superseded_at,
+    )
+    return (
+        ModelVersion.status == VersionStatus.SUPERSEDED,
+        ModelVersion.purged_at.is_(None),
+        ModelVersion.purge_after <= func.now(),
+        ~being_read,
+    )
+
+
+def delete_unnamed(session: Session, store: Store, digests: Collection[str]) -> set[str]:
+    """Delete these files but for those that a version names which was not purged; the latter.
+
+    Raises:
+        StoreUnwritable: a file could not be deleted, or is listed still.
+    """
+    session.execute(select(func.pg_advisory_xact_lock(NAMING_LOCK)))
+    named: set[str] = set()
+    for column in (getattr(ModelVersion, name) for name in FILES):
+        unpurged = select(column).where(column.in_(digests), ModelVersion.purged_at.is_(None))
+        named.update(session.scalars(unpurged))
+    gone = {*digests} - named
+    for digest in gone:
+        store.remove(digest)
+    if left := store.listed(gone):
+        raise StoreUnwritable(f"{len(left)} deleted files are listed in the store at LETHE_STORE")
+    return named
+
+
+def keep_files(session: Session, store: Store, digests: Collection[str]) -> None:
+    """See that files are there, and stay until the transaction has named them.
+
+    Raises:
+        StoreUnwritable: one was deleted since it was put, as no version named it any more.
+    """
+    session.execute(select(func.pg_advisory_xact_lock_shared(NAMING_LOCK)))
+    if missing := {*digests} - store.listed(digests):
+        raise StoreUnwritable(f"{len(missing)} new files were deleted from the store meanwhile")

@@ -1,0 +1,104 @@
+"""The forget and the hold-out samples of an audit, side by side.
+
+Shapes: F forget samples, H hold-out samples, N of both.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worker.unlearning.audit.permutation import contrast, ranks, residuals
+from worker.unlearning.evaluation import Observed, Outputs
+
+AUDITED = 20_000
+"""Of a larger forget set, or hold-out, so many samples are drawn at random."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceScores:
+    """Scaled confidence of models that had not seen the samples; see `scaled_confidence`."""
+
+    forget_mean: Tensor
+    """(F,) over the reference models."""
+
+    forget_std: Tensor
+    """(F,) positive."""
+
+    holdout_mean: Tensor
+    """(H,)."""
+
+    holdout_std: Tensor
+    """(H,) positive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The forget and the hold-out samples of the classes that both have, as one set."""
+
+    outputs: Outputs
+    mine: Tensor
+    """(N,) bool, the forget samples."""
+
+    out_mean: Tensor | None
+    """(N,) of the reference models' scaled confidence; None without them."""
+
+    out_std: Tensor | None
+    remarks: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, observed: Observed, references: ReferenceScores | None, generator: torch.Generator
+    ) -> "Pair":
+        forget, holdout = observed.forget, observed.holdout
+        comparable = torch.isin(forget.labels, holdout.labels)
+        drawn = [
+            _drawn(comparable, generator),
+            _drawn(torch.isin(holdout.labels, forget.labels), generator),
+        ]
+        labels = [forget.labels[drawn[0]], holdout.labels[drawn[1]]]
+        first = drawn[0][torch.isin(labels[0], labels[1])]  # a draw may lose a rare class
+        second = drawn[1][torch.isin(labels[1], labels[0])]
+        remarks = []
+        if lacking := int((~comparable).sum()):
+            remarks.append(f"{lacking} forget samples are of classes that the hold-out lacks")
+        if len(first) < comparable.sum():
+            remarks.append(f"{len(first)} of {int(comparable.sum())} forget samples were drawn")
+        mean = std = None
+        if references is not None:
+            mean = torch.cat([references.forget_mean[first], references.holdout_mean[second]])
+            std = torch.cat([references.forget_std[first], references.holdout_std[second]])
+        return cls(
+            outputs=forget.select(first).joined(holdout.select(second)),
+            mine=torch.arange(len(first) + len(second)) < len(first),
+            out_mean=mean if mean is None else mean.double(),
+            out_std=std if std is None else std.double(),
+            remarks=tuple(remarks),
+        )
+
+    @property
+    def forget_samples(self) -> int:
+        return int(self.mine.sum())
+
+    @property
+    def holdout_samples(self) -> int:
+        return int((~self.mine).sum())
+
+    def weights(self, covariates: Tensor) -> Tensor:
+        """See `contrast`."""
+        return contrast(self.mine, self.outputs.labels, covariates)
+
+    def residuals(self, score: Tensor, covariates: Tensor, *, ranked: bool) -> Tensor:
+        """What class and covariates do not explain of a score (N,), or of its rank."""
+        labels = self.outputs.labels
+        left = residuals(score.double(), labels, covariates)
+        return residuals(ranks(left, labels), labels, covariates) if ranked else left
+
+
+def _drawn(comparable: Tensor, generator: torch.Generator) -> Tensor:
+    """Indices where the mask is true; `AUDITED` of them at most, drawn at random, in order."""
+    places = comparable.nonzero().squeeze(1)
+    if len(places) > AUDITED:
+        chosen = torch.randperm(len(places), generator=generator)[:AUDITED]
+        places = places[chosen.sort().values]
+    return places
