@@ -64,7 +64,7 @@ def test_a_job_is_claimed_once(session, job, request_row):
 
 
 def test_a_job_whose_lease_ran_out_waits_for_the_sweep_which_counts_the_loss(session, job):
-    claim(session, job, lease=OVER)
+    claim(session, job, until=OVER)
     assert claim(session, job) is None
 
     planner.free_expired(session, max_losses=3)
@@ -81,7 +81,7 @@ def test_a_finished_job_cannot_be_claimed(session, job):
 
 
 def test_whoever_lost_the_lease_writes_nothing(session, job):
-    stale = claim(session, job, lease=OVER)
+    stale = claim(session, job, until=OVER)
     planner.free_expired(session, max_losses=3)
     claim(session, job)
 
