@@ -39,6 +39,7 @@ def main() -> None:
             **os.environ,
             "LETHE_DATABASE_URL": servers.database_url,
             "LETHE_BROKER_URL": servers.broker_url,
+            "LETHE_STORE": str(Path(folder) / "store"),
             "LETHE_ADMIN_KEY": "a-key-for-benchmarks",
         }
         home = local.Stack(Path(folder), servers.owner_url, environment, local.free_port())

@@ -8,7 +8,9 @@ RUN /venv/bin/pip install --no-cache-dir -c constraints.txt --group api
 
 FROM python:3.11-slim-trixie
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-RUN useradd --system --uid 10001 --no-create-home lethe
+# A new volume takes over the owner of the directory it is mounted on: here too, where it is only
+# read, as this container may be the first to see it.
+RUN useradd --system --uid 10001 --no-create-home lethe && install -d -o lethe /var/lib/lethe
 WORKDIR /app
 COPY --from=build /venv /venv
 COPY alembic.ini ./

@@ -10,7 +10,7 @@ RUN /venv/bin/pip install --no-cache-dir -c constraints.txt --group worker \
  && /venv/bin/python -c "import torch; exit(torch.version.cuda is None)"
 
 FROM python:3.11-slim-trixie
-ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp LETHE_STORE=/var/lib/lethe
+ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
 # A new volume takes over the owner of the directory it is mounted on.
 RUN useradd --system --uid 10001 --no-create-home lethe \
  && install -d -o lethe /var/lib/lethe /var/lib/lethe-anchors /var/lib/lethe-suppressions

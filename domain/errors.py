@@ -15,7 +15,7 @@ class DomainError(Exception):
     slug: ClassVar[str]
     title: ClassVar[str]
     status: ClassVar[int]
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = {}
 
     def __init__(self, detail: str, **extra: object) -> None:
         super().__init__(detail)
@@ -115,6 +115,22 @@ class CannotShred(DomainError):
 
 class ChampionChanged(DomainError):
     slug, title, status = "champion-changed", "The champion changed since", 409
+
+
+class NotServable(DomainError):
+    slug, title, status = "not-servable", "The version may not be served", 409
+
+
+class WeightsUnavailable(DomainError):
+    slug, title, status = "weights-unavailable", "The weights cannot be read", 503
+
+
+class RangeNotSatisfiable(DomainError):
+    slug, title, status = "range-not-satisfiable", "The range lies outside the file", 416
+
+    def __init__(self, detail: str, *, size: int) -> None:
+        super().__init__(detail, size=size)
+        self.headers = {"Content-Range": f"bytes */{size}"}
 
 
 class NotCertifiedYet(DomainError):

@@ -52,10 +52,14 @@ class MigrationSettings(BaseSettings):
 
 
 class Settings(MigrationSettings):
-    """What every process needs besides: where the doorbell is, and what it may read."""
+    """What every process needs besides: where the doorbell and the files are."""
 
     broker_url: RedisDsn = Field(repr=False)
     """`redis://host:6379/0`, Redis 6 or newer or Valkey. It holds doorbells, nothing else."""
+
+    store: Path
+    """Directory of weights and statistics, named by their SHA-256. The worker writes it; the API
+    reads the weights that are fetched."""
 
     log_format: Literal["json", "console"] = "json"
 
@@ -90,9 +94,6 @@ class ApiSettings(Settings):
 
 class WorkerSettings(Settings):
     """What only the worker needs."""
-
-    store: Path
-    """Directory of weights and statistics, named by their SHA-256."""
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """`auto` takes CUDA when there is a device."""

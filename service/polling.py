@@ -27,7 +27,12 @@ def conditional(
     """The body with its ETag and these headers, or 304 when the client has it already."""
     tag = f'"{sha256(body).hexdigest()[:32]}"'
     sent = {"ETag": tag, "Cache-Control": "private, no-cache", **headers}
-    known = request.headers.get("if-none-match", "")
-    if tag in (candidate.strip().removeprefix("W/") for candidate in known.split(",")):
+    if is_known(request, tag):
         return Response(status_code=304, headers=sent)
     return Response(body, headers=sent, media_type=media_type)
+
+
+def is_known(request: Request, tag: str) -> bool:
+    """Whether `If-None-Match` names this entity tag: the client has the content already."""
+    known = request.headers.get("if-none-match", "")
+    return tag in (candidate.strip().removeprefix("W/") for candidate in known.split(","))

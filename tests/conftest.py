@@ -177,6 +177,7 @@ def settings(database_url: str, servers: local.Servers, tmp_path: Path) -> ApiSe
         database_url=database_url,
         broker_url=servers.broker_url,
         admin_key=KEY,
+        store=tmp_path / "store",
         data_roots=[tmp_path],
         factories=["nets.cnn:build", "zoo:*"],
     )
@@ -186,7 +187,12 @@ def settings(database_url: str, servers: local.Servers, tmp_path: Path) -> ApiSe
 def built_app(database_url: str, servers: local.Servers) -> FastAPI:
     """The API, built once: every new one computes its routes anew."""
     return create_app(
-        ApiSettings(database_url=database_url, broker_url=servers.broker_url, admin_key=KEY)
+        ApiSettings(
+            database_url=database_url,
+            broker_url=servers.broker_url,
+            admin_key=KEY,
+            store=Path("nowhere"),
+        )
     )
 
 

@@ -85,9 +85,16 @@ def test_api_and_worker_see_data_under_the_same_read_only_path() -> None:
         assert any(mount.endswith("}:/data:ro") for mount in COMPOSE[name]["volumes"])
 
 
-def test_the_worker_writes_to_the_volume_named_in_its_settings() -> None:
-    for name in ("worker", "beat"):
-        assert f"store:{_environment(name)['LETHE_STORE']}" in COMPOSE[name]["volumes"]
+def test_the_worker_writes_to_the_volume_named_in_its_settings_and_the_api_reads_it() -> None:
+    for name, mode in (("worker", ""), ("beat", ""), ("api", ":ro")):
+        assert f"store:{_environment(name)['LETHE_STORE']}{mode}" in COMPOSE[name]["volumes"]
+    users, owners = set(), set()
+    for dockerfile in DOCKERFILES.values():
+        commands = [words for word, words in _instructions(dockerfile) if word == "RUN"]
+        (making,) = [words for words in commands if "useradd" in words]
+        users.update(re.findall(r"--uid (\d+)", making))
+        owners.update(re.findall(r"install -d -o (\w+) /var/lib/lethe\b", making))
+    assert (users, owners) == ({"10001"}, {"lethe"})  # files of the store are private to their user
 
 
 @pytest.mark.parametrize("name", local.COMMANDS)

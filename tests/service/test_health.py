@@ -50,11 +50,12 @@ async def test_is_not_ready_on_another_schema(app, client, new_database, alembic
     assert "alembic upgrade head" in refusal["detail"]
 
 
-async def test_starts_from_the_environment_and_stops(database_url, servers, monkeypatch):
+async def test_starts_from_the_environment_and_stops(database_url, servers, monkeypatch, tmp_path):
     monkeypatch.setattr("domain.log.configure", lambda *_, **__: None)
     monkeypatch.setenv("LETHE_DATABASE_URL", database_url)
     monkeypatch.setenv("LETHE_BROKER_URL", servers.broker_url)
     monkeypatch.setenv("LETHE_ADMIN_KEY", KEY)
+    monkeypatch.setenv("LETHE_STORE", str(tmp_path))
 
     app = from_environment()
     async with app.router.lifespan_context(app), speaking_to(app) as client:

@@ -16,13 +16,14 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from domain import objects
 from domain.errors import JobError, StoreUnwritable
 
 UNFINISHED = "incoming-"
 
 
 class Store:
-    """A directory of such files, at `objects/<first two digits>/<digest>`."""
+    """A directory of such files; `domain.objects` says where in it each lies."""
 
     def __init__(self, root: Path, writer: str = "") -> None:
         """Files under `root`; unfinished ones bear the name of their writer."""
@@ -129,7 +130,8 @@ class Store:
         them.
         """
         unfinished = list(self.root.glob(f"{UNFINISHED}*"))
-        nameless = [path for path in self.root.glob("objects/*/*") if path.name not in named]
+        files = self.root.glob(f"{objects.FOLDER}/*/*")
+        nameless = [path for path in files if path.name not in named]
         removed = 0
         for path in (*unfinished, *nameless):
             with self._alone():  # else it might be put again between the look and the removal
@@ -139,7 +141,7 @@ class Store:
         return removed
 
     def _location(self, digest: str) -> Path:
-        return self.root / "objects" / digest[:2] / digest
+        return objects.path_of(self.root, digest)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
