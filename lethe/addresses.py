@@ -1,0 +1,38 @@
+"""Where the service is, and whether a key may be sent there."""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from lethe.errors import InsecureAddress
+
+
+def checked(url: str, *, insecure: bool) -> str:
+    """The address without a slash at its end.
+
+    Args:
+        insecure: whether a key may travel unencrypted to another machine.
+
+    Raises:
+        ValueError: it is not the address of a service.
+        InsecureAddress: the key would travel unencrypted.
+    """
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("The URL of the service looks like https://lethe.example.com.")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("The URL of the service has no user, no password, no query, no fragment.")
+    if parts.scheme == "http" and not insecure and not is_local(url):
+        raise InsecureAddress(
+            f"The key would travel unencrypted to {parts.hostname}. Use https://. If the network "
+            "between is trusted, allow it with insecure=True (on the command line: --insecure)."
+        )
+    return url.strip().rstrip("/")
+
+
+def is_local(url: str) -> bool:
+    """Whether the address is on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

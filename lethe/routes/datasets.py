@@ -1,0 +1,83 @@
+"""The routes of datasets."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from lethe.calls import Call, Listed, members
+from lethe.routes.building import get, pages, post
+from lethe.routing import listing, route
+from lethe.schemas.common import Page, Settings
+from lethe.schemas.datasets import BadRows, Checked, Columns, Dataset, Erase, FileCheck, Splits
+
+CHECK = "/v1/datasets/{name}/check"
+
+
+class Datasets:
+    """What models were trained on."""
+
+    @route
+    def register_dataset(
+        self,
+        name: str,
+        uri: str,
+        *,
+        columns: Columns | Settings,
+        splits: Splits | Settings | None = None,
+        input_shape: Sequence[int] | None = None,
+        bad_rows: BadRows | str | None = None,
+        erase: Erase | Settings | None = None,
+    ) -> Call[Dataset]:
+        """Register a dataset. A job indexes it: `wait` until it is `ready`.
+
+        The same definition sent again gets the same answer. When the registration has failed, send
+        it again, mended, under the same name.
+
+        Args:
+            uri: a Parquet file or a directory of them, where the service may read.
+            columns: which column holds the sample ids, the inputs, the labels and the splits.
+            splits: the values in the split column.
+            input_shape: shape of one input, when they are arrays; None for encoded images.
+            bad_rows: `refuse` unless given, or `skip`.
+            erase: what else is deleted when samples are forgotten.
+        """
+        body = {
+            "name": name,
+            "uri": uri,
+            "columns": members(columns),
+            "splits": members(splits),
+            "input_shape": None if input_shape is None else list(input_shape),
+            "bad_rows": bad_rows,
+            "erase": members(erase),
+        }
+        return post("/v1/datasets", Dataset, body, harmless=True)
+
+    @listing
+    def list_datasets(self) -> Listed[Page[Dataset], Dataset]:
+        """All datasets, newest first."""
+        return pages("/v1/datasets", Page[Dataset])
+
+    @route
+    def read_dataset(self, name: str) -> Call[Dataset]:
+        """One dataset: its status, and what indexing found."""
+        return get("/v1/datasets/{name}", Dataset, name=name)
+
+    @route
+    def check_ids(self, name: str, sample_ids: Sequence[str]) -> Call[Checked]:
+        """Which of up to 100,000 ids may not be trained on. `suppressed` takes any number."""
+        return post(CHECK, Checked, {"sample_ids": list(sample_ids)}, harmless=True, name=name)
+
+    @route
+    def check_file(self, name: str, uri: str, *, column: str | None = None) -> Call[FileCheck]:
+        """Which rows of a Parquet file may not be trained on. A job reads it: `wait` for it.
+
+        Args:
+            uri: a file or a directory of them, where the service may read.
+            column: the one with the sample ids; `sample_id` unless given.
+        """
+        return post(CHECK, FileCheck, {"uri": uri, "column": column}, name=name)
+
+    @route
+    def read_check(self, name: str, check_id: UUID | str) -> Call[FileCheck]:
+        """One check of a Parquet file: how far it is, and what it found."""
+        path = "/v1/datasets/{name}/checks/{check_id}"
+        return get(path, FileCheck, name=name, check_id=check_id)

@@ -1,0 +1,94 @@
+"""The routes of models and their versions."""
+
+from lethe.calls import Call, Listed, members
+from lethe.routes.building import get, next_page, pages, post
+from lethe.routing import listing, route
+from lethe.schemas.common import Page, Settings
+from lethe.schemas.models import (
+    Lineage,
+    Model,
+    Policy,
+    Preprocessing,
+    PythonArchitecture,
+    TransformersArchitecture,
+    Version,
+)
+
+
+class Models:
+    """Neural networks, their versions, and what was made from their data."""
+
+    @route
+    def register_model(
+        self,
+        name: str,
+        *,
+        dataset: str,
+        weights: str,
+        architecture: PythonArchitecture | TransformersArchitecture | Settings,
+        head: str,
+        preprocessing: Preprocessing | Settings | None = None,
+        recipe: str | None = None,
+        policy: Policy | Settings | None = None,
+    ) -> Call[Model]:
+        """Register a trained classifier. A job examines it: `wait` until it is `ready`.
+
+        The same definition sent again gets the same answer. When the registration has failed, send
+        it again, mended, under the same name.
+
+        Args:
+            dataset: what it was trained on.
+            weights: URI of a `.safetensors` file, where the service may read; for Transformers of
+                the directory with `model.safetensors`.
+            head: name of the module whose input are the features: the classification head.
+            recipe: `package.module:function` that trains the network again; without one the model
+                cannot be retrained.
+            policy: only what is set is sent; for the rest the service's defaults hold.
+        """
+        body = {
+            "name": name,
+            "dataset": dataset,
+            "weights": weights,
+            "architecture": _with_kind(architecture),
+            "head": head,
+            "preprocessing": members(preprocessing),
+            "recipe": recipe,
+            "policy": members(policy),
+        }
+        return post("/v1/models", Model, body, harmless=True)
+
+    @listing
+    def list_models(self) -> Listed[Page[Model], Model]:
+        """All models, newest first."""
+        return pages("/v1/models", Page[Model])
+
+    @route
+    def read_model(self, name: str) -> Call[Model]:
+        """One model: its status, and the version to serve."""
+        return get("/v1/models/{name}", Model, name=name)
+
+    @listing
+    def list_versions(self, name: str) -> Listed[Page[Version], Version]:
+        """The versions of a model, newest first."""
+        return pages("/v1/models/{name}/versions", Page[Version], name=name)
+
+    @route
+    def read_version(self, name: str, number: int) -> Call[Version]:
+        """One version of a model: the digest of its weights, and whether it may be served."""
+        path = "/v1/models/{name}/versions/{number}"
+        return get(path, Version, name=name, number=number)
+
+    @listing
+    def read_lineage(self, name: str) -> Listed[Lineage, Lineage]:
+        """Everything that was made from the model's data, page by page."""
+        first = get("/v1/models/{name}/lineage", Lineage, {"limit": 200}, name=name)
+        return Listed(first, lambda page: [page], next_page)
+
+
+def _with_kind(
+    architecture: PythonArchitecture | TransformersArchitecture | Settings,
+) -> dict[str, object] | None:
+    """An architecture with its `kind`, which is a default here and a must for the service."""
+    if isinstance(architecture, PythonArchitecture | TransformersArchitecture):
+        return {"kind": architecture.kind, **(members(architecture) or {})}
+    return members(architecture)

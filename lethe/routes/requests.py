@@ -1,0 +1,172 @@
+"""The routes of deletion requests, estimates and certificates."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from lethe.calls import Call, Listed
+from lethe.routes.building import get, pages, post
+from lethe.routing import listing, route
+from lethe.schemas.common import Objective, Page
+from lethe.schemas.requests import (
+    Certificate,
+    DecisionKind,
+    DeletionRequest,
+    Estimate,
+    Inclusion,
+    RequestStatus,
+)
+
+ONE = "/v1/deletion-requests/{request_id}"
+
+
+class DeletionRequests:
+    """What is to be forgotten, and what came of it."""
+
+    @route
+    def forget(
+        self,
+        sample_ids: Sequence[str],
+        *,
+        model: str | None = None,
+        dataset: str | None = None,
+        objective: Objective | str | None = None,
+        exact: bool | None = None,
+        subject_ref: str | None = None,
+        received_at: datetime | None = None,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Call[DeletionRequest]:
+        """Ask that samples be forgotten. Accepted now, done later: `wait` follows it.
+
+        Args:
+            sample_ids: ids from the dataset's id column, at most 100,000.
+            model: the model that is to forget; give this or `dataset`.
+            dataset: every model trained on this dataset is to forget.
+            objective: `untrain_samples` unless given, or `remove_class`.
+            exact: only a retraining without the samples will do.
+            subject_ref: your reference to the person or ticket.
+            received_at: when the person asked, with a time zone; now unless given.
+            reason: why, for the file.
+            idempotency_key: names this submission, so that sending it again changes nothing. A
+                new one unless given; result and errors have it as `idempotency_key`.
+        """
+        body = _demand(
+            sample_ids, model, dataset, objective, exact, subject_ref, received_at, reason
+        )
+        call = post("/v1/deletion-requests", DeletionRequest, body)
+        return replace(call, idempotency_key=idempotency_key or str(uuid4()))
+
+    @route
+    def estimate(
+        self,
+        sample_ids: Sequence[str],
+        *,
+        model: str | None = None,
+        dataset: str | None = None,
+        objective: Objective | str | None = None,
+        exact: bool | None = None,
+    ) -> Call[Estimate]:
+        """Ask what a deletion request would meet. Nothing is forgotten; `wait` for the answer."""
+        body = _demand(sample_ids, model, dataset, objective, exact, None, None, None)
+        return post("/v1/deletion-requests/estimate", Estimate, body)
+
+    @route
+    def read_estimate(self, estimate_id: UUID | str) -> Call[Estimate]:
+        """One estimate: how far it is, and what it found for each model."""
+        path = "/v1/deletion-requests/estimates/{estimate_id}"
+        return get(path, Estimate, estimate_id=estimate_id)
+
+    @listing
+    def list_requests(
+        self, *, status: RequestStatus | str | None = None, model: str | None = None
+    ) -> Listed[Page[DeletionRequest], DeletionRequest]:
+        """Deletion requests, newest first: all, or those of one status or one model."""
+        query = {"status": status, "model": model}
+        return pages("/v1/deletion-requests", Page[DeletionRequest], query)
+
+    @route
+    def read_request(self, request_id: UUID | str) -> Call[DeletionRequest]:
+        """One deletion request: how far it is, and what came of it for each model."""
+        return get(ONE, DeletionRequest, request_id=request_id)
+
+    @route
+    def cancel_request(self, request_id: UUID | str) -> Call[DeletionRequest]:
+        """Take a request back before it is answered. Cancelling twice is harmless."""
+        return post(f"{ONE}/cancel", DeletionRequest, harmless=True, request_id=request_id)
+
+    @route
+    def decide_request(
+        self, request_id: UUID | str, decision: DecisionKind | str, ground: str
+    ) -> Call[DeletionRequest]:
+        """Decide about a request that needs review.
+
+        Args:
+            decision: `accept` the candidate in spite of its verdict, `retry`, or `refuse`.
+            ground: why. Stored with the request, never logged.
+        """
+        body = {"decision": decision, "ground": ground}
+        return post(f"{ONE}/decision", DeletionRequest, body, request_id=request_id)
+
+    @route
+    def prove_naming(self, request_id: UUID | str, sample_id: str) -> Call[Inclusion]:
+        """What proves to a person that the request named their sample, and shows no other."""
+        body = {"sample_id": sample_id}
+        return post(f"{ONE}/inclusion", Inclusion, body, harmless=True, request_id=request_id)
+
+    @route
+    def shred_request(self, request_id: UUID | str) -> Call[DeletionRequest]:
+        """Destroy what links the request to a person. There is no way back."""
+        return post(f"{ONE}/shred", DeletionRequest, harmless=True, request_id=request_id)
+
+    @route
+    def read_certificate(
+        self, request_id: UUID | str, *, number: int | None = None
+    ) -> Call[Certificate]:
+        """What was certified of a completed request: the newest certificate, or one by its number.
+
+        Raises:
+            NotYet: it is not issued yet; ask again after `retry_after`.
+        """
+        call = get(f"{ONE}/certificate", Certificate, {"number": number}, request_id=request_id)
+        return replace(call, accept="application/vnd.in-toto.unlearning+dsse")
+
+    @route
+    def read_certificate_page(
+        self, request_id: UUID | str, *, number: int | None = None
+    ) -> Call[str]:
+        """The same as an HTML page for people. Only the signed form can be verified."""
+        call = get(f"{ONE}/certificate", str, {"number": number}, request_id=request_id)
+        return replace(call, accept="text/html")
+
+
+def _demand(
+    sample_ids: Sequence[str],
+    model: str | None,
+    dataset: str | None,
+    objective: str | None,
+    exact: bool | None,
+    subject_ref: str | None,
+    received_at: datetime | None,
+    reason: str | None,
+) -> dict[str, object]:
+    """The body of a deletion request.
+
+    Raises:
+        ValueError: `received_at` has no time zone, or `sample_ids` is one string.
+    """
+    if isinstance(sample_ids, str):
+        raise ValueError("sample_ids is a list of ids, not one string.")
+    if received_at is not None and received_at.tzinfo is None:
+        raise ValueError("received_at needs a time zone, such as datetime.now(UTC) has.")
+    return {
+        "model": model,
+        "dataset": dataset,
+        "sample_ids": list(sample_ids),
+        "objective": objective,
+        "exact": exact,
+        "subject_ref": subject_ref,
+        "received_at": received_at,
+        "reason": reason,
+    }

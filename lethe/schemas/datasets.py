@@ -1,0 +1,113 @@
+"""Datasets, and checks of what may be trained on."""
+
+from datetime import datetime
+from typing import Any, Self
+from uuid import UUID
+
+from lethe.calls import Call
+from lethe.schemas.common import OPEN_JOBS, Failure, Followed, JobStatus, Registered, Result, Word
+
+
+class Columns(Result):
+    """Which column of the Parquet files holds what."""
+
+    sample_id: str
+    """Stable strings, one for each sample: what deletion requests name."""
+
+    input: str
+    """Encoded images, or arrays of `input_shape`."""
+
+    label: str
+    """Class numbers from 0."""
+
+    split: str
+
+
+class Splits(Result):
+    """The values in the split column."""
+
+    train: str = "train"
+    holdout: str = "holdout"
+    """Labelled samples never trained on: what forgotten samples are measured against."""
+
+    test: str | None = "test"
+
+
+class Erase(Result):
+    """What else is deleted when samples are forgotten."""
+
+    parquet: bool = False
+    """Whether the rows of samples that every model of the dataset has forgotten are deleted from
+    its files."""
+
+
+class BadRows(Word):
+    """Whether rows that cannot be read fail the registration, or are left out and reported."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
+
+
+class Dataset(Registered):
+    """A dataset, and how far its registration is."""
+
+    uri: str
+    columns: Columns
+    splits: Splits
+    input_shape: list[int] | None
+    bad_rows: BadRows
+    erase: Erase
+    report: dict[str, Any] | None
+    """What indexing found: rows, samples per split, labels per class, bad rows with examples."""
+
+    def again(self) -> Call[Self]:
+        return Call(
+            method="GET", path="/v1/datasets/{name}", places={"name": self.name}, reads=type(self)
+        )
+
+
+class Checked(Result):
+    """Which of the ids that were named may not be trained on."""
+
+    checked: int
+    """How many different ids were named."""
+
+    suppressed: list[str]
+    """Those that a model of the dataset has forgotten, in the order they were named in."""
+
+
+class FileCheck(Followed):
+    """A check of a Parquet file, and its answer: row numbers, no ids."""
+
+    id: UUID
+    dataset: str
+    status: JobStatus
+    job_id: UUID
+    uri: str
+    column: str
+    rows: int | None
+    """How many the file has; this and what follows is null until the check is completed."""
+
+    suppressed: int | None
+    """How many of them may not be trained on."""
+
+    positions: list[int] | None
+    """Their row numbers from 0, over all files in the order of their names; the first 100,000."""
+
+    failure: Failure | None
+    created_at: datetime
+
+    def again(self) -> Call[Self]:
+        return Call(
+            method="GET",
+            path="/v1/datasets/{name}/checks/{check_id}",
+            places={"name": self.dataset, "check_id": self.id},
+            reads=type(self),
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        return self.status not in OPEN_JOBS
+
+    def job_ids(self) -> list[UUID]:
+        return [self.job_id]

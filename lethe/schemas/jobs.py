@@ -1,0 +1,191 @@
+"""Jobs: how they run, what they measured, and how they were judged."""
+
+from datetime import datetime
+from typing import Any, Self
+from uuid import UUID
+
+from lethe.calls import Call
+from lethe.schemas.common import (
+    OPEN_JOBS,
+    Failure,
+    Followed,
+    JobStatus,
+    Mode,
+    Objective,
+    Result,
+    Scores,
+    Verdict,
+    VersionBrief,
+    Word,
+)
+from lethe.schemas.models import Escalation
+
+
+class JobKind(Word):
+    """What a job does."""
+
+    INDEX_DATASET = "index_dataset"
+    REGISTER_MODEL = "register_model"
+    TRAIN_REFERENCES = "train_references"
+    UNLEARN = "unlearn"
+    ESTIMATE = "estimate"
+    PURGE = "purge"
+    ERASE_ROWS = "erase_rows"
+    CHECK_DATASET = "check_dataset"
+
+
+class Cycle(Scores):
+    """The scores and losses after one cycle: a forget phase and a recover phase."""
+
+    round: int
+    cycle: int
+    attempt: int
+    loss_alignment: float
+    loss_distillation: float
+    loss_retain: float
+    created_at: datetime
+
+
+class Evaluation(Scores):
+    """Everything measured before or after a job."""
+
+    figures: dict[str, Any]
+
+
+class Test(Result):
+    """One test of an audit, with what it was held against."""
+
+    __test__ = False  # pytest looks at classes of this name
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    expected: float | None
+    """What it is for samples the model was never trained on."""
+
+    threshold: float | None
+    p_value: float | None
+    """Adjusted for the family of tests."""
+
+    forget_samples: int
+    holdout_samples: int
+    passed: bool
+
+
+class Audit(Result):
+    """What the audit said of one round: one attempt of the job at a version."""
+
+    round: int
+    step: Escalation | None
+    """What was tried because the round before failed; None for the first."""
+
+    mode: Mode
+    kept: bool
+    """Whether the job's version comes from this round."""
+
+    verdict: Verdict
+    reason: str
+    meaning: str
+    """What the verdict says, and no more."""
+
+    alpha: float | None
+    permutations: int | None
+    seed: int | None
+    config: dict[str, Any]
+    before: list[Test]
+    """On the version that knew the samples: can the tests tell?"""
+
+    after: list[Test]
+    """The same on the new version."""
+
+    guards: list[Test]
+    """What the new version must have kept, and a removed class must have lost."""
+
+
+class JobSummary(Followed):
+    """One piece of work, and how far it is."""
+
+    id: UUID
+    kind: JobKind
+    status: JobStatus
+    model: str | None
+    dataset: str | None
+    attempt: int
+    losses: int
+    """How often its worker was lost; too often, and it fails."""
+
+    phase: str | None
+    """What it is doing now, for people."""
+
+    progress: float
+    """Share of the work that is done, 0 to 1."""
+
+    requests: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration_seconds: float | None
+    failure: Failure | None
+
+    def again(self) -> Call[Self]:
+        return Call(
+            method="GET", path="/v1/jobs/{job_id}", places={"job_id": self.id}, reads=type(self)
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        return self.status not in OPEN_JOBS
+
+    def job_ids(self) -> list[UUID]:
+        return [self.id]
+
+
+class Job(JobSummary):
+    """A job with how it ran and what it measured."""
+
+    worker: str | None
+    lease_until: datetime | None
+    not_before: datetime | None
+    objective: Objective | None
+    config: dict[str, Any] | None
+    environment: dict[str, Any] | None
+    base_version: VersionBrief | None
+    new_version: VersionBrief | None
+    mode: Mode | None
+    mode_reason: str | None
+    verdict: Verdict | None
+    audit: Audit | None
+    """What the verdict rests on; of the round whose version was kept."""
+
+    rounds: list[Audit]
+    before: Evaluation | None
+    cycles: list[Cycle]
+    after: Evaluation | None
+
+
+class AlignmentPoint(Result):
+    """Dimensional alignment at one moment, in [0, 1]: forget samples, hold-out, and their gap."""
+
+    da_forget: float
+    da_holdout: float | None
+    da_gap: float | None
+    da_gap_low: float | None
+    da_gap_high: float | None
+
+
+class AlignmentCycle(AlignmentPoint):
+    """The same after one cycle."""
+
+    round: int
+    cycle: int
+
+
+class Alignment(Result):
+    """The curve of alignment scores of a job, from its start to where it is."""
+
+    job_id: UUID
+    status: JobStatus
+    before: AlignmentPoint | None
+    cycles: list[AlignmentCycle]
+    after: AlignmentPoint | None

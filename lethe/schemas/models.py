@@ -1,0 +1,222 @@
+"""Models (neural networks), their versions, and everything that was made from their data."""
+
+from datetime import datetime, timedelta
+from typing import Any, Literal, Self
+from uuid import UUID
+
+from pydantic import Field, JsonValue
+
+from lethe.calls import Call
+from lethe.schemas.common import Mode, Registered, RegistrationStatus, Result, Word
+
+
+class Escalation(Word):
+    """What a job may try after a verdict of `fail`."""
+
+    MORE_CYCLES = "more_cycles"
+    STRONGER = "stronger"
+    RETRAIN = "retrain"
+
+
+class DriftLimits(Result):
+    """How far approximate versions may lead away from the last exact training."""
+
+    max_forgotten_share: float = 0.3
+    max_accuracy_drop: float = 0.05
+
+
+class Batching(Result):
+    """How requests that wait for one model are put together into jobs."""
+
+    window: timedelta = timedelta(0)
+    """How long a request may wait for others, where more than one waits."""
+
+    max_samples: int = 10_000
+
+
+class Policy(Result):
+    """How much is kept for jobs, how they are judged, and what follows from a verdict.
+
+    Only what is set is sent; for the rest the service's defaults hold.
+    """
+
+    reservoir_samples: int = 10_000
+    evaluation_samples: int = 10_000
+    max_test_accuracy_drop: float = 0.03
+    max_class_accuracy_drop: float = 0.10
+    escalation: list[Escalation] = Field(default=list(Escalation))
+    max_forget_share: float = 0.5
+    drift: DriftLimits = DriftLimits()
+    batch: Batching = Batching()
+    grace: timedelta = timedelta(hours=72)
+    """How long after a version was superseded its files are deleted."""
+
+    reference_models: int = 0
+    """So many networks are trained on halves of the training samples; an even number."""
+
+
+class PythonArchitecture(Result):
+    """A function that the service allows builds the network."""
+
+    kind: Literal["python"] = "python"
+    factory: str
+    """`package.module:function`."""
+
+    arguments: dict[str, JsonValue] = Field(default={})
+
+
+class TransformersArchitecture(Result):
+    """`config.json` beside the weights says which image or sequence classifier it is."""
+
+    kind: Literal["transformers"] = "transformers"
+
+
+class Channels(Word):
+    """Colour, or grey."""
+
+    RGB = "RGB"
+    L = "L"
+
+
+class Preprocessing(Result):
+    """From a stored image to the network's input: `(image * scale - mean) / std`."""
+
+    resize: tuple[int, int] | None = None
+    """Height and width; None when all images have one size."""
+
+    mode: Channels = Channels.RGB
+    scale: float | None = None
+    """None stands for 1/255 where inputs are bytes, and for 1 where they are floats."""
+
+    mean: list[float] = Field(default=[0.0])
+    std: list[float] = Field(default=[1.0])
+
+
+class VersionStatus(Word):
+    """Whether a version is the one to serve, might become it, or holds forgotten data."""
+
+    CANDIDATE = "candidate"
+    CHAMPION = "champion"
+    SUPERSEDED = "superseded"
+
+
+class Version(Result):
+    """Immutable weights of a model."""
+
+    number: int
+    status: VersionStatus
+    mode: Mode
+    parent: int | None
+    """Number of the version it was made from."""
+
+    weights_sha256: str
+    job_id: UUID
+    figures: dict[str, Any]
+    """Accuracies, feature size and sample counts measured when it was made."""
+
+    created_at: datetime
+    superseded_at: datetime | None
+    purge_after: datetime | None
+    purged_at: datetime | None
+    """When its files were deleted, and the store was listed to see that they are gone."""
+
+
+class Drift(Result):
+    """How far the champion is from the last version that was trained, not changed."""
+
+    since_version: int
+    forgotten_share: float
+    accuracy_change: float
+    limits: DriftLimits
+    exceeded: bool
+    """Whether the model should be retrained."""
+
+
+class References(Result):
+    """Networks trained on halves of the training samples, to learn what unseen samples meet."""
+
+    models: int
+    status: RegistrationStatus
+    seconds: float | None
+    completed_at: datetime | None
+    failure: str | None
+
+
+class Model(Registered):
+    """A model, how far its registration is, and the version to serve."""
+
+    dataset: str
+    weights: str
+    architecture: PythonArchitecture | TransformersArchitecture
+    head: str
+    preprocessing: Preprocessing
+    recipe: str | None
+    policy: Policy
+    suppressed_samples: int
+    """How many samples of the dataset other models had forgotten when it was registered."""
+
+    warning: str | None
+    champion: Version | None
+    """The version to serve."""
+
+    drift: Drift | None
+    references: References | None
+
+    def again(self) -> Call[Self]:
+        return Call(
+            method="GET", path="/v1/models/{name}", places={"name": self.name}, reads=type(self)
+        )
+
+
+class DerivedKind(Word):
+    """What is made from data, and so may hold what is to be forgotten."""
+
+    WEIGHTS = "weights"
+    STATISTICS = "statistics"
+    RESERVOIR = "reservoir"
+    CHECKPOINT = "checkpoint"
+    OUT_OF_SAMPLE_PREDICTIONS = "out_of_sample_predictions"
+    MEMBERSHIP_STATISTICS = "membership_statistics"
+    SOURCE_WEIGHTS = "source_weights"
+
+
+class Derived(Result):
+    """Something that was made from data."""
+
+    kind: DerivedKind
+    name: str
+    """The SHA-256 of a file, the name of a table, or a URI."""
+
+    version: int | None
+    job_id: UUID | None
+    created_at: datetime
+    tainted_by: list[UUID]
+    """Jobs whose samples it holds, or learned from, though they are forgotten or about to be."""
+
+    purge_after: datetime | None
+    purged_at: datetime | None
+
+
+class Forgetting(Result):
+    """What a job made forgotten, or is to."""
+
+    job_id: UUID
+    forgotten_at: datetime | None
+    """None while it runs."""
+
+    requests: int
+    request_ids: list[UUID]
+    """The first 100 of them."""
+
+    samples: int
+
+
+class Lineage(Result):
+    """What was made from a model's data: one page of its versions, and what belongs to none."""
+
+    model: str
+    items: list[Derived]
+    jobs: list[Forgetting]
+    """Those that `tainted_by` names."""
+
+    next_cursor: str | None

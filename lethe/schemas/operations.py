@@ -1,0 +1,66 @@
+"""How the service is doing."""
+
+from lethe.schemas.common import JobStatus, RegistrationStatus, Result, Word
+from lethe.schemas.jobs import JobKind
+from lethe.schemas.requests import RequestStatus
+from lethe.schemas.webhooks import DeliveryStatus
+
+
+class Durations(Result):
+    """Seconds from start to end of the last completed unlearning jobs."""
+
+    jobs: int
+    median: float | None
+    p95: float | None
+
+
+class Figures(Result):
+    """How the service is doing."""
+
+    requests: dict[RequestStatus, int]
+    overdue: int
+    """Deletion requests past their legal date that are not completed, failed ones included."""
+
+    oldest_wait_seconds: float
+    jobs: dict[JobKind, dict[JobStatus, int]]
+    oldest_queued_job_seconds: float
+    expired_leases: int
+    unlearn_seconds: Durations
+    datasets: dict[RegistrationStatus, int]
+    models: dict[RegistrationStatus, int]
+    purge_pending: int
+    purge_overdue_seconds: float
+    audit_events: int
+    checkpoint_age_seconds: float | None
+    anchor_age_seconds: float | None
+    webhook_deliveries: dict[DeliveryStatus, int]
+
+
+class Liveness(Result):
+    """The process answers."""
+
+    status: str
+
+
+class ReadinessStatus(Word):
+    """`degraded`: the broker is away; requests are accepted and start a little later."""
+
+    READY = "ready"
+    DEGRADED = "degraded"
+
+
+class Broker(Word):
+    """Whether the broker answers."""
+
+    REACHABLE = "reachable"
+    UNREACHABLE = "unreachable"
+
+
+class Readiness(Result):
+    """Whether requests can be served, and what is missing."""
+
+    status: ReadinessStatus
+    revision: str
+    """The revision of the database schema."""
+
+    broker: Broker
