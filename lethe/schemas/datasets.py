@@ -53,10 +53,10 @@ class Dataset(Registered):
 
     uri: str
     columns: Columns
-    splits: Splits
-    input_shape: list[int] | None
-    bad_rows: BadRows
-    erase: Erase
+    splits: Splits = Splits()
+    input_shape: list[int] | None = None
+    bad_rows: BadRows = BadRows.REFUSE
+    erase: Erase = Erase()
     report: dict[str, Any] | None
     """What indexing found: rows, samples per split, labels per class, bad rows with examples."""
 

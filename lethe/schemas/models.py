@@ -137,9 +137,9 @@ class References(Result):
 
     models: int
     status: RegistrationStatus
-    seconds: float | None
-    completed_at: datetime | None
-    failure: str | None
+    seconds: float | None = None
+    completed_at: datetime | None = None
+    failure: str | None = None
 
 
 class Model(Registered):
@@ -149,9 +149,9 @@ class Model(Registered):
     weights: str
     architecture: PythonArchitecture | TransformersArchitecture
     head: str
-    preprocessing: Preprocessing
-    recipe: str | None
-    policy: Policy
+    preprocessing: Preprocessing = Preprocessing()
+    recipe: str | None = None
+    policy: Policy = Policy()
     suppressed_samples: int
     """How many samples of the dataset other models had forgotten when it was registered."""
 

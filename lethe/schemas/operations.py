@@ -1,5 +1,7 @@
 """How the service is doing."""
 
+from typing import Literal
+
 from lethe.schemas.common import JobStatus, RegistrationStatus, Result, Word
 from lethe.schemas.jobs import JobKind
 from lethe.schemas.requests import RequestStatus
@@ -39,7 +41,7 @@ class Figures(Result):
 class Liveness(Result):
     """The process answers."""
 
-    status: str
+    status: Literal["alive"] = "alive"
 
 
 class ReadinessStatus(Word):

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, Self
 from uuid import UUID
 
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from lethe.calls import Answer, Call, Headed
 from lethe.schemas.common import (
@@ -181,19 +181,19 @@ class EstimateResult(Result):
 
     version: int
     samples: int
-    forgotten_share: float | None
-    mode: Mode | None
-    mode_reason: str | None
-    measured: int | None
-    audit_has_power: bool | None
+    forgotten_share: float | None = None
+    mode: Mode | None = None
+    mode_reason: str | None = None
+    measured: int | None = None
+    audit_has_power: bool | None = None
     """Whether the tests can tell the samples from hold-out samples. If not, the verdict can be no
     better than `no_power`."""
 
-    tests: list[Test]
-    remarks: list[str]
-    memorisation: Memorisation | None
-    predicted_seconds: float | None
-    prediction_basis: str | None
+    tests: list[Test] = Field(default=[])
+    remarks: list[str] = Field(default=[])
+    memorisation: Memorisation | None = None
+    predicted_seconds: float | None = None
+    prediction_basis: str | None = None
 
 
 class EstimateTarget(Result):

@@ -1,0 +1,112 @@
+"""The real API on a port, with a real database; and a fake server for what networks do."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import uvicorn
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+from devstack import local
+from domain.settings import ApiSettings
+from lethe import Lethe
+from lethe.retrying import Retries
+from service.app import create_app
+from tests import factories
+from tests.conftest import KEY
+from tests.lethe.fakes import Fake, serving
+
+QUICKLY = Retries(attempts=4, first=0.01, longest=0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where the API listens, and the database below it."""
+
+    url: str
+    database_url: str
+    data: Any
+    """A directory it may read."""
+
+    def put(self, *rows: Any) -> None:
+        """Store rows, in this order."""
+        engine = create_engine(self.database_url)
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            for _, same in groupby(rows, type):
+                session.add_all(same)
+                session.flush()
+        engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def service(
+    new_database: Callable[..., str],
+    migrated_template: str,
+    servers: local.Servers,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    """The API as a user meets it; what tests commit stays until the last one."""
+    url = local.as_service(new_database(migrated_template))
+    data = tmp_path_factory.mktemp("data")
+    settings = ApiSettings(
+        database_url=url,
+        broker_url=servers.broker_url,
+        admin_key=KEY,
+        data_roots=[data],
+        factories=["nets.cnn:build"],
+    )
+    config = uvicorn.Config(
+        create_app(settings), port=local.free_port(), log_level="error", loop="asyncio"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.02)
+    yield Service(f"http://127.0.0.1:{config.port}", url, data)
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def lethe(service: Service) -> Iterator[Lethe]:
+    """A client of the real API."""
+    with Lethe(service.url, KEY, retries=QUICKLY) as client:
+        yield client
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A ready model under a name of its own: `t0`…`t9` are its training samples."""
+
+    dataset: factories.Dataset
+    model: factories.Model
+    version: factories.ModelVersion
+    names: tuple[str, str]
+    """Of the dataset and the model."""
+
+
+@pytest.fixture
+def ready(service: Service) -> Ready:
+    dataset = factories.dataset(name=f"digits-{uuid4().hex[:8]}")
+    model = factories.model(dataset, name=f"cnn-{uuid4().hex[:8]}")
+    job = factories.job(model_id=model.id, kind=factories.JobKind.REGISTER_MODEL, finished=True)
+    version = factories.version(model, job)
+    names = (dataset.name, model.name)
+    index = factories.job(dataset_id=dataset.id, kind=factories.JobKind.INDEX_DATASET)
+    service.put(dataset, model, index, job, version, *factories.samples(dataset))
+    return Ready(dataset, model, version, names)
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    """A server that answers as a test says, in order."""
+    with serving() as fake:
+        yield fake
