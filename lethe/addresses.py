@@ -1,9 +1,10 @@
 """Where the service is, and whether a key may be sent there."""
 
+import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from lethe.errors import InsecureAddress
+from lethe.errors import InsecureAddress, NotSent
 
 
 def checked(url: str, *, insecure: bool) -> str:
@@ -13,20 +14,34 @@ def checked(url: str, *, insecure: bool) -> str:
         insecure: whether a key may travel unencrypted to another machine.
 
     Raises:
-        ValueError: it is not the address of a service.
+        NotSent: it is not the address of a service.
         InsecureAddress: the key would travel unencrypted.
     """
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("The URL of the service looks like https://lethe.example.com.")
+        raise NotSent("The URL of the service looks like https://lethe.example.com.")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("The URL of the service has no user, no password, no query, no fragment.")
+        raise NotSent("The URL of the service has no user, no password, no query, no fragment.")
     if parts.scheme == "http" and not insecure and not is_local(url):
         raise InsecureAddress(
             f"The key would travel unencrypted to {parts.hostname}. Use https://. If the network "
             "between is trusted, allow it with insecure=True (on the command line: --insecure)."
         )
     return url.strip().rstrip("/")
+
+
+def sendable(key: str) -> str:
+    """The key, without space around it.
+
+    Raises:
+        NotSent: it cannot be sent. What is wrong with it is not repeated.
+    """
+    if not re.fullmatch(r"[\x21-\x7e]+", key.strip()):
+        raise NotSent(
+            "The key is empty, or has a character that no key has: take the value of "
+            "LETHE_ADMIN_KEY, in one line."
+        )
+    return key.strip()
 
 
 def is_local(url: str) -> bool:

@@ -12,6 +12,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
 
+from lethe.errors import NotSent
+
 T = TypeVar("T")
 Page = TypeVar("Page")
 
@@ -86,7 +88,7 @@ class Call(Generic[T]):
         """The body as it is sent.
 
         Raises:
-            ValueError: it holds text that is not valid Unicode.
+            NotSent: it holds text that is not valid Unicode.
         """
         if self.body is None:
             return None
@@ -98,7 +100,7 @@ class Call(Generic[T]):
         try:
             return to_json(members)
         except (PydanticSerializationError, UnicodeEncodeError):
-            raise ValueError("Text that is sent must be valid Unicode.") from None
+            raise NotSent("Text that is sent must be valid Unicode.") from None
 
     def read(self, answer: Answer) -> T:
         """The result in an answer.

@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 import httpx2
 
 from lethe import suppression, transports, waiting, weights
-from lethe.addresses import checked
+from lethe.addresses import checked, sendable
 from lethe.core import Core
 from lethe.retrying import PATIENT, Retries
 from lethe.routes import Routes
@@ -43,6 +43,7 @@ class Lethe(Routes, Synchronous):
 
     Raises:
         InsecureAddress: the URL is plain HTTP to another machine.
+        NotSent: URL or key cannot be one.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Lethe(Routes, Synchronous):
         insecure: bool = False,
     ) -> None:
         self.url = checked(url, insecure=insecure)
-        http = httpx2.Client(**transports.settings(self.url, key, timeout, AGENT))
+        http = httpx2.Client(**transports.settings(self.url, sendable(key), timeout, AGENT))
         self._core = Core(transports.Blocking(http), retries)
 
     def wait(
@@ -145,7 +146,7 @@ class AsyncLethe(Routes, Asynchronous):
         insecure: bool = False,
     ) -> None:
         self.url = checked(url, insecure=insecure)
-        http = httpx2.AsyncClient(**transports.settings(self.url, key, timeout, AGENT))
+        http = httpx2.AsyncClient(**transports.settings(self.url, sendable(key), timeout, AGENT))
         self._core = Core(transports.OnLoop(http), retries)
 
     async def wait(

@@ -144,7 +144,11 @@ class NotUnderstood(LetheError):
     """The answer is not one of this API: check the URL, and the versions of client and service."""
 
 
-class InsecureAddress(LetheError, ValueError):
+class NotSent(LetheError, ValueError):
+    """What was given cannot be right, so that nothing was sent."""
+
+
+class InsecureAddress(NotSent):
     """The key would be readable on the network."""
 
 

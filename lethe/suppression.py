@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from lethe.core import Core
+from lethe.errors import NotSent
 from lethe.routes.datasets import Datasets
 
 MOST_IDS = 100_000
@@ -23,7 +24,7 @@ async def suppressed(core: Core, dataset: str, sample_ids: Iterable[str]) -> set
 def pieces(sample_ids: Iterable[str]) -> Iterator[list[str]]:
     """The ids, in lists that fit into a request each."""
     if isinstance(sample_ids, str):
-        raise ValueError("sample_ids holds several ids; it is not one string.")
+        raise NotSent("sample_ids holds several ids; it is not one string.")
     piece: list[str] = []
     size = 0
     for sample_id in sample_ids:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from lethe.errors import WebhookRefused
+from lethe.errors import NotSent, WebhookRefused
 from lethe.schemas.common import Result
 
 PREFIX = "whsec_"
@@ -101,14 +101,14 @@ def _raw(secret: str) -> bytes:
     """The bytes of a secret.
 
     Raises:
-        ValueError: it is not one. Its text is not repeated.
+        NotSent: it is not one. Its text is not repeated.
     """
     try:
         raw = b64decode(secret.removeprefix(PREFIX), validate=True)
     except (NotBase64, ValueError):
         raw = b""
     if not raw:
-        raise ValueError("A webhook's secret looks like whsec_ and base64.")
+        raise NotSent("A webhook's secret looks like whsec_ and base64.")
     return raw
 
 

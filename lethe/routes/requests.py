@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 from lethe.calls import Call, Listed
+from lethe.errors import NotSent
 from lethe.routes.building import get, pages, post
 from lethe.routing import listing, route
 from lethe.schemas.common import Objective, Page
@@ -154,12 +155,12 @@ def _demand(
     """The body of a deletion request.
 
     Raises:
-        ValueError: `received_at` has no time zone, or `sample_ids` is one string.
+        NotSent: `received_at` has no time zone, or `sample_ids` is one string.
     """
     if isinstance(sample_ids, str):
-        raise ValueError("sample_ids is a list of ids, not one string.")
+        raise NotSent("sample_ids is a list of ids, not one string.")
     if received_at is not None and received_at.tzinfo is None:
-        raise ValueError("received_at needs a time zone, such as datetime.now(UTC) has.")
+        raise NotSent("received_at needs a time zone, such as datetime.now(UTC) has.")
     return {
         "model": model,
         "dataset": dataset,

@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Result(BaseModel):
     """What the service answers."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
 
 class Word(StrEnum):

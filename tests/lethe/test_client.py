@@ -251,9 +251,7 @@ def test_wait_ends_with_the_status_and_tells_what_happens(
     job.started_at, job.phase = factories.NOW, "cycle 3 of 6"
     job.lease_until, job.worker, job.attempt = factories.NOW, "worker@here", 1
     request = factories.request(ready.dataset, status=RequestStatus.RUNNING)
-    target = factories.target(
-        request, ready.model, status=RequestStatus.RUNNING, job_id=job.id
-    )
+    target = factories.target(request, ready.model, status=RequestStatus.RUNNING, job_id=job.id)
     service.put(job, request, target)
     seen = []
 

@@ -137,9 +137,9 @@ def test_bodies_have_the_members_that_the_operation_takes(document, name):
     alternatives = [resolved(one, definitions) for one in schema.get("oneOf", [schema])]
 
     assert call.body
-    assert any(
-        call.body.keys() == one["properties"].keys() for one in alternatives
-    ), call.body.keys() ^ alternatives[0]["properties"].keys()
+    assert any(call.body.keys() == one["properties"].keys() for one in alternatives), (
+        call.body.keys() ^ alternatives[0]["properties"].keys()
+    )
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -1,0 +1,124 @@
+"""`lethe dataset`: add, list, show."""
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from lethe.command_line.exits import Exit
+from lethe.command_line.following import settled
+from lethe.command_line.options import AsJson, Follow, Limit, Timeout, Wait
+from lethe.command_line.screen import Screen, details, table, word
+from lethe.command_line.session import connect
+from lethe.schemas.common import RegistrationStatus
+from lethe.schemas.datasets import BadRows, Columns, Dataset, Erase, Splits
+
+app = typer.Typer(no_args_is_help=True, help="What models were trained on.")
+
+Name = Annotated[str, typer.Argument(help="Name of the dataset.", show_default=False)]
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    name: Name,
+    uri: Annotated[
+        str,
+        typer.Argument(
+            help="A Parquet file or a directory of them, where the service may read: file:///…",
+            show_default=False,
+        ),
+    ],
+    sample_id: Annotated[str, typer.Option(help="Column with the ids.")] = "sample_id",
+    inputs: Annotated[str, typer.Option("--input", help="Column with the inputs.")] = "image",
+    label: Annotated[str, typer.Option(help="Column with the class numbers.")] = "label",
+    split: Annotated[str, typer.Option(help="Column with the splits.")] = "split",
+    train: Annotated[str, typer.Option(help="Value of the training split.")] = "train",
+    holdout: Annotated[
+        str, typer.Option(help="Value of the split that no model was trained on.")
+    ] = "holdout",
+    test: Annotated[str, typer.Option(help="Value of the test split.")] = "test",
+    no_test: Annotated[bool, typer.Option("--no-test", help="There is no test split.")] = False,
+    input_shape: Annotated[
+        str | None, typer.Option(metavar="3,32,32", help="Shape of one input, if not an image.")
+    ] = None,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be read.")
+    ] = False,
+    erase_parquet: Annotated[
+        bool,
+        typer.Option("--erase-parquet", help="Also delete the rows of forgotten samples."),
+    ] = False,
+    wait: Wait = False,
+    follow: Follow = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register a dataset. A job indexes it; sending the same again is harmless."""
+    screen = Screen(as_json)
+    columns = Columns(sample_id=sample_id, input=inputs, label=label, split=split)
+    splits = Splits(train=train, holdout=holdout, test=None if no_test else test)
+    with connect(context) as lethe:
+        made = lethe.register_dataset(
+            name,
+            uri,
+            columns=columns,
+            splits=splits,
+            input_shape=_shape(input_shape),
+            bad_rows=BadRows.SKIP if skip_bad_rows else None,
+            erase=Erase(parquet=True) if erase_parquet else None,
+        )
+        if wait or follow:
+            made = settled(lethe, made, screen, timeout=timeout, watched=follow)
+    screen.show(made, _picture(made))
+    raise typer.Exit(registered(made.status))
+
+
+@app.command("list")
+def show_all(context: typer.Context, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List datasets, the newest first."""
+    with connect(context) as lethe:
+        found = list(islice(lethe.list_datasets(), limit))
+    columns = ("Dataset", "Status", "Registered", "URI")
+    rows = ((one.name, word(one.status), one.created_at, one.uri) for one in found)
+    Screen(as_json).show(found, table(columns, rows))
+
+
+@app.command()
+def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Show one dataset, and what indexing found."""
+    with connect(context) as lethe:
+        read = lethe.read_dataset(name)
+    Screen(as_json).show(read, _picture(read))
+
+
+def registered(status: RegistrationStatus) -> Exit:
+    """The exit status after something was registered."""
+    return Exit.NOT_A_SUCCESS if status is RegistrationStatus.FAILED else Exit.DONE
+
+
+def _picture(dataset: Dataset) -> Table:
+    return details(
+        [
+            ("dataset", dataset.name),
+            ("status", word(dataset.status)),
+            ("failure", dataset.failure),
+            ("uri", dataset.uri),
+            ("registered", dataset.created_at),
+            ("ready", dataset.ready_at),
+            ("columns", dataset.columns),
+            ("splits", dataset.splits),
+            ("job", dataset.job_id),
+            *((dataset.report or {}).items()),
+        ]
+    )
+
+
+def _shape(given: str | None) -> list[int] | None:
+    if given is None:
+        return None
+    try:
+        return [int(part) for part in given.split(",")]
+    except ValueError:
+        raise typer.BadParameter("--input-shape takes numbers, as in 3,32,32.") from None

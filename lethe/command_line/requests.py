@@ -1,0 +1,326 @@
+"""`lethe forget`, `status`, `cancel`, `decide`, `shred` and `estimate`."""
+
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.console import Group
+from rich.table import Table
+
+from lethe.command_line import sample_ids
+from lethe.command_line.exits import Exit
+from lethe.command_line.following import settled
+from lethe.command_line.options import (
+    AsJson,
+    Column,
+    Follow,
+    FromFile,
+    FromParquet,
+    Limit,
+    OfDataset,
+    OfModel,
+    SampleIds,
+    Timeout,
+    Wait,
+)
+from lethe.command_line.screen import Screen, details, table, word
+from lethe.command_line.session import connect
+from lethe.schemas.common import JobStatus, Objective
+from lethe.schemas.requests import (
+    DecisionKind,
+    DeletionRequest,
+    EstimateTarget,
+    RequestStatus,
+    Target,
+)
+
+RequestId = Annotated[UUID, typer.Argument(help="The request.", show_default=False)]
+Aim = Annotated[
+    Objective,
+    typer.Option("--objective", help="Behave as if never trained on them, or lose the concept."),
+]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Only a retraining without the samples will do.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    for command in (forget, status, cancel, decide, shred, estimate):
+        app.command()(command)
+
+
+def forget(
+    context: typer.Context,
+    ids: SampleIds = None,
+    model: OfModel = None,
+    dataset: OfDataset = None,
+    file: FromFile = None,
+    parquet: FromParquet = None,
+    column: Column = "sample_id",
+    objective: Aim = Objective.UNTRAIN_SAMPLES,
+    exact: Exact = False,
+    reason: Annotated[str | None, typer.Option(help="Why, for the file.")] = None,
+    subject_ref: Annotated[
+        str | None, typer.Option(help="Your reference to the person or ticket.")
+    ] = None,
+    received_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="When the person asked: the legal month starts there. Now unless given; UTC "
+            "unless it has a time zone.",
+        ),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(help="Send the same one again to be sure that it is one request."),
+    ] = None,
+    wait: Wait = False,
+    follow: Follow = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask that samples be forgotten.
+
+    [bold]lethe forget --model cifar10-cnn --from ids.txt --reason "GDPR Article 17" --follow[/bold]
+    """
+    screen = Screen(as_json)
+    named = sample_ids.gather(ids, file, parquet, column)
+    _one_of(model, dataset)
+    who = f"model {model}" if model else f"every model of dataset {dataset}"
+    screen.say(f"Asking {who} to forget {len(set(named))} samples.")
+    with connect(context) as lethe:
+        made = lethe.forget(
+            named,
+            model=model,
+            dataset=dataset,
+            objective=objective,
+            exact=exact,
+            subject_ref=subject_ref,
+            received_at=_instant(received_at),
+            reason=reason,
+            idempotency_key=idempotency_key,
+        )
+        told = {
+            "idempotency_key": made.idempotency_key,
+            "was_submitted_before": made.was_submitted_before,
+        }
+        if made.was_submitted_before:
+            screen.say("It was submitted before, with the same key and content.")
+        if not (wait or follow):
+            after = f"Follow it with: lethe status {made.id} --follow"
+            screen.show(made.model_dump() | told, picture(made), after)
+            return
+        ended = settled(lethe, made, screen, timeout=timeout, watched=follow)
+    screen.show(ended.model_dump() | told, picture(ended))
+    raise typer.Exit(outcome(ended))
+
+
+def status(
+    context: typer.Context,
+    request_id: Annotated[
+        UUID | None,
+        typer.Argument(help="One request; without it, the newest ones.", show_default=False),
+    ] = None,
+    follow: Follow = False,
+    timeout: Timeout = None,
+    only: Annotated[
+        RequestStatus | None, typer.Option("--status", help="List those of this status.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="NAME", help="List those of a model.")
+    ] = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show how far a deletion request is, or list requests."""
+    screen = Screen(as_json)
+    with connect(context) as lethe:
+        if request_id is None:
+            found = list(islice(lethe.list_requests(status=only, model=model), limit))
+            screen.show(found, listing(found))
+            return
+        read = lethe.read_request(request_id)
+        if follow:
+            read = settled(lethe, read, screen, timeout=timeout)
+    screen.show(read, picture(read))
+    raise typer.Exit(outcome(read) if follow else Exit.DONE)
+
+
+def cancel(context: typer.Context, request_id: RequestId, as_json: AsJson = False) -> None:
+    """Take a request back before it is answered. What is forgotten already stays forgotten."""
+    with connect(context) as lethe:
+        read = lethe.cancel_request(request_id)
+    Screen(as_json).show(read, picture(read))
+
+
+def decide(
+    context: typer.Context,
+    request_id: RequestId,
+    decision: Annotated[
+        DecisionKind,
+        typer.Argument(
+            help="accept: serve the candidate in spite of its verdict. retry: try again. refuse: "
+            "the samples stay.",
+            show_default=False,
+        ),
+    ],
+    ground: Annotated[str, typer.Option(help="Why. Stored with the request.")],
+    as_json: AsJson = False,
+) -> None:
+    """Decide about a request that needs review."""
+    with connect(context) as lethe:
+        read = lethe.decide_request(request_id, decision, ground)
+    Screen(as_json).show(read, picture(read))
+
+
+def shred(
+    context: typer.Context,
+    request_id: RequestId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Destroy what links a request to a person. There is no way back."""
+    if not yes:
+        typer.confirm(f"Destroy what links request {request_id} to a person?", abort=True, err=True)
+    with connect(context) as lethe:
+        read = lethe.shred_request(request_id)
+    Screen(as_json).show(read, picture(read))
+
+
+def estimate(
+    context: typer.Context,
+    ids: SampleIds = None,
+    model: OfModel = None,
+    dataset: OfDataset = None,
+    file: FromFile = None,
+    parquet: FromParquet = None,
+    column: Column = "sample_id",
+    objective: Aim = Objective.UNTRAIN_SAMPLES,
+    exact: Exact = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find out what a deletion request would meet. Nothing is forgotten."""
+    screen = Screen(as_json)
+    named = sample_ids.gather(ids, file, parquet, column)
+    _one_of(model, dataset)
+    with connect(context) as lethe:
+        asked = lethe.estimate(
+            named, model=model, dataset=dataset, objective=objective, exact=exact
+        )
+        ended = settled(lethe, asked, screen, timeout=timeout)
+    screen.show(ended, *(_estimated(target) for target in ended.targets))
+    good = ended.status is JobStatus.COMPLETED
+    raise typer.Exit(Exit.DONE if good else Exit.NOT_A_SUCCESS)
+
+
+def outcome(request: DeletionRequest) -> Exit:
+    """The exit status after a request was waited for."""
+    good = request.status is RequestStatus.COMPLETED
+    return Exit.DONE if good else Exit.NOT_A_SUCCESS
+
+
+def listing(requests: list[DeletionRequest]) -> Table:
+    columns = ("Request", "Status", "Samples", "Models", "Received", "Due")
+    return table(
+        columns,
+        (
+            (
+                request.id,
+                word(request.status),
+                request.samples,
+                ", ".join(target.model for target in request.targets),
+                request.received_at,
+                request.due_at,
+            )
+            for request in requests
+        ),
+    )
+
+
+def picture(request: DeletionRequest) -> Group:
+    """A request as people see it."""
+    late = "  (overdue)" if request.overdue_at else ""
+    repeated = f" and {request.duplicates} repetitions" if request.duplicates else ""
+    facts = details(
+        [
+            ("request", request.id),
+            ("status", word(request.status)),
+            ("dataset", request.dataset),
+            ("samples", f"{request.samples}{repeated}"),
+            ("objective", f"{request.objective}{', by retraining' if request.exact else ''}"),
+            ("reference", request.subject_ref),
+            ("reason", request.reason),
+            ("received", request.received_at),
+            ("due", f"{request.due_at:%Y-%m-%d}{late}"),
+            ("finished", request.finished_at),
+            ("shredded", request.shredded_at),
+        ]
+    )
+    return Group(facts, *(_target(target) for target in request.targets))
+
+
+def _target(target: Target) -> Table:
+    result = target.result
+    pairs: list[tuple[str, object]] = [
+        ("", ""),
+        ("model", target.model),
+        ("status", word(target.status)),
+        ("job", target.job_id),
+        ("forgotten before", target.already_forgotten or None),
+        ("never trained on", target.not_trained_on or None),
+        ("failure", target.failure and f"{target.failure.kind}: {target.failure.reason}"),
+    ]
+    if result is not None:
+        pairs += [
+            ("new version", f"{result.version} ({result.mode})"),
+            ("verdict", word(result.verdict)),
+            ("because", result.verdict_reason),
+            ("meaning", result.meaning),
+        ]
+    return details(pairs)
+
+
+def _estimated(target: EstimateTarget) -> Table:
+    result = target.result
+    pairs: list[tuple[str, object]] = [
+        ("model", target.model),
+        ("status", word(target.status)),
+        ("forgotten before", target.already_forgotten),
+        ("never trained on", target.not_trained_on),
+        ("failure", target.failure and f"{target.failure.kind}: {target.failure.reason}"),
+    ]
+    if result is not None:
+        seconds = result.predicted_seconds
+        remembered = result.memorisation
+        pairs += [
+            ("samples", result.samples),
+            ("mode", result.mode),
+            ("because", result.mode_reason),
+            ("the audit can tell", result.audit_has_power),
+            ("memorisation", remembered and f"{remembered.value:.3g} ({remembered.measure})"),
+            ("takes about", None if seconds is None else f"{seconds:.0f} seconds"),
+            ("prediction", result.prediction_basis),
+            *(("remark", remark) for remark in result.remarks),
+        ]
+    return details([*pairs, ("", "")])
+
+
+def _one_of(model: str | None, dataset: str | None) -> None:
+    if (model is None) == (dataset is None):
+        raise typer.BadParameter("Say who is to forget: one of --model and --dataset.")
+
+
+def _instant(given: str | None) -> datetime | None:
+    if given is None:
+        return None
+    try:
+        at = datetime.fromisoformat(given)
+    except ValueError:
+        raise typer.BadParameter(
+            "--received-at takes a date as in 2026-01-31, or 2026-01-31T09:30+01:00."
+        ) from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
