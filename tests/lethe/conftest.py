@@ -1,23 +1,23 @@
-"""The real API on a port, with a real database; and a fake server for what networks do."""
+"""The real API as a process, with a real database; and a fake server for what networks do."""
 
-import threading
-import time
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-import uvicorn
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from devstack import local
-from domain.settings import ApiSettings
 from lethe import Lethe
 from lethe.retrying import Retries
-from service.app import create_app
 from tests import factories
 from tests.conftest import KEY
 from tests.lethe.fakes import Fake, serving
@@ -31,7 +31,7 @@ class Service:
 
     url: str
     database_url: str
-    data: Any
+    data: Path
     """A directory it may read."""
 
     def put(self, *rows: Any) -> None:
@@ -51,28 +51,36 @@ def service(
     servers: local.Servers,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
-    """The API as a user meets it; what tests commit stays until the last one."""
+    """The API as a process of its own; what tests commit stays until the last one."""
     url = local.as_service(new_database(migrated_template))
     data = tmp_path_factory.mktemp("data")
-    settings = ApiSettings(
-        database_url=url,
-        broker_url=servers.broker_url,
-        admin_key=KEY,
-        data_roots=[data],
-        factories=["nets.cnn:build"],
-    )
-    config = uvicorn.Config(
-        create_app(settings), port=local.free_port(), log_level="error", loop="asyncio"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.02)
-    yield Service(f"http://127.0.0.1:{config.port}", url, data)
-    server.should_exit = True
-    thread.join()
+    settings = {
+        "LETHE_DATABASE_URL": url,
+        "LETHE_BROKER_URL": servers.broker_url,
+        "LETHE_ADMIN_KEY": KEY,
+        "LETHE_DATA_ROOTS": json.dumps([str(data)]),
+        "LETHE_FACTORIES": json.dumps(["nets.cnn:build"]),
+    }
+    port = local.free_port()
+    program = [sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment"]
+    with (data / "api.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*program, f"--port={port}", "--no-access-log"],
+            cwd=local.REPOSITORY,
+            env=os.environ | settings,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        service = Service(f"http://127.0.0.1:{port}", url, data)
+        with Lethe(
+            service.url, KEY, retries=Retries(attempts=100, first=0.1, longest=0.3)
+        ) as lethe:
+            lethe.live()
+        yield service
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 @pytest.fixture

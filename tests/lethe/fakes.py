@@ -49,7 +49,7 @@ def serving() -> Iterator[Fake]:
             reply = fake.replies.pop(0) if len(fake.replies) > 1 else fake.replies[0]
             reply(self)
 
-        do_GET = do_POST = do_PATCH = do_DELETE = handle_any
+        do_GET = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815 (as it calls them)
 
         def log_message(self, *_: Any) -> None:
             """Nothing."""
@@ -83,10 +83,10 @@ def sends(status: int, body: bytes | Any = b"", **headers: str) -> Reply:
     return reply
 
 
-def problem(status: int, slug: str, /, headers: dict[str, str] = {}, **more: Any) -> Reply:
+def problem(status: int, slug: str, **headers: str) -> Reply:
     """A problem document."""
     members = {"type": f"urn:lethe:problem:{slug}", "title": slug, "status": status}
-    return sends(status, {**members, "detail": "Mend it.", "instance": "/", **more}, **headers)
+    return sends(status, {**members, "detail": "Mend it.", "instance": "/"}, **headers)
 
 
 def hangs_up(request: BaseHTTPRequestHandler) -> None:

@@ -49,7 +49,7 @@ def test_the_same_key_is_the_same_request(lethe: Lethe, ready: Ready):
 
 
 def test_problems_are_exceptions(lethe: Lethe, service: Service, ready: Ready):
-    dataset, model = ready.names
+    model = ready.names[1]
     with pytest.raises(errors.NotFound) as missing:
         lethe.read_model("none")
     with pytest.raises(errors.UnknownSamples) as unknown:

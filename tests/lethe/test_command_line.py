@@ -5,7 +5,6 @@ import json
 import stat
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -16,6 +15,7 @@ from pyarrow import parquet
 
 from domain.states import JobKind, JobStatus, RequestStatus, Verdict
 from lethe.command_line.main import run
+from lethe.retrying import Retries
 from tests import factories
 from tests.conftest import KEY
 from tests.lethe.conftest import Ready, Service
@@ -362,10 +362,9 @@ def test_a_check_of_a_file_is_done_by_a_job(lethe, service: Service, ready: Read
 
 def test_jobs_are_listed_and_tried_again(lethe, service: Service, ready: Ready):
     failure = {"kind": "memory", "reason": "not enough memory"}
-    job = factories.job(
-        model_id=ready.model.id, finished=True, status=JobStatus.FAILED, failure=failure
-    )
-    service.put(replace_status(job))
+    job = factories.job(model_id=ready.model.id, finished=True, failure=failure)
+    job.status = JobStatus.FAILED
+    service.put(job)
 
     listed = lethe("job", "list", "--model", ready.names[1], "--status", "failed", "--json")
 
@@ -373,11 +372,6 @@ def test_jobs_are_listed_and_tried_again(lethe, service: Service, ready: Ready):
     assert "not enough memory" in lethe("job", "show", job.id).out
     assert lethe("job", "show", job.id, "--follow").status == 1
     assert lethe("job", "retry", job.id).status in (0, 3)
-
-
-def replace_status(job: Any) -> Any:
-    job.status = JobStatus.FAILED
-    return job
 
 
 def test_webhooks_are_kept(lethe):
@@ -432,7 +426,7 @@ def test_problems_name_their_fields(lethe):
 
 
 def test_no_answer_has_a_status_of_its_own(command, fake, monkeypatch):
-    monkeypatch.setattr("lethe.client.PATIENT", replace_retries())
+    monkeypatch.setattr(Retries, "pause", lambda *_: None)
     monkeypatch.setenv("LETHE_URL", fake.url)
     monkeypatch.setenv("LETHE_API_KEY", KEY)
     for reply in (
@@ -451,12 +445,6 @@ def test_no_answer_has_a_status_of_its_own(command, fake, monkeypatch):
         assert machine.json["error"]["exit_status"] == 4
     monkeypatch.setenv("LETHE_URL", "http://127.0.0.1:1")
     assert command("model", "list").status == 4
-
-
-def replace_retries() -> Any:
-    from lethe.retrying import PATIENT
-
-    return replace(PATIENT, attempts=1)
 
 
 def test_the_program_itself_has_help_a_version_and_completion():
