@@ -103,7 +103,7 @@ def _covering(lethe: Lethe, request_id: UUID, timeout: float | None) -> dict[str
 def _run(words: list[str], screen: Screen) -> int:
     """Run the verifier; its exit status."""
     program = INSTALLED if INSTALLED.exists() else CHECKOUT
-    command = [sys.executable, "-I", str(program), *words]
+    command = [sys.executable, "-P", str(program), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if screen.as_json:
         screen.show(
