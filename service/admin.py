@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from service import figures
+from service import figures, prometheus
 from service.dependencies import Sessions
 from service.figures import Figures
 from service.problems import documented
@@ -22,4 +22,4 @@ async def read_metrics(sessions: Sessions) -> Figures:
 async def scrape_metrics(sessions: Sessions) -> Response:
     """The same figures for Prometheus, with those of this process."""
     now = await figures.read(sessions)
-    return Response(figures.exposition(now), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(prometheus.exposition(now), media_type=CONTENT_TYPE_PLAIN_0_0_4)

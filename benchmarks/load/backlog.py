@@ -17,8 +17,8 @@ from domain.database import async_engine, async_sessions, sync_engine, sync_sess
 from domain.states import JobStatus, RequestStatus
 from domain.tables import Model
 from service import figures
-from service.audit.router import list_audit_events
-from service.deletion_requests import operations as requests
+from service.audit import operations as audit
+from service.deletion_requests import reading as requests
 from service.jobs import operations as jobs
 from service.paging import Window
 from worker.housekeeping import planner
@@ -56,7 +56,7 @@ LISTS: dict[str, List] = {
     "GET /v1/jobs?model=idle": lambda sessions: jobs.find(
         sessions, FIRST_PAGE, status=None, kind=None, model="idle"
     ),
-    "GET /v1/audit/events": lambda sessions: list_audit_events(sessions, FIRST_PAGE),
+    "GET /v1/audit/events": lambda sessions: audit.find(sessions, FIRST_PAGE, subject_id=None),
     "GET /v1/admin/metrics": figures.read,
 }
 

@@ -1,18 +1,16 @@
-"""What can be done with deletion requests. One function, one transaction."""
+"""Takes a deletion request in, exactly once. One function, one transaction."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import groupby
 from typing import Any
 from uuid import UUID
 
 import structlog
 from psycopg.types.json import Jsonb
-from sqlalchemy import ARRAY, Row, String, and_, exists, func, literal, select
+from sqlalchemy import ARRAY, String, and_, exists, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-from sqlalchemy.orm import aliased
 from uuid_utils.compat import uuid7
 
 from domain import outbox, trail
@@ -25,32 +23,19 @@ from domain.errors import (
     TooManySamples,
     UnknownSamples,
 )
-from domain.states import MOVING_REQUESTS, RegistrationStatus, RequestStatus
+from domain.states import RegistrationStatus, RequestStatus
 from domain.tables import (
-    DeletionRequest,
-    DeletionTarget,
-    Evaluation,
-    Job,
-    Model,
-    ModelVersion,
-    ReviewDecision,
-    Round,
     Sample,
 )
 from evidence import commitments
 from evidence.commitments import Commitment
-from evidence.wording import MEANING
 from service.deletion_requests import statements, submission
 from service.deletion_requests.schemas import (
-    DecisionRead,
     DeletionRequestCreate,
     DeletionRequestRead,
     TargetRead,
-    TargetResult,
 )
-from service.dependencies import Sessions, Settings, Transactions
-from service.fields import Failure, Scores
-from service.paging import Page, Window
+from service.dependencies import Settings, Transactions
 
 UNKNOWN_SHOWN = 100
 AS_GIVEN = (
@@ -63,17 +48,9 @@ COMMITTED_AT_ONCE = 2_000
 """So many ids take some ten milliseconds."""
 
 IN_FLIGHT = "The first request with this key is being answered; wait."
-REVIEWED = (RequestStatus.COMPLETED, RequestStatus.NEEDS_REVIEW)
-"""Statuses of a target that has a result."""
-
 Asked = tuple[str, int, int]
 """A model that is to forget; how many of the samples it had forgotten, and how many it was not
 trained on."""
-
-Before, After = aliased(Evaluation), aliased(Evaluation)
-
-Outcome = Row[Job, ModelVersion, str, Evaluation, Evaluation]
-"""What came of a job: itself, then what it made, each None where there is none."""
 
 log = structlog.get_logger()
 
@@ -195,37 +172,6 @@ async def _answered_before(connection: AsyncConnection, kept: Any, fingerprint: 
     return Answer(_as_it_began(rows[0]._asdict(), kept.asked), replayed=True)
 
 
-async def get(sessions: Sessions, request_id: UUID) -> DeletionRequestRead:
-    """One deletion request. Raises NotFound when there is none with this id."""
-    async with sessions.begin() as session:
-        rows = (await session.execute(statements.READ_ONE, {"id": request_id})).all()
-        if not rows:
-            raise NotFound(f"There is no deletion request {request_id}.")
-        [read] = await _whole(session, rows)
-    return read
-
-
-async def find(
-    sessions: Sessions, window: Window, *, status: RequestStatus | None, model: str | None
-) -> Page[DeletionRequestRead]:
-    """Deletion requests, newest first: all, or those of one status or one model."""
-    after = window.after(UUID)
-    chosen = select(DeletionRequest.id).order_by(DeletionRequest.id.desc()).limit(window.limit + 1)
-    if after is not None:
-        chosen = chosen.where(DeletionRequest.id < after)
-    if status is not None:
-        chosen = chosen.where(DeletionRequest.status == status)
-    if model is not None:
-        model_id = select(Model.id).where(Model.name == model).scalar_subquery()
-        chosen = chosen.join(DeletionTarget, DeletionTarget.request_id == DeletionRequest.id)
-        chosen = chosen.where(DeletionTarget.model_id == model_id)
-    async with sessions.begin() as session:
-        ids = (await session.scalars(chosen)).all()
-        ids, next_cursor = window.cut(ids, lambda request_id: request_id)
-        rows = (await session.execute(statements.READ_MANY, {"ids": ids})).all()
-        return Page(items=await _whole(session, rows), next_cursor=next_cursor)
-
-
 def _lock(key: str) -> int:
     """The advisory lock that is held while this key is answered."""
     digest = sha256(f"lethe idempotency key {key}".encode()).digest()
@@ -325,103 +271,4 @@ def _as_it_began(request: Mapping[str, Any], asked: Iterable[Asked]) -> Deletion
         shredded_at=None,
         targets=targets,
         decisions=[],
-    )
-
-
-async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[DeletionRequestRead]:
-    """The requests in `rows` with all that belongs to them, newest first.
-
-    Requests are read before the outcomes of their jobs: one that is seen completed is seen with its
-    results. What most requests do not have is not asked for.
-    """
-    ended = {
-        row.job_id
-        for row in rows
-        if row.target_status not in MOVING_REQUESTS and row.job_id is not None
-    }
-    outcomes = await _read_outcomes(session, ended) if ended else {}
-    decided = {row.id for row in rows if row.is_decided}
-    decisions = await _read_decisions(session, decided) if decided else {}
-    return [
-        DeletionRequestRead(
-            id=request.id,
-            status=request.status,
-            objective=request.objective,
-            exact=request.exact,
-            dataset=request.dataset,
-            samples=request.samples,
-            duplicates=request.duplicates,
-            commitment=request.commitment,
-            subject_ref=request.subject_ref,
-            reason=request.reason,
-            received_at=request.received_at,
-            due_at=request.due_at,
-            created_at=request.created_at,
-            finished_at=request.finished_at,
-            overdue_at=request.overdue_at,
-            shredded_at=request.shredded_at,
-            targets=[_target(row, outcomes.get(row.job_id)) for row in (request, *others)],
-            decisions=decisions.get(request.id, []),
-        )
-        for _, (request, *others) in groupby(rows, lambda row: row.id)
-    ]
-
-
-async def _read_outcomes(session: AsyncSession, jobs: Collection[UUID]) -> dict[UUID, Outcome]:
-    """What came of jobs that ended, with the version each made."""
-    rows = await session.execute(
-        select(Job, ModelVersion, Round.reason, Before, After)
-        .outerjoin(ModelVersion, ModelVersion.job_id == Job.id)
-        .outerjoin(Round, and_(Round.job_id == Job.id, Round.kept))
-        .outerjoin(Before, and_(Before.job_id == Job.id, Before.moment == "before"))
-        .outerjoin(After, and_(After.job_id == Job.id, After.moment == "after"))
-        .where(Job.id.in_(jobs))
-    )
-    return {row[0].id: row for row in rows}
-
-
-async def _read_decisions(
-    session: AsyncSession, ids: Collection[UUID]
-) -> dict[UUID, list[DecisionRead]]:
-    rows = await session.scalars(
-        select(ReviewDecision).where(ReviewDecision.request_id.in_(ids)).order_by(ReviewDecision.id)
-    )
-    decisions: dict[UUID, list[DecisionRead]] = {request_id: [] for request_id in ids}
-    for row in rows:
-        decisions[row.request_id].append(DecisionRead.model_validate(row))
-    return decisions
-
-
-def _target(row: Row[Any], outcome: Outcome | None) -> TargetRead:
-    failure = outcome[0].failure if outcome else None
-    return TargetRead(
-        model=row.model,
-        status=row.target_status,
-        job_id=row.job_id,
-        already_forgotten=row.already_forgotten,
-        not_trained_on=row.not_trained_on,
-        result=_result(*outcome) if outcome and row.target_status in REVIEWED else None,
-        failure=Failure.model_validate(failure) if failure else None,
-    )
-
-
-def _result(
-    job: Job,
-    version: ModelVersion | None,
-    reason: str | None,
-    before: Evaluation | None,
-    after: Evaluation | None,
-) -> TargetResult | None:
-    if version is None:
-        return None
-    return TargetResult(
-        version=version.number,
-        weights_sha256=version.weights_sha256,
-        mode=version.mode,
-        mode_reason=job.mode_reason,
-        verdict=job.verdict,
-        verdict_reason=reason,
-        meaning=MEANING[job.verdict] if job.verdict else None,
-        before=Scores.model_validate(before) if before else None,
-        after=Scores.model_validate(after) if after else None,
     )

@@ -25,7 +25,7 @@ from domain.errors import (
 )
 from domain.states import MOVING_REQUESTS, RequestStatus
 from service import polling
-from service.deletion_requests import cancellation, decisions, operations, subjects
+from service.deletion_requests import cancellation, decisions, operations, reading, subjects
 from service.deletion_requests.schemas import (
     DecisionCreate,
     DeletionRequestCreate,
@@ -91,13 +91,13 @@ async def list_deletion_requests(
     sessions: Sessions, window: Paging, only_status: OnlyStatus = None, model: Name | None = None
 ) -> Page[DeletionRequestRead]:
     """Deletion requests, newest first: all, or those of one status or one model."""
-    return await operations.find(sessions, window, status=only_status, model=model)
+    return await reading.find(sessions, window, status=only_status, model=model)
 
 
 @router.get("/{request_id}", response_model=DeletionRequestRead, responses=documented(NotFound))
 async def read_deletion_request(request_id: UUID, sessions: Sessions, request: Request) -> Response:
     """One deletion request: how far it is, and what came of it for each model."""
-    read = await operations.get(sessions, request_id)
+    read = await reading.get(sessions, request_id)
     return polling.answer(request, read, is_open=read.status in MOVING_REQUESTS)
 
 
@@ -112,7 +112,7 @@ async def cancel_deletion_request(
     """
     await cancellation.cancel(sessions, request_id)
     background.add_task(doorbell.ring_sweep_together, queue)
-    return await operations.get(sessions, request_id)
+    return await reading.get(sessions, request_id)
 
 
 @router.post(
@@ -132,7 +132,7 @@ async def decide_deletion_request(
     """
     await decisions.decide(sessions, request_id, body)
     background.add_task(doorbell.ring_sweep_together, queue)
-    return await operations.get(sessions, request_id)
+    return await reading.get(sessions, request_id)
 
 
 @router.post("/{request_id}/inclusion", responses=documented(NotFound, NotNamed, KeyGone))
@@ -157,4 +157,4 @@ async def shred_deletion_request(request_id: UUID, sessions: Sessions) -> Deleti
     is no way back. Shredding twice is harmless.
     """
     await subjects.shred(sessions, request_id)
-    return await operations.get(sessions, request_id)
+    return await reading.get(sessions, request_id)
