@@ -9,32 +9,12 @@ from typing import Any, Literal
 from uuid import UUID
 
 import rfc8785
-from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
-    CompoundSelect,
-    Select,
-    String,
-    Uuid,
-    func,
-    insert,
-    literal,
-    or_,
-    select,
-    union,
-)
+from sqlalchemy import ARRAY, ColumnElement, String, Uuid, func, insert, literal, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from domain.tables import (
-    AuditEvent,
-    DeletionTarget,
-    LogLeaf,
-    ModelVersion,
-    ReviewDecision,
-    SigningKey,
-)
+from domain.tables import AuditEvent
 
 Actor = Literal["api", "worker"]
 
@@ -81,48 +61,3 @@ def instant(at: datetime) -> str:
 def instant_of(at: Any) -> ColumnElement[str]:
     """The same, of what the database knows."""
     return func.to_char(func.timezone("UTC", at), INSTANT)
-
-
-def entry(event: AuditEvent, position: int) -> bytes:
-    """What the log says of an event, all of it: the bytes that are hashed as its leaf.
-
-    Canonical JSON (RFC 8785) of every column and of the event's position.
-    """
-    return rfc8785.dumps(
-        {
-            "position": position,
-            "id": event.id,
-            "at": instant(event.at),
-            "actor": event.actor,
-            "event": event.event,
-            "subject_id": str(event.subject_id),
-            "data": event.data,
-        }
-    )
-
-
-def about(request_id: UUID) -> Select[AuditEvent, int]:
-    """The events about a request, with their positions, oldest first.
-
-    They are about itself, the jobs that served it and those that a person decided about for it, the
-    versions those made and replaced; and the keys that sign the log.
-    """
-    served = select(DeletionTarget.job_id).where(
-        DeletionTarget.request_id == request_id, DeletionTarget.job_id.is_not(None)
-    )
-    decided = select(ReviewDecision.job_id).where(ReviewDecision.request_id == request_id)
-    made = or_(ModelVersion.job_id.in_(served), ModelVersion.job_id.in_(decided))
-    subjects: CompoundSelect[UUID] = union(
-        select(literal(request_id)),
-        served,
-        decided,
-        select(ModelVersion.id).where(made),
-        select(ModelVersion.parent_id).where(made, ModelVersion.parent_id.is_not(None)),
-        select(SigningKey.id),
-    )
-    return (
-        select(AuditEvent, LogLeaf.position)
-        .join(LogLeaf, LogLeaf.event_id == AuditEvent.id)
-        .where(AuditEvent.subject_id.in_(subjects))
-        .order_by(LogLeaf.position)
-    )

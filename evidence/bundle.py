@@ -23,7 +23,7 @@ from domain.tables import (
     LogLeaf,
     SigningKey,
 )
-from evidence import merkle, signed_notes, tree
+from evidence import entries, merkle, signed_notes, tree
 
 FORM = "urn:lethe:bundle:v1"
 
@@ -43,7 +43,7 @@ async def bundle(session: AsyncSession, request_id: UUID, *, since: int | None) 
         raise NotFound(f"There is no deletion request {request_id}.")
     newest = await newest_checkpoint(session)
     size = newest.size
-    covered = trail.about(request_id).where(LogLeaf.position < size)
+    covered = entries.about(request_id).where(LogLeaf.position < size)
     events = (await session.execute(covered)).all()
     paths = [merkle.inclusion(position, size) for _, position in events]
     older = continuing(since, size)
@@ -63,7 +63,7 @@ async def bundle(session: AsyncSession, request_id: UUID, *, since: int | None) 
         "events": [
             {
                 "position": position,
-                "leaf": trail.entry(event, position).decode(),
+                "leaf": entries.entry(event, position).decode(),
                 "proof": tree.proof(path, nodes),
             }
             for (event, position), path in zip(events, paths, strict=True)

@@ -7,10 +7,10 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain import trail
 from domain.errors import InvalidRequest, NotFound, SizeUnknown
 from domain.tables import AuditEvent, LogCheckpoint, LogLeaf
 from evidence import bundle, merkle, tree
+from evidence.entries import entry
 from evidence.merkle import Span
 from service.audit.schemas import AuditEventRead, ConsistencyProof, InclusionProof
 from service.dependencies import Sessions
@@ -40,7 +40,7 @@ async def entries(sessions: Sessions, *, start: int, limit: int) -> list[bytes]:
     """The log from position `start` on: of each event the bytes that are hashed."""
     chosen = _events().where(LogLeaf.position >= start).limit(limit)
     async with sessions.begin() as session:
-        return [trail.entry(*row) for row in await session.execute(chosen)]
+        return [entry(*row) for row in await session.execute(chosen)]
 
 
 async def checkpoint(sessions: Sessions, size: int | None) -> str:
@@ -88,7 +88,7 @@ async def prove(
             raise SizeUnknown(f"The checkpoint is of {length} events, the first at position 0.")
         hashes = await _hashes(session, merkle.inclusion(position, length))
         event, _ = (await session.execute(_events().where(LogLeaf.position == position))).one()
-    leaf = trail.entry(event, position).decode()
+    leaf = entry(event, position).decode()
     return InclusionProof(position=position, leaf=leaf, size=length, proof=hashes)
 
 

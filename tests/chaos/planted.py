@@ -15,9 +15,8 @@ from sqlalchemy.engine import make_url
 
 from chaos.checker import check
 from chaos.promise import Promise
-from domain import trail
 from domain.tables import AuditEvent
-from evidence import merkle, signed_notes
+from evidence import entries, merkle, signed_notes
 
 UNGUARDED = "-c session_replication_role=replica"
 """Neither triggers nor foreign keys: what they refuse is planted here."""
@@ -51,7 +50,8 @@ class Planted:
             "ORDER BY position"
         ).fetchall()[:size]
         leaves = [
-            merkle.leaf_hash(trail.entry(_event(columns), columns["position"])) for columns in told
+            merkle.leaf_hash(entries.entry(_event(columns), columns["position"]))
+            for columns in told
         ]
         checkpoint = signed_notes.Checkpoint("lethe", len(leaves), merkle.root_of(leaves))
         self.connection.execute(

@@ -11,7 +11,7 @@ from domain import trail
 from domain.database import async_sessions, sync_sessions
 from domain.settings import WorkerSettings
 from domain.states import Decision
-from evidence import merkle, signed_notes
+from evidence import entries, merkle, signed_notes
 from tests import factories, merkle_proofs
 from tests.conftest import connect, speaking_to
 from worker.evidence import keeper
@@ -82,7 +82,7 @@ def test_what_is_told_of_a_request_includes_jobs_that_a_person_sent_back(own_dat
         for job in (failed, done, other):
             trail.record(session, "worker", "job.completed", job.id)
     with sync_sessions(engine).begin() as session:
-        told = [event.subject_id for event, _ in session.execute(trail.about(request.id))]
+        told = [event.subject_id for event, _ in session.execute(entries.about(request.id))]
     engine.dispose()
 
     assert told == [failed.id, done.id]

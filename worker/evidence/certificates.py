@@ -37,7 +37,7 @@ from domain.tables import (
     Round,
     VerdictTest,
 )
-from evidence import merkle, signed_notes, tree
+from evidence import entries, merkle, signed_notes, tree
 from evidence.statement import ISSUED, Case, Entry, Keyed, Log, Outcome, Purge, says_more, statement
 
 COMPLETED = "request.completed"
@@ -107,7 +107,7 @@ def _covered(
 ) -> Sequence[Row[AuditEvent, int]]:
     """The events about a request that a checkpoint covers; the keys that sign are no news of it."""
     return session.execute(
-        trail.about(request_id).where(
+        entries.about(request_id).where(
             LogLeaf.position < checkpoint.size, AuditEvent.event != "signing_key.introduced"
         )
     ).all()
@@ -172,7 +172,7 @@ def _log(
         events=[(position, event.event) for event, position in events],
         completed=Entry(
             position=position,
-            leaf=trail.entry(completion, position).decode(),
+            leaf=entries.entry(completion, position).decode(),
             proof=[merkle.hash_of(span, nodes) for span in spans],
         ),
         checkpoint=checkpoint.note,

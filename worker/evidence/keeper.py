@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from domain import trail
 from domain.settings import WorkerSettings
 from domain.tables import AuditEvent, LogCheckpoint, LogLeaf, LogNode, SigningKey
-from evidence import merkle, signed_notes, tree
+from evidence import entries, merkle, signed_notes, tree
 from evidence.merkle import Node
 from evidence.signed_notes import Checkpoint
 from worker.evidence import certificates, signing
@@ -125,7 +125,7 @@ def hash_events(sessions: sessionmaker[Session], *, upto: int) -> bool:
             .limit(HASHED_AT_ONCE)
             .execution_options(populate_existing=True)
         ).all()
-        leaves = [merkle.leaf_hash(trail.entry(event, position)) for event, position in events]
+        leaves = [merkle.leaf_hash(entries.entry(event, position)) for event, position in events]
         edge = tree.by_node(session.execute(tree.fetching([(0, hashed)])))
         _store(session, merkle.grow(hashed, edge, leaves).items())
         return bool(events)

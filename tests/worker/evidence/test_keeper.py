@@ -21,7 +21,7 @@ from sqlalchemy.orm import sessionmaker
 from domain import trail
 from domain.settings import KeySource, WorkerSettings
 from domain.tables import AuditEvent, LogCheckpoint, LogLeaf, LogNode, SigningKey
-from evidence import merkle, signed_notes, tree
+from evidence import entries, merkle, signed_notes, tree
 from tests import merkle_proofs
 from worker.evidence import keeper, signing
 
@@ -69,7 +69,7 @@ def recomputed(sessions, size):
             .order_by(LogLeaf.position)
             .limit(size)
         ).all()
-        return merkle.root_of([merkle.leaf_hash(trail.entry(*row)) for row in rows])
+        return merkle.root_of([merkle.leaf_hash(entries.entry(*row)) for row in rows])
 
 
 def test_sixteen_writers_at_once_leave_no_gap_and_keep_the_order_of_their_commits(sessions):
@@ -173,11 +173,11 @@ def test_every_column_of_an_event_is_in_its_leaf():
         actor="api", event="a.b", subject_id=SUBJECT, data={"é": 1},
     )  # fmt: skip
 
-    entry = json.loads(trail.entry(event, 4))
+    entry = json.loads(entries.entry(event, 4))
 
     assert entry.keys() == {"position", *AuditEvent.__table__.columns.keys()}
     assert entry["at"] == "2026-01-02T02:04:05.000000Z"
-    assert trail.entry(event, 4).startswith(b'{"actor":"api","at":"2026')
+    assert entries.entry(event, 4).startswith(b'{"actor":"api","at":"2026')
 
 
 def test_there_is_a_checkpoint_when_enough_happened_or_time_passed_or_a_request_ended(
