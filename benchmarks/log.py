@@ -26,6 +26,7 @@ from sqlalchemy import Engine
 from devstack import local
 from domain import trail
 from domain.database import sync_engine, sync_sessions
+from domain.events import RequestCompleted
 from domain.settings import MigrationSettings, WorkerSettings
 from evidence import merkle, tree
 from worker.evidence import keeper
@@ -129,7 +130,7 @@ def _proofs(engine: Engine, servers: local.Servers) -> dict[str, Any]:
     hashing_s = time.monotonic() - started
     with sessions.begin() as session:
         newest = session.scalars(tree.NEWEST_CHECKPOINT).one()
-        trail.record(session, "worker", "request.completed", UUID(int=1))
+        trail.record(session, "worker", UUID(int=1), RequestCompleted())
     size = newest.size
     started = time.monotonic()
     keeper.keep(sessions, [signer], settings)

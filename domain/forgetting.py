@@ -4,6 +4,7 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from domain import trail
+from domain.events import VersionSuperseded
 from domain.policy import Policy
 from domain.states import VersionStatus
 from domain.tables import Model, ModelVersion
@@ -17,4 +18,4 @@ def supersede(session: Session, version: ModelVersion, *, actor: Actor) -> None:
     version.status, version.superseded_at = VersionStatus.SUPERSEDED, func.now()
     version.purge_after = func.now() + policy.grace
     session.flush()
-    trail.record(session, actor, "version.superseded", version.id, number=version.number)
+    trail.record(session, actor, version.id, VersionSuperseded(number=version.number))

@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from domain import trail
+from domain.events import WebhookDisabled
 from domain.states import DeliveryFailure, DeliveryStatus, Event, WebhookStatus, delivery_sources
 from domain.tables import (
     DeletionRequest,
@@ -168,7 +169,7 @@ def disable(
         .values(status=DeliveryStatus.DEAD, failure=failure, finished_at=func.now())
         .execution_options(synchronize_session=False)
     )
-    trail.record(session, actor, "webhook.disabled", endpoint_id, why=failure)
+    trail.record(session, actor, endpoint_id, WebhookDisabled(why=failure))
 
 
 def _cloud_event(

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from domain import outbox, trail
+from domain.events import became
 from domain.states import ENDED_REQUESTS, FINAL_REQUESTS, RequestStatus, sources
 from domain.tables import DeletionRequest, DeletionTarget, RequestSample
 from domain.trail import Actor
@@ -92,7 +93,7 @@ def sum_up(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> 
         .values(status=total.c.status, finished_at=case((ended, func.now()), else_=None))
         .returning(DeletionRequest.id, DeletionRequest.status)
     ).all()
-    trail.record_each(session, actor, [(id_, f"request.{now}") for id_, now in changed])
+    trail.record_each(session, actor, [(id_, became(now)) for id_, now in changed])
     final = [request_id for request_id, now in changed if now in FINAL_REQUESTS]
     if final:
         session.execute(

@@ -11,6 +11,7 @@ from sqlalchemy import ARRAY, Uuid, delete, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from domain import trail
+from domain.events import RequestShredded
 from domain.states import FINAL_REQUESTS
 from domain.tables import DeletionRequest, IdempotencyKey, RequestKey, ReviewDecision
 from domain.trail import Actor
@@ -49,4 +50,4 @@ def shred(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> N
         .values(ground=None)
         .execution_options(synchronize_session=False)
     )
-    trail.record_each(session, actor, [(each, "request.shredded") for each in sorted(shredded)])
+    trail.record_each(session, actor, [(each, RequestShredded()) for each in sorted(shredded)])

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain import trail
 from domain.errors import NoCheckpoint, NotFound, SizeUnknown
+from domain.events import CertificateIssued
 from domain.tables import (
     AuditEvent,
     Certificate,
@@ -118,7 +119,7 @@ async def _certificate(
     session: AsyncSession, request_id: UUID, events: Sequence[AuditEvent]
 ) -> dict[str, Any] | None:
     """The newest certificate whose issuing is among the events."""
-    numbers = [event.data["number"] for event in events if event.event == "certificate.issued"]
+    numbers = [event.data["number"] for event in events if event.event == CertificateIssued.event]
     if not numbers:
         return None
     certificate = await session.get_one(Certificate, (request_id, max(numbers)))

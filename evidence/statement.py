@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+from domain.events import CertificateIssued
 from domain.states import Mode
 from domain.tables import (
     DeletionRequest,
@@ -28,8 +29,6 @@ from evidence.wording import Kind
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:lethe:unlearning:v1"
-ISSUED = "certificate.issued"
-"""The event of a certificate itself."""
 
 METHODS = {
     Mode.APPROXIMATE: "alternating alignment and distillation",
@@ -161,7 +160,7 @@ def says_more(new: Mapping[str, Any], old: Mapping[str, Any], log: Log) -> bool:
         log: from which the new one was made.
     """
     told = set(old["predicate"]["log"]["positions"])
-    news = {position for position, event in log.events if event != ISSUED} - told
+    news = {position for position, event in log.events if event != CertificateIssued.event} - told
     same = all(
         new["predicate"][part] == old["predicate"][part] for part in ("request", "results", "scope")
     )

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
@@ -20,6 +21,7 @@ from domain.states import (
 )
 from domain.tables import (
     AlignmentScore,
+    AuditEvent,
     Dataset,
     DeletionRequest,
     DeletionTarget,
@@ -204,6 +206,11 @@ TEST = {
 def audit_test(of: Round, moment: str, position: int = 0, **changes: Any) -> VerdictTest:
     keys = {"job_id": of.job_id, "round": of.number, "moment": moment, "position": position}
     return VerdictTest(**keys | TEST | changes)
+
+
+def event(name: str, of: UUID, *, actor: str = "worker", **data: Any) -> AuditEvent:
+    """Whatever it tells; the service records what `domain.events` has alone."""
+    return AuditEvent(actor=actor, event=name, subject_id=of, data=data)
 
 
 def decision(of: DeletionRequest, job: Job, **changes: Any) -> ReviewDecision:

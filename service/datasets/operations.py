@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain import suppression, trail
 from domain.errors import NameTaken, NotFound, TooManySamples
+from domain.events import DatasetRegistered, JobQueued
 from domain.locations import allowed_path
 from domain.states import JobKind, RegistrationStatus
 from domain.tables import Dataset, DatasetCheck, Job
@@ -62,8 +63,8 @@ async def register(
         job = Job(kind=JobKind.INDEX_DATASET, dataset_id=dataset.id)
         session.add(job)
         await session.flush()
-        trail.record(session, "api", "dataset.registered", dataset.id, name=wanted.name)
-        trail.record(session, "api", "job.queued", job.id, dataset=str(dataset.id))
+        trail.record(session, "api", dataset.id, DatasetRegistered(name=wanted.name))
+        trail.record(session, "api", job.id, JobQueued(dataset=dataset.id))
         return await _one(session, wanted.name)
 
 
@@ -111,7 +112,7 @@ async def check_file(
             dataset_id=dataset_id, job_id=job.id, uri=wanted.uri, column=wanted.column
         )
         session.add(check)
-        trail.record(session, "api", "job.queued", job.id, dataset=str(dataset_id))
+        trail.record(session, "api", job.id, JobQueued(dataset=dataset_id))
         await session.flush()
     return _read_check(name, check, job)
 

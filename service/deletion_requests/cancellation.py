@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from domain import requests, trail
 from domain.errors import CannotCancel, NotFound
+from domain.events import JobCancelled, RequestCancelAsked
 from domain.requests import PLANNING_LOCK
 from domain.states import OPEN_JOBS, OPEN_REQUESTS, JobStatus, RequestStatus, sources
 from domain.tables import DeletionRequest, DeletionTarget, Job
@@ -48,7 +49,7 @@ def _cancel(session: Session, request_id: UUID) -> None:
         return
     mine = DeletionTarget.request_id == request_id
     _require_cancellable(session, mine, request.status)
-    trail.record(session, "api", "request.cancel_asked", request_id)
+    trail.record(session, "api", request_id, RequestCancelAsked())
     for job in jobs:
         if job.status is JobStatus.RUNNING or not _serves_others(session, job, request_id):
             _end(session, job)
@@ -86,4 +87,4 @@ def _end(session: Session, job: Job) -> None:
     job.status, job.lease_until, job.phase = JobStatus.CANCELLED, None, None
     job.finished_at = func.now()
     session.flush()
-    trail.record(session, "api", "job.cancelled", job.id, attempt=job.attempt)
+    trail.record(session, "api", job.id, JobCancelled(attempt=job.attempt))

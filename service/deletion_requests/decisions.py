@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from domain import forgetting, requests, tombstones, trail
 from domain.errors import ChampionChanged, NotFound, NothingToDecide
+from domain.events import RequestDecided, VersionPromoted
 from domain.states import Decision, RequestStatus, VersionStatus
 from domain.tables import (
     DeletionRequest,
@@ -79,9 +80,11 @@ def _store(
     for request_id in decided:
         key = key_of.get(request_id)
         trail.record(
-            session, "api", "request.decided", request_id,
-            decision=wanted.decision, job=str(candidate.job_id), by=ADMIN,
-            ground_hmac=commitments.mac(key, wanted.ground).hex() if key else None,
+            session, "api", request_id,
+            RequestDecided(
+                decision=wanted.decision, job=candidate.job_id, by=ADMIN,
+                ground_hmac=commitments.mac(key, wanted.ground).hex() if key else None,
+            ),
         )  # fmt: skip
         session.add(
             ReviewDecision(
@@ -165,8 +168,8 @@ def _promote(session: Session, candidate: ModelVersion) -> None:
     session.flush()
     _bury(session, candidate)
     trail.record(
-        session, "api", "version.promoted", candidate.id,
-        number=candidate.number, weights_sha256=candidate.weights_sha256,
+        session, "api", candidate.id,
+        VersionPromoted(number=candidate.number, weights_sha256=candidate.weights_sha256),
     )  # fmt: skip
 
 

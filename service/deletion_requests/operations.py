@@ -23,6 +23,7 @@ from domain.errors import (
     TooManySamples,
     UnknownSamples,
 )
+from domain.events import RequestCompleted
 from domain.states import RegistrationStatus, RequestStatus
 from domain.tables import (
     Sample,
@@ -135,7 +136,7 @@ async def _tell(connection: AsyncConnection, request: DeletionRequestRead) -> No
     """Tell those who watch of a new request, and the audit trail if it is completed already."""
     async with AsyncSession(connection) as session, session.begin():
         if request.status is RequestStatus.COMPLETED:
-            trail.record(session, "api", "request.completed", request.id)
+            trail.record(session, "api", request.id, RequestCompleted())
         await session.run_sync(outbox.announce, request.status, [request.id])
 
 

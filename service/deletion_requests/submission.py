@@ -10,6 +10,7 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import trail
+from domain.events import RequestReceived
 
 BY_MODEL, BY_DATASET = "m.name = %(name)s", "d.name = %(name)s"
 
@@ -96,7 +97,7 @@ WITH clock AS (
     SELECT id, model_id, target.status, forgotten, untrained FROM request, target
 ), event AS (
     INSERT INTO audit_events (actor, event, subject_id, data)
-    SELECT 'api', 'request.received', id, %(told)s || jsonb_build_object(
+    SELECT 'api', '{event}', id, %(told)s || jsonb_build_object(
         'received_at', to_char(timezone('UTC', received_at), '{instant}'),
         'due_at', to_char(timezone('UTC', due_at), '{instant}'), 'models', models)
     FROM request, summed
@@ -124,7 +125,9 @@ def _naming(asked_for: str) -> str:
 
 def _taking(asked_for: str) -> str:
     naming = NAMING.format(asked_for=asked_for, if_=", fresh")
-    return _in_one_line(TAKING.format(naming=naming, instant=trail.INSTANT))
+    return _in_one_line(
+        TAKING.format(naming=naming, instant=trail.INSTANT, event=RequestReceived.event)
+    )
 
 
 def _in_one_line(sql: str) -> str:

@@ -21,6 +21,7 @@ from uuid_utils.compat import uuid7
 
 from domain import trail
 from domain.errors import NotFound
+from domain.events import JobQueued
 from domain.states import OPEN_JOBS, JobKind, JobStatus
 from domain.tables import Dataset, Estimate, EstimateSample, EstimateTarget, Job, Model
 from service.deletion_requests import operations as requests
@@ -82,7 +83,7 @@ async def ask(
                     not_trained_on=row.untrained,
                 )
             )
-            trail.record(session, "api", "job.queued", job.id, model=str(row.model_id))
+            trail.record(session, "api", job.id, JobQueued(model=row.model_id))
         await session.flush()
         return await _one(session, estimate.id)
 

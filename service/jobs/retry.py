@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from domain import requests, trail
 from domain.errors import CannotRetry, NotFound
+from domain.events import JobRetried
 from domain.requests import PLANNING_LOCK
 from domain.states import (
     BESIDE_OTHERS,
@@ -48,7 +49,7 @@ def _retry(session: Session, job_id: UUID) -> None:
     job.status, job.failure, job.finished_at = JobStatus.QUEUED, None, None
     job.losses, job.not_before, job.phase = 0, None, "waiting for a worker"
     session.flush()
-    trail.record(session, "api", "job.retried", job.id, attempt=job.attempt, kind=failure["kind"])
+    trail.record(session, "api", job.id, JobRetried(attempt=job.attempt, kind=failure["kind"]))
     _reopen(session, job)
 
 

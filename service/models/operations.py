@@ -18,6 +18,7 @@ from domain.errors import (
     RecipeRefused,
     WeightsRefused,
 )
+from domain.events import JobQueued, ModelRegistered
 from domain.locations import allowed_path
 from domain.policy import Policy
 from domain.states import JobKind, RegistrationStatus, VersionStatus
@@ -89,10 +90,12 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
         session.add(job)
         await session.flush()
         trail.record(
-            session, "api", "model.registered", model.id, name=model.name, dataset=str(dataset.id),
-            suppressed_samples=model.suppressed_samples,
+            session, "api", model.id,
+            ModelRegistered(
+                name=model.name, dataset=dataset.id, suppressed_samples=model.suppressed_samples
+            ),
         )  # fmt: skip
-        trail.record(session, "api", "job.queued", job.id, model=str(model.id))
+        trail.record(session, "api", job.id, JobQueued(model=model.id))
         return await _one(session, wanted.name)
 
 

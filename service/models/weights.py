@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain import objects, trail
 from domain.errors import NotFound, NotServable, WeightsUnavailable
+from domain.events import WeightsFetched
 from domain.states import VersionStatus
 from domain.tables import Model, ModelVersion
 from service import downloads
@@ -54,10 +55,8 @@ async def record_fetched(sessions: Sessions, name: str, number: int) -> None:
     """
     async with sessions.begin() as session:
         version = await _served(session, name, number, locked=True)
-        trail.record(
-            session, "api", "weights.fetched", version.id,
-            model=str(version.model_id), number=number,
-        )  # fmt: skip
+        fetched = WeightsFetched(model=version.model_id, number=number)
+        trail.record(session, "api", version.id, fetched)
 
 
 async def _served(

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain import destinations, outbox, trail
 from domain.errors import DeliveryNotDead, NotFound, TooManyWebhooks, WebhookDisabled, WebhookExists
+from domain.events import WebhookDeleted, WebhookEnabled, WebhookRegistered, WebhookSecretRotated
 from domain.states import DeliveryFailure, DeliveryStatus, WebhookStatus, delivery_sources
 from domain.tables import WebhookDelivery, WebhookEndpoint
 from service.dependencies import Sessions, Settings
@@ -57,7 +58,7 @@ async def register(
         endpoint = WebhookEndpoint(**wanted.model_dump(), secret=_new_secret())
         session.add(endpoint)
         await session.flush()
-        trail.record(session, "api", "webhook.registered", endpoint.id)
+        trail.record(session, "api", endpoint.id, WebhookRegistered())
         await session.refresh(endpoint)
     return WebhookCreated.model_validate(endpoint)
 
@@ -97,7 +98,7 @@ async def change(sessions: Sessions, webhook_id: UUID, wanted: WebhookChange) ->
             )
         elif wanted.status is not None and endpoint.status is not wanted.status:
             endpoint.status, endpoint.disabled_reason = wanted.status, None
-            trail.record(session, "api", "webhook.enabled", webhook_id)
+            trail.record(session, "api", webhook_id, WebhookEnabled())
         await session.flush()
         await session.refresh(endpoint)
         return WebhookRead.model_validate(endpoint)
@@ -108,7 +109,7 @@ async def remove(sessions: Sessions, webhook_id: UUID) -> None:
     async with sessions.begin() as session:
         await _one(session, webhook_id, lock=True)
         await session.execute(delete(WebhookEndpoint).filter_by(id=webhook_id))
-        trail.record(session, "api", "webhook.deleted", webhook_id)
+        trail.record(session, "api", webhook_id, WebhookDeleted())
 
 
 async def rotate_secret(sessions: Sessions, webhook_id: UUID) -> SecretRotated:
@@ -120,7 +121,7 @@ async def rotate_secret(sessions: Sessions, webhook_id: UUID) -> SecretRotated:
         endpoint = await _one(session, webhook_id, lock=True)
         endpoint.previous_secret, endpoint.secret = endpoint.secret, _new_secret()
         endpoint.previous_secret_until = func.now() + OVERLAP
-        trail.record(session, "api", "webhook.secret_rotated", webhook_id)
+        trail.record(session, "api", webhook_id, WebhookSecretRotated())
         await session.flush()
         await session.refresh(endpoint)
         return SecretRotated.model_validate(endpoint)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from domain import trail
 from domain.database import async_sessions, sync_sessions
+from domain.events import JobCompleted, JobStarted, RequestCompleted
 from domain.settings import WorkerSettings
 from domain.states import Decision
 from evidence import entries, merkle, signed_notes
@@ -23,9 +24,9 @@ SUBJECT = UUID(int=7)
 async def subjects(sessions):
     one, other = uuid4(), uuid4()
     async with sessions.begin() as session:
-        trail.record(session, "api", "request.received", one, samples=3)
-        trail.record(session, "worker", "job.started", other, attempt=1)
-        trail.record(session, "worker", "request.completed", one)
+        session.add(factories.event("request.received", one, actor="api", samples=3))
+        trail.record(session, "worker", other, JobStarted(attempt=1))
+        trail.record(session, "worker", one, RequestCompleted())
         await session.flush()
     return one, other
 
@@ -80,7 +81,7 @@ def test_what_is_told_of_a_request_includes_jobs_that_a_person_sent_back(own_dat
             session.add_all(together)
             session.flush()
         for job in (failed, done, other):
-            trail.record(session, "worker", "job.completed", job.id)
+            trail.record(session, "worker", job.id, JobCompleted(attempt=1))
     with sync_sessions(engine).begin() as session:
         told = [event.subject_id for event, _ in session.execute(entries.about(request.id))]
     engine.dispose()
@@ -101,7 +102,7 @@ def kept(own_database_url, tmp_path):
     for count in (11, 19):
         with sessions.begin() as session:
             for number in range(count):
-                trail.record(session, "api", "request.received", SUBJECT, number=number)
+                session.add(factories.event("request.received", SUBJECT, number=number))
         keeper.keep(sessions, [signer], settings)
     engine.dispose()
     return signer

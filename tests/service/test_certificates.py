@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from domain import trail
+from domain.events import RequestCompleted
 from domain.states import Mode, RequestStatus, Verdict
 from evidence import wording
 from evidence.statement import Purge, statement
@@ -34,7 +35,7 @@ def certify(store, sessions):
         await store(*story.rows)
         case = story.case
         async with sessions.begin() as session:
-            trail.record(session, "worker", "request.completed", case.request.id)
+            trail.record(session, "worker", case.request.id, RequestCompleted())
         for gone in purges or ({},):
             async with sessions.begin() as session:
                 await session.run_sync(

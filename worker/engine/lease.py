@@ -14,6 +14,14 @@ from sqlalchemy.orm import Session
 
 from domain import requests, trail
 from domain.errors import LeaseLost
+from domain.events import (
+    DatasetFailed,
+    JobCompleted,
+    JobFailed,
+    JobReleased,
+    JobStarted,
+    ModelFailed,
+)
 from domain.states import JobKind, JobStatus, RegistrationStatus, RequestStatus
 from domain.tables import Dataset, DeletionTarget, EstimateSample, Job, Model
 
@@ -63,7 +71,7 @@ def claim(session: Session, job_id: UUID, *, worker: str, lease: timedelta) -> C
     ).one_or_none()
     if taken is None:
         return None
-    trail.record(session, "worker", "job.started", job_id, attempt=taken.attempt)
+    trail.record(session, "worker", job_id, JobStarted(attempt=taken.attempt))
     move_requests(session, job_id, RequestStatus.RUNNING)
     return Claim(job_id, taken.attempt, taken.kind)
 
@@ -115,8 +123,8 @@ def complete(
     """
     _end(session, job, JobStatus.COMPLETED)
     job.progress = 1.0
-    verdict = {"verdict": job.verdict} if job.verdict else {}
-    trail.record(session, "worker", "job.completed", job.id, attempt=job.attempt, **verdict)
+    ended = JobCompleted(attempt=job.attempt, verdict=job.verdict)
+    trail.record(session, "worker", job.id, ended)
     move_requests(session, job.id, requests)
 
 
@@ -124,22 +132,23 @@ def fail(session: Session, job: Job, *, kind: str, reason: str) -> None:
     """End a held job badly: what it served fails with it, the champion stays."""
     _end(session, job, JobStatus.FAILED)
     job.failure = {"kind": kind, "reason": reason}
-    trail.record(session, "worker", "job.failed", job.id, attempt=job.attempt, kind=kind)
+    trail.record(session, "worker", job.id, JobFailed(attempt=job.attempt, kind=kind))
     move_requests(session, job.id, RequestStatus.FAILED)
     if job.kind is JobKind.INDEX_DATASET:
         dataset = session.get_one(Dataset, job.dataset_id)
         dataset.status, dataset.failure = RegistrationStatus.FAILED, reason
-        trail.record(session, "worker", "dataset.failed", dataset.id, job=str(job.id))
+        trail.record(session, "worker", dataset.id, DatasetFailed(job=job.id))
     elif job.kind is JobKind.REGISTER_MODEL:
         model = session.get_one(Model, job.model_id)
         model.status, model.failure = RegistrationStatus.FAILED, reason
-        trail.record(session, "worker", "model.failed", model.id, job=str(job.id))
+        trail.record(session, "worker", model.id, ModelFailed(job=job.id))
 
 
-def release(session: Session, job: Job, *, why: str, **more: str) -> None:
+def release(session: Session, job: Job, *, why: str, kind: str | None = None) -> None:
     """Give a held job back to the queue; by itself that costs it nothing."""
     job.status, job.lease_until, job.phase = JobStatus.QUEUED, None, "waiting for a worker"
-    trail.record(session, "worker", "job.released", job.id, attempt=job.attempt, why=why, **more)
+    released = JobReleased(attempt=job.attempt, why=why, kind=kind)
+    trail.record(session, "worker", job.id, released)
     move_requests(session, job.id, RequestStatus.SCHEDULED)
 
 

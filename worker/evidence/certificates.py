@@ -21,6 +21,15 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, sessionmaker
 
 from domain import trail
+from domain.events import (
+    CertificateIssued,
+    RequestCompleted,
+    RequestDecided,
+    RequestReceived,
+    RequestShredded,
+    SigningKeyIntroduced,
+    VersionPurged,
+)
 from domain.states import Decision, RequestStatus, Verdict, VersionStatus
 from domain.tables import (
     AuditEvent,
@@ -38,10 +47,8 @@ from domain.tables import (
     VerdictTest,
 )
 from evidence import entries, merkle, signed_notes, tree
-from evidence.statement import ISSUED, Case, Entry, Keyed, Log, Outcome, Purge, says_more, statement
+from evidence.statement import Case, Entry, Keyed, Log, Outcome, Purge, says_more, statement
 
-COMPLETED = "request.completed"
-PURGED = "version.purged"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 NO_PURGES: Mapping[UUID, Purge] = MappingProxyType({})
 
@@ -85,12 +92,14 @@ def _with_news(start: int, end: int) -> Select[UUID]:
         .where(LogLeaf.position >= start, LogLeaf.position < end)
         .cte("news")
     )
-    told = select(news.c.subject_id).where(news.c.event.in_((COMPLETED, "request.shredded")))
+    told = select(news.c.subject_id).where(
+        news.c.event.in_((RequestCompleted.event, RequestShredded.event))
+    )
     purged = (
         select(DeletionTarget.request_id)
         .join(ModelVersion, ModelVersion.job_id == DeletionTarget.job_id)
         .join(news, news.c.subject_id == ModelVersion.parent_id)
-        .where(news.c.event == PURGED)
+        .where(news.c.event == VersionPurged.event)
     )
     return (
         select(DeletionRequest.id)
@@ -108,7 +117,7 @@ def _covered(
     """The events about a request that a checkpoint covers; the keys that sign are no news of it."""
     return session.execute(
         entries.about(request_id).where(
-            LogLeaf.position < checkpoint.size, AuditEvent.event != "signing_key.introduced"
+            LogLeaf.position < checkpoint.size, AuditEvent.event != SigningKeyIntroduced.event
         )
     ).all()
 
@@ -116,7 +125,7 @@ def _covered(
 def _keyed(request_id: UUID, events: Iterable[AuditEvent]) -> Keyed:
     """The digests under the request's key, as the log has them: the key may be destroyed by now."""
     mine = [event for event in events if event.subject_id == request_id]
-    received = next(event.data for event in mine if event.event == "request.received")
+    received = next(event.data for event in mine if event.event == RequestReceived.event)
     return Keyed(
         commitment=received.get("commitment"),
         subject_ref=received.get("subject_ref_hmac"),
@@ -124,7 +133,7 @@ def _keyed(request_id: UUID, events: Iterable[AuditEvent]) -> Keyed:
         grounds={
             UUID(event.data["job"]): event.data["ground_hmac"]
             for event in mine
-            if event.event == "request.decided"
+            if event.event == RequestDecided.event
             and event.data["decision"] == Decision.ACCEPT
             and event.data.get("ground_hmac")
         },
@@ -136,7 +145,7 @@ def _purges(session: Session, request_id: UUID) -> dict[UUID, Purge]:
     names too were not deleted with it."""
     kept = exists().where(
         AuditEvent.subject_id == ModelVersion.id,
-        AuditEvent.event == PURGED,
+        AuditEvent.event == VersionPurged.event,
         AuditEvent.data["kept"].contains(["weights"]),
     )
     rows = session.execute(
@@ -163,7 +172,7 @@ def _log(
     completion, position = next(
         (event, position)
         for event, position in reversed(events)
-        if event.event == COMPLETED and event.subject_id == request_id
+        if event.event == RequestCompleted.event and event.subject_id == request_id
     )
     spans = merkle.inclusion(position, checkpoint.size)
     nodes = tree.by_node(session.execute(tree.fetching(spans)))
@@ -230,9 +239,8 @@ def issue(
         issued_at=now,
     )
     session.add(certificate)
-    trail.record(
-        session, "worker", ISSUED, request_id, number=number, sha256=certificate.payload_sha256
-    )
+    issued = CertificateIssued(number=number, sha256=certificate.payload_sha256)
+    trail.record(session, "worker", request_id, issued)
     return certificate
 
 
@@ -295,7 +303,9 @@ def _served(session: Session, target: DeletionTarget) -> ModelVersion:
     """
     completed_at = (
         select(func.max(AuditEvent.at))
-        .where(AuditEvent.subject_id == target.request_id, AuditEvent.event == "request.completed")
+        .where(
+            AuditEvent.subject_id == target.request_id, AuditEvent.event == RequestCompleted.event
+        )
         .scalar_subquery()
     )
     accepted = exists().where(

@@ -24,6 +24,13 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, sessionmaker
 
 from domain import trail
+from domain.events import (
+    CertificateIssued,
+    RequestCompleted,
+    RequestShredded,
+    SigningKeyIntroduced,
+    VersionPurged,
+)
 from domain.settings import WorkerSettings
 from domain.tables import AuditEvent, LogCheckpoint, LogLeaf, LogNode, SigningKey
 from evidence import entries, merkle, signed_notes, tree
@@ -35,7 +42,9 @@ KEEPER_LOCK = 0x1E7F11
 HASHED_AT_ONCE = 10_000
 """Events whose leaves are added in one transaction."""
 
-URGENT = ("request.completed", "request.shredded", "certificate.issued", "version.purged")
+URGENT = tuple(
+    kind.event for kind in (RequestCompleted, RequestShredded, CertificateIssued, VersionPurged)
+)
 """After one of these there is a checkpoint at once."""
 
 log = structlog.get_logger()
@@ -80,11 +89,13 @@ def introduce(sessions: sessionmaker[Session], keys: Sequence[signed_notes.NoteK
             session.add(row)
             session.flush()
             trail.record(
-                session, "worker", "signing_key.introduced", row.id,
-                name=key.name, public_key=_text(key.public),
-                replaces=replaced and _text(replaced.public),
-                endorsement=replaced and _word(replaced, key),
-                acknowledgement=replaced and _word(key, replaced),
+                session, "worker", row.id,
+                SigningKeyIntroduced(
+                    name=key.name, public_key=_text(key.public),
+                    replaces=_text(replaced.public) if replaced else None,
+                    endorsement=_word(replaced, key) if replaced else None,
+                    acknowledgement=_word(key, replaced) if replaced else None,
+                ),
             )  # fmt: skip
             known.add(key.public)
 

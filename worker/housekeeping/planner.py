@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, sessionmaker
 
 from domain import outbox, requests, trail
+from domain.events import JobQueued, JobStarted, RequestCompleted, RequestOverdue
 from domain.policy import Batching, Policy
 from domain.requests import PLANNING_LOCK
 from domain.states import (
@@ -105,7 +106,7 @@ def mark_overdue(session: Session) -> None:
         .returning(DeletionRequest.id)
         .execution_options(synchronize_session=False)
     ).all()
-    trail.record_each(session, "worker", [(request_id, "request.overdue") for request_id in late])
+    trail.record_each(session, "worker", [(each, RequestOverdue()) for each in late])
     outbox.announce(session, "overdue", late)
 
 
@@ -121,7 +122,7 @@ def plan_erasures(session: Session) -> None:
         select(func.coalesce(func.max(LogLeaf.position), -1))
         .join(AuditEvent, AuditEvent.id == LogLeaf.event_id)
         .join(Job, Job.id == AuditEvent.subject_id)
-        .where(*of_dataset, AuditEvent.event == "job.started")
+        .where(*of_dataset, AuditEvent.event == JobStarted.event)
         .correlate(Dataset)
         .scalar_subquery()
     )
@@ -136,7 +137,7 @@ def plan_erasures(session: Session) -> None:
             DeletionRequest.status == RequestStatus.COMPLETED,
             DeletionRequest.finished_at > newest - LONGEST_TRANSACTION,
             AuditEvent.subject_id == DeletionRequest.id,
-            AuditEvent.event == "request.completed",
+            AuditEvent.event == RequestCompleted.event,
             LogLeaf.event_id == AuditEvent.id,
             LogLeaf.position > began,
         ),
@@ -145,7 +146,7 @@ def plan_erasures(session: Session) -> None:
         job = Job(kind=JobKind.ERASE_ROWS, dataset_id=dataset_id)
         session.add(job)
         session.flush()
-        trail.record(session, "worker", "job.queued", job.id, dataset=str(dataset_id))
+        trail.record(session, "worker", job.id, JobQueued(dataset=dataset_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,7 @@ def _open_job(
         job = Job(kind=JobKind.UNLEARN, model_id=model_id, objective=objective)
         session.add(job)
         session.flush()
-        trail.record(session, "worker", "job.queued", job.id, model=str(model_id))
+        trail.record(session, "worker", job.id, JobQueued(model=model_id))
         return _Job(job.id, max_samples, empty=True)
     if job.status is not JobStatus.QUEUED or job.attempt or job.objective is not objective:
         return None

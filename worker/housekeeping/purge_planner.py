@@ -6,6 +6,7 @@ from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from domain import trail
+from domain.events import JobQueued
 from domain.states import OPEN_JOBS, JobKind, JobStatus
 from domain.tables import Job, ModelVersion
 from worker.store.version_files import is_due
@@ -30,4 +31,4 @@ def plan(session: Session) -> None:
         job = Job(kind=JobKind.PURGE, model_id=model_id)
         session.add(job)
         session.flush()
-        trail.record(session, "worker", "job.queued", job.id, model=str(model_id))
+        trail.record(session, "worker", job.id, JobQueued(model=model_id))

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from domain import sample_digests, trail
 from domain.errors import JobError
+from domain.events import DatasetErased
 from domain.states import JobKind, JobStatus, RegistrationStatus
 from domain.tables import Dataset, Job, Model, Sample, Tombstone
 from worker.data import parquet_rewrite
@@ -226,8 +227,10 @@ def _record(
     dataset.files = fingerprints(files)
     told = ("before_sha256", "after_sha256", "rows_before", "rows_after")
     trail.record(
-        session, "worker", "dataset.erased", dataset_id,
-        samples=removed, files=[{name: each[name] for name in told} for each in replaced],
+        session, "worker", dataset_id,
+        DatasetErased(
+            samples=removed, files=[{name: each[name] for name in told} for each in replaced]
+        ),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import delete, func, text
 from sqlalchemy.orm import Session
 
 from domain import suppression, trail
+from domain.events import DatasetIndexed
 from domain.states import RegistrationStatus, Split
 from domain.tables import Dataset, Job, Sample
 from worker.data import staging
@@ -80,9 +81,11 @@ def _store(
     dataset.status, dataset.failure, dataset.files = RegistrationStatus.READY, None, files
     dataset.ready_at = func.now()
     trail.record(
-        session, "worker", "dataset.indexed", dataset_id,
-        rows=rows, samples=dataset.report["samples"], bad_rows=findings.rows,
-        suppressed=sum(suppressed.values()),
+        session, "worker", dataset_id,
+        DatasetIndexed(
+            rows=rows, samples=dataset.report["samples"], bad_rows=findings.rows,
+            suppressed=sum(suppressed.values()),
+        ),
     )  # fmt: skip
     lease.complete(session, job)
 

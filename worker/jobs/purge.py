@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from domain import trail
+from domain.events import VersionPurged
 from domain.tables import Job, ModelVersion
 from worker.engine import lease
 from worker.engine.lease import Claim
@@ -57,8 +58,12 @@ def _purge(session: Session, store: Store, version_id: UUID, *, job_id: UUID) ->
     named = delete_unnamed(session, store, digests.values())
     kept = [name.removesuffix("_sha256") for name, digest in digests.items() if digest in named]
     trail.record(
-        session, "worker", "version.purged", version.id,
-        model=str(version.model_id), number=version.number, job=str(job_id), **digests,
-        deleted=len(digests) - len(kept), kept=kept, left=0,
+        session, "worker", version.id,
+        VersionPurged(
+            model=version.model_id, number=version.number, job=job_id,
+            weights_sha256=version.weights_sha256, statistics_sha256=version.statistics_sha256,
+            reservoir_sha256=version.reservoir_sha256,
+            deleted=len(digests) - len(kept), kept=kept, left=0,
+        ),
     )  # fmt: skip
     log.info("version.purged", version=version.number, kept=kept)

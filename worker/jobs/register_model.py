@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from domain import tombstones, trail
 from domain.errors import JobError, LocationRefused
+from domain.events import ModelChecked, VersionCreated
 from domain.locations import allowed_path
 from domain.states import RegistrationStatus, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, Sample
@@ -233,8 +234,12 @@ def _add_version(
     )
     session.add(version)
     session.flush()
-    trail.record(session, "worker", "model.checked", model.id, job=str(job.id))
+    trail.record(session, "worker", model.id, ModelChecked(job=job.id))
     trail.record(
-        session, "worker", "version.created", version.id,
-        model=str(model.id), number=version.number, job=str(job.id), **digests,
+        session, "worker", version.id,
+        VersionCreated(
+            model=model.id, number=version.number, job=job.id,
+            weights_sha256=version.weights_sha256, statistics_sha256=version.statistics_sha256,
+            reservoir_sha256=version.reservoir_sha256,
+        ),
     )  # fmt: skip

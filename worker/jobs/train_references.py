@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from domain import tombstones, trail
 from domain.errors import JobError
+from domain.events import JobQueued, ReferencesCompleted
 from domain.policy import Policy
 from domain.states import JobKind, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample
@@ -59,7 +60,7 @@ def queue(session: Session, model: Model) -> None:
     job = Job(kind=JobKind.TRAIN_REFERENCES, model_id=model.id)
     session.add(job)
     session.flush()
-    trail.record(session, "worker", "job.queued", job.id, model=str(model.id))
+    trail.record(session, "worker", job.id, JobQueued(model=model.id))
 
 
 def train_references(bench: Workbench) -> None:
@@ -183,8 +184,10 @@ def _record(bench: Workbench, order: Order, summarised: Summarised) -> None:
             )
         )
         trail.record(
-            session, "worker", "references.completed", order.model.id,
-            job=str(job.id), models=order.count, recipe=order.recipe,
-            samples=len(training) + len(holdout), reference_models_kept=0,
+            session, "worker", order.model.id,
+            ReferencesCompleted(
+                job=job.id, models=order.count, recipe=order.recipe,
+                samples=len(training) + len(holdout), reference_models_kept=0,
+            ),
         )  # fmt: skip
         lease.complete(session, job)

@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 
 from domain import trail
 from domain.database import sync_engine, sync_sessions
+from domain.events import BackupReplayed
 from domain.settings import WorkerSettings
 from domain.tables import AuditEvent
 from worker.restore import compare, ledger
@@ -24,7 +25,6 @@ from worker.store import version_files
 from worker.store.artifacts import Store
 
 NOTHING, SOMETHING, USAGE = 0, 1, 2
-EVENT = "backup.replayed"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -188,18 +188,20 @@ def _record(sessions: sessionmaker[Session], found: Findings, new_requests: int)
     rollback = found.rollback
     with sessions.begin() as session:
         told = select(AuditEvent.id).where(
-            AuditEvent.event == EVENT,
+            AuditEvent.event == BackupReplayed.event,
             AuditEvent.data["anchored"].as_integer() == (rollback.anchored if rollback else 0),
         )
         is_told = rollback is None or session.scalars(told.limit(1)).first() is not None
         if not found.files and not new_requests and is_told:
             return
         trail.record(
-            session, "worker", EVENT, uuid7(),
-            requests=new_requests, samples=sum(model.samples for model in found.models),
-            files=len(found.files), champions=len(found.served),
-            anchored=rollback.anchored if rollback else None,
-            agreed=rollback.agreed if rollback else None,
+            session, "worker", uuid7(),
+            BackupReplayed(
+                requests=new_requests, samples=sum(model.samples for model in found.models),
+                files=len(found.files), champions=len(found.served),
+                anchored=rollback.anchored if rollback else None,
+                agreed=rollback.agreed if rollback else None,
+            ),
         )  # fmt: skip
 
 

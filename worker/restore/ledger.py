@@ -20,6 +20,7 @@ import structlog
 from sqlalchemy import and_, exists, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from domain.events import VersionPurged
 from domain.states import JobKind, Objective, VersionStatus
 from domain.tables import (
     AuditEvent,
@@ -199,7 +200,7 @@ def _purged(session: Session) -> Iterator[Retired]:
         .join(Model, Model.id == ModelVersion.model_id)
         .join(
             AuditEvent,
-            and_(AuditEvent.subject_id == ModelVersion.id, AuditEvent.event == "version.purged"),
+            and_(AuditEvent.subject_id == ModelVersion.id, AuditEvent.event == VersionPurged.event),
         )
         .where(ModelVersion.status == VersionStatus.SUPERSEDED)
     )

@@ -15,6 +15,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from domain import trail
+from domain.events import CheckpointsDeleted
 from domain.states import OPEN_JOBS
 from domain.tables import Job, JobCheckpoint
 from worker.store.artifacts import Store, digest_of, sync
@@ -93,5 +94,5 @@ def delete_if_ended(sessions: sessionmaker[Session], store: Store, job_id: UUID)
             return
         if not left:
             session.execute(delete(JobCheckpoint).filter_by(job_id=job_id))
-        trail.record(session, "worker", "checkpoints.deleted", job_id, files=had, left=left)
+        trail.record(session, "worker", job_id, CheckpointsDeleted(files=had, left=left))
     log.info("checkpoints.deleted", job_id=str(job_id), files=had, left=left)

@@ -14,6 +14,7 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from domain import trail
+from domain.events import RequestCompleted
 from domain.states import Mode, RequestStatus, Verdict, VersionStatus
 from domain.tables import AuditEvent, Certificate
 from evidence.statement import Keyed, Purge, statement
@@ -29,7 +30,7 @@ def put(sessions, story):
         for row in story.rows:
             session.add(row)
             session.flush()
-        trail.record(session, "worker", "request.completed", story.case.request.id)
+        trail.record(session, "worker", story.case.request.id, RequestCompleted())
     return story.case
 
 

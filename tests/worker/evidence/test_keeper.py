@@ -18,11 +18,10 @@ from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Signatu
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.orm import sessionmaker
 
-from domain import trail
 from domain.settings import KeySource, WorkerSettings
 from domain.tables import AuditEvent, LogCheckpoint, LogLeaf, LogNode, SigningKey
 from evidence import entries, merkle, signed_notes, tree
-from tests import merkle_proofs
+from tests import factories, merkle_proofs
 from worker.evidence import keeper, signing
 
 WRITERS, EACH = 16, 40
@@ -51,7 +50,7 @@ def sessions(own_database_url):
 def record(sessions, count=1, event="request.received"):
     with sessions.begin() as session:
         for number in range(count):
-            trail.record(session, "api", event, SUBJECT, number=number)
+            session.add(factories.event(event, SUBJECT, actor="api", number=number))
 
 
 def checkpoints(sessions):
@@ -79,12 +78,12 @@ def test_sixteen_writers_at_once_leave_no_gap_and_keep_the_order_of_their_commit
         fence.wait()
         for number in range(EACH):
             with sessions.begin() as session:
-                trail.record(session, "api", "a.first", UUID(int=writer), number=number)
+                session.add(factories.event("a.first", UUID(int=writer), number=number))
                 session.flush()
                 if number % 4 == 3:  # taken back: it must leave no trace
                     session.rollback()
                     continue
-                trail.record(session, "api", "a.second", UUID(int=writer), number=number)
+                session.add(factories.event("a.second", UUID(int=writer), number=number))
 
     threads = [threading.Thread(target=write, args=[writer]) for writer in range(WRITERS)]
     for thread in threads:
@@ -110,7 +109,7 @@ def test_sixteen_writers_at_once_leave_no_gap_and_keep_the_order_of_their_commit
 
 def test_who_commits_later_stands_later_whoever_wrote_first(sessions):
     with sessions() as early:
-        trail.record(early, "api", "a.early", SUBJECT)
+        early.add(factories.event("a.early", SUBJECT, actor="api"))
         early.flush()
         record(sessions, event="a.late")
         early.commit()

@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 
 from domain import trail
 from domain.errors import JobError, LeaseLost
+from domain.events import RequestCompleted
 from domain.states import JobKind, JobStatus, RegistrationStatus, RequestStatus
 from domain.tables import AuditEvent, Dataset, Job, Sample
 from tests import factories
@@ -354,7 +355,7 @@ def complete_a_request(sessions, dataset):
     request = factories.request(dataset, status=status, finished_at=datetime.now(UTC))
     with sessions.begin() as session:
         session.add(request)
-        trail.record(session, "worker", "request.completed", request.id)
+        trail.record(session, "worker", request.id, RequestCompleted())
 
 
 def test_a_completed_request_has_one_job_erase_and_the_next_one_another(

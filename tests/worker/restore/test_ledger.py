@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, select, update
 
-from domain import sample_digests, trail
+from domain import sample_digests
 from domain.states import JobKind, Objective, VersionStatus
 from domain.tables import LogCheckpoint, ModelVersion, Tombstone
 from tests import factories
@@ -54,7 +54,7 @@ def forgotten(sync_sessions, files, request):
 
 def purge(sessions, version, **told):
     with sessions.begin() as session:
-        trail.record(session, "worker", "version.purged", version.id, **told)
+        session.add(factories.event("version.purged", version.id, **told))
 
 
 def check(sessions, files, directory, anchors=None):

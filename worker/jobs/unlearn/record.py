@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from domain import forgetting, tombstones, trail
 from domain.drift import Drift
+from domain.events import ReservoirReplaced, VersionCreated
 from domain.states import Mode, RequestStatus, Verdict, VersionStatus
 from domain.tables import (
     DeletionTarget,
@@ -105,10 +106,15 @@ def new_version(
             session.add(version)
             session.flush()
             trail.record(
-                session, "worker", "version.created", version.id,
-                model=str(order.model.id), number=version.number, job=str(job.id), **digests,
-                parent_sha256=champion.weights_sha256, samples=len(order.forget),
-                status=version.status, mode=version.mode,
+                session, "worker", version.id,
+                VersionCreated(
+                    model=order.model.id, number=version.number, job=job.id,
+                    weights_sha256=version.weights_sha256,
+                    statistics_sha256=version.statistics_sha256,
+                    reservoir_sha256=version.reservoir_sha256,
+                    parent_sha256=champion.weights_sha256, samples=len(order.forget),
+                    status=version.status, mode=version.mode,
+                ),
             )  # fmt: skip
             if failed:
                 lease.complete(session, job, requests=RequestStatus.NEEDS_REVIEW)
@@ -190,9 +196,11 @@ def without_training(bench: Workbench, order: Order) -> None:
             replaced, champion.reservoir_sha256 = champion.reservoir_sha256, digest
             _bury(session, order, job.id)
             trail.record(
-                session, "worker", "reservoir.replaced", champion.id,
-                job=str(job.id), reservoir_sha256=digest, replaced_sha256=replaced,
-                samples=len(order.outside),
+                session, "worker", champion.id,
+                ReservoirReplaced(
+                    job=job.id, reservoir_sha256=digest, replaced_sha256=replaced,
+                    samples=len(order.outside),
+                ),
             )  # fmt: skip
             lease.complete(session, job)
     for attempt in patiently():

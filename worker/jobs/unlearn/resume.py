@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from domain import __version__, trail
 from domain.errors import StoreUnwritable
+from domain.events import JobResumed
 from domain.tables import AlignmentScore, JobCheckpoint
 from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
@@ -67,8 +68,8 @@ def begin(session: Session, order: Order, attempt: int, points: Mapping[int, Poi
     if points:
         last = max(points)
         trail.record(
-            session, "worker", "job.resumed", order.job.id,
-            attempt=attempt, round=last, cycle=points[last].cycle,
+            session, "worker", order.job.id,
+            JobResumed(attempt=attempt, round=last, cycle=points[last].cycle),
         )  # fmt: skip
 
 

@@ -1,0 +1,385 @@
+"""Every event of the audit trail: its name, what it is about, and what is told with it.
+
+An event is written as `JobStarted(attempt=1)` and recorded by `domain.trail`; for queries its name
+is `JobStarted.event`. Entries are hashed and signed for good: a name or a field that was ever used
+keeps its meaning, and a field that is added later has a default.
+
+Ids of rows, counts and digests stand here, never a sample id or free text.
+"""
+
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, dataclass, fields
+from inspect import getdoc
+from typing import Any, ClassVar, Literal, dataclass_transform
+from uuid import UUID
+
+from domain.states import RequestStatus
+
+Subject = Literal[
+    "request", "job", "dataset", "model", "version", "webhook", "signing key", "the command's run"
+]
+"""Whose id is the `subject_id` of an entry."""
+
+EVENTS: dict[str, type["Event"]] = {}
+"""All of them, by name."""
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Event:
+    """What happened. Subclasses are frozen dataclasses; a field with a default may be left out."""
+
+    event: ClassVar[str]
+    about: ClassVar[Subject]
+
+    def __init_subclass__(cls, *, event: str, about: Subject) -> None:
+        cls.event, cls.about = event, about
+        dataclass(frozen=True, kw_only=True)(cls)
+        EVENTS[event] = cls
+
+    def data(self) -> dict[str, Any]:
+        """What the entry says besides: ids as text; without what was left out."""
+        given = {field.name: getattr(self, field.name) for field in _fields(type(self))}
+        return {
+            field.name: _as_json(given[field.name])
+            for field in _fields(type(self))
+            if field.default is MISSING or given[field.name] is not None
+        }
+
+
+def became(status: RequestStatus) -> Event:
+    """The event that tells of a request's new status."""
+    return EVENTS[f"request.{status}"]()
+
+
+def described() -> Iterator[tuple[str, str, str, str]]:
+    """For people, of each event: its name, what it is about, its fields, and what it means."""
+    for name, kind in EVENTS.items():
+        told = ", ".join(
+            f"`{field.name}`" + ("" if field.default is MISSING else " (optional)")
+            for field in _fields(kind)
+        )
+        yield f"`{name}`", kind.about, told, " ".join((getdoc(kind) or "").split())
+
+
+def _fields(kind: type[Event]) -> tuple[Field[Any], ...]:
+    return fields(kind)  # type: ignore[arg-type]  # made one by `Event`
+
+
+def _as_json(value: Any) -> Any:
+    return str(value) if isinstance(value, UUID) else value
+
+
+class RequestReceived(Event, event="request.received", about="request"):
+    """A deletion request was stored. Its ids, reference and reason stand as digests under its key.
+
+    `service.deletion_requests.submission` writes it in SQL.
+    """
+
+    objective: str
+    exact: bool
+    samples: int
+    duplicates: int
+    commitment: str
+    subject_ref_hmac: str | None
+    reason_hmac: str | None
+    received_at: str
+    due_at: str
+    models: list[UUID]
+
+
+class RequestPending(Event, event="request.pending", about="request"):
+    """The request waits for a job again."""
+
+
+class RequestScheduled(Event, event="request.scheduled", about="request"):
+    """The request is in a job that waits for a worker."""
+
+
+class RequestRunning(Event, event="request.running", about="request"):
+    """A worker is at the request."""
+
+
+class RequestCompleted(Event, event="request.completed", about="request"):
+    """Every model has forgotten what the request names."""
+
+
+class RequestNeedsReview(Event, event="request.needs_review", about="request"):
+    """No attempt got a better verdict than `fail`; a person has to decide."""
+
+
+class RequestFailed(Event, event="request.failed", about="request"):
+    """A job of the request failed; an operator can have it tried again."""
+
+
+class RequestCancelled(Event, event="request.cancelled", about="request"):
+    """The request was taken back before it was answered."""
+
+
+class RequestRefused(Event, event="request.refused", about="request"):
+    """A person refused the request."""
+
+
+class RequestCancelAsked(Event, event="request.cancel_asked", about="request"):
+    """Somebody asked to take the request back."""
+
+
+class RequestOverdue(Event, event="request.overdue", about="request"):
+    """The due date passed before the request was answered."""
+
+
+class RequestShredded(Event, event="request.shredded", about="request"):
+    """What linked the request to a person was destroyed, its key included."""
+
+
+class RequestDecided(Event, event="request.decided", about="request"):
+    """A person decided about a version with the verdict `fail`."""
+
+    decision: str
+    job: UUID
+    """The job that made the version."""
+
+    by: str
+    ground_hmac: str | None
+
+
+class CertificateIssued(Event, event="certificate.issued", about="request"):
+    """A certificate of the request was signed."""
+
+    number: int
+    sha256: str
+    """Of the signed statement."""
+
+
+class JobQueued(Event, event="job.queued", about="job"):
+    """A job was created for a model or for a dataset."""
+
+    model: UUID | None = None
+    dataset: UUID | None = None
+
+
+class JobStarted(Event, event="job.started", about="job"):
+    """A worker claimed the job; every attempt has a number of its own."""
+
+    attempt: int
+
+
+class JobResumed(Event, event="job.resumed", about="job"):
+    """An attempt goes on from a checkpoint that an earlier one left."""
+
+    attempt: int
+    round: int
+    cycle: int
+
+
+class JobReleased(Event, event="job.released", about="job"):
+    """An attempt was stopped or lost, and the job waits for a worker again."""
+
+    attempt: int
+    why: str
+    kind: str | None = None
+    """Of failure, where the attempt counts as lost."""
+
+
+class JobCompleted(Event, event="job.completed", about="job"):
+    """The job did what it was to do."""
+
+    attempt: int
+    verdict: str | None = None
+
+
+class JobFailed(Event, event="job.failed", about="job"):
+    """The job ended without a result."""
+
+    attempt: int
+    kind: str
+
+
+class JobCancelled(Event, event="job.cancelled", about="job"):
+    """The job was ended because a request was taken back."""
+
+    attempt: int
+
+
+class JobRetried(Event, event="job.retried", about="job"):
+    """An operator had a failed job tried again."""
+
+    attempt: int
+    kind: str
+    """Of the failure before."""
+
+
+class CheckpointsDeleted(Event, event="checkpoints.deleted", about="job"):
+    """The checkpoints of an ended job were deleted, and the folder was listed to see it."""
+
+    files: int
+    left: int
+
+
+class DatasetRegistered(Event, event="dataset.registered", about="dataset"):
+    """A dataset was named, and waits to be indexed."""
+
+    name: str
+
+
+class DatasetIndexed(Event, event="dataset.indexed", about="dataset"):
+    """The dataset was read, and can be used."""
+
+    rows: int
+    samples: dict[str, int]
+    """By split."""
+
+    bad_rows: int
+    suppressed: int
+    """Samples with the ids of samples that were forgotten in other datasets."""
+
+
+class DatasetFailed(Event, event="dataset.failed", about="dataset"):
+    """The dataset could not be indexed."""
+
+    job: UUID
+
+
+class DatasetErased(Event, event="dataset.erased", about="dataset"):
+    """Rows of forgotten samples were deleted from the dataset's files."""
+
+    samples: int
+    files: list[dict[str, Any]]
+    """Of each rewritten file the digests and numbers of rows, before and after."""
+
+
+class ModelRegistered(Event, event="model.registered", about="model"):
+    """A model was named, and waits to be examined."""
+
+    name: str
+    dataset: UUID
+    suppressed_samples: int
+
+
+class ModelChecked(Event, event="model.checked", about="model"):
+    """The model was examined, and can be used."""
+
+    job: UUID
+
+
+class ModelFailed(Event, event="model.failed", about="model"):
+    """The model could not be registered."""
+
+    job: UUID
+
+
+class ReferencesCompleted(Event, event="references.completed", about="model"):
+    """Reference models were trained, asked and discarded."""
+
+    job: UUID
+    models: int
+    recipe: str
+    samples: int
+    reference_models_kept: int
+
+
+class VersionCreated(Event, event="version.created", about="version"):
+    """A version of a model was made, by registration or by a job that forgets."""
+
+    model: UUID
+    number: int
+    job: UUID
+    weights_sha256: str
+    statistics_sha256: str
+    reservoir_sha256: str
+    parent_sha256: str | None = None
+    """Of the weights it was made from. This and the rest are left out of a registered version."""
+
+    samples: int | None = None
+    status: str | None = None
+    mode: str | None = None
+
+
+class VersionSuperseded(Event, event="version.superseded", about="version"):
+    """The version is never served again: it holds what was to be forgotten."""
+
+    number: int
+
+
+class VersionPromoted(Event, event="version.promoted", about="version"):
+    """A person accepted the version, and it is served."""
+
+    number: int
+    weights_sha256: str
+
+
+class WeightsFetched(Event, event="weights.fetched", about="version"):
+    """A download of the version's weights began: a copy may outlive the version."""
+
+    model: UUID
+    number: int
+
+
+class VersionPurged(Event, event="version.purged", about="version"):
+    """The files of a superseded version were deleted, and the store was listed to see it."""
+
+    model: UUID
+    number: int
+    job: UUID
+    weights_sha256: str
+    statistics_sha256: str
+    reservoir_sha256: str
+    deleted: int
+    kept: list[str]
+    """Which of the three another version names too."""
+
+    left: int
+
+
+class ReservoirReplaced(Event, event="reservoir.replaced", about="version"):
+    """Samples that are not for training left what is kept for the version's jobs."""
+
+    job: UUID
+    reservoir_sha256: str
+    replaced_sha256: str
+    samples: int
+
+
+class WebhookRegistered(Event, event="webhook.registered", about="webhook"):
+    """A webhook was registered."""
+
+
+class WebhookEnabled(Event, event="webhook.enabled", about="webhook"):
+    """A disabled webhook is told of events again."""
+
+
+class WebhookDisabled(Event, event="webhook.disabled", about="webhook"):
+    """A webhook is sent nothing any more."""
+
+    why: str
+
+
+class WebhookDeleted(Event, event="webhook.deleted", about="webhook"):
+    """A webhook was deleted, with its deliveries."""
+
+
+class WebhookSecretRotated(Event, event="webhook.secret_rotated", about="webhook"):
+    """A webhook got a new secret."""
+
+
+class SigningKeyIntroduced(Event, event="signing_key.introduced", about="signing key"):
+    """A key signs the log for the first time; one that is known vouches for it, and it for that."""
+
+    name: str
+    public_key: str
+    replaces: str | None
+    endorsement: str | None
+    acknowledgement: str | None
+
+
+class BackupReplayed(Event, event="backup.replayed", about="the command's run"):
+    """A restored backup was compared with the suppression ledger, and what came back removed."""
+
+    requests: int
+    samples: int
+    files: int
+    champions: int
+    anchored: int | None
+    """Events in the newest anchored checkpoint, if the log was rolled back behind it."""
+
+    agreed: int | None
+    """Up to which event they agree."""
