@@ -16,6 +16,7 @@ import torch
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
+from domain import jobs
 from domain import log as logs
 from domain.database import sync_engine, sync_sessions
 from domain.errors import JobError, LeaseLost, Stopped, StoreUnwritable
@@ -116,7 +117,9 @@ def _carry_out(bench: Workbench) -> int:
 def _fail(bench: Workbench, *, kind: str, reason: str) -> None:
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
-            lease.fail(session, lease.hold(session, bench.claim), kind=kind, reason=reason)
+            jobs.fail(
+                session, lease.hold(session, bench.claim), actor="worker", kind=kind, reason=reason
+            )
     log.warning("job.failed", kind=kind, reason=reason)
 
 
@@ -133,10 +136,15 @@ def _give_back_if_rewritten(bench: Workbench, started: datetime) -> bool:
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
             job = lease.hold(session, bench.claim)
-            rewritten = lease.is_rewritten(session, job, since=started)
+            rewritten = jobs.is_rewritten(session, job, since=started)
             if rewritten:
-                lease.release(session, job, why="its dataset was rewritten meanwhile")
-                job.not_before = func.now() + lease.FIRST_WAIT
+                jobs.release(
+                    session,
+                    job,
+                    actor="worker",
+                    why="its dataset was rewritten meanwhile",
+                    wait=jobs.FIRST_WAIT,
+                )
     return rewritten
 
 
@@ -145,7 +153,7 @@ def _lose(bench: Workbench, *, kind: str, why: str) -> None:
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
             job = lease.hold(session, bench.claim)
-            lease.lose(session, job, why=why, max_losses=limit, kind=kind)
+            jobs.lose(session, job, actor="worker", why=why, max_losses=limit, kind=kind)
     log.warning("job.attempt_lost", kind=kind, why=why)
 
 

@@ -9,9 +9,9 @@ from sqlalchemy import Select, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain import suppression, trail
+from domain import jobs, suppression, trail
 from domain.errors import NameTaken, NotFound, TooManySamples
-from domain.events import DatasetRegistered, JobQueued
+from domain.events import DatasetRegistered
 from domain.locations import allowed_path
 from domain.states import JobKind, RegistrationStatus
 from domain.tables import Dataset, DatasetCheck, Job
@@ -60,11 +60,10 @@ async def register(
             dataset.uri, dataset.definition = wanted.uri, wanted.definition()
             dataset.status, dataset.failure = RegistrationStatus.PENDING, None
             dataset.report = None
-        job = Job(kind=JobKind.INDEX_DATASET, dataset_id=dataset.id)
-        session.add(job)
-        await session.flush()
         trail.record(session, "api", dataset.id, DatasetRegistered(name=wanted.name))
-        trail.record(session, "api", job.id, JobQueued(dataset=dataset.id))
+        await session.run_sync(
+            jobs.queue, JobKind.INDEX_DATASET, actor="api", dataset_id=dataset.id
+        )
         return await _one(session, wanted.name)
 
 
@@ -105,14 +104,13 @@ async def check_file(
         dataset_id = await session.scalar(select(Dataset.id).filter_by(name=name))
         if dataset_id is None:
             raise NotFound(f"There is no dataset {name!r}.")
-        job = Job(kind=JobKind.CHECK_DATASET, dataset_id=dataset_id)
-        session.add(job)
-        await session.flush()
+        job = await session.run_sync(
+            jobs.queue, JobKind.CHECK_DATASET, actor="api", dataset_id=dataset_id
+        )
         check = DatasetCheck(
             dataset_id=dataset_id, job_id=job.id, uri=wanted.uri, column=wanted.column
         )
         session.add(check)
-        trail.record(session, "api", job.id, JobQueued(dataset=dataset_id))
         await session.flush()
     return _read_check(name, check, job)
 

@@ -5,9 +5,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
-from domain import requests, trail
+from domain import jobs, requests, trail
 from domain.errors import CannotCancel, NotFound
-from domain.events import JobCancelled, RequestCancelAsked
+from domain.events import RequestCancelAsked
 from domain.requests import PLANNING_LOCK
 from domain.states import OPEN_JOBS, OPEN_REQUESTS, JobStatus, RequestStatus, sources
 from domain.tables import DeletionRequest, DeletionTarget, Job
@@ -31,7 +31,7 @@ def _cancel(session: Session, request_id: UUID) -> None:
     # With the planner held off, the request's jobs stay its jobs; they are locked as everywhere
     # else: first the jobs, then what they serve.
     session.execute(select(func.pg_advisory_xact_lock(PLANNING_LOCK)))
-    jobs = session.scalars(
+    serving = session.scalars(
         select(Job)
         .where(
             Job.status.in_(OPEN_JOBS),
@@ -50,12 +50,12 @@ def _cancel(session: Session, request_id: UUID) -> None:
     mine = DeletionTarget.request_id == request_id
     _require_cancellable(session, mine, request.status)
     trail.record(session, "api", request_id, RequestCancelAsked())
-    for job in jobs:
+    for job in serving:
         if job.status is JobStatus.RUNNING or not _serves_others(session, job, request_id):
-            _end(session, job)
+            jobs.cancel(session, job, actor="api")
     # Out of the job, too: one that goes on for others must not find these samples.
     requests.move(session, RequestStatus.CANCELLED, mine, actor="api", job_id=None)
-    for job in jobs:
+    for job in serving:
         if job.status is JobStatus.CANCELLED:
             others = DeletionTarget.job_id == job.id
             requests.move(session, RequestStatus.PENDING, others, actor="api", job_id=None)
@@ -80,11 +80,3 @@ def _serves_others(session: Session, job: Job, request_id: UUID) -> bool:
         DeletionTarget.status.in_(OPEN_REQUESTS),
     )
     return bool(session.scalar(select(others)))
-
-
-def _end(session: Session, job: Job) -> None:
-    """From here on its worker is refused every write; it looks every second, and stops."""
-    job.status, job.lease_until, job.phase = JobStatus.CANCELLED, None, None
-    job.finished_at = func.now()
-    session.flush()
-    trail.record(session, "api", job.id, JobCancelled(attempt=job.attempt))

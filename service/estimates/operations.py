@@ -19,9 +19,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from domain import trail
+from domain import jobs
 from domain.errors import NotFound
-from domain.events import JobQueued
 from domain.states import OPEN_JOBS, JobKind, JobStatus
 from domain.tables import Dataset, Estimate, EstimateSample, EstimateTarget, Job, Model
 from service.deletion_requests import operations as requests
@@ -61,19 +60,22 @@ async def ask(
             samples=len(ids),
             duplicates=len(wanted.sample_ids) - len(ids),
         )
-        jobs = [
-            Job(
-                id=uuid7(), kind=JobKind.ESTIMATE, model_id=row.model_id, objective=wanted.objective
+        session.add(estimate)
+        asked_of = [
+            await session.run_sync(
+                jobs.queue,
+                JobKind.ESTIMATE,
+                actor="api",
+                model_id=row.model_id,
+                objective=wanted.objective,
             )
             for row in models
         ]
-        session.add_all([estimate, *jobs])
-        await session.flush()
-        theirs = _each("job_id", literal([job.id for job in jobs], ARRAY(Uuid)))
+        theirs = _each("job_id", literal([job.id for job in asked_of], ARRAY(Uuid)))
         each = _each("sample_id", literal(ids, ARRAY(String)))
         pairs = select(theirs.c.job_id, each.c.sample_id).join_from(theirs, each, true())
         await session.execute(insert(EstimateSample).from_select(["job_id", "sample_id"], pairs))
-        for row, job in zip(models, jobs, strict=True):
+        for row, job in zip(models, asked_of, strict=True):
             session.add(
                 EstimateTarget(
                     estimate_id=estimate.id,
@@ -83,7 +85,6 @@ async def ask(
                     not_trained_on=row.untrained,
                 )
             )
-            trail.record(session, "api", job.id, JobQueued(model=row.model_id))
         await session.flush()
         return await _one(session, estimate.id)
 

@@ -5,9 +5,8 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from domain import requests, trail
+from domain import jobs, requests
 from domain.errors import CannotRetry, NotFound
-from domain.events import JobRetried
 from domain.requests import PLANNING_LOCK
 from domain.states import (
     BESIDE_OTHERS,
@@ -45,11 +44,7 @@ def _retry(session: Session, job_id: UUID) -> None:
     if job.status is not JobStatus.FAILED:
         raise CannotRetry(f"This job is {job.status}; only one that failed can be tried again.")
     _require_free(session, job)
-    failure = job.failure or {}
-    job.status, job.failure, job.finished_at = JobStatus.QUEUED, None, None
-    job.losses, job.not_before, job.phase = 0, None, "waiting for a worker"
-    session.flush()
-    trail.record(session, "api", job.id, JobRetried(attempt=job.attempt, kind=failure["kind"]))
+    jobs.requeue(session, job, actor="api")
     _reopen(session, job)
 
 

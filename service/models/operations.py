@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from domain import drift, functions, suppression, trail
+from domain import drift, functions, jobs, suppression, trail
 from domain.errors import (
     FactoryRefused,
     NameTaken,
@@ -18,7 +18,7 @@ from domain.errors import (
     RecipeRefused,
     WeightsRefused,
 )
-from domain.events import JobQueued, ModelRegistered
+from domain.events import ModelRegistered
 from domain.locations import allowed_path
 from domain.policy import Policy
 from domain.states import JobKind, RegistrationStatus, VersionStatus
@@ -86,16 +86,13 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
                 setattr(model, column, value)
             model.status, model.failure = RegistrationStatus.PENDING, None
         model.suppressed_samples = await session.run_sync(suppression.count, dataset.id)
-        job = Job(kind=JobKind.REGISTER_MODEL, model_id=model.id)
-        session.add(job)
-        await session.flush()
         trail.record(
             session, "api", model.id,
             ModelRegistered(
                 name=model.name, dataset=dataset.id, suppressed_samples=model.suppressed_samples
             ),
         )  # fmt: skip
-        trail.record(session, "api", job.id, JobQueued(model=model.id))
+        await session.run_sync(jobs.queue, JobKind.REGISTER_MODEL, actor="api", model_id=model.id)
         return await _one(session, wanted.name)
 
 

@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
+from domain import jobs
 from domain.errors import LeaseLost
 from domain.settings import WorkerSettings
 from worker.engine import lease
@@ -150,18 +151,20 @@ def _settle(
                 job = lease.hold(session, held)
                 if how == "time_limit":
                     reason = f"The job ran longer than {settings.job_time_limit}, its time limit."
-                    lease.fail(session, job, kind="time_limit", reason=reason)
+                    jobs.fail(session, job, actor="worker", kind="time_limit", reason=reason)
                 elif how == "stopped" or code == STOPPED:
-                    lease.release(session, job, why="the worker was stopped")
+                    jobs.release(session, job, actor="worker", why="the worker was stopped")
                 elif code == DATABASE_AWAY:
-                    lease.release(session, job, why="the database was away")
+                    jobs.release(session, job, actor="worker", why="the database was away")
                 elif code == DATABASE_FAILED:
                     why, limit = "the database refused to work", settings.max_losses
-                    lease.lose(session, job, why=why, max_losses=limit, kind="database")
+                    jobs.lose(
+                        session, job, actor="worker", why=why, max_losses=limit, kind="database"
+                    )
                 else:
                     why = f"its process ended with code {code}"
                     if code == -signal.SIGKILL:
                         why += ", killed from outside, perhaps because memory ran out"
-                    lease.lose(session, job, why=why, max_losses=settings.max_losses)
+                    jobs.lose(session, job, actor="worker", why=why, max_losses=settings.max_losses)
     except LeaseLost:
         log.warning("job.lost", attempt=held.attempt)

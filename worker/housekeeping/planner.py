@@ -25,8 +25,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, sessionmaker
 
-from domain import outbox, requests, trail
-from domain.events import JobQueued, JobStarted, RequestCompleted, RequestOverdue
+from domain import jobs, outbox, requests, trail
+from domain.events import JobStarted, RequestCompleted, RequestOverdue
 from domain.policy import Batching, Policy
 from domain.requests import PLANNING_LOCK
 from domain.states import (
@@ -48,7 +48,6 @@ from domain.tables import (
     LogLeaf,
     Model,
 )
-from worker.engine import lease
 from worker.housekeeping import purge_planner
 
 NEAR_DUE = timedelta(days=3)
@@ -77,7 +76,7 @@ def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
         drop_estimated(session)
         purge_planner.plan(session)
         return list(
-            session.scalars(select(Job.id).where(*lease.is_ready()).order_by(Job.created_at))
+            session.scalars(select(Job.id).where(*jobs.is_ready()).order_by(Job.created_at))
         )
 
 
@@ -85,7 +84,7 @@ def free_expired(session: Session, *, max_losses: int) -> None:
     """Take jobs from workers whose lease ran out."""
     silent = select(Job).where(Job.status == JobStatus.RUNNING, Job.lease_until < func.now())
     for job in session.scalars(silent.with_for_update(skip_locked=True)):
-        lease.lose(session, job, why="its lease ran out", max_losses=max_losses)
+        jobs.lose(session, job, actor="worker", why="its lease ran out", max_losses=max_losses)
 
 
 def drop_estimated(session: Session) -> None:
@@ -143,10 +142,7 @@ def plan_erasures(session: Session) -> None:
         ),
     )
     for dataset_id in session.scalars(waiting).all():
-        job = Job(kind=JobKind.ERASE_ROWS, dataset_id=dataset_id)
-        session.add(job)
-        session.flush()
-        trail.record(session, "worker", job.id, JobQueued(dataset=dataset_id))
+        jobs.queue(session, JobKind.ERASE_ROWS, actor="worker", dataset_id=dataset_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +160,16 @@ def plan(session: Session) -> None:
     A job has one objective; requests with another one wait for the next job. One that asks for an
     exact job gets it, and those that share the job get no less.
     """
-    jobs = []
+    filled = []
     for waiting in _waiting(session):
         policy = Policy.model_validate(waiting.policy).batch
         if _held_back(waiting, policy):
             continue
         job = _open_job(session, waiting.model_id, waiting.objective, policy.max_samples)
         if job is not None:
-            jobs.append(job)
-    if jobs:
-        _schedule(session, jobs)
+            filled.append(job)
+    if filled:
+        _schedule(session, filled)
 
 
 def _held_back(waiting: Row[Any], policy: Batching) -> bool:
@@ -232,10 +228,9 @@ def _open_job(
         .with_for_update()
     ).one_or_none()
     if job is None:
-        job = Job(kind=JobKind.UNLEARN, model_id=model_id, objective=objective)
-        session.add(job)
-        session.flush()
-        trail.record(session, "worker", job.id, JobQueued(model=model_id))
+        job = jobs.queue(
+            session, JobKind.UNLEARN, actor="worker", model_id=model_id, objective=objective
+        )
         return _Job(job.id, max_samples, empty=True)
     if job.status is not JobStatus.QUEUED or job.attempt or job.objective is not objective:
         return None
@@ -247,14 +242,14 @@ def _open_job(
     return _Job(job.id, max_samples - (taken or 0), empty=not taken)
 
 
-def _schedule(session: Session, jobs: Sequence[_Job]) -> None:
+def _schedule(session: Session, filled: Sequence[_Job]) -> None:
     """Give these jobs what waits for them; in one step, so that requests are locked in one order.
 
     Else a request to two models could be waited for here and in a job that ends, in a circle.
     """
     room = values(
         column("job_id", Uuid), column("room", BigInteger), column("is_empty", Boolean), name="room"
-    ).data([(job.id, job.room, job.empty) for job in jobs])
+    ).data([(job.id, job.room, job.empty) for job in filled])
     place = func.row_number().over(
         partition_by=room.c.job_id, order_by=(DeletionRequest.due_at, DeletionRequest.id)
     )
@@ -284,7 +279,7 @@ def _schedule(session: Session, jobs: Sequence[_Job]) -> None:
             first.c.job_id,
             or_(upto <= first.c.room, first.c.is_empty & (first.c.place == 1)).label("fits"),
         )
-        .where(first.c.place <= max(AT_ONCE // len(jobs), 1))
+        .where(first.c.place <= max(AT_ONCE // len(filled), 1))
         .subquery()
     )
     requests.move(

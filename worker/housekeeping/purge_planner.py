@@ -5,8 +5,7 @@ from datetime import timedelta
 from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from domain import trail
-from domain.events import JobQueued
+from domain import jobs
 from domain.states import OPEN_JOBS, JobKind, JobStatus
 from domain.tables import Job, ModelVersion
 from worker.store.version_files import is_due
@@ -28,7 +27,4 @@ def plan(session: Session) -> None:
     )
     models = select(ModelVersion.model_id).where(*is_due(), ~at_it).distinct()
     for model_id in session.scalars(models).all():
-        job = Job(kind=JobKind.PURGE, model_id=model_id)
-        session.add(job)
-        session.flush()
-        trail.record(session, "worker", job.id, JobQueued(model=model_id))
+        jobs.queue(session, JobKind.PURGE, actor="worker", model_id=model_id)

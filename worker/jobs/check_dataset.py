@@ -8,6 +8,7 @@ from time import monotonic
 
 from sqlalchemy import select
 
+from domain import jobs
 from domain.errors import JobError
 from domain.suppression import suppressed
 from domain.tables import Dataset, DatasetCheck
@@ -44,7 +45,7 @@ def check_dataset(bench: Workbench) -> None:
             job = lease.hold(session, bench.claim)
             answered = session.get_one(DatasetCheck, check.id)
             answered.rows, answered.suppressed, answered.positions = source.rows, count, positions
-            lease.complete(session, job)
+            jobs.complete(session, job, actor="worker")
 
 
 def _find(bench: Workbench, dataset: str, source: Source) -> tuple[int, list[int]]:

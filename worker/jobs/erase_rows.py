@@ -19,7 +19,7 @@ import pyarrow.csv
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from domain import sample_digests, trail
+from domain import jobs, sample_digests, trail
 from domain.errors import JobError
 from domain.events import DatasetErased
 from domain.states import JobKind, JobStatus, RegistrationStatus
@@ -81,7 +81,7 @@ def erase_rows(bench: Workbench) -> None:
                 session.execute(text("ANALYZE staged_positions"))
                 removed = _follow(session, dataset.id)
                 _record(session, dataset.id, files, [*done, *map(_as_planned, rewritten)], removed)
-                lease.complete(session, job)
+                jobs.complete(session, job, actor="worker")
 
 
 def erasable(session: Session, dataset: Dataset) -> set[str]:
@@ -242,4 +242,4 @@ def fingerprints(files: Sequence[Path]) -> dict[str, Fingerprint]:
 def _finish_without(bench: Workbench) -> None:
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
-            lease.complete(session, lease.hold(session, bench.claim))
+            jobs.complete(session, lease.hold(session, bench.claim), actor="worker")

@@ -16,7 +16,7 @@ from sqlalchemy import exists, extract, func, select
 from sqlalchemy.orm import Session
 from torch import Tensor
 
-from domain import drift
+from domain import drift, jobs
 from domain.errors import JobError
 from domain.states import JobKind, JobStatus, Mode, Verdict
 from domain.tables import (
@@ -304,4 +304,4 @@ def _record(bench: Workbench, order: Order, found: dict[str, Any]) -> None:
             "samples": len(order.forget),
             **found,
         }
-        lease.complete(session, job)
+        jobs.complete(session, job, actor="worker")

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import delete, func, text
 from sqlalchemy.orm import Session
 
-from domain import suppression, trail
+from domain import jobs, suppression, trail
 from domain.events import DatasetIndexed
 from domain.states import RegistrationStatus, Split
 from domain.tables import Dataset, Job, Sample
@@ -66,7 +66,7 @@ def _store(
     session.execute(delete(Sample).filter_by(dataset_id=dataset_id))
     problem = _problem(dataset, findings)
     if problem is not None:
-        lease.fail(session, job, kind="input", reason=problem)
+        jobs.fail(session, job, actor="worker", kind="input", reason=problem)
         return
     session.execute(
         text(
@@ -87,7 +87,7 @@ def _store(
             suppressed=sum(suppressed.values()),
         ),
     )  # fmt: skip
-    lease.complete(session, job)
+    jobs.complete(session, job, actor="worker")
 
 
 def _problem(dataset: Dataset, findings: BadRows) -> str | None:

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from domain import trail
+from domain import jobs, trail
 from domain.events import VersionPurged
 from domain.tables import Job, ModelVersion
 from worker.engine import lease
@@ -44,7 +44,7 @@ def purge(sessions: sessionmaker[Session], store: Store, held: Claim) -> None:
                 _purge(session, store, version_id, job_id=held.job_id)
     for attempt in patiently():
         with attempt, sessions.begin() as session:
-            lease.complete(session, lease.hold(session, held))
+            jobs.complete(session, lease.hold(session, held), actor="worker")
 
 
 def _purge(session: Session, store: Store, version_id: UUID, *, job_id: UUID) -> None:

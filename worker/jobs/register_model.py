@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import UUID
 from sqlalchemy.orm import Session
 from torch import Tensor, nn
 
-from domain import tombstones, trail
+from domain import jobs, tombstones, trail
 from domain.errors import JobError, LocationRefused
 from domain.events import ModelChecked, VersionCreated
 from domain.locations import allowed_path
@@ -204,8 +204,7 @@ def _record(
         job = lease.hold(session, bench.claim)
         version_files.keep_files(session, bench.store, digests.values())
         _add_version(session, job, model, architecture, digests, figures)
-        lease.complete(session, job)
-        session.flush()  # a model has one open job at most
+        jobs.complete(session, job, actor="worker")
         train_references.queue(session, model)
 
 

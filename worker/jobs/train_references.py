@@ -11,9 +11,9 @@ import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from domain import tombstones, trail
+from domain import jobs, tombstones, trail
 from domain.errors import JobError
-from domain.events import JobQueued, ReferencesCompleted
+from domain.events import ReferencesCompleted
 from domain.policy import Policy
 from domain.states import JobKind, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample
@@ -54,13 +54,8 @@ class Order:
 
 def queue(session: Session, model: Model) -> None:
     """Queue the job that the model's policy asks for, if it does."""
-    count = Policy.model_validate(model.policy).reference_models
-    if not count:
-        return
-    job = Job(kind=JobKind.TRAIN_REFERENCES, model_id=model.id)
-    session.add(job)
-    session.flush()
-    trail.record(session, "worker", job.id, JobQueued(model=model.id))
+    if Policy.model_validate(model.policy).reference_models:
+        jobs.queue(session, JobKind.TRAIN_REFERENCES, actor="worker", model_id=model.id)
 
 
 def train_references(bench: Workbench) -> None:
@@ -190,4 +185,4 @@ def _record(bench: Workbench, order: Order, summarised: Summarised) -> None:
                 samples=len(training) + len(holdout), reference_models_kept=0,
             ),
         )  # fmt: skip
-        lease.complete(session, job)
+        jobs.complete(session, job, actor="worker")

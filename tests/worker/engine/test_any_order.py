@@ -24,7 +24,7 @@ from sqlalchemy import NullPool, create_engine, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from domain import forgetting, sample_digests
+from domain import forgetting, jobs, sample_digests
 from domain.errors import DomainError, LeaseLost
 from domain.states import (
     JOB_STEPS,
@@ -133,7 +133,7 @@ class AnyOrder(RuleBasedStateMachine):
         with self.transaction():
             planner.plan(self.session)
         with self.transaction():
-            waiting = self.session.scalars(select(Job.id).where(*lease.is_ready())).all()
+            waiting = self.session.scalars(select(Job.id).where(*jobs.is_ready())).all()
             for job in waiting:
                 self.claims.append(lease.claim(self.session, job, worker="w", lease=LEASE))
 
@@ -144,9 +144,13 @@ class AnyOrder(RuleBasedStateMachine):
         ways = {
             "pass": lambda job: self.make_a_version(job, failed=False),
             "review": lambda job: self.make_a_version(job, failed=True),
-            "fail": lambda job: lease.fail(self.session, job, kind="bug", reason="it broke"),
-            "lose": lambda job: lease.lose(self.session, job, why="killed", max_losses=2),
-            "release": lambda job: lease.release(self.session, job, why="stopped"),
+            "fail": lambda job: jobs.fail(
+                self.session, job, actor="worker", kind="bug", reason="it broke"
+            ),
+            "lose": lambda job: jobs.lose(
+                self.session, job, actor="worker", why="killed", max_losses=2
+            ),
+            "release": lambda job: jobs.release(self.session, job, actor="worker", why="stopped"),
         }
         current = self.session.scalar(
             select(Job.id).filter_by(
@@ -172,7 +176,7 @@ class AnyOrder(RuleBasedStateMachine):
         champion = order.champion
         if not order.forget:
             record._bury(self.session, order, job.id)
-            lease.complete(self.session, job)
+            jobs.complete(self.session, job, actor="worker")
             return
         if not failed:
             forgetting.supersede(self.session, champion, actor="worker")
@@ -187,10 +191,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.session.add(made)
         self.session.flush()
         if failed:
-            lease.complete(self.session, job, requests=RequestStatus.NEEDS_REVIEW)
+            jobs.complete(self.session, job, actor="worker", requests=RequestStatus.NEEDS_REVIEW)
         else:
             record._bury(self.session, order, job.id)
-            lease.complete(self.session, job)
+            jobs.complete(self.session, job, actor="worker")
 
     @precondition(lambda self: self.some(Job, JobStatus.RUNNING))
     @rule(seldom=SELDOM)

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, select, update
 from sqlalchemy.orm import sessionmaker
 
-from domain import requests
+from domain import jobs, requests
 from domain.errors import LeaseLost
 from domain.states import JobStatus, RegistrationStatus, RequestStatus
 from domain.tables import AuditEvent, DeletionRequest, DeletionTarget, Job
@@ -75,7 +75,7 @@ def test_a_job_whose_lease_ran_out_waits_for_the_sweep_which_counts_the_loss(ses
 
 def test_a_finished_job_cannot_be_claimed(session, job):
     held = claim(session, job)
-    lease.complete(session, lease.hold(session, held))
+    jobs.complete(session, lease.hold(session, held), actor="worker")
 
     assert claim(session, job) is None
 
@@ -98,7 +98,7 @@ def test_whoever_lost_the_lease_writes_nothing(session, job):
 def test_completing_a_job_completes_what_it_serves(session, job, request_row):
     held = claim(session, job)
 
-    lease.complete(session, lease.hold(session, held))
+    jobs.complete(session, lease.hold(session, held), actor="worker")
 
     assert status_of(session, job) is JobStatus.COMPLETED
     assert status_of(session, request_row) is RequestStatus.COMPLETED
@@ -118,10 +118,10 @@ def test_a_request_of_two_models_ends_with_the_last_of_them(session, dataset, jo
     )
     session.flush()
 
-    lease.complete(session, lease.hold(session, claim(session, job)))
+    jobs.complete(session, lease.hold(session, claim(session, job)), actor="worker")
     assert status_of(session, request_row) is RequestStatus.RUNNING
 
-    lease.complete(session, lease.hold(session, claim(session, second)))
+    jobs.complete(session, lease.hold(session, claim(session, second)), actor="worker")
     assert status_of(session, request_row) is RequestStatus.COMPLETED
 
 
@@ -135,7 +135,7 @@ def test_one_failed_model_fails_the_request_when_the_others_are_done(
     session.flush()
 
     held = claim(session, job)
-    lease.fail(session, lease.hold(session, held), kind="input", reason="no weights")
+    jobs.fail(session, lease.hold(session, held), actor="worker", kind="input", reason="no weights")
 
     assert status_of(session, request_row) is RequestStatus.FAILED
     assert job.failure == {"kind": "input", "reason": "no weights"}
@@ -144,12 +144,12 @@ def test_one_failed_model_fails_the_request_when_the_others_are_done(
 def test_a_lost_job_goes_back_to_the_queue_and_fails_the_third_time(session, job, request_row):
     for _ in range(2):
         held = claim(session, job)
-        lease.lose(session, lease.hold(session, held), why="killed", max_losses=3)
+        jobs.lose(session, lease.hold(session, held), actor="worker", why="killed", max_losses=3)
         assert status_of(session, job) is JobStatus.QUEUED
         assert status_of(session, request_row) is RequestStatus.SCHEDULED
 
     held = claim(session, job)
-    lease.lose(session, lease.hold(session, held), why="killed", max_losses=3)
+    jobs.lose(session, lease.hold(session, held), actor="worker", why="killed", max_losses=3)
 
     assert status_of(session, job) is JobStatus.FAILED
     assert job.failure["kind"] == "worker_lost"
@@ -159,7 +159,9 @@ def test_a_lost_job_goes_back_to_the_queue_and_fails_the_third_time(session, job
 def test_a_job_given_back_in_good_order_has_lost_nothing(session, job):
     for _ in range(5):
         held = claim(session, job)
-        lease.release(session, lease.hold(session, held), why="the worker was stopped")
+        jobs.release(
+            session, lease.hold(session, held), actor="worker", why="the worker was stopped"
+        )
 
     assert status_of(session, job) is JobStatus.QUEUED
     assert job.losses == 0
@@ -174,24 +176,26 @@ def test_a_failed_registration_says_why(session, dataset, model, kind):
     session.flush()
 
     held = claim(session, job)
-    lease.fail(session, lease.hold(session, held), kind="input", reason="no such file")
+    jobs.fail(
+        session, lease.hold(session, held), actor="worker", kind="input", reason="no such file"
+    )
 
     assert status_of(session, named) is RegistrationStatus.FAILED
     assert named.failure == "no such file"
 
 
 def test_requests_never_leave_a_final_status(session, job, request_row):
-    lease.complete(session, lease.hold(session, claim(session, job)))
+    jobs.complete(session, lease.hold(session, claim(session, job)), actor="worker")
     for status in RequestStatus:
-        lease.move_requests(session, job.id, status)
+        jobs.move_requests(session, job.id, status, actor="worker")
 
         assert status_of(session, request_row) is RequestStatus.COMPLETED
 
 
 def test_every_change_of_a_request_is_in_the_audit_trail(session, job, request_row):
     held = claim(session, job)
-    lease.lose(session, lease.hold(session, held), why="killed", max_losses=3)
-    lease.complete(session, lease.hold(session, claim(session, job)))
+    jobs.lose(session, lease.hold(session, held), actor="worker", why="killed", max_losses=3)
+    jobs.complete(session, lease.hold(session, claim(session, job)), actor="worker")
 
     told = [event for event in events(session) if event.startswith("request.")]
     assert told == [
@@ -218,7 +222,7 @@ def test_targets_are_untouched_by_other_jobs(session, dataset, model, job, reque
     session.add(other)
     session.flush()
 
-    lease.complete(session, lease.hold(session, claim(session, other)))
+    jobs.complete(session, lease.hold(session, claim(session, other)), actor="worker")
 
     target = session.scalars(select(DeletionTarget)).one()
     assert target.status is RequestStatus.SCHEDULED
@@ -248,16 +252,16 @@ def test_two_jobs_that_end_at_once_complete_the_request_they_share(own_database_
         models = [factories.model(dataset, name=name) for name in ("a", "b")]
         session.add_all(models)
         session.flush()
-        jobs = [factories.job(model_id=model.id) for model in models]
+        both = [factories.job(model_id=model.id) for model in models]
         request = factories.request(dataset, status=RequestStatus.SCHEDULED)
-        session.add_all([*jobs, request])
+        session.add_all([*both, request])
         session.flush()
         session.add_all(
             factories.target(request, model, status=RequestStatus.SCHEDULED, job_id=job.id)
-            for model, job in zip(models, jobs, strict=True)
+            for model, job in zip(models, both, strict=True)
         )
     held = []
-    for job in jobs:
+    for job in both:
         with sessions.begin() as session:
             held.append(claim(session, job))
     together = threading.Barrier(2)
@@ -266,7 +270,7 @@ def test_two_jobs_that_end_at_once_complete_the_request_they_share(own_database_
         with sessions.begin() as session:
             job = lease.hold(session, mine)
             together.wait(10)
-            lease.complete(session, job)
+            jobs.complete(session, job, actor="worker")
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(end, held))
@@ -280,7 +284,7 @@ def test_two_jobs_that_end_at_once_complete_the_request_they_share(own_database_
 def test_a_job_may_leave_the_decision_to_a_person(session, job, request_row):
     held = lease.hold(session, claim(session, job))
 
-    lease.complete(session, held, requests=RequestStatus.NEEDS_REVIEW)
+    jobs.complete(session, held, actor="worker", requests=RequestStatus.NEEDS_REVIEW)
 
     assert status_of(session, job) is JobStatus.COMPLETED
     assert status_of(session, request_row) is RequestStatus.NEEDS_REVIEW

@@ -5,6 +5,7 @@ from datetime import timedelta
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import sessionmaker
 
+from domain import jobs
 from domain.requests import PLANNING_LOCK
 from domain.states import JobStatus, Objective, RequestStatus
 from domain.tables import AuditEvent, DeletionTarget, Job
@@ -23,7 +24,7 @@ def ask(session, dataset, *models, **changes):
     return request
 
 
-def jobs(session):
+def all_jobs(session):
     return session.scalars(select(Job).order_by(Job.created_at, Job.id)).all()
 
 
@@ -32,7 +33,7 @@ def test_waiting_requests_of_a_model_share_one_job(session, dataset, model):
 
     planner.plan(session)
 
-    (job,) = jobs(session)
+    (job,) = all_jobs(session)
     for request in requests:
         session.refresh(request)
         assert request.status is RequestStatus.SCHEDULED
@@ -45,7 +46,7 @@ def test_planning_twice_changes_nothing(session, dataset, model):
     planner.plan(session)
     planner.plan(session)
 
-    assert len(jobs(session)) == 1
+    assert len(all_jobs(session)) == 1
 
 
 def test_a_request_joins_a_job_that_still_waits(session, dataset, model):
@@ -55,14 +56,14 @@ def test_a_request_joins_a_job_that_still_waits(session, dataset, model):
     ask(session, dataset, model)
     planner.plan(session)
 
-    (job,) = jobs(session)
+    (job,) = all_jobs(session)
     assert session.scalar(select(func.count()).where(DeletionTarget.job_id == job.id)) == 2
 
 
 def test_a_request_that_comes_while_a_job_runs_waits_for_the_next(session, dataset, model):
     ask(session, dataset, model)
     planner.plan(session)
-    (job,) = jobs(session)
+    (job,) = all_jobs(session)
     held = lease.claim(session, job.id, worker="w", lease=timedelta(seconds=45))
     late = ask(session, dataset, model)
 
@@ -70,11 +71,11 @@ def test_a_request_that_comes_while_a_job_runs_waits_for_the_next(session, datas
     session.refresh(late)
     assert late.status is RequestStatus.PENDING
 
-    lease.complete(session, lease.hold(session, held))
+    jobs.complete(session, lease.hold(session, held), actor="worker")
     planner.plan(session)
     session.refresh(late)
     assert late.status is RequestStatus.SCHEDULED
-    assert len(jobs(session)) == 2
+    assert len(all_jobs(session)) == 2
 
 
 def test_each_model_and_each_objective_has_its_own_job(session, dataset, model):
@@ -87,7 +88,7 @@ def test_each_model_and_each_objective_has_its_own_job(session, dataset, model):
 
     planner.plan(session)
 
-    assert {(job.model_id, job.objective) for job in jobs(session)} == {
+    assert {(job.model_id, job.objective) for job in all_jobs(session)} == {
         (model.id, Objective.UNTRAIN_SAMPLES),
         (other.id, Objective.UNTRAIN_SAMPLES),
     }
@@ -106,14 +107,14 @@ def test_a_request_to_several_models_gets_a_job_of_each(session, dataset, model)
 
     served = session.scalars(select(DeletionTarget).filter_by(request_id=both.id)).all()
     assert {(target.model_id, target.job_id) for target in served} == {
-        (job.model_id, job.id) for job in jobs(session)
+        (job.model_id, job.id) for job in all_jobs(session)
     }
 
 
 def test_an_expired_lease_puts_the_job_back(session, model):
     session.add(factories.job(model_id=model.id))
     session.flush()
-    (job,) = jobs(session)
+    (job,) = all_jobs(session)
     lease.claim(session, job.id, worker="w", lease=timedelta(seconds=-1))
 
     planner.free_expired(session, max_losses=3)
@@ -126,7 +127,7 @@ def test_an_expired_lease_puts_the_job_back(session, model):
 def test_a_lease_that_still_runs_is_left_alone(session, model):
     session.add(factories.job(model_id=model.id))
     session.flush()
-    (job,) = jobs(session)
+    (job,) = all_jobs(session)
     lease.claim(session, job.id, worker="w", lease=timedelta(seconds=45))
 
     planner.free_expired(session, max_losses=3)
@@ -178,7 +179,7 @@ def test_several_wait_for_others_until_the_window_of_the_first_is_over(session, 
     batching(session, model)
     first, _ = ask(session, dataset, model), ask(session, dataset, model)
     planner.plan(session)
-    assert jobs(session) == []
+    assert all_jobs(session) == []
 
     first.created_at = factories.NOW - timedelta(hours=1, minutes=1)
     session.flush()
@@ -239,9 +240,9 @@ def test_no_request_joins_a_job_that_was_tried_before(session, dataset, model):
     """It goes on from its last cycle, with the samples it began with."""
     ask(session, dataset, model)
     planner.plan(session)
-    (job,) = jobs(session)
+    (job,) = all_jobs(session)
     held = lease.claim(session, job.id, worker="w", lease=timedelta(minutes=1))
-    lease.release(session, lease.hold(session, held), why="the worker was stopped")
+    jobs.release(session, lease.hold(session, held), actor="worker", why="the worker was stopped")
     session.flush()
 
     ask(session, dataset, model)
@@ -269,12 +270,14 @@ def test_overdue_is_said_once(session, dataset, model):
 def test_a_job_that_found_the_machine_at_fault_waits_longer_each_time(session, dataset, model):
     ask(session, dataset, model)
     planner.plan(session)
-    (job,) = jobs(session)
+    (job,) = all_jobs(session)
     waits = []
     for _ in range(2):
         held = lease.claim(session, job.id, worker="w", lease=timedelta(minutes=1))
         full = lease.hold(session, held)
-        lease.lose(session, full, why="the disk is full", max_losses=3, kind="storage")
+        jobs.lose(
+            session, full, actor="worker", why="the disk is full", max_losses=3, kind="storage"
+        )
         session.flush()
         assert lease.claim(session, job.id, worker="w", lease=timedelta(minutes=1)) is None
         session.refresh(job)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select, update
 
-from domain import trail
+from domain import jobs, trail
 from domain.errors import JobError, LeaseLost
 from domain.events import RequestCompleted
 from domain.states import JobKind, JobStatus, RegistrationStatus, RequestStatus
@@ -249,7 +249,7 @@ def test_an_attempt_that_dies_between_files_and_rows_is_repeated_to_the_same_end
     assert len(ids_in(files)) == 20
     assert len(positions(sync_sessions, dataset)[0]) == 24
     with sync_sessions.begin() as session:
-        lease.release(session, lease.hold(session, bench.claim), why="it died")
+        jobs.release(session, lease.hold(session, bench.claim), actor="worker", why="it died")
 
     erase_rows(claimed(bench.claim.job_id))
 
@@ -277,7 +277,7 @@ def test_so_is_one_that_dies_between_two_files(
         with pytest.raises(SystemExit):
             erase_rows(bench)
     with sync_sessions.begin() as session:
-        lease.release(session, lease.hold(session, bench.claim), why="it died")
+        jobs.release(session, lease.hold(session, bench.claim), actor="worker", why="it died")
 
     erase_rows(claimed(bench.claim.job_id))
 
@@ -394,11 +394,11 @@ def test_a_job_whose_dataset_is_rewritten_meanwhile_knows_it(
         reader = factories.job(model_id=model.id)
         session.add(reader)
         session.flush()
-        assert not lease.is_rewritten(session, reader, since=since)
+        assert not jobs.is_rewritten(session, reader, since=since)
 
     erase_rows(claimed())
 
     with sync_sessions.begin() as session:
-        assert lease.is_rewritten(session, reader, since=since)
+        assert jobs.is_rewritten(session, reader, since=since)
         later = factories.NOW + timedelta(days=1)
-        assert not lease.is_rewritten(session, reader, since=later)
+        assert not jobs.is_rewritten(session, reader, since=later)

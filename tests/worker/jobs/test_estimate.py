@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from sqlalchemy import func, select
 from torch import nn
 
+from domain import jobs
 from domain.errors import JobError
 from domain.policy import Escalation
 from domain.states import JobKind, JobStatus, Mode, Objective, Split, Verdict
@@ -217,7 +218,9 @@ def test_the_ids_go_with_a_job_that_fails(registered, asked, sync_sessions):
     with pytest.raises(JobError, match="hold-out"):
         estimate(bench)
     with sync_sessions.begin() as session:
-        lease.fail(session, lease.hold(session, bench.claim), kind="input", reason="so")
+        jobs.fail(
+            session, lease.hold(session, bench.claim), actor="worker", kind="input", reason="so"
+        )
 
     with sync_sessions.begin() as session:
         assert session.scalar(select(func.count()).select_from(EstimateSample)) == 0

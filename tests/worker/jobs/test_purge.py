@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import sessionmaker
 
-from domain import forgetting
+from domain import forgetting, jobs
 from domain.errors import JobError, StoreUnwritable
 from domain.settings import WorkerSettings
 from domain.states import JobStatus, VersionStatus
@@ -174,7 +174,9 @@ def test_killed_in_between_the_next_attempt_comes_to_the_same_end(own_database_u
     assert store.listed([old.weights_sha256]) == set()
     with sessions.begin() as session:
         assert session.get_one(ModelVersion, old.id).purged_at is None
-        lease.lose(session, lease.hold(session, first), why="it was killed", max_losses=3)
+        jobs.lose(
+            session, lease.hold(session, first), actor="worker", why="it was killed", max_losses=3
+        )
     purge.purge(sessions, store, taken(sessions, job_id))
     with sessions.begin() as session:
         assert session.get_one(ModelVersion, old.id).purged_at is not None
@@ -215,7 +217,9 @@ def test_one_at_a_time_is_planned_and_one_that_failed_not_at_once_again(sync_ses
     assert sweep(sync_sessions) == [job_id]
     held = taken(sync_sessions, job_id)
     with sync_sessions.begin() as session:
-        lease.fail(session, lease.hold(session, held), kind="storage", reason="Full.")
+        jobs.fail(
+            session, lease.hold(session, held), actor="worker", kind="storage", reason="Full."
+        )
 
     assert sweep(sync_sessions) == []
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import func, select, update
 
+from domain import jobs
 from domain.settings import WorkerSettings
 from domain.states import JobStatus
 from domain.tables import AuditEvent, IdempotencyKey, JobCheckpoint
@@ -50,7 +51,7 @@ def written(store, job, sync_sessions):
 def end(sync_sessions, job):
     with sync_sessions.begin() as session:
         held = lease.Claim(job.id, 1, job.kind)
-        lease.complete(session, lease.hold(session, held))
+        jobs.complete(session, lease.hold(session, held), actor="worker")
 
 
 def deletions(sync_sessions):

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, String, delete, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
-from domain import forgetting, tombstones, trail
+from domain import forgetting, jobs, tombstones, trail
 from domain.drift import Drift
 from domain.events import ReservoirReplaced, VersionCreated
 from domain.states import Mode, RequestStatus, Verdict, VersionStatus
@@ -84,7 +84,9 @@ def new_version(
             job = lease.hold(session, bench.claim)
             champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
             if champion.status is not VersionStatus.CHAMPION:
-                lease.release(session, job, why="the champion was replaced meanwhile")
+                jobs.release(
+                    session, job, actor="worker", why="the champion was replaced meanwhile"
+                )
                 return
             job.mode, job.config, job.verdict = outcome.mode, outcome.config, outcome.verdict
             version_files.keep_files(session, bench.store, digests.values())
@@ -117,10 +119,10 @@ def new_version(
                 ),
             )  # fmt: skip
             if failed:
-                lease.complete(session, job, requests=RequestStatus.NEEDS_REVIEW)
+                jobs.complete(session, job, actor="worker", requests=RequestStatus.NEEDS_REVIEW)
             else:
                 _bury(session, order, job.id)
-                lease.complete(session, job)
+                jobs.complete(session, job, actor="worker")
 
 
 def _next_number(session: Session, model_id: UUID) -> int:
@@ -187,7 +189,9 @@ def without_training(bench: Workbench, order: Order) -> None:
             job = lease.hold(session, bench.claim)
             champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
             if champion.status is not VersionStatus.CHAMPION:
-                lease.release(session, job, why="the champion was replaced meanwhile")
+                jobs.release(
+                    session, job, actor="worker", why="the champion was replaced meanwhile"
+                )
                 return
             version_files.keep_files(session, bench.store, [digest])
             _drop_earlier(session, job.id)
@@ -202,7 +206,7 @@ def without_training(bench: Workbench, order: Order) -> None:
                     samples=len(order.outside),
                 ),
             )  # fmt: skip
-            lease.complete(session, job)
+            jobs.complete(session, job, actor="worker")
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
             version_files.delete_unnamed(session, bench.store, [replaced])
