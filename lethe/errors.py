@@ -2,7 +2,7 @@
 
 LetheError
 ├── Problem               the service refused: a problem document (RFC 9457)
-│   ├── Invalid           400, 422: the request must be changed
+│   ├── Invalid           400, 416, 422: the request must be changed
 │   │   └── UnknownSamples
 │   ├── Unauthorized      401, 403: the key
 │   ├── NotFound          404
@@ -176,6 +176,7 @@ BY_STATUS: Mapping[int, type[Problem]] = {
     409: Conflict,
     410: Gone,
     413: TooLarge,
+    416: Invalid,
     422: Invalid,
     429: Busy,
     502: Unavailable,

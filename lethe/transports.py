@@ -19,9 +19,6 @@ from lethe.calls import Answer
 
 T = TypeVar("T")
 
-CHUNK = 2**20
-"""Bytes of a download that are handled at once."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -76,7 +73,7 @@ class Blocking:
         response = self.http.send(_request(self.http, sent), stream=True)
         try:
             body = b"" if response.is_success else response.read()
-            yield Opened(_answer(response, body), _pieces(response.iter_raw(CHUNK)))
+            yield Opened(_answer(response, body), _pieces(response.iter_raw()))
         finally:
             response.close()
 
@@ -105,7 +102,7 @@ class OnLoop:
         response = await self.http.send(_request(self.http, sent), stream=True)
         try:
             body = b"" if response.is_success else await response.aread()
-            yield Opened(_answer(response, body), response.aiter_raw(CHUNK))
+            yield Opened(_answer(response, body), response.aiter_raw())
         finally:
             await response.aclose()
 

@@ -17,10 +17,10 @@ import httpx2
 
 from lethe.calls import Answer, Call
 from lethe.core import Core, passes, refusal, request, unreachable
-from lethe.errors import LetheError, NotFound, NotUnderstood, WeightsDiffer
+from lethe.errors import Conflict, LetheError, NotFound, NotUnderstood, WeightsDiffer
 from lethe.retrying import retry_after
 from lethe.routes.models import Models
-from lethe.schemas.models import Version
+from lethe.schemas.models import Version, VersionStatus
 
 PARTIAL = 206
 
@@ -100,23 +100,46 @@ async def download(
 ) -> Version:
     """The version whose weights are then in the file.
 
+    Where a newer champion came up meanwhile, that one is downloaded.
+
     Args:
         number: of the version; the champion's unless given.
     """
-    version = await _version(core, model, number)
     place = Path(path)
     part = place.with_name(f".{place.name}.{uuid4().hex[:8]}.part")
-    file = await core.transport.work(lambda: part.open("xb"))
+    version = await _version(core, model, number)
     try:
-        with file:
-            arriving = _Arriving(file, version.weights_sha256, on_progress)
-            await _receive(core, _call(model, version.number), arriving)
-            await core.transport.work(arriving.finish)
-        part.replace(place)
+        while True:
+            await _fetch(core, model, version, part, on_progress)
+            latest = await _version(core, model, number)
+            if latest.number == version.number:
+                _still_served(latest, model)
+                part.replace(place)
+                return latest
+            version = latest
     finally:
         with suppress(FileNotFoundError):
             part.unlink()
-    return version
+
+
+async def _fetch(
+    core: Core, model: str, version: Version, part: Path, on_progress: Watcher | None
+) -> None:
+    """Download all of a version into a file, and make sure of it."""
+    with await core.transport.work(lambda: part.open("wb")) as file:
+        arriving = _Arriving(file, version.weights_sha256, on_progress)
+        await _receive(core, _call(model, version.number), arriving)
+        await core.transport.work(arriving.finish)
+
+
+def _still_served(version: Version, model: str) -> None:
+    """Raises Conflict when the version was superseded while it was on its way."""
+    if version.status is VersionStatus.SUPERSEDED:
+        detail = (
+            f"Version {version.number} of {model} was superseded while it was downloaded: it holds "
+            "forgotten samples. No file was left; download the champion."
+        )
+        raise Conflict(409, {"title": "Superseded meanwhile", "detail": detail})
 
 
 async def _version(core: Core, model: str, number: int | None) -> Version:

@@ -1,5 +1,6 @@
 """The real API as a process, with a real database; and a fake server for what networks do."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from devstack import local
+from domain import objects
 from lethe import Lethe
 from lethe.retrying import Retries
 from tests import factories
@@ -32,7 +34,7 @@ class Service:
     url: str
     database_url: str
     data: Path
-    """A directory it may read."""
+    """A directory it may read; `store` in it has the weights."""
 
     def put(self, *rows: Any) -> None:
         """Store rows, in this order."""
@@ -58,6 +60,7 @@ def service(
         "LETHE_DATABASE_URL": url,
         "LETHE_BROKER_URL": servers.broker_url,
         "LETHE_ADMIN_KEY": KEY,
+        "LETHE_STORE": str(data / "store"),
         "LETHE_DATA_ROOTS": json.dumps([str(data)]),
         "LETHE_FACTORIES": json.dumps(["nets.cnn:build"]),
     }
@@ -97,20 +100,28 @@ class Ready:
     dataset: factories.Dataset
     model: factories.Model
     version: factories.ModelVersion
+    weights: Path
+    """The file of its champion, in the service's store."""
+
     names: tuple[str, str]
     """Of the dataset and the model."""
 
 
 @pytest.fixture
 def ready(service: Service) -> Ready:
+    """Its weights lie in the store."""
     dataset = factories.dataset(name=f"digits-{uuid4().hex[:8]}")
     model = factories.model(dataset, name=f"cnn-{uuid4().hex[:8]}")
     job = factories.job(model_id=model.id, kind=factories.JobKind.REGISTER_MODEL, finished=True)
-    version = factories.version(model, job)
+    weights = os.urandom(3 * 2**20)
+    version = factories.version(model, job, weights_sha256=hashlib.sha256(weights).hexdigest())
+    file = objects.path_of(service.data / "store", version.weights_sha256)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(weights)
     names = (dataset.name, model.name)
     index = factories.job(dataset_id=dataset.id, kind=factories.JobKind.INDEX_DATASET)
     service.put(dataset, model, index, job, version, *factories.samples(dataset))
-    return Ready(dataset, model, version, names)
+    return Ready(dataset, model, version, file, names)
 
 
 @pytest.fixture

@@ -205,9 +205,29 @@ def test_suppressed_names_what_was_forgotten(
         lethe.suppressed(ready.names[0], "t3")
 
 
+def test_weights_are_downloaded_and_damaged_ones_refused(lethe: Lethe, ready: Ready, tmp_path):
+    place = tmp_path / "cnn.safetensors"
+    model = ready.names[1]
+
+    pulled = lethe.weights(model, place)
+    again = lethe.weights(model, place, version=1)
+
+    assert pulled == again == lethe.read_version(model, 1)
+    assert place.read_bytes() == ready.weights.read_bytes()
+    ready.weights.write_bytes(b"damaged")
+    with pytest.raises(errors.WeightsDiffer):
+        lethe.weights(model, tmp_path / "other.safetensors")
+    ready.weights.unlink()
+    with pytest.raises(errors.Unavailable):
+        lethe.weights(model, tmp_path / "other.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == [place.name]
+    with pytest.raises(errors.NotFound):
+        lethe.weights(model, place, version=7)
+
+
 def test_more_ids_than_a_body_holds_are_checked(lethe: Lethe, ready: Ready):
-    """Sixteen MiB are the limit of the service; these are more than two bodies' worth."""
-    long = [f"{n:05}-{'ä' * 500}" for n in range(40_000)]
+    """Sixteen MiB are the limit of the service; these are more than that."""
+    long = [f"{n:05}-{'a' * 500}" for n in range(36_000)]
 
     assert lethe.suppressed(ready.names[0], long) == set()
 

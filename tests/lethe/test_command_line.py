@@ -360,6 +360,21 @@ def test_a_check_of_a_file_is_done_by_a_job(lethe, service: Service, ready: Read
     assert (said.status, said.json["error"]["type"]) == (5, "still-waiting")
 
 
+def test_pull_fetches_the_champion(lethe, ready: Ready, home):
+    said = lethe("pull", ready.names[1])
+    machine = lethe("pull", ready.names[1], "--version", 1, "-o", home / "x", "--json")
+
+    assert said.status == 0
+    assert ready.version.weights_sha256 in said.out
+    assert (home / f"{ready.names[1]}.safetensors").read_bytes() == (home / "x").read_bytes()
+    assert machine.json["weights_sha256"] == ready.version.weights_sha256
+    assert machine.json["file"] == str(home / "x")
+    ready.weights.write_bytes(b"damaged")
+    assert lethe("pull", ready.names[1], "-o", home / "y").status == 6
+    assert not (home / "y").exists()
+    assert lethe("pull", ready.names[1], "--version", 7).status == 3
+
+
 def test_jobs_are_listed_and_tried_again(lethe, service: Service, ready: Ready):
     failure = {"kind": "memory", "reason": "not enough memory"}
     job = factories.job(model_id=ready.model.id, finished=True, failure=failure)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections import Counter
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 from uuid import uuid4
@@ -36,7 +37,10 @@ GIVEN = {
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     settings = ApiSettings(
-        database_url="postgresql+psycopg://nowhere/none", broker_url="redis://none", admin_key=KEY
+        database_url="postgresql+psycopg://nowhere/none",
+        broker_url="redis://none",
+        admin_key=KEY,
+        store=Path("nowhere"),
     )
     return create_app(settings).openapi()
 
