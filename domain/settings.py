@@ -1,4 +1,8 @@
-"""What the processes read from their environment, once, when they start."""
+"""What the processes read from their environment, once, when they start.
+
+The docstring of a field says what it is for, its unit where the type does not, and, in its last
+sentence, which processes act on it: `docs/configuration.md` is made from these classes.
+"""
 
 from datetime import timedelta
 from pathlib import Path
@@ -33,130 +37,159 @@ class KeySource(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     uri: str = Field(repr=False)
-    """`file:/path` or `env:NAME`, for a private key in PEM (PKCS #8, Ed25519); or the URI of a key
-    in a KMS, as `securesystemslib` names them."""
+    """`file:/path` or `env:NAME` for a private key in PEM (PKCS #8, Ed25519), or the URI of a key
+    in a KMS in the form that `securesystemslib` uses."""
 
     public_key: Path | None = None
-    """Of a key in a KMS: its public half, a file in PEM."""
+    """For a key in a KMS: a PEM file with its public half."""
 
 
 class MigrationSettings(BaseSettings):
-    """What migrations need: where the truth is."""
+    """What migrations need."""
 
     model_config = SettingsConfigDict(
         env_prefix="LETHE_", frozen=True, use_attribute_docstrings=True, extra="ignore"
     )
 
     database_url: Annotated[str, AfterValidator(_with_driver)] = Field(repr=False)
-    """`postgresql://user:password@host/database`, Postgres 15 or newer."""
+    """The database: `postgresql://user:password@host/database`, Postgres 15 or newer. Migrations
+    connect as the owner of the tables, everything else as the role `lethe_app`.
+    Read by migrations, api, worker and beat."""
 
 
 class Settings(MigrationSettings):
-    """What every process needs besides: where the doorbell and the files are."""
+    """What every process needs in addition: where the doorbell and the files are."""
 
     broker_url: RedisDsn = Field(repr=False)
-    """`redis://host:6379/0`, Redis 6 or newer or Valkey. It holds doorbells, nothing else."""
+    """The broker: `redis://host:6379/0`, Redis 6 or newer, or Valkey. It holds doorbells and
+    nothing else, so its data may be lost. Read by api, worker and beat."""
 
     store: Path
-    """Directory of weights and statistics, named by their SHA-256. The worker writes it; the API
-    reads the weights that are fetched."""
+    """The directory of weights, statistics and reservoirs, in files named by their SHA-256. Worker
+    and beat write it; the API only reads the weights that are fetched, so mount it read-only there.
+    Read by api, worker and beat."""
 
     log_format: Literal["json", "console"] = "json"
+    """How log lines are written: `json`, one object per line, or `console`, for people.
+    Read by api, worker and beat."""
 
     data_roots: list[Path] = []
-    """Directories that dataset and weight URIs may point into. Empty: every URI is refused."""
+    """The directories that the URIs of datasets and weights may point into. When it is empty,
+    every URI is refused. Read by api and worker."""
 
     factories: list[str] = []
-    """Allowed `package.module:factory` of `python` architectures; `package.module:*` allows all
-    factories of one module."""
+    """The functions that may build the network of a `python` architecture, each written
+    `package.module:function`. `package.module:*` allows every function of a module.
+    Read by api and worker."""
 
     recipes: list[str] = ["worker.networks.recipes:train"]
-    """Allowed `package.module:function` that train a model anew; `package.module:*` as above.
-    `worker.networks.recipes:train` is the one that comes with the worker."""
+    """The functions that may retrain a model, written in the same way.
+    `worker.networks.recipes:train` comes with the worker. Read by api and worker."""
 
     idempotency_retention: timedelta = timedelta(days=30)
-    """How long an `Idempotency-Key` answers with the stored response."""
+    """How long a repeated `Idempotency-Key` gets the answer it got the first time.
+    Read by api and beat."""
 
     webhook_development: bool = False
-    """Whether webhooks may be plain http, and lie on this machine or in a private network. Only
-    while developing: whoever registers them could then reach what stands there."""
+    """Whether webhooks may use plain `http` and point to this machine or a private network. Set it
+    only while developing: anyone who can register a webhook could then reach internal services.
+    Read by api and beat."""
 
 
 class ApiSettings(Settings):
     """What only the API needs."""
 
     admin_key: SecretStr = Field(min_length=16)
-    """The bearer token that opens every route."""
+    """The bearer token that opens every route, 16 characters or more. `python -m worker.restore
+    --apply` sends it too. Read by api."""
 
     max_body_bytes: int = 16 * 2**20
+    """The largest request body, in bytes. A larger one is refused before all of it is read.
+    Read by api."""
+
     max_samples_per_request: int = 100_000
+    """The largest number of sample ids in one request. Read by api."""
 
 
 class WorkerSettings(Settings):
-    """What only the worker needs."""
+    """What only the worker and its clock (`beat`) need."""
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """`auto` takes CUDA when there is a device."""
+    """Where jobs compute. `auto` uses CUDA if a device is present. Read by worker."""
 
     lease: timedelta = timedelta(seconds=45)
-    """A job whose worker has not been heard of for this long is given to another."""
+    """How long a worker may be silent before its job goes to another worker. It must be at least
+    twice the heartbeat. Read by worker."""
 
     heartbeat: timedelta = timedelta(seconds=15)
+    """How often a worker renews the lease of its job. Read by worker."""
 
     sweep_interval: timedelta = timedelta(seconds=5)
-    """How often waiting requests are planned, dead workers' jobs freed and doorbells rung again."""
+    """How often waiting requests are planned, jobs of lost workers freed, doorbells rung again and
+    webhooks sent. Read by beat."""
 
     poll_interval: timedelta = timedelta(seconds=30)
-    """How often a worker looks into Postgres by itself, whether it hears doorbells or not."""
+    """How often a worker looks for jobs in Postgres on its own. It needs no broker to find one.
+    Read by worker."""
 
     stop_grace: timedelta = timedelta(seconds=20)
-    """How long a worker that is to end waits for the cycle in progress."""
+    """How long a stopping worker waits for the current cycle to end. Keep it below the grace period
+    of whatever stops the worker. Read by worker."""
 
     max_losses: int = Field(default=3, ge=1)
-    """How many attempts of a job may be lost before it fails."""
+    """How many attempts of a job may be lost with their worker before the job fails.
+    Read by worker and beat."""
 
     orphan_age: timedelta = timedelta(hours=1)
-    """Older files of the store that no row names are deleted."""
+    """How old a file of the store must be before it is deleted because no row names it.
+    Read by beat."""
 
     signing_keys: list[KeySource] = []
-    """What checkpoints of the audit trail are signed with, by all of them; the first signs
-    certificates too. To change the key, put the new one first and leave the old one behind it
-    until a checkpoint bears both signatures. Only the process that sweeps needs them; without any
-    there are neither checkpoints nor certificates."""
+    """The keys that sign the checkpoints of the audit trail, newest first: each signs, and the
+    first signs certificates as well. `[{"uri": "file:/path"}]`, `env:NAME`, or a KMS. To change the
+    key, put the new one first and keep the old one behind it until a checkpoint bears both
+    signatures. Without a key there are no checkpoints and no certificates. Read by beat."""
 
     log_origin: str = Field(default="lethe", pattern=r"^[!-*,-~]{1,200}$")
-    """The name of the audit trail and of its keys, in each checkpoint: one that nobody else has,
-    such as `lethe.example.com/production`. No spaces, no `+`."""
+    """The name of the audit trail and of its keys, written in each checkpoint. Choose one that
+    nobody else has, such as `lethe.example.com/production`, without spaces and `+`.
+    Read by beat."""
 
     checkpoint_events: PositiveInt = 1000
-    """So many events after the last checkpoint there is another one."""
+    """A checkpoint is made after this many new events. Read by beat."""
 
     checkpoint_interval: timedelta = timedelta(minutes=10)
-    """So long after the last checkpoint there is another one, if there are new events. There is one
-    within a sweep of each completed request in any case."""
+    """A checkpoint is made after this time if there are new events. After a completed request one
+    is made within a sweep in any case. Read by beat."""
 
     anchor_directory: Path | None = None
-    """Where each checkpoint is put as a file; storage that can be written to but once."""
+    """The directory into which each checkpoint is written as a file. Use write-once storage.
+    Read by beat."""
 
     anchor_webhook: HttpUrl | None = Field(default=None, repr=False)
-    """Where each checkpoint is sent to, by POST, as text."""
+    """The URL to which each checkpoint is sent, by POST, as text. Read by beat."""
 
     anchor_tsa: HttpUrl | None = None
-    """A time-stamp authority (RFC 3161) that is asked for a token of each checkpoint."""
+    """The time-stamp authority (RFC 3161) that stamps each checkpoint. It needs
+    `LETHE_ANCHOR_TSA_ROOTS`. Read by beat."""
 
     anchor_tsa_roots: Path | None = None
-    """Certificates of those who may have certified it, in PEM: what its tokens must verify with."""
+    """A PEM file of root certificates. The authority's tokens must verify against them.
+    Read by beat."""
 
     suppression_directory: Path | None = None
-    """Where digests of what was forgotten are kept besides the database, for `restore-check` once a
-    backup was restored: storage that is not restored with it. Whoever can read it, keys included,
-    can test guesses of sample ids, as in the database."""
+    """The directory that keeps digests of what was forgotten outside the database, so that
+    `python -m worker.restore` can find what a restored backup brought back. Never restore it
+    together with the database. Whoever can read it, keys included, can test guesses of sample ids,
+    as in the database. Read by beat."""
 
     evidence_retention: timedelta = timedelta(days=400)
-    """How long after its end a request can be linked to the ids it named; then it is shredded."""
+    """How long after its end a request can still be linked to the ids it named. Then it is
+    shredded. Read by beat."""
 
     job_time_limit: timedelta = timedelta(hours=6)
-    """Longest one attempt may run; then its process is killed and the job fails."""
+    """How long one attempt of a job may run. Then its process is killed and the job fails.
+    Read by worker."""
 
     @model_validator(mode="after")
     def _tokens_can_be_verified(self) -> Self:

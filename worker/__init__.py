@@ -1,0 +1,1 @@
+"""Celery tasks, and the jobs they run in child processes."""

@@ -1,0 +1,1 @@
+"""The demo: a model forgets, from an empty database to the certificate."""

@@ -1,0 +1,1 @@
+"""Certificates, for programs and for people."""

@@ -1,0 +1,1 @@
+"""Registering datasets, and checking what may be trained on."""

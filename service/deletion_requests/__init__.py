@@ -1,0 +1,1 @@
+"""Deletion requests: submitting, reading, cancelling, deciding, shredding."""

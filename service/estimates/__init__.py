@@ -1,0 +1,1 @@
+"""What a deletion request would meet, before it is made."""

@@ -1,0 +1,1 @@
+"""Reading jobs, and having a failed one tried again."""

@@ -1,0 +1,1 @@
+"""Registering models, their versions, and what was made from their data."""

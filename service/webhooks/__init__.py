@@ -1,0 +1,1 @@
+"""Registering webhooks, and their deliveries."""

@@ -1,0 +1,1 @@
+"""Running a job: claim it, hold its lease, start its process, watch it, end it."""

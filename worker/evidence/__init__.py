@@ -1,0 +1,1 @@
+"""Keeping the audit trail: hashing, signing, anchoring, and issuing certificates."""

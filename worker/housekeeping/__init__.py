@@ -1,0 +1,1 @@
+"""The sweep: planning waiting requests, freeing lost jobs, deleting what nobody needs."""

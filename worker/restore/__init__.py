@@ -1,0 +1,1 @@
+"""What was forgotten, kept outside the database, and compared after a backup was restored."""

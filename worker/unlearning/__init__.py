@@ -1,0 +1,1 @@
+"""The method: torch and the standard library, no files, no settings, no clock."""

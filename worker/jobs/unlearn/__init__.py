@@ -1,0 +1,1 @@
+"""The job that makes a model forget: its rounds, their audits, and the new version."""

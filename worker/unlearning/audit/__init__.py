@@ -1,0 +1,1 @@
+"""The audit of a job's outcome: its tests, and the verdict."""
