@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist l
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test check bench-quality bench-load bench-log bench-scaling chaos attacks \
+.PHONY: help demo up test check docs bench-quality bench-load bench-log bench-scaling chaos attacks \
   migrate revision lock clean purge
 
 help: ## list the commands
@@ -34,6 +34,9 @@ check: .venv/installed ## what a change must pass: format, lint, types, imports,
 	.venv/bin/hadolint docker/api.Dockerfile docker/worker.Dockerfile
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(PYTEST)
+
+docs: .venv/installed ## write the parts of the documents that are made from the code
+	@.venv/bin/python -m devstack.docs
 
 SIZE ?= cpu
 bench-quality: .venv/installed ## how close unlearning comes to retraining, beside other methods

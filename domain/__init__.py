@@ -3,4 +3,4 @@
 Free of frameworks: no FastAPI, no torch, and of Celery only the doorbell.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,7 +1,8 @@
 """log: positions, tree and checkpoints of the audit trail, and a role that cannot change it
 
 The role that runs this owns the tables. The service's processes log in as `lethe_app`, or as a
-member of it. It is made here where there is none, without the right to log in: README, "Roles".
+member of it. It is made here where there is none, without the right to log in:
+docs/operators.md, "Database roles".
 
 Writes to the audit trail wait while its events get their positions: seconds for a million.
 """
