@@ -90,6 +90,7 @@ purge: ## remove the local service's database, weights and keys (.lethe) and dow
 	@echo "Installing what Lethe needs into .venv: about two minutes the first time."
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check pip==$(PIP)
 	@.venv/bin/python -m pip install -qq -c constraints.txt --group dev
+	@.venv/bin/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/bin/python:

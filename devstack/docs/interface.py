@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from domain.errors import DomainError
@@ -18,6 +19,7 @@ def openapi() -> dict[str, Any]:
         database_url="postgresql://nobody@localhost/nothing",
         broker_url="redis://localhost/0",
         admin_key="never used to open anything",
+        store=Path("nowhere"),
     )
     return create_app(settings).openapi()
 
