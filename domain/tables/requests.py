@@ -111,7 +111,8 @@ class DeletionTarget(Base):
     status: Mapped[RequestStatus] = mapped_column(default=RequestStatus.PENDING)
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"))
     already_forgotten: Mapped[int] = mapped_column(default=0)
-    """Named samples this model had forgotten before, when the request came in."""
+    """Named samples that this model had forgotten when the request came in; once it is completed,
+    those it had forgotten when its own job made it forget the rest."""
 
     not_trained_on: Mapped[int] = mapped_column(default=0)
     """Named samples outside the training split: the model never learned from them."""

@@ -6,24 +6,18 @@ One function, one transaction: all candidates that a request waits for are decid
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
 
-from domain import forgetting, requests, tombstones, trail
+from domain import forgetting, requests, trail
 from domain.errors import ChampionChanged, NotFound, NothingToDecide
 from domain.events import RequestDecided, VersionPromoted
 from domain.states import Decision, RequestStatus, VersionStatus
 from domain.tables import (
     DeletionRequest,
     DeletionTarget,
-    Job,
-    MembershipStatistics,
-    Model,
     ModelVersion,
-    OutOfSamplePrediction,
     RequestKey,
-    RequestSample,
     ReviewDecision,
     Tombstone,
 )
@@ -163,44 +157,12 @@ def _promote(session: Session, candidate: ModelVersion) -> None:
             "Since the candidate was made, its model has forgotten other samples, which the "
             "candidate still knows. Decide `retry`: a new job starts from the new champion."
         )
-    forgetting.supersede(session, champion, actor="api")
-    candidate.status = VersionStatus.CHAMPION
-    session.flush()
-    _bury(session, candidate)
+    forgetting.promote(session, candidate, over=champion, actor="api")
+    forgetting.record_forgotten(session, job_id=candidate.job_id, model_id=candidate.model_id)
     trail.record(
         session, "api", candidate.id,
         VersionPromoted(number=candidate.number, weights_sha256=candidate.weights_sha256),
     )  # fmt: skip
-
-
-def _bury(session: Session, candidate: ModelVersion) -> None:
-    """One tombstone for every sample that the candidate's job was to make forgotten; what reference
-    models said of them goes."""
-    key = tombstones.key_of(candidate.model_id)
-    named = select(
-        literal(candidate.model_id),
-        tombstones.digest(key, RequestSample.sample_id),
-        literal(candidate.job_id),
-    ).join(
-        DeletionTarget,
-        and_(
-            DeletionTarget.request_id == RequestSample.request_id,
-            DeletionTarget.job_id == candidate.job_id,
-        ),
-    )
-    session.execute(
-        insert(Tombstone)
-        .from_select(["model_id", "digest", "job_id"], named.distinct())
-        .on_conflict_do_nothing()
-    )
-    session.execute(update(Job).filter_by(id=candidate.job_id).values(forgotten_at=func.now()))
-    # One at a time: what reference models said of a sample must not be written after this.
-    session.execute(
-        select(Model.id).filter_by(id=candidate.model_id).with_for_update(key_share=True)
-    )
-    for table in (OutOfSamplePrediction, MembershipStatistics):
-        forgotten = tombstones.has(candidate.model_id, table.sample_id)
-        session.execute(delete(table).where(table.model_id == candidate.model_id, forgotten))
 
 
 def _end(

@@ -15,8 +15,8 @@ from sqlalchemy import ARRAY, String, any_, delete, literal, select
 from sqlalchemy.orm import Session
 from torch import Tensor
 
-from domain import tombstones
-from domain.tables import MembershipStatistics, Model, OutOfSamplePrediction, ReferenceTables
+from domain import forgetting, tombstones
+from domain.tables import MembershipStatistics, OutOfSamplePrediction, ReferenceTables
 from worker.unlearning.audit.verdict import ReferenceScores
 from worker.unlearning.reference_models import Summarised
 
@@ -75,18 +75,6 @@ def scores(forget: Table, holdout: Table) -> ReferenceScores:
     )
 
 
-def forget(session: Session, model_id: UUID, sample_ids: Sequence[str]) -> None:
-    """Delete what is known of these samples, with the caller's transaction."""
-    _lock(session, model_id)
-    for table in (OutOfSamplePrediction, MembershipStatistics):
-        session.execute(
-            delete(table).where(
-                table.model_id == model_id,
-                table.sample_id == any_(literal(list(sample_ids), ARRAY(String))),
-            )
-        )
-
-
 def write(
     session: Session,
     model_id: UUID,
@@ -108,15 +96,10 @@ def write(
     _copy(
         session, MembershipStatistics, kinds, _statistics(model_id, summarised, training, holdout)
     )
-    _lock(session, model_id)
+    forgetting.lock_reference_rows(session, model_id)
     for table in (OutOfSamplePrediction, MembershipStatistics):
         forgotten = tombstones.has(model_id, table.sample_id)
         session.execute(delete(table).where(table.model_id == model_id, forgotten))
-
-
-def _lock(session: Session, model_id: UUID) -> None:
-    """One at a time: a sample forgotten while the tables are written must not come back."""
-    session.execute(select(Model.id).filter_by(id=model_id).with_for_update(key_share=True))
 
 
 def _by_id(

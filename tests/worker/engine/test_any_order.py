@@ -175,25 +175,24 @@ class AnyOrder(RuleBasedStateMachine):
         order = read_order(self.session, job.id)
         champion = order.champion
         if not order.forget:
-            record._bury(self.session, order, job.id)
+            forgetting.record_forgotten(self.session, job_id=job.id, model_id=order.model.id)
             jobs.complete(self.session, job, actor="worker")
             return
-        if not failed:
-            forgetting.supersede(self.session, champion, actor="worker")
         made = factories.version(
             order.model,
             job,
             number=record._next_number(self.session, order.model.id),
-            status=VersionStatus.CANDIDATE if failed else VersionStatus.CHAMPION,
+            status=VersionStatus.CANDIDATE,
             mode=Mode.APPROXIMATE,
             parent_id=champion.id,
         )
-        self.session.add(made)
-        self.session.flush()
         if failed:
+            self.session.add(made)
+            self.session.flush()
             jobs.complete(self.session, job, actor="worker", requests=RequestStatus.NEEDS_REVIEW)
         else:
-            record._bury(self.session, order, job.id)
+            forgetting.promote(self.session, made, over=champion, actor="worker")
+            forgetting.record_forgotten(self.session, job_id=job.id, model_id=order.model.id)
             jobs.complete(self.session, job, actor="worker")
 
     @precondition(lambda self: self.some(Job, JobStatus.RUNNING))

@@ -218,21 +218,6 @@ def test_nothing_is_read_before_the_tables_are_complete(model, bench, sync_sessi
         assert reference_tables.read(session, mine.id, []) is None
 
 
-def test_forgotten_samples_leave_both_tables(model, bench, sync_sessions):
-    mine = model(2)
-    train_references(bench(mine))
-
-    with sync_sessions.begin() as session:
-        gone = [*ids(session, mine, Split.TRAIN)[:3], ids(session, mine, Split.HOLDOUT)[0]]
-        reference_tables.forget(session, mine.id, gone)
-
-    with sync_sessions.begin() as session:
-        assert len(stored(session, OutOfSamplePrediction, mine)) == 37
-        assert len(stored(session, MembershipStatistics, mine)) == 56
-        assert not stored(session, MembershipStatistics, mine) & set(gone)
-        assert reference_tables.read(session, mine.id, gone) is None
-
-
 def test_samples_forgotten_meanwhile_get_no_rows(model, bench, sync_sessions, monkeypatch):
     mine = model(2)
     at = bench(mine)

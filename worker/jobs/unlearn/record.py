@@ -5,24 +5,20 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, String, delete, func, insert, literal, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from domain import forgetting, jobs, tombstones, trail
+from domain import forgetting, jobs, trail
 from domain.drift import Drift
-from domain.events import ReservoirReplaced, VersionCreated
+from domain.events import VersionCreated
 from domain.states import Mode, RequestStatus, Verdict, VersionStatus
 from domain.tables import (
-    DeletionTarget,
     Evaluation,
-    Job,
     ModelVersion,
-    RequestSample,
     Round,
-    Tombstone,
     VerdictTest,
 )
-from worker.data import reference_tables, reservoir, version_statistics
+from worker.data import reservoir, version_statistics
 from worker.engine import environment, lease
 from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
@@ -93,20 +89,21 @@ def new_version(
             of_job = {"job_id": job.id, "number": outcome.number}
             session.execute(update(Round).filter_by(**of_job).values(kept=True))
             session.add(_evaluation(job.id, "after", after))
-            if not failed:
-                forgetting.supersede(session, champion, actor="worker")
             version = ModelVersion(
                 model_id=order.model.id,
                 number=_next_number(session, order.model.id),
-                status=VersionStatus.CANDIDATE if failed else VersionStatus.CHAMPION,
+                status=VersionStatus.CANDIDATE,
                 mode=outcome.mode,
                 parent_id=champion.id,
                 job_id=job.id,
                 **digests,
             )
             version.figures = _figures(order, version, inputs, before, after)
-            session.add(version)
-            session.flush()
+            if failed:
+                session.add(version)
+                session.flush()
+            else:
+                forgetting.promote(session, version, over=champion, actor="worker")
             trail.record(
                 session, "worker", version.id,
                 VersionCreated(
@@ -121,7 +118,7 @@ def new_version(
             if failed:
                 jobs.complete(session, job, actor="worker", requests=RequestStatus.NEEDS_REVIEW)
             else:
-                _bury(session, order, job.id)
+                forgetting.record_forgotten(session, job_id=job.id, model_id=order.model.id)
                 jobs.complete(session, job, actor="worker")
 
 
@@ -197,55 +194,19 @@ def without_training(bench: Workbench, order: Order) -> None:
             _drop_earlier(session, job.id)
             resume.begin(session, order, job.attempt, {})
             job.mode = job.mode_reason = job.config = None
-            replaced, champion.reservoir_sha256 = champion.reservoir_sha256, digest
-            _bury(session, order, job.id)
-            trail.record(
-                session, "worker", champion.id,
-                ReservoirReplaced(
-                    job=job.id, reservoir_sha256=digest, replaced_sha256=replaced,
-                    samples=len(order.outside),
-                ),
-            )  # fmt: skip
+            replaced = forgetting.replace_reservoir(
+                session,
+                champion,
+                digest,
+                job_id=job.id,
+                left_out=len(order.outside),
+                actor="worker",
+            )
+            forgetting.record_forgotten(session, job_id=job.id, model_id=order.model.id)
             jobs.complete(session, job, actor="worker")
     for attempt in patiently():
         with attempt, bench.sessions.begin() as session:
             version_files.delete_unnamed(session, bench.store, [replaced])
-
-
-def _bury(session: Session, order: Order, job_id: UUID) -> None:
-    """One tombstone for every sample named, whether the model had learned from it or not.
-
-    Those that other jobs made forgotten since they were named have one already: the requests say
-    how many.
-    """
-    key = tombstones.key_of(order.model.id)
-    gone = (
-        select(func.count())
-        .select_from(RequestSample)
-        .join(Tombstone, Tombstone.digest == tombstones.digest(key, RequestSample.sample_id))
-        .where(
-            RequestSample.request_id == DeletionTarget.request_id,
-            Tombstone.model_id == DeletionTarget.model_id,
-        )
-        .scalar_subquery()
-    )
-    served = update(DeletionTarget).filter_by(job_id=job_id)
-    session.execute(
-        served.values(already_forgotten=gone).execution_options(synchronize_session=False)
-    )
-    named = [*order.forget_ids, *sorted(order.outside)]
-    each = func.unnest(literal(named, ARRAY(String))).table_valued("sample_id").render_derived()
-    session.execute(
-        insert(Tombstone).from_select(
-            ["model_id", "digest", "job_id"],
-            select(
-                literal(order.model.id), tombstones.digest(key, each.c.sample_id), literal(job_id)
-            ),
-        )
-    )
-    reference_tables.forget(session, order.model.id, named)
-    if named:
-        session.execute(update(Job).filter_by(id=job_id).values(forgotten_at=func.now()))
 
 
 def _evaluation(job_id: UUID, moment: str, measured: Measured) -> Evaluation:
