@@ -192,6 +192,10 @@ class LeaseLost(Exception):
     """Another worker has the job: this one must stop and write nothing more."""
 
 
+class JobEnded(LeaseLost):
+    """This very attempt has ended the job already; the commit was not acknowledged, but made."""
+
+
 class StoreUnwritable(Exception):
     """A file could not be written: the machine is at fault, and another attempt may succeed."""
 

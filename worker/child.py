@@ -25,13 +25,13 @@ from domain.states import JobKind
 from worker.engine import lease
 from worker.engine.exits import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
 from worker.engine.lease import Claim
-from worker.engine.retrying import is_transient, patiently
+from worker.engine.retrying import is_transient
 from worker.engine.workbench import Workbench
-from worker.jobs import purge
 from worker.jobs.check_dataset import check_dataset
 from worker.jobs.erase_rows import erase_rows
 from worker.jobs.estimate import estimate
 from worker.jobs.index_dataset import index_dataset
+from worker.jobs.purge import purge
 from worker.jobs.register_model import register_model
 from worker.jobs.train_references import train_references
 from worker.jobs.unlearn.job import unlearn_model
@@ -46,7 +46,7 @@ WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
     JobKind.ESTIMATE: estimate,
     JobKind.ERASE_ROWS: erase_rows,
     JobKind.CHECK_DATASET: check_dataset,
-    JobKind.PURGE: lambda bench: purge.purge(bench.sessions, bench.store, bench.claim),
+    JobKind.PURGE: purge,
 }
 
 log = structlog.get_logger()
@@ -115,8 +115,8 @@ def _carry_out(bench: Workbench) -> int:
 
 
 def _fail(bench: Workbench, *, kind: str, reason: str) -> None:
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             jobs.fail(
                 session, lease.hold(session, bench.claim), actor="worker", kind=kind, reason=reason
             )
@@ -124,8 +124,8 @@ def _fail(bench: Workbench, *, kind: str, reason: str) -> None:
 
 
 def _now(bench: Workbench) -> datetime:
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             now: datetime = session.scalars(select(func.now())).one()
     return now
 
@@ -133,8 +133,8 @@ def _now(bench: Workbench) -> datetime:
 def _give_back_if_rewritten(bench: Workbench, started: datetime) -> bool:
     """Whether the job's dataset lost rows while it was read: then the job is to be tried again, and
     that costs it nothing."""
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             job = lease.hold(session, bench.claim)
             rewritten = jobs.is_rewritten(session, job, since=started)
             if rewritten:
@@ -150,8 +150,8 @@ def _give_back_if_rewritten(bench: Workbench, started: datetime) -> bool:
 
 def _lose(bench: Workbench, *, kind: str, why: str) -> None:
     limit = bench.settings.max_losses
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             job = lease.hold(session, bench.claim)
             jobs.lose(session, job, actor="worker", why=why, max_losses=limit, kind=kind)
     log.warning("job.attempt_lost", kind=kind, why=why)

@@ -106,10 +106,11 @@ def survey(
         if monotonic() - reported > REPORT_EVERY_S:
             reported = monotonic()
             bench.report("reading the dataset", 0.02 + 0.9 * first / source.rows)
-    with bench.sessions.begin() as session:
-        count = session.scalars(
-            select(func.count()).select_from(Sample).filter_by(dataset_id=dataset.id)
-        ).one()
+    for attempt in bench.transaction():
+        with attempt as session:
+            count = session.scalars(
+                select(func.count()).select_from(Sample).filter_by(dataset_id=dataset.id)
+            ).one()
     if indexed != count:
         raise JobError(CHANGED)
     return gathered
@@ -126,14 +127,18 @@ def _indexed_splits(
     storable, _ = usable_ids(batch["sample_id"])
     ids, labels = storable.to_pylist(), batch["label"].to_pylist()
     values, names = batch["split"].to_pylist(), dataset.definition["splits"]
-    with bench.sessions.begin() as session:
-        forgotten = tombstones.has(model.id, Sample.sample_id)
-        rows = session.execute(
-            select(Sample.sample_id, Sample.position, Sample.label, Sample.split, forgotten).where(
-                Sample.dataset_id == dataset.id,
-                Sample.sample_id == any_(literal(storable.drop_null().to_pylist(), ARRAY(String))),
-            )
-        ).all()
+    for attempt in bench.transaction():
+        with attempt as session:
+            forgotten = tombstones.has(model.id, Sample.sample_id)
+            rows = session.execute(
+                select(
+                    Sample.sample_id, Sample.position, Sample.label, Sample.split, forgotten
+                ).where(
+                    Sample.dataset_id == dataset.id,
+                    Sample.sample_id
+                    == any_(literal(storable.drop_null().to_pylist(), ARRAY(String))),
+                )
+            ).all()
     splits = np.full(len(ids), "", dtype="U9")
     for sample_id, position, label, split, gone in rows:
         index = position - first

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from domain import jobs
-from domain.errors import LeaseLost
+from domain.errors import JobEnded, LeaseLost
 from domain.states import JobKind, JobStatus
 from domain.tables import Job
 
@@ -64,12 +64,15 @@ def hold(session: Session, held: Claim) -> Job:
     """The job's row, locked until the transaction ends: the start of every final transaction.
 
     Raises:
-        LeaseLost: somebody else has the job, or it has ended.
+        JobEnded: this attempt has completed or failed it, in a commit that was not acknowledged.
+        LeaseLost: somebody else has the job, or it was cancelled.
     """
-    job = session.scalars(select(Job).where(*_is_held(held)).with_for_update()).one_or_none()
-    if job is None:
-        raise LeaseLost(f"job {held.job_id}, attempt {held.attempt}")
-    return job
+    mine = select(Job).filter_by(id=held.job_id, attempt=held.attempt)
+    job = session.scalars(mine.with_for_update()).one_or_none()
+    if job is not None and job.status is JobStatus.RUNNING:
+        return job
+    ended = job is not None and job.status in (JobStatus.COMPLETED, JobStatus.FAILED)
+    raise (JobEnded if ended else LeaseLost)(f"job {held.job_id}, attempt {held.attempt}")
 
 
 def _write(session: Session, held: Claim, **values: Any) -> None:

@@ -1,28 +1,58 @@
 """Transactions that outlast a restart of Postgres.
 
-    for attempt in patiently():
-        with attempt, sessions.begin() as session:
+    for attempt in transaction(sessions):
+        with attempt as session:
             ...
 
-The block is repeated as a whole, also when the connection was lost while it was being committed:
-it must be one that may be done twice.
+A `with` cannot repeat its block, a loop can: the block is done again from its first line, so all
+that it decides must be decided inside, and whatever it changes besides rows must bear to be changed
+twice. A job's means of work offer it as `Workbench.transaction`, and nothing else.
+
+When the connection is lost while a transaction is being committed, nobody knows whether it was.
+The block is then done again as well. One that ends a job begins with `lease.hold`, which sees that
+this very attempt has ended it: the first commit counts, and the loop is over.
 """
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+
 from sqlalchemy.exc import DBAPIError, OperationalError
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from sqlalchemy.orm import Session, sessionmaker
+from tenacity import (
+    AttemptManager,
+    Retrying,
+    retry_if_exception,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from domain.errors import JobEnded
 
 PATIENCE_S = 30
 """How long Postgres may be away."""
 
 
-def patiently() -> Retrying:
-    """Attempts at a transaction, until it succeeds or Postgres has been away for too long."""
-    return Retrying(
+def transaction(sessions: sessionmaker[Session]) -> Iterator[AbstractContextManager[Session]]:
+    """Attempts at one transaction, until it is committed or Postgres has been away for too long.
+
+    Raises:
+        DBAPIError: the last attempt's, then; or at once, where trying again does not help.
+    """
+    retrying = Retrying(
         retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=0.2, max=2),
         stop=stop_after_delay(PATIENCE_S),
         reraise=True,
     )
+    for attempt in retrying:
+        yield _attempt(attempt, sessions)
+
+
+@contextmanager
+def _attempt(attempt: AttemptManager, sessions: sessionmaker[Session]) -> Iterator[Session]:
+    first = attempt.retry_state.attempt_number == 1
+    with attempt, nullcontext() if first else suppress(JobEnded), sessions.begin() as session:
+        yield session
 
 
 def is_transient(error: BaseException) -> bool:

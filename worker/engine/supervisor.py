@@ -23,7 +23,7 @@ from domain.settings import WorkerSettings
 from worker.engine import lease
 from worker.engine.exits import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
 from worker.engine.lease import Claim
-from worker.engine.retrying import patiently
+from worker.engine.retrying import transaction
 from worker.store import job_checkpoints
 from worker.store.artifacts import Store
 
@@ -146,8 +146,8 @@ def _settle(
 ) -> None:
     """Store the outcome of a child that could not store its own."""
     try:
-        for attempt in patiently():
-            with attempt, sessions.begin() as session:
+        for attempt in transaction(sessions):
+            with attempt as session:
                 job = lease.hold(session, held)
                 if how == "time_limit":
                     reason = f"The job ran longer than {settings.job_time_limit}, its time limit."

@@ -18,7 +18,6 @@ from worker.data.sample_ids import sample_ids
 from worker.data.source import open_source
 from worker.data.staging import REPORT_EVERY_S
 from worker.engine import lease
-from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
 
 KEPT = 100_000
@@ -32,16 +31,17 @@ def check_dataset(bench: Workbench) -> None:
         JobError: the file cannot be read, has no such column, or changed meanwhile.
         LeaseLost: the job is somebody else's by now.
     """
-    with bench.sessions.begin() as session:
-        check = session.scalars(select(DatasetCheck).filter_by(job_id=bench.claim.job_id)).one()
-        dataset = session.get_one(Dataset, check.dataset_id).name
+    for attempt in bench.transaction():
+        with attempt as session:
+            check = session.scalars(select(DatasetCheck).filter_by(job_id=bench.claim.job_id)).one()
+            dataset = session.get_one(Dataset, check.dataset_id).name
     source = open_source(bench, check)
     before = _fingerprints(source)
     count, positions = _find(bench, dataset, source)
     if _fingerprints(source) != before:
         raise JobError("The file changed while it was read; ask again once it is as it should be.")
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             job = lease.hold(session, bench.claim)
             answered = session.get_one(DatasetCheck, check.id)
             answered.rows, answered.suppressed, answered.positions = source.rows, count, positions
@@ -65,8 +65,8 @@ def _find(bench: Workbench, dataset: str, source: Source) -> tuple[int, list[int
 
 def _gone(bench: Workbench, dataset: str, ids: Sequence[str | None]) -> set[str]:
     named = {sample_id for sample_id in ids if sample_id is not None}
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             gone = suppressed(session, dataset, named)
     return gone
 

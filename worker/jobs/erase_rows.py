@@ -31,7 +31,6 @@ from worker.data.parquet_rewrite import Fingerprint, Rewritten
 from worker.data.source import open_source
 from worker.data.staging import kept_open, load
 from worker.engine import lease
-from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
 
 AT_ONCE = 10_000
@@ -53,8 +52,8 @@ def erase_rows(bench: Workbench) -> None:
             replaced.
         LeaseLost: the job is somebody else's by now.
     """
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             job = session.get_one(Job, bench.claim.job_id)
             dataset = session.get_one(Dataset, job.dataset_id)
             gone = erasable(session, dataset)
@@ -72,8 +71,8 @@ def erase_rows(bench: Workbench) -> None:
         places = {each.file: each.new for each in rewritten}
         _stage(dataset, [places.get(file.resolve(), file) for file in files], staged)
         bench.report("replacing the files", 0.9)
-        for attempt in patiently():
-            with attempt, bench.sessions.begin() as session:
+        for attempt in bench.transaction():
+            with attempt as session:
                 job = lease.hold(session, bench.claim)
                 parquet_rewrite.put_in_place(rewritten)
                 load(session, staged, "staged_positions", "sample_id varchar, position bigint")
@@ -169,8 +168,8 @@ def _rewriting(
 
 def _plan(bench: Workbench, done: Sequence[Planned], rewritten: Sequence[Rewritten]) -> None:
     """Store what the files will be before they are: so the next attempt knows them again."""
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             job = lease.hold(session, bench.claim)
             job.config = {"files": [*done, *map(_as_planned, rewritten)]}
 
@@ -240,6 +239,6 @@ def fingerprints(files: Sequence[Path]) -> dict[str, Fingerprint]:
 
 
 def _finish_without(bench: Workbench) -> None:
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             jobs.complete(session, lease.hold(session, bench.claim), actor="worker")

@@ -75,8 +75,9 @@ def estimate(bench: Workbench) -> None:
         LeaseLost: the job is somebody else's by now.
     """
     started = monotonic()
-    with bench.sessions.begin() as session:
-        question = _read_question(session, bench)
+    for attempt in bench.transaction():
+        with attempt as session:
+            question = _read_question(session, bench)
     if not question.order.forget:
         _record(bench, question.order, {})
         return
@@ -202,9 +203,10 @@ def _measured(bench: Workbench, drawn: Order, inputs: Inputs, champion: Network)
         test=None,
         batch_size=BATCH,
     )
-    with bench.sessions.begin() as session:
-        mine = reference_tables.read(session, drawn.model.id, drawn.forget_ids)
-        unseen = reference_tables.read(session, drawn.model.id, inputs.audit_ids)
+    for attempt in bench.transaction():
+        with attempt as session:
+            mine = reference_tables.read(session, drawn.model.id, drawn.forget_ids)
+            unseen = reference_tables.read(session, drawn.model.id, inputs.audit_ids)
     known = reference_tables.scores(mine, unseen) if mine and unseen else None
     family = exchangeability(
         observed,
@@ -296,12 +298,13 @@ def _steps(config: Config, forget: int) -> float:
 
 def _record(bench: Workbench, order: Order, found: dict[str, Any]) -> None:
     """Store the answer; the named ids go with the end of the job."""
-    with bench.sessions.begin() as session:
-        job = lease.hold(session, bench.claim)
-        target = session.scalars(select(EstimateTarget).filter_by(job_id=job.id)).one()
-        target.result = {
-            "version": order.champion.number,
-            "samples": len(order.forget),
-            **found,
-        }
-        jobs.complete(session, job, actor="worker")
+    for attempt in bench.transaction():
+        with attempt as session:
+            job = lease.hold(session, bench.claim)
+            target = session.scalars(select(EstimateTarget).filter_by(job_id=job.id)).one()
+            target.result = {
+                "version": order.champion.number,
+                "samples": len(order.forget),
+                **found,
+            }
+            jobs.complete(session, job, actor="worker")

@@ -6,6 +6,7 @@ was staged, finds duplicates and keeps the rest.
 
 import tempfile
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from sqlalchemy import delete, func, text
@@ -30,19 +31,22 @@ def index_dataset(bench: Workbench) -> None:
         JobError: the files cannot be read as the dataset's definition says.
         LeaseLost: the job is somebody else's by now.
     """
-    with bench.sessions.begin() as session:
-        job = session.get_one(Job, bench.claim.job_id)
-        dataset = session.get_one(Dataset, job.dataset_id)
+    for attempt in bench.transaction():
+        with attempt as session:
+            job = session.get_one(Job, bench.claim.job_id)
+            dataset = session.get_one(Dataset, job.dataset_id)
     source = open_source(bench, dataset)
     files = {str(file): fingerprint(file) for file in source.files}
     findings = BadRows()
     with tempfile.TemporaryFile() as staged:
         staging.stage(bench, source, dataset.definition, findings, staged)
         bench.report("storing the sample ids", 0.9)
-        with bench.sessions.begin() as session:
-            staging.load(session, staged, "staged_samples", staging.COLUMNS)
-            staging.find_duplicates(session, findings)
-            _store(session, bench, dataset.id, findings, source.rows, files)
+        for attempt in bench.transaction():
+            with attempt as session:
+                found = deepcopy(findings)  # done again, it finds the duplicates again
+                staging.load(session, staged, "staged_samples", staging.COLUMNS)
+                staging.find_duplicates(session, found)
+                _store(session, bench, dataset.id, found, source.rows, files)
 
 
 def _store(

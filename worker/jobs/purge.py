@@ -1,27 +1,26 @@
 """The job that deletes the files of superseded versions once their grace is over, and proves it.
 
-The proof is a listing of the store. Never imports torch.
+The proof is a listing of the store.
 """
 
 from uuid import UUID
 
 import structlog
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from domain import jobs, trail
 from domain.events import VersionPurged
 from domain.tables import Job, ModelVersion
 from worker.engine import lease
-from worker.engine.lease import Claim
-from worker.engine.retrying import patiently
+from worker.engine.workbench import Workbench
 from worker.store.artifacts import Store
 from worker.store.version_files import FILES, delete_unnamed, is_due
 
 log = structlog.get_logger()
 
 
-def purge(sessions: sessionmaker[Session], store: Store, held: Claim) -> None:
+def purge(bench: Workbench) -> None:
     """Delete the files of all versions of the job's model that are due. Done twice, it changes
     nothing; killed in between, the next attempt ends as this one would have.
 
@@ -29,22 +28,22 @@ def purge(sessions: sessionmaker[Session], store: Store, held: Claim) -> None:
         LeaseLost: the job is somebody else's by now.
         StoreUnwritable: a file could not be deleted.
     """
-    for attempt in patiently():
-        with attempt, sessions.begin() as session:
-            model_id = session.get_one(Job, held.job_id).model_id
+    for attempt in bench.transaction():
+        with attempt as session:
+            model_id = session.get_one(Job, bench.claim.job_id).model_id
             due = session.scalars(
                 select(ModelVersion.id)
                 .where(ModelVersion.model_id == model_id, *is_due())
                 .order_by(ModelVersion.number)
             ).all()
     for version_id in due:
-        for attempt in patiently():
-            with attempt, sessions.begin() as session:
-                lease.hold(session, held)
-                _purge(session, store, version_id, job_id=held.job_id)
-    for attempt in patiently():
-        with attempt, sessions.begin() as session:
-            jobs.complete(session, lease.hold(session, held), actor="worker")
+        for attempt in bench.transaction():
+            with attempt as session:
+                lease.hold(session, bench.claim)
+                _purge(session, bench.store, version_id, job_id=bench.claim.job_id)
+    for attempt in bench.transaction():
+        with attempt as session:
+            jobs.complete(session, lease.hold(session, bench.claim), actor="worker")
 
 
 def _purge(session: Session, store: Store, version_id: UUID, *, job_id: UUID) -> None:

@@ -47,11 +47,12 @@ def register_model(bench: Workbench) -> None:
         JobError: the weights, the architecture, the head or the dataset is not as registered.
         LeaseLost: the job is somebody else's by now.
     """
-    with bench.sessions.begin() as session:
-        job = session.get_one(Job, bench.claim.job_id)
-        model = session.get_one(Model, job.model_id)
-        dataset = session.get_one(Dataset, model.dataset_id)
-        drawn = _draw(session, model)
+    for attempt in bench.transaction():
+        with attempt as session:
+            job = session.get_one(Job, bench.claim.job_id)
+            model = session.get_one(Model, job.model_id)
+            dataset = session.get_one(Dataset, model.dataset_id)
+            drawn = _draw(session, model)
     bench.report("checking the weights", 0.01)
     location = _allowed(bench, model.weights_uri)
     if model.architecture["kind"] == "transformers":
@@ -122,10 +123,11 @@ def _try_out(
     """How many classes the network tells apart, after checks on a few real samples."""
     if not few:
         raise JobError("The dataset has no training samples; register one that is ready.")
-    with bench.sessions.begin() as session:
-        highest = session.scalars(
-            select(func.max(Sample.label)).filter_by(dataset_id=model.dataset_id)
-        ).one()
+    for attempt in bench.transaction():
+        with attempt as session:
+            highest = session.scalars(
+                select(func.max(Sample.label)).filter_by(dataset_id=model.dataset_id)
+            ).one()
     samples = decode.fetch(source, few, model.preprocessing)
     entries: list[None] = []
     head = network.model.get_submodule(network.head)
@@ -200,12 +202,13 @@ def _record(
         "samples": (dataset.report or {}).get("samples"),
         "reservoir": {split.value: _count(kept, split) for split in Split},
     }
-    with bench.sessions.begin() as session:
-        job = lease.hold(session, bench.claim)
-        version_files.keep_files(session, bench.store, digests.values())
-        _add_version(session, job, model, architecture, digests, figures)
-        jobs.complete(session, job, actor="worker")
-        train_references.queue(session, model)
+    for attempt in bench.transaction():
+        with attempt as session:
+            job = lease.hold(session, bench.claim)
+            version_files.keep_files(session, bench.store, digests.values())
+            _add_version(session, job, model, architecture, digests, figures)
+            jobs.complete(session, job, actor="worker")
+            train_references.queue(session, model)
 
 
 def _count(table: pa.Table, split: Split) -> int:

@@ -65,8 +65,9 @@ def train_references(bench: Workbench) -> None:
         JobError: the data is not as registered, or the architecture or the recipe fails.
         LeaseLost: the job is somebody else's by now.
     """
-    with bench.sessions.begin() as session:
-        order = _read_order(session, bench)
+    for attempt in bench.transaction():
+        with attempt as session:
+            order = _read_order(session, bench)
     bench.report("reading the samples", 0.01)
     source = open_source(bench, order.dataset)
     training, holdout = (
@@ -168,21 +169,22 @@ def _record(bench: Workbench, order: Order, summarised: Summarised) -> None:
     training, holdout = (
         [sample_id for sample_id, _ in named] for named in (order.training, order.holdout)
     )
-    with bench.sessions.begin() as session:
-        job = lease.hold(session, bench.claim)
-        reference_tables.write(
-            session, order.model.id, summarised, training=training, holdout=holdout
-        )
-        session.merge(
-            ReferenceTables(
-                model_id=order.model.id, job_id=job.id, models=order.count, recipe=order.recipe
+    for attempt in bench.transaction():
+        with attempt as session:
+            job = lease.hold(session, bench.claim)
+            reference_tables.write(
+                session, order.model.id, summarised, training=training, holdout=holdout
             )
-        )
-        trail.record(
-            session, "worker", order.model.id,
-            ReferencesCompleted(
-                job=job.id, models=order.count, recipe=order.recipe,
-                samples=len(training) + len(holdout), reference_models_kept=0,
-            ),
-        )  # fmt: skip
-        jobs.complete(session, job, actor="worker")
+            session.merge(
+                ReferenceTables(
+                    model_id=order.model.id, job_id=job.id, models=order.count, recipe=order.recipe
+                )
+            )
+            trail.record(
+                session, "worker", order.model.id,
+                ReferencesCompleted(
+                    job=job.id, models=order.count, recipe=order.recipe,
+                    samples=len(training) + len(holdout), reference_models_kept=0,
+                ),
+            )  # fmt: skip
+            jobs.complete(session, job, actor="worker")

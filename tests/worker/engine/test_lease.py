@@ -2,14 +2,16 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import create_engine, select, update
 from sqlalchemy.orm import sessionmaker
 
 from domain import jobs, requests
-from domain.errors import LeaseLost
+from domain.errors import JobEnded, LeaseLost
 from domain.states import JobStatus, RegistrationStatus, RequestStatus
 from domain.tables import AuditEvent, DeletionRequest, DeletionTarget, Job
 from tests import factories
@@ -78,6 +80,18 @@ def test_a_finished_job_cannot_be_claimed(session, job):
     jobs.complete(session, lease.hold(session, held), actor="worker")
 
     assert claim(session, job) is None
+
+
+@pytest.mark.parametrize("end", [jobs.complete, partial(jobs.fail, kind="bug", reason="Oh.")])
+def test_an_attempt_learns_that_it_has_ended_the_job_itself(session, job, request_row, end):
+    held = claim(session, job)
+    end(session, lease.hold(session, held), actor="worker")
+
+    with pytest.raises(JobEnded):
+        lease.hold(session, held)
+    with pytest.raises(LeaseLost) as lost:
+        lease.hold(session, replace(held, attempt=held.attempt + 1))
+    assert not isinstance(lost.value, JobEnded)
 
 
 def test_whoever_lost_the_lease_writes_nothing(session, job):

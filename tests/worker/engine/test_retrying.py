@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import sessionmaker
 
 from worker.engine import retrying
-from worker.engine.retrying import is_transient, patiently
+from worker.engine.retrying import is_transient, transaction
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def sessions(own_database_url):
 def test_a_transaction_whose_connection_was_cut_is_done_again(sessions, own_database_url):
     cut = []
 
-    for attempt in patiently():
-        with attempt, sessions.begin() as session:
+    for attempt in transaction(sessions):
+        with attempt as session:
             pid = session.scalar(text("SELECT pg_backend_pid()"))
             if not cut:
                 cut.append(pid)
@@ -33,8 +33,8 @@ def test_a_transaction_whose_connection_was_cut_is_done_again(sessions, own_data
 
 
 def ask(sessions, statement, tries):
-    for attempt in patiently():
-        with attempt, sessions.begin() as session:
+    for attempt in transaction(sessions):
+        with attempt as session:
             tries.append(1)
             session.scalar(text(statement))
 

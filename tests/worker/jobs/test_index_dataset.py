@@ -21,8 +21,9 @@ def index(bench_for, refreshed):
     def run(dataset):
         bench = bench_for(dataset)
         index_dataset(bench)
-        with bench.sessions.begin() as session:
-            job = session.get_one(Job, bench.claim.job_id, populate_existing=True)
+        for attempt in bench.transaction():
+            with attempt as session:
+                job = session.get_one(Job, bench.claim.job_id, populate_existing=True)
         return refreshed(dataset), job
 
     return run

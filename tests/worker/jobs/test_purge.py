@@ -17,8 +17,9 @@ from domain.states import JobStatus, VersionStatus
 from domain.tables import AuditEvent, Dataset, Job, Model, ModelVersion
 from tests import factories
 from worker.engine import lease
+from worker.engine.workbench import Workbench
 from worker.housekeeping import cleaning, planner
-from worker.jobs import purge
+from worker.jobs.purge import purge
 from worker.store import version_files
 from worker.store.artifacts import Store
 
@@ -80,6 +81,11 @@ def taken(sessions, job_id):
     return held
 
 
+def do(sessions, store, claim):
+    """The job, which needs no settings and no device."""
+    purge(Workbench(claim, sessions, store, None, None))
+
+
 def digests(version):
     return {name: getattr(version, name) for name in version_files.FILES}
 
@@ -96,7 +102,7 @@ def test_what_is_due_is_deleted_but_for_what_another_version_names(
     old, new = versions
     [job_id] = sweep(sync_sessions)
 
-    purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
+    do(sync_sessions, store, taken(sync_sessions, job_id))
 
     assert store.listed([*digests(old).values(), *digests(new).values()]) == {
         *digests(new).values()
@@ -122,7 +128,7 @@ def test_a_file_that_two_versions_name_goes_with_the_last(sync_sessions, store, 
         forgetting.supersede(session, champion, actor="worker")
     [job_id] = sweep(sync_sessions)
 
-    purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
+    do(sync_sessions, store, taken(sync_sessions, job_id))
 
     assert store.listed([*digests(old).values(), *digests(new).values()]) == set()
     assert [event["kept"] for event in purged(sync_sessions)] == [["reservoir"], []]
@@ -177,7 +183,7 @@ def test_killed_in_between_the_next_attempt_comes_to_the_same_end(own_database_u
         jobs.lose(
             session, lease.hold(session, first), actor="worker", why="it was killed", max_losses=3
         )
-    purge.purge(sessions, store, taken(sessions, job_id))
+    do(sessions, store, taken(sessions, job_id))
     with sessions.begin() as session:
         assert session.get_one(ModelVersion, old.id).purged_at is not None
     [event] = purged(sessions)
@@ -195,11 +201,21 @@ from domain.states import JobKind
 from worker.jobs import purge
 from worker.store.artifacts import Store
 from worker.engine.lease import Claim
+from worker.engine.workbench import Workbench
 
 url, root, job_id = sys.argv[1:]
-purge.trail.record = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+delete = purge.delete_unnamed
+
+
+def delete_and_die(*args):
+    delete(*args)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+purge.delete_unnamed = delete_and_die
 sessions = sessionmaker(create_engine(url))
-purge.purge(sessions, Store(Path(root)), Claim(UUID(job_id), 1, JobKind.PURGE))
+claim = Claim(UUID(job_id), 1, JobKind.PURGE)
+purge.purge(Workbench(claim, sessions, Store(Path(root)), None, None))
 """
 """Deletes the files, and is killed before the transaction ends."""
 
@@ -250,7 +266,7 @@ def test_a_file_that_cannot_be_deleted_leaves_the_version_unpurged(
     monkeypatch.setattr(Store, "remove", lambda self, digest: None)
 
     with pytest.raises(StoreUnwritable, match="2 deleted files are listed"):
-        purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
+        do(sync_sessions, store, taken(sync_sessions, job_id))
 
     assert refreshed(old).purged_at is None
     assert purged(sync_sessions) == []
@@ -259,7 +275,7 @@ def test_a_file_that_cannot_be_deleted_leaves_the_version_unpurged(
 def test_a_job_names_no_file_that_was_deleted_since_it_put_it(sync_sessions, store, versions, put):
     mine = put(b"old weights", b"mine", b"both")
     [job_id] = sweep(sync_sessions)
-    purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
+    do(sync_sessions, store, taken(sync_sessions, job_id))
 
     with sync_sessions.begin() as session:
         version_files.keep_files(
@@ -283,7 +299,7 @@ def test_who_names_files_and_who_deletes_them_take_turns(own_database_url, store
 def test_cleaning_removes_what_comes_back_and_what_is_misdated(sync_sessions, store, versions, put):
     old, new = versions
     [job_id] = sweep(sync_sessions)
-    purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
+    do(sync_sessions, store, taken(sync_sessions, job_id))
     put(b"old weights", b"old statistics", b"both")  # as from a backup
     ahead = factories.NOW.timestamp() + 86400
     os.utime(store.path(old.weights_sha256), (ahead, ahead))
@@ -302,7 +318,7 @@ def test_cleaning_removes_what_comes_back_and_what_is_misdated(sync_sessions, st
 def test_a_purged_version_is_not_to_be_restored(sync_sessions, store, versions):
     old, _ = versions
     [job_id] = sweep(sync_sessions)
-    purge.purge(sync_sessions, store, taken(sync_sessions, job_id))
+    do(sync_sessions, store, taken(sync_sessions, job_id))
 
     with pytest.raises(JobError, match="is missing; unless its version was purged, restore"):
         store.path(old.weights_sha256)

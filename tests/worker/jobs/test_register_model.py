@@ -163,8 +163,10 @@ def run(bench_for):
 
 
 def stored_version(bench, model) -> ModelVersion:
-    with bench.sessions.begin() as session:
-        return session.scalars(select(ModelVersion).filter_by(model_id=model.id)).one()
+    for attempt in bench.transaction():
+        with attempt as session:
+            version = session.scalars(select(ModelVersion).filter_by(model_id=model.id)).one()
+    return version
 
 
 def test_a_sound_model_becomes_version_one_and_champion(digits, named, run, refreshed, trained):
@@ -184,9 +186,10 @@ def test_a_sound_model_becomes_version_one_and_champion(digits, named, run, refr
     assert figures["parameters"] == sum(p.numel() for p in trained.parameters())
     assert figures["samples"] == {"train": 1079, "holdout": 359, "test": 359}
     assert figures["reservoir"] == {"train": 200, "holdout": 150, "test": 150}
-    with bench.sessions.begin() as session:
-        assert session.get_one(Job, version.job_id).status is JobStatus.COMPLETED
-        events = session.scalars(select(AuditEvent.event).order_by(AuditEvent.id)).all()
+    for attempt in bench.transaction():
+        with attempt as session:
+            assert session.get_one(Job, version.job_id).status is JobStatus.COMPLETED
+            events = session.scalars(select(AuditEvent.event).order_by(AuditEvent.id)).all()
     assert events[-3:] == ["model.checked", "version.created", "job.completed"]
 
 
@@ -284,9 +287,10 @@ def test_rows_left_out_when_indexing_do_not_count(indexed, named, run):
 def test_a_sample_the_model_has_forgotten_before_is_not_drawn(digits, named, run, bench_for):
     model = named(digits, policy={"reservoir_samples": 5000, "evaluation_samples": 5000})
     other = bench_for(digits)
-    with other.sessions.begin() as session:
-        job = session.get_one(Job, other.claim.job_id)
-        session.add(factories.tombstone(model, job, "digit-0", key=digits.tombstone_key))
+    for attempt in other.transaction():
+        with attempt as session:
+            job = session.get_one(Job, other.claim.job_id)
+            session.add(factories.tombstone(model, job, "digit-0", key=digits.tombstone_key))
     bench = run(model)
 
     table = reservoir.read(bench.store, stored_version(bench, model).reservoir_sha256)

@@ -28,7 +28,6 @@ from domain.tables import (
 )
 from worker.data import decode, reservoir
 from worker.data.source import open_source
-from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
 from worker.unlearning.evaluation import Observed
 from worker.unlearning.network import Network
@@ -216,8 +215,8 @@ def read_remaining(bench: Workbench, order: Order) -> Samples:
     Raises:
         JobError: the dataset changed since it was indexed.
     """
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             rows = session.execute(
                 select(Sample.sample_id, Sample.position)
                 .where(

@@ -8,7 +8,6 @@ from typing import Any
 
 from domain.states import Mode
 from worker.data import reference_tables, version_statistics
-from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import plan, record, resume, rounds
 from worker.jobs.unlearn.champion import drift_of, load_champion
@@ -26,8 +25,8 @@ def unlearn_model(bench: Workbench) -> None:
         UnlearningError: the method cannot do it.
         LeaseLost: the job is somebody else's by now.
     """
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             order = read_order(session, bench.claim.job_id)
     if not order.forget:
         record.without_training(bench, order)
@@ -79,8 +78,8 @@ def unlearn_model(bench: Workbench) -> None:
 
 def _known(bench: Workbench, order: Order, inputs: Inputs) -> dict[str, Any]:
     """What reference models left behind about the samples, as `Case` takes it."""
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             forget = reference_tables.read(session, order.model.id, order.forget_ids)
             unseen = reference_tables.read(session, order.model.id, inputs.audit_ids)
     if forget is None or unseen is None:

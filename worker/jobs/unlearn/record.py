@@ -20,7 +20,6 @@ from domain.tables import (
 )
 from worker.data import reservoir, version_statistics
 from worker.engine import environment, lease
-from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import resume
 from worker.jobs.unlearn.champion import drift_of
@@ -43,8 +42,8 @@ def start(
 ) -> None:
     """Store how the job runs, and how the champion stood; what an earlier attempt left goes, but
     for the cycles it need not do again."""
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             job = lease.hold(session, bench.claim)
             job.environment = environment.describe(bench.device)
             job.mode, job.mode_reason = plan.mode, plan.reason
@@ -75,8 +74,8 @@ def new_version(
     """
     digests = _write_files(bench, inputs, outcome)
     failed = outcome.verdict is Verdict.FAIL
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             job = lease.hold(session, bench.claim)
             champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
             if champion.status is not VersionStatus.CHAMPION:
@@ -181,8 +180,8 @@ def without_training(bench: Workbench, order: Order) -> None:
     """
     kept = reservoir.read(bench.store, order.champion.reservoir_sha256)
     digest = reservoir.write(bench.store, reservoir.without(kept, order.outside))
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             job = lease.hold(session, bench.claim)
             champion = session.get_one(ModelVersion, order.champion.id, with_for_update=True)
             if champion.status is not VersionStatus.CHAMPION:
@@ -204,8 +203,8 @@ def without_training(bench: Workbench, order: Order) -> None:
             )
             forgetting.record_forgotten(session, job_id=job.id, model_id=order.model.id)
             jobs.complete(session, job, actor="worker")
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             version_files.delete_unnamed(session, bench.store, [replaced])
 
 

@@ -19,7 +19,6 @@ from domain import __version__, trail
 from domain.errors import StoreUnwritable
 from domain.events import JobResumed
 from domain.tables import AlignmentScore, JobCheckpoint
-from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn.inputs import Order
 from worker.store.job_checkpoints import Folder
@@ -42,8 +41,8 @@ class Point:
 def find(bench: Workbench, order: Order) -> dict[int, Point]:
     """By round, what an earlier attempt at the same order left behind, undamaged."""
     folder, wanted = Folder(bench.store, order.job.id), fingerprint(order)
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             rows = session.scalars(select(JobCheckpoint).filter_by(job_id=order.job.id)).all()
     found = {}
     for row in rows:

@@ -19,7 +19,6 @@ from domain.policy import Escalation
 from domain.states import Mode
 from domain.tables import AlignmentScore, Round, VerdictTest
 from worker.engine import lease
-from worker.engine.retrying import patiently
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import plan, resume, retrain
 from worker.jobs.unlearn.inputs import Inputs, Order
@@ -164,8 +163,8 @@ def _change(
 
     def keep(scores: CycleScores, state: State) -> None:
         checkpoint = resume.write(bench, order, number, state)
-        for attempt in patiently():
-            with attempt, bench.sessions.begin() as session:
+        for attempt in bench.transaction():
+            with attempt as session:
                 lease.report(
                     session,
                     bench.claim,
@@ -219,8 +218,8 @@ def _phase(number: int, step: Escalation | None, what: str) -> str:
 
 
 def _start(bench: Workbench, mode: Mode, config: dict[str, Any]) -> None:
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             job = lease.hold(session, bench.claim)
             job.mode, job.config = mode, config
 
@@ -228,8 +227,8 @@ def _start(bench: Workbench, mode: Mode, config: dict[str, Any]) -> None:
 def _store(bench: Workbench, outcome: Outcome, step: Escalation | None) -> None:
     """The round and every test of its audit."""
     found = outcome.audit
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             job = lease.hold(session, bench.claim)
             _drop(session, job.id, outcome.number)
             session.add(
@@ -273,8 +272,8 @@ def _store_broken(
     error: JobError | UnlearningError,
 ) -> None:
     """A round that broke off: there is nothing to audit."""
-    for attempt in patiently():
-        with attempt, bench.sessions.begin() as session:
+    for attempt in bench.transaction():
+        with attempt as session:
             job = lease.hold(session, bench.claim)
             _drop(session, job.id, number)
             session.add(
