@@ -7,9 +7,9 @@ from typing import ClassVar
 class DomainError(Exception):
     """A failure the caller can understand and act on; anything else is a bug.
 
-    Subclasses say what went wrong once and for all (`slug`, `title`, `status`);
-    the instance says what went wrong this time and what to do about it (`detail`),
-    with further machine-readable members in `extra`.
+    A subclass names the kind of failure once and for all: `slug`, `title`, `status`, and its
+    docstring, which the OpenAPI document quotes. The instance says what went wrong this time and
+    what to do about it (`detail`), with further machine-readable members in `extra`.
     """
 
     slug: ClassVar[str]
@@ -24,108 +24,160 @@ class DomainError(Exception):
 
 
 class Unauthorized(DomainError):
+    """The `Authorization` header is missing, or its key is not the one of this installation."""
+
     slug, title, status = "unauthorized", "A valid key is needed", 401
     headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012 (a Mapping in the base class)
 
 
 class InvalidRequest(DomainError):
+    """The body, a parameter or a header is not what the route expects."""
+
     slug, title, status = "invalid-request", "The request is not valid", 422
 
 
 class NotFound(DomainError):
+    """Nothing exists under this name or id."""
+
     slug, title, status = "not-found", "No such resource", 404
 
 
 class NameTaken(DomainError):
-    slug, title, status = "name-taken", "The name stands for something else", 409
+    """The name is already registered with another definition."""
+
+    slug, title, status = "name-taken", "The name is already taken", 409
 
 
 class NotReady(DomainError):
+    """A dataset or model that is needed has not been made ready yet."""
+
     slug, title, status = "not-ready", "Not ready yet", 409
 
 
 class UnknownSamples(DomainError):
+    """Some of the sample ids are not in the dataset."""
+
     slug, title, status = "unknown-samples", "Unknown sample ids", 422
 
 
 class TooManySamples(DomainError):
+    """The request names more sample ids than are allowed at once."""
+
     slug, title, status = "too-many-samples", "Too many sample ids", 413
 
 
 class BodyTooLarge(DomainError):
+    """The body is larger than the service accepts."""
+
     slug, title, status = "body-too-large", "The body is too large", 413
 
 
 class IdempotencyKeyMissing(DomainError):
+    """The `Idempotency-Key` header is missing or malformed."""
+
     slug, title, status = "idempotency-key-missing", "An Idempotency-Key is needed", 400
 
 
 class IdempotencyKeyReused(DomainError):
+    """A request with this key but a different body was sent before."""
+
     slug, title, status = "idempotency-key-reused", "Idempotency key reused", 422
 
 
 class IdempotencyKeyInFlight(DomainError):
+    """The first request with this key has not been answered yet."""
+
     slug, title, status = "idempotency-key-in-flight", "The same request is being answered", 409
     headers = {"Retry-After": "1"}  # noqa: RUF012
 
 
 class LocationRefused(DomainError):
+    """The URI is not one that the service may read from."""
+
     slug, title, status = "location-refused", "The URI may not be read", 422
 
 
 class WeightsRefused(DomainError):
+    """The weights are in a format that could run code when it is loaded."""
+
     slug, title, status = "weights-refused", "Only safetensors weights are accepted", 422
 
 
 class FactoryRefused(DomainError):
+    """LETHE_FACTORIES does not allow this function."""
+
     slug, title, status = "factory-refused", "The factory is not on the allow-list", 422
 
 
 class RecipeRefused(DomainError):
+    """LETHE_RECIPES does not allow this function."""
+
     slug, title, status = "recipe-refused", "The recipe is not on the allow-list", 422
 
 
 class NoRecipe(DomainError):
-    slug, title, status = "no-recipe", "A model cannot be retrained", 422
+    """The request asks for retraining, and a model has no recipe for it."""
+
+    slug, title, status = "no-recipe", "The model cannot be retrained", 422
 
 
 class NothingToDecide(DomainError):
-    slug, title, status = "nothing-to-decide", "No decision is waited for", 409
+    """The request does not await a decision."""
+
+    slug, title, status = "nothing-to-decide", "No decision is pending", 409
 
 
 class CannotCancel(DomainError):
+    """The request has already come to its end."""
+
     slug, title, status = "cannot-cancel", "Too late to cancel", 409
 
 
 class CannotRetry(DomainError):
-    slug, title, status = "cannot-retry", "The job cannot be tried again", 409
+    """Only a failed job can be retried, and only if nothing has taken its place."""
+
+    slug, title, status = "cannot-retry", "The job cannot be retried", 409
 
 
 class NotNamed(DomainError):
+    """The sample id is not among those that the request named."""
+
     slug, title, status = "not-named", "The request did not name this sample", 404
 
 
 class KeyGone(DomainError):
-    slug, title, status = "key-gone", "The key of the request is gone", 410
+    """The request was shredded, so nothing links it to sample ids any more."""
+
+    slug, title, status = "key-gone", "The request's key is gone", 410
 
 
 class CannotShred(DomainError):
+    """The request has not come to its end, and its contents are still needed."""
+
     slug, title, status = "cannot-shred", "Too early to shred", 409
 
 
 class ChampionChanged(DomainError):
-    slug, title, status = "champion-changed", "The champion changed since", 409
+    """Another version became the champion since the candidate was made."""
+
+    slug, title, status = "champion-changed", "The champion has changed", 409
 
 
 class NotServable(DomainError):
+    """The version is not the champion of its model."""
+
     slug, title, status = "not-servable", "The version may not be served", 409
 
 
 class WeightsUnavailable(DomainError):
+    """The file with the weights is missing from the store or cannot be read."""
+
     slug, title, status = "weights-unavailable", "The weights cannot be read", 503
 
 
 class RangeNotSatisfiable(DomainError):
+    """The requested range begins after the end of the file."""
+
     slug, title, status = "range-not-satisfiable", "The range lies outside the file", 416
 
     def __init__(self, detail: str, *, size: int) -> None:
@@ -134,48 +186,70 @@ class RangeNotSatisfiable(DomainError):
 
 
 class NotCertifiedYet(DomainError):
+    """The certificate will be issued once the request is completed and the log is signed."""
+
     slug, title, status = "not-certified-yet", "There is no certificate yet", 409
     headers = {"Retry-After": "5"}  # noqa: RUF012
 
 
 class NotCertified(DomainError):
-    slug, title, status = "not-certified", "There is no certificate of this ending", 404
+    """The request ended in a way that gets no certificate."""
+
+    slug, title, status = "not-certified", "This outcome is not certified", 404
 
 
 class DestinationRefused(DomainError):
+    """The URL is not one that webhooks may be sent to."""
+
     slug, title, status = "destination-refused", "Nothing may be sent there", 422
 
 
 class WebhookExists(DomainError):
-    slug, title, status = "webhook-exists", "The URL is registered already", 409
+    """There is already a webhook with this URL."""
+
+    slug, title, status = "webhook-exists", "The URL is already registered", 409
 
 
 class TooManyWebhooks(DomainError):
+    """The service has as many webhooks as it allows."""
+
     slug, title, status = "too-many-webhooks", "There are too many webhooks", 409
 
 
 class WebhookDisabled(DomainError):
+    """Nothing is sent to a webhook while it is disabled."""
+
     slug, title, status = "webhook-disabled", "The webhook is disabled", 409
 
 
 class DeliveryNotDead(DomainError):
+    """Only a delivery that was given up can be retried."""
+
     slug, title, status = "delivery-not-dead", "The delivery was not given up", 409
 
 
 class NoCheckpoint(DomainError):
+    """The audit trail has not been signed yet."""
+
     slug, title, status = "no-checkpoint", "There is no checkpoint yet", 409
     headers = {"Retry-After": "5"}  # noqa: RUF012
 
 
 class SizeUnknown(DomainError):
-    slug, title, status = "size-unknown", "The log was never of this size", 422
+    """The log is shorter than the size or position that was given."""
+
+    slug, title, status = "size-unknown", "The log never had this size", 422
 
 
 class InvalidCursor(DomainError):
+    """The cursor does not come from this list."""
+
     slug, title, status = "invalid-cursor", "The cursor is not valid", 422
 
 
 class Unavailable(DomainError):
+    """The database does not answer, or its schema is not the one this service needs."""
+
     slug, title, status = "unavailable", "A part the service needs does not answer", 503
     headers = {"Retry-After": "5"}  # noqa: RUF012
 

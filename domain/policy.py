@@ -13,7 +13,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Escalation(StrEnum):
-    """What a job may try after a verdict of `fail`."""
+    """What a job may try after a verdict of `fail`.
+
+    - `more_cycles`: unlearn again from the same version, with more cycles.
+    - `stronger`: unlearn again with a stronger setting.
+    - `retrain`: train without the samples; skipped if the model has no `recipe`.
+    """
 
     MORE_CYCLES = "more_cycles"
     STRONGER = "stronger"
@@ -27,63 +32,70 @@ class _Limits(BaseModel):
 
 
 class DriftLimits(_Limits):
-    """How far approximate versions may lead away from the last exact training."""
+    """How far approximate versions may drift from the last version that was trained."""
 
     max_forgotten_share: Share = 0.3
-    """Of the samples of that training."""
+    """The largest share of the samples used in that training that may have been forgotten since,
+    from 0 to 1."""
 
     max_accuracy_drop: Share = 0.05
-    """Of the test accuracy, added up over the versions since."""
+    """The largest drop in test accuracy since that training, as a fraction from 0 to 1."""
 
 
 class Batching(_Limits):
-    """How requests that wait for one model are put together into jobs."""
+    """How requests that wait for the same model are combined into jobs."""
 
     window: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=7))] = timedelta(0)
-    """How long a request may wait for others, where more than one waits: `PT10M` for ten minutes.
-    One that waits alone, or is close to its due date, is not held back."""
+    """How long a request may be held back so that others can join it, as an ISO 8601 duration such
+    as `PT10M`, at most seven days. A request that waits alone or is close to its due date is not
+    held back."""
 
     max_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """A job takes requests, the earliest due first, as long as they name no more than this
-    together; at least one."""
+    """The most samples that the requests of one job may name together. A job takes the requests
+    that are due first, and always at least one."""
 
 
 class Policy(_Limits):
-    """How much is kept for jobs, how they are judged, and what follows from a verdict."""
+    """How much data is kept for jobs, how they are judged, and what follows from a verdict."""
 
     reservoir_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Retain samples kept for the recover phase, balanced over the classes."""
+    """How many training samples are kept for the recover phase of jobs, balanced over the
+    classes."""
 
     evaluation_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """At most this many samples of each split are measured before and after a job."""
+    """The largest number of samples of each split that are measured before and after a job."""
 
     max_test_accuracy_drop: Share = 0.03
-    """A verdict is `fail` when the test accuracy fell by more, by all evidence."""
+    """The largest acceptable drop in test accuracy, as a fraction from 0 to 1. The verdict is
+    `fail` if there is statistical evidence of a larger drop."""
 
     max_class_accuracy_drop: Share = 0.10
-    """The same for the retain samples of the class that lost most."""
+    """The largest acceptable drop in accuracy on the retain samples of any one class, as a fraction
+    from 0 to 1. The verdict is `fail` if there is statistical evidence of a larger drop."""
 
     escalation: Annotated[list[Escalation], Field(max_length=3)] = list(Escalation)
-    """What is tried, in this order, after a verdict of `fail`: a run with more cycles, one with a
-    stronger setting, a training without the samples (skipped where the model has no `recipe`).
-    Then a person decides."""
+    """What is tried after a verdict of `fail`, in this order. If nothing helps, a person decides;
+    with an empty list, a person decides at once."""
 
     max_forget_share: Share = 0.5
-    """A job that is to forget a larger share of the training samples retrains the model."""
+    """The largest share of the training samples that a job forgets by changing the model, from 0 to
+    1. To forget more, the job retrains it."""
 
     drift: DriftLimits = DriftLimits()
-    """A job that would go beyond retrains the model, if it has a `recipe`."""
+    """How far approximate versions may drift from the last version that was trained. A job that
+    would go further retrains the model if it has a `recipe`."""
 
     batch: Batching = Batching()
-    """Which requests share a job."""
+    """Which requests share a job, and how long they may be held back for each other."""
 
     grace: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=365))] = timedelta(
         hours=72
     )
-    """How long after a version was superseded its files are deleted, as in `PT72H`: until then a
-    person can look at them. They are never served, nor a base of anything."""
+    """How long the files of a superseded version are kept before they are deleted, as an ISO 8601
+    duration such as `PT72H`, at most a year. Until then a person can examine them, but they are
+    never served or used as the base of another version."""
 
     reference_models: Annotated[int, Field(ge=0, le=64, multiple_of=2)] = 0
-    """So many networks are trained on halves of the training samples, when the model is registered,
-    to learn what networks answer that never saw a sample. Jobs then have exact targets, and the
-    audit a test for each sample. An even number; 0 for none."""
+    """How many reference models are trained when the model is registered: an even number up to 64,
+    or 0 for none. Each is trained on half of the training samples, to learn how a network answers
+    that never saw a sample. Jobs then have better targets, and the audit can test each sample."""

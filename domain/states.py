@@ -8,7 +8,17 @@ from typing import Literal
 
 
 class RequestStatus(StrEnum):
-    """Where a deletion request stands."""
+    """How far a deletion request is.
+
+    - `pending`: accepted, and waiting for a job.
+    - `scheduled`: assigned to a job that waits for a worker.
+    - `running`: a worker is unlearning.
+    - `completed`: the samples have been forgotten, or there was nothing to forget.
+    - `needs_review`: the audit's verdict was `fail`, and a person must decide.
+    - `failed`: the job failed; it can be retried.
+    - `cancelled`: taken back before it was answered.
+    - `refused`: a person decided that the samples stay.
+    """
 
     PENDING = "pending"
     SCHEDULED = "scheduled"
@@ -21,7 +31,14 @@ class RequestStatus(StrEnum):
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """How far a job is.
+
+    - `queued`: waiting for a worker.
+    - `running`: a worker has it.
+    - `completed`: done; an unlearning job has a verdict.
+    - `failed`: it could not be done, and its `failure` says why.
+    - `cancelled`: stopped because nobody needs its result any more.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -31,7 +48,17 @@ class JobStatus(StrEnum):
 
 
 class JobKind(StrEnum):
-    """What a job does."""
+    """What a job does.
+
+    - `index_dataset`: reads a dataset's files and stores which samples they contain.
+    - `register_model`: loads a model's weights and measures what its jobs need.
+    - `train_references`: trains the reference models that a policy asks for.
+    - `unlearn`: makes a model version that has forgotten samples.
+    - `estimate`: predicts what a deletion request would take, and changes nothing.
+    - `purge`: deletes the files of superseded versions.
+    - `erase_rows`: deletes the rows of forgotten samples from a dataset's files.
+    - `check_dataset`: finds the rows of a file that may not be trained on.
+    """
 
     INDEX_DATASET = "index_dataset"
     REGISTER_MODEL = "register_model"
@@ -48,7 +75,12 @@ BESIDE_OTHERS = frozenset({JobKind.ESTIMATE, JobKind.PURGE, JobKind.CHECK_DATASE
 
 
 class RegistrationStatus(StrEnum):
-    """Where a dataset or a model stands between being named and being usable."""
+    """How far a registration is.
+
+    - `pending`: a job is still working on it.
+    - `ready`: it can be used.
+    - `failed`: it could not be registered, and `failure` says why.
+    """
 
     PENDING = "pending"
     READY = "ready"
@@ -56,7 +88,12 @@ class RegistrationStatus(StrEnum):
 
 
 class VersionStatus(StrEnum):
-    """Whether a model version is the one to serve, might become it, or holds forgotten data."""
+    """Whether a model version may be served.
+
+    - `champion`: the version to serve.
+    - `candidate`: made by a job with the verdict `fail`; it awaits a person's decision.
+    - `superseded`: it holds forgotten data, or was refused, and is never served again.
+    """
 
     CANDIDATE = "candidate"
     CHAMPION = "champion"
@@ -64,7 +101,16 @@ class VersionStatus(StrEnum):
 
 
 class DerivedKind(StrEnum):
-    """What is made from data, and so may hold what is to be forgotten."""
+    """What is made from data and may therefore hold what is to be forgotten.
+
+    - `weights`: the weights of a version.
+    - `statistics`: moments of its features and what was measured on the hold-out.
+    - `reservoir`: samples kept for the jobs of the model.
+    - `checkpoint`: the state of a running job, from which another attempt can go on.
+    - `out_of_sample_predictions`: what reference models answered to samples they never saw.
+    - `membership_statistics`: how confident reference models are with and without a sample.
+    - `source_weights`: the file the model was registered from.
+    """
 
     WEIGHTS = "weights"
     STATISTICS = "statistics"
@@ -76,14 +122,23 @@ class DerivedKind(StrEnum):
 
 
 class Mode(StrEnum):
-    """How a version came to be: trained without the samples, or changed to forget them."""
+    """How a version was made.
+
+    - `exact`: trained without the samples that were to be forgotten.
+    - `approximate`: changed to forget them.
+    """
 
     APPROXIMATE = "approximate"
     EXACT = "exact"
 
 
 class Verdict(StrEnum):
-    """What the audit of a job's outcome says."""
+    """What the audit found about the version that a job made.
+
+    - `pass`: the samples' influence is within the range of models never trained on them.
+    - `fail`: the samples can still be told apart, or the model lost more than its policy allows.
+    - `no_power`: the tests cannot tell, because the model before would not have failed them either.
+    """
 
     PASS = "pass"  # noqa: S105 (no password)
     FAIL = "fail"
@@ -91,7 +146,12 @@ class Verdict(StrEnum):
 
 
 class Decision(StrEnum):
-    """What a person may decide when every attempt of a job got the verdict `fail`."""
+    """What a person may decide when every round of a job got the verdict `fail`.
+
+    - `accept`: serve the candidate in spite of its verdict.
+    - `retry`: try again.
+    - `refuse`: leave the samples in the model.
+    """
 
     ACCEPT = "accept"
     RETRY = "retry"
@@ -107,21 +167,34 @@ class Split(StrEnum):
 
 
 class Objective(StrEnum):
-    """What forgetting means: behave as if never trained on these, or lose the concept."""
+    """What forgetting means.
+
+    - `untrain_samples`: the model behaves as if it had never been trained on the samples.
+    - `remove_class`: the model no longer knows the class of the samples.
+    """
 
     UNTRAIN_SAMPLES = "untrain_samples"
     REMOVE_CLASS = "remove_class"
 
 
 class WebhookStatus(StrEnum):
-    """Whether anything is sent to a webhook."""
+    """Whether events are sent to a webhook.
+
+    - `enabled`: events are sent.
+    - `disabled`: nothing is sent, and `disabled_reason` says why.
+    """
 
     ENABLED = "enabled"
     DISABLED = "disabled"
 
 
 class DeliveryStatus(StrEnum):
-    """Where a delivery to a webhook stands."""
+    """How far a delivery to a webhook is.
+
+    - `waiting`: it will be sent, for the first time or again.
+    - `delivered`: the receiver answered with a 2xx status.
+    - `dead`: it was given up; it can be retried by hand.
+    """
 
     WAITING = "waiting"
     DELIVERED = "delivered"
@@ -129,7 +202,18 @@ class DeliveryStatus(StrEnum):
 
 
 class DeliveryFailure(StrEnum):
-    """Why the last attempt of a delivery came to nothing."""
+    """Why the last attempt of a delivery failed.
+
+    - `status`: the receiver answered with a status other than 2xx.
+    - `redirect`: it answered with a redirect, which is never followed.
+    - `gone`: it answered 410, which disables the webhook.
+    - `timeout`: it did not answer in time.
+    - `connection`: no connection could be made, or it broke.
+    - `tls`: the TLS handshake failed, for example because of an invalid certificate.
+    - `dns`: the host name could not be resolved.
+    - `address_refused`: the host name resolves to an address outside the public internet.
+    - `disabled`: the webhook was disabled while the delivery waited.
+    """
 
     STATUS = "status"
     REDIRECT = "redirect"

@@ -12,14 +12,15 @@ router = APIRouter(prefix="/admin", tags=["admin"])
 scraping = APIRouter(tags=["operations"])
 
 
-@router.get("/metrics", responses=documented())
+@router.get("/metrics", summary="Get metrics as JSON", responses=documented())
 async def read_metrics(sessions: Sessions) -> Figures:
-    """Queue depth, oldest wait, overdue requests, durations: read from the database now."""
+    """Get the state of the service in figures, such as queue depth, oldest wait, overdue requests
+    and durations. They are read from the database when you ask."""
     return await figures.read(sessions)
 
 
-@scraping.get("/metrics", response_class=Response)
+@scraping.get("/metrics", summary="Get metrics for Prometheus", response_class=Response)
 async def scrape_metrics(sessions: Sessions) -> Response:
-    """The same figures for Prometheus, with those of this process."""
+    """Get the same figures in the text format of Prometheus, with those of this process."""
     now = await figures.read(sessions)
     return Response(prometheus.exposition(now), media_type=CONTENT_TYPE_PLAIN_0_0_4)

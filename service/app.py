@@ -25,11 +25,11 @@ from service.models.router import router as models
 from service.webhooks.router import router as webhooks
 
 DESCRIPTION = """
-Makes trained classifiers forget.
+Lethe makes trained classifiers forget.
 
-Register a dataset, then a model trained on it; then name samples in a deletion request, and follow
-its `Location` until it is `completed`. Failures are `application/problem+json` (RFC 9457): match on
-`type`.
+Register a dataset, then a model that was trained on it. Submit a deletion request that names
+samples, and follow its `Location` until it is `completed`. Errors are `application/problem+json`
+(RFC 9457); match on their `type`.
 """
 
 

@@ -33,15 +33,15 @@ async def idempotency_key(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="Required. Names this request, so that sending it again changes nothing: "
-            "1 to 255 visible ASCII characters, such as a UUID.",
+            description="Required. A key of your choice that identifies this request, so that "
+            "sending it again changes nothing: 1 to 255 visible ASCII characters, such as a UUID.",
         ),
     ] = None,
 ) -> str:
     if key is None or not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
         raise IdempotencyKeyMissing(
             "Send an `Idempotency-Key` header of 1 to 255 visible ASCII characters, such as a "
-            "UUID; send the same one when you send the same request again."
+            "UUID. Use the same key whenever you send the same request again."
         )
     return key
 

@@ -1,4 +1,7 @@
-"""What several schemas share: the kinds of values that go in and come out."""
+"""What several schemas share: the kinds of values that go in and come out.
+
+Every field of a schema has a docstring: it is the field's description in the OpenAPI document.
+"""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -26,7 +29,7 @@ def _in_utc(instant: datetime) -> datetime:
     try:
         return instant.astimezone(UTC)
     except OverflowError:
-        raise ValueError("out of range") from None
+        raise ValueError("must be a date between the years 1 and 9999, in UTC") from None
 
 
 def _splits(uri: str) -> str:
@@ -51,49 +54,79 @@ Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class Scores(Out):
-    """How forget and hold-out samples look to a model. Accuracies and alignments are in [0, 1]."""
+    """How forget samples and hold-out samples look to a model.
+
+    Accuracies are shares of correct answers, from 0 to 1. Dimensional alignment (DA) is the share
+    of a sample's feature variation that lies in the main directions of the retain set, from 0 to 1.
+    """
 
     forget_accuracy: float
+    """Accuracy on the samples to forget, from 0 to 1."""
+
     retain_accuracy: float
+    """Accuracy on training samples that stay, from 0 to 1."""
+
     holdout_accuracy: float | None
+    """Accuracy on hold-out samples of the classes that stay, from 0 to 1; null if there are
+    none."""
+
     da_forget: float
-    """Dimensional alignment of the forget samples."""
+    """Mean dimensional alignment of the samples to forget, from 0 to 1."""
 
     da_holdout: float | None
-    """The same of hold-out samples of the same classes: where `da_forget` should end."""
+    """Mean dimensional alignment of hold-out samples of the same classes, from 0 to 1. This is
+    where `da_forget` should end up. Null if it was not measured."""
 
     da_gap: float | None
-    """`da_forget - da_holdout`, with its 95 % bootstrap interval."""
+    """The alignment gap, `da_forget - da_holdout`; about 0 for samples the model never saw. Null if
+    it was not measured."""
 
     da_gap_low: float | None
+    """Lower end of the 95 % bootstrap interval of `da_gap`; null if there are too few samples."""
+
     da_gap_high: float | None
+    """Upper end of the 95 % bootstrap interval of `da_gap`; null if there are too few samples."""
 
 
 class Failure(Out):
     """Why a job failed."""
 
     kind: str
-    """`input`, `method`, `memory`, `bug`, `worker_lost`, `storage`, `database` or `time_limit`."""
+    """What was at fault: `input` (the data, the model or the request), `method` (the unlearning
+    itself), `memory`, `bug`, `worker_lost`, `storage`, `database` or `time_limit`."""
 
     reason: str
+    """The reason in plain words, and what to do about it."""
 
 
 class VersionBrief(Out):
     """A model version, by number and digest."""
 
     number: int
+    """The version's number, counted from 1 within its model."""
+
     weights_sha256: str
+    """SHA-256 of the version's safetensors file, in hex."""
 
 
 class Registered(Out):
     """What every resource has that a job makes ready."""
 
     id: UUID
+    """The id under which the audit trail mentions it."""
+
     name: str
+    """The name it was registered under, which is unique among its kind."""
+
     created_at: Instant
+    """When it was first registered."""
+
     ready_at: Instant | None
+    """When it became ready to use; null until then."""
+
     failure: str | None
-    """Why the registration failed; register the same name again once that is mended."""
+    """Why the registration failed; null if it did not. Mend the cause, then register it again under
+    the same name."""
 
     job_id: UUID
-    """The newest job that works on the registration."""
+    """The newest job that works on the registration; follow it at `/v1/jobs/{job_id}`."""

@@ -34,52 +34,67 @@ ANSWERED = (RequestStatus.COMPLETED, RequestStatus.CANCELLED, RequestStatus.REFU
 
 
 class Durations(Out):
-    """Seconds from start to end of the last completed unlearning jobs."""
+    """How long the last completed unlearning jobs took, from start to end."""
 
     jobs: int
-    """How many there are, 100 at most."""
+    """How many jobs the figures cover, at most 100."""
 
     median: float | None
+    """The median duration in seconds; null if there are no jobs."""
+
     p95: float | None
+    """The 95th percentile of the durations in seconds; null if there are no jobs."""
 
 
 class Figures(Out):
     """How the service is doing."""
 
     requests: dict[RequestStatus, int]
-    """Deletion requests by status."""
+    """Number of deletion requests in each status."""
 
     overdue: int
-    """Deletion requests past their legal date that are not completed, failed ones included."""
+    """Number of deletion requests past their due date that have not been answered, including failed
+    ones."""
 
     oldest_wait_seconds: float
-    """Age of the oldest open deletion request; 0 when there is none."""
+    """Age of the oldest open deletion request in seconds; 0 if there is none."""
 
     jobs: dict[JobKind, dict[JobStatus, int]]
+    """Number of jobs of each kind in each status."""
+
     oldest_queued_job_seconds: float
-    """Age of the oldest job that waits for a worker; 0 when there is none."""
+    """Age of the oldest job that waits for a worker, in seconds; 0 if there is none."""
 
     expired_leases: int
-    """Running jobs whose worker has fallen silent."""
+    """Number of running jobs whose worker has fallen silent."""
 
     unlearn_seconds: Durations
+    """How long the last completed unlearning jobs took."""
+
     datasets: dict[RegistrationStatus, int]
+    """Number of datasets in each status."""
+
     models: dict[RegistrationStatus, int]
+    """Number of models in each status."""
+
     purge_pending: int
-    """Superseded model versions whose files are not deleted yet: they may hold forgotten data."""
+    """Number of superseded model versions whose files have not been deleted yet. They may hold
+    forgotten data."""
 
     purge_overdue_seconds: float
-    """For how long the longest waiting of them is due; 0 when none is."""
+    """How long the oldest of those deletions has been due, in seconds; 0 if none is due."""
 
     audit_events: int
+    """Number of events in the audit trail."""
+
     checkpoint_age_seconds: float | None
-    """Since the audit trail was signed last; null before the first time."""
+    """Seconds since the audit trail was last signed; null if it never was."""
 
     anchor_age_seconds: float | None
-    """Since a checkpoint was last put somewhere outside the database; null where none was."""
+    """Seconds since a checkpoint was last stored outside the database; null if none ever was."""
 
     webhook_deliveries: dict[DeliveryStatus, int]
-    """Those that wait to be sent, now or again, and those that were given up."""
+    """Number of webhook deliveries that wait to be sent, and of those that were given up."""
 
 
 async def read(sessions: Sessions) -> Figures:

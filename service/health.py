@@ -28,30 +28,38 @@ log = structlog.get_logger()
 
 
 class Liveness(Out):
+    """A sign of life from the process."""
+
     status: Literal["alive"] = "alive"
+    """Always `alive`, since the process answered."""
 
 
 class Readiness(Out):
     """Whether requests can be served, and what is missing."""
 
     status: Literal["ready", "degraded"]
-    """`degraded`: the broker is away. Requests are accepted, and start at the next sweep."""
+    """Whether everything works. It is `degraded` if the broker cannot be reached: requests are
+    accepted, and their jobs start at the next sweep."""
 
     revision: str
-    """The schema's revision."""
+    """The revision of the database schema."""
 
     broker: Literal["reachable", "unreachable"]
+    """Whether the message broker answers."""
 
 
-@router.get("/livez")
+@router.get("/livez", summary="Check that the process is alive")
 async def live() -> Liveness:
-    """The process answers. Depends on nothing else."""
+    """Check that the process answers. It depends on nothing else."""
     return Liveness()
 
 
-@router.get("/readyz", responses={503: documented()[503]})
+@router.get(
+    "/readyz", summary="Check that the service is ready", responses={503: documented()[503]}
+)
 async def ready(sessions: Sessions, settings: Settings) -> Readiness:
-    """Postgres answers and has the schema this code was written for."""
+    """Check that the service can work: Postgres answers and has the schema that this version of the
+    service needs."""
     revision, reachable = await asyncio.gather(
         _checked_revision(sessions), _broker_answers(str(settings.broker_url))
     )
@@ -67,13 +75,13 @@ async def _checked_revision(sessions: Sessions) -> str:
         async with asyncio.timeout(TIMEOUT_S), sessions.begin() as session:
             revision = await session.scalar(text("SELECT version_num FROM alembic_version"))
     except TimeoutError:
-        raise Unavailable("The database does not answer in time.") from None
+        raise Unavailable("The database did not answer in time; try again later.") from None
     except ProgrammingError:
         revision = None
     if revision != _newest_revision():
         raise Unavailable(
-            f"The schema is at {revision or 'nothing'}, this code needs {_newest_revision()}: "
-            "run `alembic upgrade head`."
+            f"The database schema is at revision {revision or 'nothing'}, but this version of the "
+            f"service needs {_newest_revision()}. Run `alembic upgrade head`."
         )
     return str(revision)
 

@@ -18,7 +18,10 @@ OPEN = frozenset(
 )
 DOCS_ASSETS = "/docs-assets"
 
-bearer = HTTPBearer(auto_error=False, description="The key in `LETHE_ADMIN_KEY`.")
+bearer = HTTPBearer(
+    auto_error=False,
+    description="The key of this installation, which is the value of `LETHE_ADMIN_KEY`.",
+)
 """Declares in OpenAPI what `Gate` enforces."""
 
 
@@ -52,7 +55,9 @@ class Gate:
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not compare_digest(given.strip().encode(), self.key):
-            raise Unauthorized("Send `Authorization: Bearer` with the key of this installation.")
+            raise Unauthorized(
+                "Send the key of this installation in the header `Authorization: Bearer …`."
+            )
 
     def _check_length(self, request: Request) -> None:
         declared = request.headers.get("content-length", "")
@@ -75,5 +80,6 @@ class Gate:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(
-            f"A body may have {self.max_body_bytes} bytes; send several smaller requests."
+            f"The body is larger than {self.max_body_bytes} bytes. Split it into several requests, "
+            "or ask your administrator to raise LETHE_MAX_BODY_BYTES."
         )

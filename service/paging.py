@@ -10,6 +10,7 @@ from typing import Annotated, Generic, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Query
+from pydantic import ConfigDict
 
 from domain.errors import InvalidCursor
 from service.fields import Out
@@ -19,20 +20,33 @@ Key = TypeVar("Key", int, UUID)
 
 
 class Page(Out, Generic[T]):
-    """Some of the items, and where the next ones are."""
+    """One page of a list, and where the next page begins."""
+
+    # Pydantic leaves the docstring of a generic class out.
+    model_config = ConfigDict(
+        json_schema_extra={"description": "One page of a list, and where the next page begins."}
+    )
 
     items: list[T]
+    """The items of this page, in the order of the list."""
+
     next_cursor: str | None
-    """Send it as `cursor` to get the next page; null on the last."""
+    """The value to send as `cursor` for the next page; null on the last page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """Which page of a list is wanted."""
 
-    limit: Annotated[int, Query(ge=1, le=200)] = 50
+    limit: Annotated[
+        int, Query(ge=1, le=200, description="The largest number of items on a page.")
+    ] = 50
     cursor: Annotated[
-        str | None, Query(max_length=100, description="`next_cursor` of the page before.")
+        str | None,
+        Query(
+            max_length=100,
+            description="The `next_cursor` of the previous page; leave it out for the first page.",
+        ),
     ] = None
 
     def after(self, kind: Callable[[str], Key]) -> Key | None:
@@ -47,7 +61,9 @@ class Window:
             padded = self.cursor.encode("ascii") + b"=="
             return kind(urlsafe_b64decode(padded).decode("ascii"))
         except ValueError:
-            raise InvalidCursor("Send `next_cursor` of the page before, unchanged.") from None
+            raise InvalidCursor(
+                "Send the `next_cursor` of the previous page unchanged, or leave `cursor` out."
+            ) from None
 
     def cut(self, rows: Sequence[T], key: Callable[[T], object]) -> tuple[Sequence[T], str | None]:
         """Of `limit + 1` rows, those of this page and the cursor of the next."""

@@ -34,7 +34,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         found = error.errors()
-        detail = f"{len(found)} field(s) are not valid; see `errors`."
+        fault = "1 field is" if len(found) == 1 else f"{len(found)} fields are"
+        detail = f"{fault} not valid; `errors` says which and why."
         fields = [_without_input(field) for field in found[:ERRORS_SHOWN]]
         return respond(request, InvalidRequest(detail, errors=fields))
 
@@ -55,12 +56,17 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(exc.TimeoutError)
     async def without_database(request: Request, error: Exception) -> JSONResponse:
         log.warning("database.unavailable", kind=type(error).__name__, path=request.url.path)
-        return respond(request, Unavailable("The database does not answer; try again."))
+        return respond(
+            request, Unavailable("The database does not answer; try again in a few seconds.")
+        )
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:
         log.error("request.crashed", path=request.url.path, exc_info=error)
-        detail = "The service failed; it was logged."
+        detail = (
+            "The service failed, which is a bug; the details are in its log. Try again, and tell "
+            "your administrator if it happens again."
+        )
         return _render(request, "internal-error", "Internal error", 500, detail, {}, {})
 
 
@@ -74,7 +80,7 @@ def respond(request: Request, error: DomainError) -> JSONResponse:
 def documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses of a route that may fail in these ways, and in those all share."""
     by_status: defaultdict[int | str, list[type[DomainError]]] = defaultdict(list)
-    for kind in (*errors, *COMMON):
+    for kind in dict.fromkeys((*errors, *COMMON)):
         by_status[kind.status].append(kind)
     return {
         status: {
@@ -82,7 +88,7 @@ def documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
             "content": {
                 MEDIA_TYPE: {
                     "schema": _SCHEMA,
-                    "examples": {kind.slug: {"value": _example(kind)} for kind in kinds},
+                    "examples": {kind.slug: _example(kind) for kind in kinds},
                 }
             },
         }
@@ -93,19 +99,34 @@ def documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
 _SCHEMA = {
     "type": "object",
     "title": "Problem",
+    "description": "What went wrong, as RFC 9457 describes it.",
     "required": ["type", "title", "status", "detail", "instance"],
     "properties": {
-        "type": {"type": "string", "description": "What went wrong; match on this."},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What to do about it, for people."},
-        "instance": {"type": "string", "description": "The path that was asked."},
+        "type": {
+            "type": "string",
+            "description": "A URN that identifies the kind of problem and never changes; match on "
+            "this.",
+        },
+        "title": {
+            "type": "string",
+            "description": "The kind of problem in a few words, for people.",
+        },
+        "status": {"type": "integer", "description": "The HTTP status of this response."},
+        "detail": {
+            "type": "string",
+            "description": "What went wrong this time and what to do about it, for people.",
+        },
+        "instance": {
+            "type": "string",
+            "description": "The path of the request that failed.",
+        },
     },
 }
 
 
 def _example(kind: type[DomainError]) -> dict[str, Any]:
-    return {"type": _urn(kind.slug), "title": kind.title, "status": kind.status}
+    problem = {"type": _urn(kind.slug), "title": kind.title, "status": kind.status}
+    return {"summary": kind.title, "description": kind.__doc__, "value": problem}
 
 
 def _urn(slug: str) -> str:

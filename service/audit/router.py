@@ -16,27 +16,60 @@ from service.problems import documented
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 
-Size = Annotated[int, Query(ge=1, lt=LAST)]
+OnlySubject = Annotated[
+    UUID | None,
+    Query(
+        description="Return only events about the request, job, model, dataset, version, webhook "
+        "or key with this id."
+    ),
+]
+Start = Annotated[int, Query(ge=0, lt=LAST, description="The position of the first entry, from 0.")]
+Limit = Annotated[int, Query(ge=1, le=10_000, description="The largest number of entries.")]
+Position = Annotated[
+    int | None,
+    Query(ge=0, lt=LAST, description="The position of the event to prove, counted from 0."),
+]
+Size = Annotated[
+    int | None,
+    Query(ge=1, lt=LAST, description="The size of a checkpoint; leave it out for the newest."),
+]
+Old = Annotated[
+    int | None,
+    Query(ge=1, lt=LAST, description="The size of the older checkpoint that the log continues."),
+]
+Since = Annotated[
+    int | None,
+    Query(
+        ge=1,
+        lt=LAST,
+        description="The size of a checkpoint that you kept; the bundle then proves that the log "
+        "continues it.",
+    ),
+]
+OfRequest = Annotated[UUID, Query(description="The id of the deletion request.")]
 
 
-@router.get("/events", responses=documented(InvalidCursor))
+@router.get("/events", summary="List audit events", responses=documented(InvalidCursor))
 async def list_audit_events(
-    sessions: Sessions, window: Paging, subject_id: UUID | None = None
+    sessions: Sessions, window: Paging, subject_id: OnlySubject = None
 ) -> Page[AuditEventRead]:
-    """Everything that happened, oldest first: to all, or to one request, job, model or dataset."""
+    """List everything that happened, oldest first: all events, or those about one subject."""
     return await operations.find(sessions, window, subject_id=subject_id)
 
 
-@router.get("/entries", response_class=PlainTextResponse, responses=documented())
+@router.get(
+    "/entries",
+    summary="Read the log",
+    response_class=PlainTextResponse,
+    responses=documented(),
+)
 async def list_entries(
-    sessions: Sessions,
-    start: Annotated[int, Query(ge=0, lt=LAST)] = 0,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+    sessions: Sessions, start: Start = 0, limit: Limit = 1_000
 ) -> PlainTextResponse:
-    """The log itself, from position `start` on: one entry per line, the bytes that are hashed.
+    """Read the log itself from position `start` on, one entry per line: the bytes that are hashed.
 
-    Ask again from where the lines end, until there are none; `verifier/verify.py log` checks them
-    against a checkpoint.
+    To read all of it, ask again from the position after the last line until there are no lines.
+    `verifier/verify.py log` checks the lines against a checkpoint.
     """
     found = await operations.entries(sessions, start=start, limit=limit)
     lines = b"".join(entry + b"\n" for entry in found)
@@ -44,38 +77,42 @@ async def list_entries(
 
 
 @router.get(
-    "/checkpoint", response_class=PlainTextResponse, responses=documented(NoCheckpoint, NotFound)
+    "/checkpoint",
+    summary="Get a checkpoint of the log",
+    response_class=PlainTextResponse,
+    responses=documented(NoCheckpoint, NotFound),
 )
-async def get_checkpoint(sessions: Sessions, size: Size | None = None) -> PlainTextResponse:
-    """The newest checkpoint of the log, or that of one size: a signed note (C2SP), as text.
+async def get_checkpoint(sessions: Sessions, size: Size = None) -> PlainTextResponse:
+    """Get the newest checkpoint of the log, or the one of a given size, as a signed note (C2SP).
 
-    Keep it: whoever holds an older one can prove that nothing before it was changed.
+    Keep it: whoever holds an older checkpoint can prove that nothing before it was changed.
     """
     return PlainTextResponse(await operations.checkpoint(sessions, size))
 
 
-@router.get("/proof", responses=documented(InvalidRequest, NoCheckpoint, SizeUnknown))
+@router.get(
+    "/proof",
+    summary="Get a proof from the log",
+    responses=documented(InvalidRequest, NoCheckpoint, SizeUnknown),
+)
 async def get_proof(
-    sessions: Sessions,
-    position: Annotated[int | None, Query(ge=0, lt=LAST)] = None,
-    old: Size | None = None,
-    size: Size | None = None,
+    sessions: Sessions, position: Position = None, old: Old = None, size: Size = None
 ) -> InclusionProof | ConsistencyProof:
-    """That the event at `position` is in the log, or that the log continues one of `old` events.
+    """Prove that the event at `position` is in the log, or that the log continues an older one with
+    `old` events. Give one of the two.
 
-    `size` is that of the checkpoint to prove it for; without it, the newest one.
+    `size` is the size of the checkpoint that the proof leads to.
     """
     return await operations.prove(sessions, position=position, old=old, size=size)
 
 
 @router.get(
     "/bundle",
+    summary="Get the evidence about a deletion request",
     response_class=JSONResponse,
     responses=documented(NoCheckpoint, NotFound, SizeUnknown),
 )
-async def get_bundle(sessions: Sessions, request: UUID, since: Size | None = None) -> JSONResponse:
-    """All that an auditor needs to check a deletion request offline, with `verifier/verify.py`.
-
-    `since`: the size of a checkpoint you kept; the bundle then proves that the log continues it.
-    """
+async def get_bundle(sessions: Sessions, request: OfRequest, since: Since = None) -> JSONResponse:
+    """Get everything that an auditor needs to check a deletion request offline, with
+    `verifier/verify.py`."""
     return JSONResponse(await operations.bundle_of(sessions, request, since=since))

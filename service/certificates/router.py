@@ -1,10 +1,10 @@
 """The routes of certificates. HTTP only."""
 
-from pathlib import Path
+import pathlib
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from domain.errors import NotCertified, NotCertifiedYet, NotFound
 from service import polling
@@ -21,18 +21,23 @@ PAGE = "text/html"
 SEALED = "default-src 'none'; style-src 'unsafe-inline'"
 """The page brings all that it needs; a browser is to load and run nothing."""
 
-SCHEMA = (Path(__file__).parents[2] / "verifier/predicate.schema.json").read_bytes()
+SCHEMA = (pathlib.Path(__file__).parents[2] / "verifier/predicate.schema.json").read_bytes()
 SCHEMA_MEDIA_TYPE = "application/schema+json"
 
 ENVELOPE = {
     "type": "object",
     "title": "Envelope",
+    "description": "A signed statement, as DSSE defines it.",
     "required": ["payload", "payloadType", "signatures"],
     "properties": {
-        "payload": {"type": "string", "description": "The in-toto statement, in base64."},
-        "payloadType": {"const": "application/vnd.in-toto+json"},
+        "payload": {"type": "string", "description": "The in-toto statement as JSON, in base64."},
+        "payloadType": {
+            "const": "application/vnd.in-toto+json",
+            "description": "The media type of the payload, which is signed with it.",
+        },
         "signatures": {
             "type": "array",
+            "description": "The signatures, by keys that the audit trail introduces.",
             "items": {
                 "type": "object",
                 "required": ["keyid", "sig"],
@@ -41,17 +46,26 @@ ENVELOPE = {
                         "type": "string",
                         "description": "SHA-256 of the raw public key, in hex.",
                     },
-                    "sig": {"type": "string", "description": "Ed25519, in base64."},
+                    "sig": {
+                        "type": "string",
+                        "description": "The Ed25519 signature in base64.",
+                    },
                 },
             },
         },
     },
 }
 
+RequestId = Annotated[
+    UUID, Path(description="The id of the deletion request, as its `Location` gives it.")
+]
 Number = Annotated[
     int | None,
     Query(
-        ge=1, le=2**31 - 1, description="Which certificate of the request; the newest if left out."
+        ge=1,
+        le=2**31 - 1,
+        description="The number of the certificate among those of the request, counted from 1; "
+        "leave it out for the newest.",
     ),
 ]
 AnyResponse = dict[int | str, dict[str, Any]]
@@ -59,22 +73,23 @@ AnyResponse = dict[int | str, dict[str, Any]]
 
 @router.get(
     "/deletion-requests/{request_id}/certificate",
+    summary="Get the certificate of a deletion request",
     response_class=Response,
     responses={
         200: {
-            "description": "The signed statement, or the same for people.",
+            "description": "The signed statement, or a page that shows it to people.",
             "content": {MEDIA_TYPE: {"schema": ENVELOPE}, PAGE: {"schema": {"type": "string"}}},
         },
         **documented(NotFound, NotCertified, NotCertifiedYet),
     },
 )
 async def read_certificate(
-    request_id: UUID, sessions: Sessions, request: Request, number: Number = None
+    request_id: RequestId, sessions: Sessions, request: Request, number: Number = None
 ) -> Response:
-    """What was certified of a completed request: an in-toto statement in a DSSE envelope.
+    """Get what was certified about a completed request: an in-toto statement in a DSSE envelope.
 
-    With `Accept: text/html` the same data as a page for people, made from the signed statement; to
-    have it as a PDF, print it. Only the envelope can be verified.
+    With `Accept: text/html` you get the same data as a page for people, made from the signed
+    statement; print it if you need a PDF. Only the envelope can be verified.
     """
     certificate = await operations.get(sessions, request_id, number)
     if prefers_page(request.headers.get("accept", "")):
@@ -87,6 +102,7 @@ async def read_certificate(
 
 @router.get(
     "/audit/predicate-schema",
+    summary="Get the schema of certificates",
     response_class=Response,
     responses={
         200: {"content": {SCHEMA_MEDIA_TYPE: {"schema": {"type": "object"}}}},
@@ -94,7 +110,8 @@ async def read_certificate(
     },
 )
 async def read_predicate_schema(request: Request) -> Response:
-    """The JSON Schema of what certificates state: of the predicate `urn:lethe:unlearning:v1`."""
+    """Get the JSON Schema of the predicate `urn:lethe:unlearning:v1`, which is what certificates
+    state."""
     return polling.conditional(request, SCHEMA, media_type=SCHEMA_MEDIA_TYPE, headers={})
 
 

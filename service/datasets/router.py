@@ -1,8 +1,9 @@
 """The routes of datasets. HTTP only."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
 
 from domain import doorbell
 from domain.errors import InvalidCursor, LocationRefused, NameTaken, NotFound, TooManySamples
@@ -24,8 +25,16 @@ from service.problems import documented
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
+DatasetName = Annotated[Name, Path(description="The name of the dataset.")]
+CheckId = Annotated[UUID, Path(description="The id of the check, as its `Location` gives it.")]
 
-@router.post("", status_code=202, responses=documented(LocationRefused, NameTaken))
+
+@router.post(
+    "",
+    summary="Register a dataset",
+    status_code=202,
+    responses=documented(LocationRefused, NameTaken),
+)
 async def register_dataset(
     body: DatasetCreate,
     sessions: Sessions,
@@ -34,10 +43,10 @@ async def register_dataset(
     background: BackgroundTasks,
     response: Response,
 ) -> DatasetRead:
-    """Register a dataset. A job indexes it: follow `Location` until its status is `ready`.
+    """Register a dataset. A job indexes it; follow `Location` until its status is `ready`.
 
-    The same definition sent again gets the same answer. When the registration has failed, send it
-    again, mended, under the same name.
+    Sending the same definition again returns the same answer. If the registration failed, correct
+    the definition and send it again under the same name.
     """
     dataset = await operations.register(sessions, body, data_roots=settings.data_roots)
     if dataset.status is RegistrationStatus.PENDING:
@@ -47,30 +56,36 @@ async def register_dataset(
     return dataset
 
 
-@router.get("", responses=documented(InvalidCursor))
+@router.get("", summary="List datasets", responses=documented(InvalidCursor))
 async def list_datasets(sessions: Sessions, window: Paging) -> Page[DatasetRead]:
-    """All datasets, newest first."""
+    """List all datasets, newest first."""
     return await operations.find(sessions, window)
 
 
-@router.get("/{name}", response_model=DatasetRead, responses=documented(NotFound))
-async def read_dataset(name: Name, sessions: Sessions, request: Request) -> Response:
-    """One dataset: its status, and what indexing found."""
+@router.get(
+    "/{name}",
+    summary="Get a dataset",
+    response_model=DatasetRead,
+    responses=documented(NotFound),
+)
+async def read_dataset(name: DatasetName, sessions: Sessions, request: Request) -> Response:
+    """Get one dataset: its status, and what indexing found."""
     dataset = await operations.get(sessions, name)
     return polling.answer(request, dataset, is_open=dataset.status is RegistrationStatus.PENDING)
 
 
 @router.post(
     "/{name}/check",
+    summary="Check which samples may not be trained on",
     response_model=None,  # which of the two it is, the status says
     responses={
-        200: {"model": Checked, "description": "Which of the ids may not be trained on"},
-        202: {"model": CheckRead, "description": "A job reads the file: follow `Location`"},
+        200: {"model": Checked, "description": "Which of the ids may not be trained on."},
+        202: {"model": CheckRead, "description": "A job reads the file; follow `Location`."},
         **documented(NotFound, LocationRefused, TooManySamples),
     },
 )
 async def check_dataset(
-    name: Name,
+    name: DatasetName,
     body: Check,
     sessions: Sessions,
     queue: Queue,
@@ -78,11 +93,12 @@ async def check_dataset(
     background: BackgroundTasks,
     response: Response,
 ) -> Checked | CheckRead:
-    """Ask before a training run which samples may not be trained on: those that any model of the
-    dataset has forgotten. They are found by keyed digests, also when their rows are long gone.
+    """Ask before a training run which samples may not be trained on, because a model of the dataset
+    has forgotten them. They are recognised by keyed digests, even if their rows are long gone.
 
-    Ids are answered at once. Send the `uri` of a Parquet file, and a job reads it: follow
-    `Location`. A worker does one job at a time: behind a long one, a check waits too.
+    Send `sample_ids`, and the answer comes at once. Send the `uri` of a Parquet file, and a job
+    reads it; follow `Location`. A worker does one job at a time, so a check may have to wait for a
+    long job to end.
     """
     if isinstance(body, CheckIds):
         limit = settings.max_samples_per_request
@@ -95,8 +111,15 @@ async def check_dataset(
     return check
 
 
-@router.get("/{name}/checks/{check_id}", response_model=CheckRead, responses=documented(NotFound))
-async def read_check(name: Name, check_id: UUID, sessions: Sessions, request: Request) -> Response:
-    """One check of a Parquet file: how far it is, and which rows may not be trained on."""
+@router.get(
+    "/{name}/checks/{check_id}",
+    summary="Get the check of a file",
+    response_model=CheckRead,
+    responses=documented(NotFound),
+)
+async def read_check(
+    name: DatasetName, check_id: CheckId, sessions: Sessions, request: Request
+) -> Response:
+    """Get one check of a Parquet file: how far it is, and which rows may not be trained on."""
     check = await operations.get_check(sessions, name, check_id)
     return polling.answer(request, check, is_open=check.status in OPEN_JOBS)

@@ -10,34 +10,39 @@ from service.fields import Failure, In, Instant, Label, Name, Out, Registered, S
 
 
 class Columns(In):
-    """Which column of the Parquet files holds what."""
+    """The names of the columns in the Parquet files."""
 
     sample_id: Label
-    """Stable strings, one for each sample: what deletion requests name."""
+    """The column with the sample ids: strings that are unique and never change. Deletion requests
+    name samples by them."""
 
     input: Label
-    """Encoded images, or arrays of `input_shape`."""
+    """The column with the inputs: encoded images, or arrays of the shape in `input_shape`."""
 
     label: Label
-    """Class numbers from 0."""
+    """The column with the labels: class numbers, counted from 0."""
 
     split: Label
-    """Which split a sample belongs to; see `splits`."""
+    """The column that says which split a sample belongs to; `splits` names its values."""
 
 
 class Splits(In):
-    """The values in the split column."""
+    """The values in the split column, and what each of them stands for."""
 
     train: Label = "train"
+    """The value that marks training samples, the only ones a model can be asked to forget."""
+
     holdout: Label = "holdout"
-    """Labelled samples never trained on: what forgotten samples are measured against."""
+    """The value that marks hold-out samples: labelled, never trained on. Forgotten samples are
+    compared with them, so there must be some."""
 
     test: Label | None = "test"
+    """The value that marks test samples, on which accuracy is measured; null if there are none."""
 
     @model_validator(mode="after")
     def _differ(self) -> Self:
         if len({self.train, self.holdout, self.test}) < 3:
-            raise ValueError("the splits need different names")
+            raise ValueError("give each split a different value")
         return self
 
 
@@ -45,24 +50,31 @@ class Erase(In):
     """What else is deleted when samples are forgotten."""
 
     parquet: bool = False
-    """Whether the rows of samples that every model of the dataset has forgotten are deleted from
-    its files. The worker needs the right to write to their directory."""
+    """Whether to delete a sample's row from the files once every model of the dataset has forgotten
+    it. The worker then needs write access to their directory."""
 
 
 class DatasetDefinition(In):
     """How the files of a dataset are to be read."""
 
     columns: Columns
+    """Which columns of the Parquet files hold the ids, inputs, labels and splits."""
+
     splits: Splits = Splits()
+    """How the split column marks training, hold-out and test samples."""
+
     input_shape: Annotated[
         list[Annotated[int, Field(ge=1, le=2**20)]] | None, Field(min_length=1, max_length=8)
     ] = None
-    """Shape of one input, when they are arrays; null when they are encoded images."""
+    """The shape of one input if inputs are arrays, such as `[3, 32, 32]`; null if they are encoded
+    images."""
 
     bad_rows: Literal["refuse", "skip"] = "refuse"
-    """Whether rows that cannot be read fail the registration, or are left out and reported."""
+    """What to do with rows that cannot be read: `refuse` fails the registration, `skip` leaves them
+    out and reports them."""
 
     erase: Erase = Erase()
+    """What else to delete when samples are forgotten."""
 
 
 class DatasetCreate(DatasetDefinition):
@@ -87,8 +99,11 @@ class DatasetCreate(DatasetDefinition):
     )
 
     name: Name
+    """A unique name for the dataset, used in URLs: lower-case letters, digits, `.`, `_` and `-`."""
+
     uri: Uri
-    """A Parquet file, or a directory of them, inside the allowed directories."""
+    """The path or `file:` URI of a Parquet file, or of a directory of them. It must lie inside one
+    of the directories in LETHE_DATA_ROOTS."""
 
     def definition(self) -> dict[str, Any]:
         """What is stored of it besides name and place; of `erase`, what was asked for."""
@@ -99,27 +114,29 @@ class DatasetCreate(DatasetDefinition):
 
 
 class CheckIds(In):
-    """Ids of samples that are to be trained on."""
+    """Ids of samples that you want to train on."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"sample_ids": ["img-00017"]}]})
 
     # FailFast: a body of wrong ids is one error, not a million.
     sample_ids: Annotated[list[SampleId], Field(min_length=1), FailFast()]
-    """At most 100,000 unless configured otherwise; they need not be in the dataset."""
+    """The ids to check, at most 100,000 unless the service is configured otherwise. They need not
+    be in the dataset."""
 
 
 class CheckFile(In):
-    """A Parquet file that is to be trained on."""
+    """A Parquet file that you want to train on."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"uri": "file:///data/run-7.parquet", "column": "id"}]}
     )
 
     uri: Uri
-    """The file, or a directory of them, inside the allowed directories."""
+    """The path or `file:` URI of a Parquet file, or of a directory of them. It must lie inside one
+    of the directories in LETHE_DATA_ROOTS."""
 
     column: Label = "sample_id"
-    """Which column has the sample ids."""
+    """The name of the column with the sample ids."""
 
 
 def _form(body: object) -> str | None:
@@ -140,45 +157,67 @@ Check = Annotated[
 
 
 class Checked(Out):
-    """Which of them may not be trained on."""
+    """Which of the ids may not be trained on."""
 
     checked: int
-    """How many different ids were named."""
+    """How many different ids were checked."""
 
     suppressed: list[str]
-    """Those that a model trained on the dataset has forgotten, in the order they were named in."""
+    """The ids that may not be trained on, because a model of the dataset has forgotten them. They
+    are in the order in which they were sent."""
 
 
 class CheckRead(Out):
-    """A check of a Parquet file, and its answer: row numbers, no ids."""
+    """A check of a Parquet file and its answer, which names rows by number and contains no ids."""
 
     id: UUID
+    """The check's id, used in its URL."""
+
     dataset: str
+    """Name of the dataset whose models may have forgotten samples of the file."""
+
     status: JobStatus
+    """Whether the check waits, runs or has ended."""
+
     job_id: UUID
+    """The job that reads the file; follow it at `/v1/jobs/{job_id}`."""
+
     uri: str
+    """The file that is checked, as it was given."""
+
     column: str
+    """The name of the column with the sample ids."""
+
     rows: int | None
-    """How many the file has; this and what follows is null until the check is completed."""
+    """How many rows the file has; null until the check is completed."""
 
     suppressed: int | None
-    """How many of them may not be trained on: a model of the dataset has forgotten their samples.
-    Rows without an id are not among them."""
+    """How many rows may not be trained on, because a model of the dataset has forgotten their
+    samples. Rows without an id are not counted. Null until the check is completed."""
 
     positions: list[int] | None
-    """Their row numbers, counted from 0, in order; over all files in the order of their names, if
-    they are several. At most the first 100,000."""
+    """The numbers of those rows, counted from 0, in ascending order. If there are several files,
+    rows are counted over all of them in the order of their names. At most the first 100,000 are
+    listed. Null until the check is completed."""
 
     failure: Failure | None
+    """Why the check failed; null if it did not."""
+
     created_at: Instant
+    """When the check was asked for."""
 
 
 class DatasetRead(DatasetDefinition, Registered):
-    """A dataset, and how far it is."""
+    """A dataset, and how far its registration is."""
 
     model_config = ConfigDict(extra="ignore")
 
     uri: str
+    """Where the dataset's files are, as it was given."""
+
     status: RegistrationStatus
+    """Whether the dataset can be used: models can be registered once it is `ready`."""
+
     report: dict[str, Any] | None
-    """What indexing found: rows, samples per split, labels per class, bad rows with examples."""
+    """What indexing found: rows, samples per split, labels per class, and bad rows with examples.
+    Null until the dataset has been indexed."""

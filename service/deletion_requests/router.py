@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
 
 from domain import doorbell
 from domain.errors import (
@@ -40,11 +40,21 @@ from service.problems import documented
 
 router = APIRouter(prefix="/deletion-requests", tags=["deletion requests"])
 
-OnlyStatus = Annotated[RequestStatus | None, Query(alias="status")]
+RequestId = Annotated[
+    UUID, Path(description="The id of the deletion request, as its `Location` gives it.")
+]
+OnlyStatus = Annotated[
+    RequestStatus | None,
+    Query(alias="status", description="Return only requests with this status."),
+]
+OnlyModel = Annotated[
+    Name | None, Query(description="Return only requests that ask this model to forget.")
+]
 
 
 @router.post(
     "",
+    summary="Submit a deletion request",
     status_code=202,
     response_model=DeletionRequestRead,
     responses=documented(
@@ -64,11 +74,12 @@ async def submit_deletion_request(
     request: Request,
     background: BackgroundTasks,
 ) -> Response:
-    """Ask that samples be forgotten. Accepted now, done later: follow `Location`.
+    """Ask for samples to be forgotten. The request is accepted now and carried out later; follow
+    `Location`.
 
-    Ids that are repeated are counted once. Ids a model has forgotten before are accepted and
-    reported, and no work is done for them. Hold-out and test samples, which no model was trained
-    on, are taken out of what is kept for its jobs.
+    Repeated ids are counted once. Ids that a model has already forgotten are accepted and
+    reported, but no work is done for them. Hold-out and test samples, which no model was trained
+    on, are removed from the data that is kept for the model's jobs.
     """
     state = request.app.state  # to declare each of these costs as much as to read the body
     answer = await operations.submit(
@@ -86,29 +97,41 @@ async def submit_deletion_request(
     )
 
 
-@router.get("", responses=documented(InvalidCursor))
+@router.get("", summary="List deletion requests", responses=documented(InvalidCursor))
 async def list_deletion_requests(
-    sessions: Sessions, window: Paging, only_status: OnlyStatus = None, model: Name | None = None
+    sessions: Sessions, window: Paging, only_status: OnlyStatus = None, model: OnlyModel = None
 ) -> Page[DeletionRequestRead]:
-    """Deletion requests, newest first: all, or those of one status or one model."""
+    """List deletion requests, newest first: all of them, or those with one status or for one
+    model."""
     return await reading.find(sessions, window, status=only_status, model=model)
 
 
-@router.get("/{request_id}", response_model=DeletionRequestRead, responses=documented(NotFound))
-async def read_deletion_request(request_id: UUID, sessions: Sessions, request: Request) -> Response:
-    """One deletion request: how far it is, and what came of it for each model."""
+@router.get(
+    "/{request_id}",
+    summary="Get a deletion request",
+    response_model=DeletionRequestRead,
+    responses=documented(NotFound),
+)
+async def read_deletion_request(
+    request_id: RequestId, sessions: Sessions, request: Request
+) -> Response:
+    """Get one deletion request: how far it is, and what came of it for each model."""
     read = await reading.get(sessions, request_id)
     return polling.answer(request, read, is_open=read.status in MOVING_REQUESTS)
 
 
-@router.post("/{request_id}/cancel", responses=documented(NotFound, CannotCancel))
+@router.post(
+    "/{request_id}/cancel",
+    summary="Cancel a deletion request",
+    responses=documented(NotFound, CannotCancel),
+)
 async def cancel_deletion_request(
-    request_id: UUID, sessions: Sessions, queue: Queue, background: BackgroundTasks
+    request_id: RequestId, sessions: Sessions, queue: Queue, background: BackgroundTasks
 ) -> DeletionRequestRead:
-    """Take a request back before it is answered; a job that runs for it stops within seconds.
+    """Take a request back before it is answered. A job that runs for it stops within seconds.
 
-    Other requests of that job are served by a new one. What a model has forgotten already stays
-    forgotten. Cancelling twice is harmless.
+    Other requests that shared the job are served by a new one. What a model has already forgotten
+    stays forgotten. Cancelling twice is harmless.
     """
     await cancellation.cancel(sessions, request_id)
     background.add_task(doorbell.ring_sweep_together, queue)
@@ -116,45 +139,57 @@ async def cancel_deletion_request(
 
 
 @router.post(
-    "/{request_id}/decision", responses=documented(NotFound, NothingToDecide, ChampionChanged)
+    "/{request_id}/decision",
+    summary="Decide about a deletion request",
+    responses=documented(NotFound, NothingToDecide, ChampionChanged),
 )
 async def decide_deletion_request(
-    request_id: UUID,
+    request_id: RequestId,
     body: DecisionCreate,
     sessions: Sessions,
     queue: Queue,
     background: BackgroundTasks,
 ) -> DeletionRequestRead:
-    """Decide about a request whose jobs ended with the verdict `fail`, after all that was tried.
+    """Decide about a request whose job got the verdict `fail` after everything that the model's
+    policy allows was tried.
 
-    Other requests may have shared the job. Accepting completes them too; after a retry or a
-    refusal they are tried anew with it, or without it. The due date keeps running meanwhile.
+    Other requests may have shared the job. If you accept, they are completed too. After `retry`
+    they are tried again together with this request, after `refuse` without it. The due date does
+    not move.
     """
     await decisions.decide(sessions, request_id, body)
     background.add_task(doorbell.ring_sweep_together, queue)
     return await reading.get(sessions, request_id)
 
 
-@router.post("/{request_id}/inclusion", responses=documented(NotFound, NotNamed, KeyGone))
+@router.post(
+    "/{request_id}/inclusion",
+    summary="Prove that a deletion request named a sample",
+    responses=documented(NotFound, NotNamed, KeyGone),
+)
 async def show_inclusion_in_deletion_request(
-    request_id: UUID, body: InclusionCreate, sessions: Sessions
+    request_id: RequestId, body: InclusionCreate, sessions: Sessions
 ) -> InclusionRead:
-    """What proves to a person that the request named their sample, and shows none of the others.
+    """Prove to a person that the request named their sample, without revealing any other.
 
-    It leads to the request's `commitment`, which the audit trail holds since the request came in.
-    It works until the request is shredded, also after its ids were deleted. A POST, so that the id
-    stands in no address.
+    The proof leads to the request's `commitment`, which has been in the audit trail since the
+    request was received. It is available until the request is shredded, even after its ids have
+    been deleted. This is a POST so that the id does not appear in a URL.
     """
     return await subjects.show_inclusion(sessions, request_id, body.sample_id)
 
 
-@router.post("/{request_id}/shred", responses=documented(NotFound, CannotShred))
-async def shred_deletion_request(request_id: UUID, sessions: Sessions) -> DeletionRequestRead:
-    """Destroy what links the request to a person: its key, `subject_ref`, `reason`, the grounds of
-    decisions and what its `Idempotency-Key` stands for.
+@router.post(
+    "/{request_id}/shred",
+    summary="Shred a deletion request",
+    responses=documented(NotFound, CannotShred),
+)
+async def shred_deletion_request(request_id: RequestId, sessions: Sessions) -> DeletionRequestRead:
+    """Destroy everything that links the request to a person: its key, `subject_ref`, `reason`, the
+    grounds of decisions, and the stored answer of its `Idempotency-Key`.
 
-    The audit trail still verifies, but what it holds of the request can be linked to nobody. There
-    is no way back. Shredding twice is harmless.
+    The audit trail still verifies, but nothing in it can be linked to anybody any more. This
+    cannot be undone. Shredding twice is harmless.
     """
     await subjects.shred(sessions, request_id)
     return await reading.get(sessions, request_id)

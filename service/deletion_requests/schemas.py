@@ -14,7 +14,7 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class DeletionRequestCreate(In):
-    """A demand that samples be forgotten, by one model or by every model of a dataset."""
+    """A demand that one model, or every model of a dataset, forget certain samples."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -30,40 +30,47 @@ class DeletionRequestCreate(In):
     )
 
     model: Name | None = None
-    """The model that is to forget; give this or `dataset`."""
+    """The name of the model that is to forget. Give either this or `dataset`."""
 
     dataset: Name | None = None
-    """Every model trained on this dataset is to forget."""
+    """The name of a dataset: every model trained on it is to forget. Give either this or
+    `model`."""
 
     # FailFast: a body of wrong ids is one error, not a million.
     sample_ids: Annotated[list[SampleId], Field(min_length=1), FailFast()]
-    """Ids from the dataset's id column; at most 100,000 unless configured otherwise."""
+    """The ids of the samples to forget, from the dataset's id column. At most 100,000 unless the
+    service is configured otherwise."""
 
     objective: Objective = Objective.UNTRAIN_SAMPLES
-    """`untrain_samples`: behave as if never trained on these. `remove_class`: lose the concept."""
+    """What forgetting means: `untrain_samples` for a model that behaves as if it had never been
+    trained on the samples, `remove_class` for one that no longer knows their class."""
 
     exact: bool = False
-    """Only a training without the samples will do; every model asked needs a `recipe`. Without it
-    the models are changed, and retrained where their policy says so."""
+    """Whether the models must be retrained without the samples. This needs a `recipe` for every
+    model asked. Otherwise the models are changed, and retrained only if their policy says so."""
 
     subject_ref: Annotated[str, Field(pattern=STORABLE, min_length=1, max_length=255)] | None = None
-    """Your reference to the person or ticket. Stored with the request, never logged."""
+    """Your own reference to the person or the ticket. It is stored with the request and never
+    logged."""
 
     received_at: Annotated[Instant, Field(ge=EARLIEST)] | None = None
-    """When the person asked; now if not given. The legal month starts here."""
+    """When the person asked, which is when the legal month begins; the time of this call if left
+    out."""
 
     reason: Annotated[str, Field(pattern=STORABLE, max_length=4096)] | None = None
+    """Why the samples are to be forgotten, in your own words. It is stored with the request and
+    never logged."""
 
     @model_validator(mode="after")
     def _one_subject(self) -> Self:
         if (self.model is None) == (self.dataset is None):
-            raise ValueError("give exactly one of model and dataset")
+            raise ValueError("give either `model` or `dataset`, and not both")
         return self
 
     @model_validator(mode="after")
     def _received_already(self) -> Self:
         if self.received_at is not None and self.received_at > datetime.now(UTC):
-            raise ValueError("received_at lies in the future")
+            raise ValueError("`received_at` must not be in the future")
         return self
 
     def fingerprint(self) -> str:
@@ -72,7 +79,7 @@ class DeletionRequestCreate(In):
 
 
 class DecisionCreate(In):
-    """What a person decides about a request that needs review, and on what ground."""
+    """What a person decides about a request that needs review, and on what grounds."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -81,140 +88,186 @@ class DecisionCreate(In):
     )
 
     decision: Decision
-    """`accept`: serve the candidate in spite of its verdict. `retry`: try anew. `refuse`: the
-    samples stay."""
+    """The decision: `accept` to serve the candidate in spite of its verdict, `retry` to try again,
+    or `refuse` to leave the samples in the model."""
 
     ground: Annotated[str, Field(pattern=STORABLE, min_length=1, max_length=4096)]
-    """Why. Stored with the request, never logged."""
+    """The grounds for the decision. They are stored with the request and never logged."""
 
 
 class DecisionRead(Out):
-    """What was decided, by whom and on what ground."""
+    """What was decided, by whom and on what grounds."""
 
     job_id: UUID
-    """The job whose outcome it was about."""
+    """The job whose outcome was decided about."""
 
     decision: Decision
+    """What the person decided."""
+
     ground: str | None
-    """Null once the request is shredded."""
+    """The grounds given for the decision; null once the request has been shredded."""
 
     decided_by: str
+    """Who decided; `admin` for whoever holds the key of this installation."""
+
     decided_at: Instant
+    """When the decision was made."""
 
 
 class InclusionCreate(In):
-    """Which id is asked about."""
+    """The sample id whose presence in the request is to be shown."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"sample_id": "img-00017"}]})
 
     sample_id: SampleId
+    """The sample id to look for, exactly as the request named it."""
 
 
 class InclusionRead(Out):
-    """What shows that a request named one id. It says nothing of the others.
+    """A proof that a request named one sample id. It reveals nothing about the others.
 
-    With HMAC-SHA256: the entry is HMAC(blind, id), the leaf SHA-256(0x00 and the entry), and the
-    proof leads from it to the commitment as in RFC 9162, 2.1.3.2.
+    To check it, compute the entry as HMAC-SHA256(blind, id) and the leaf as SHA-256(0x00 followed
+    by the entry). The proof leads from the leaf to the commitment as in RFC 9162, section 2.1.3.2.
     """
 
     commitment: str
-    """In hexadecimal; the event `request.received` of the audit trail has it, too."""
+    """The request's commitment, in hexadecimal. The event `request.received` in the audit trail
+    contains the same value."""
 
     blind: str
-    """In hexadecimal."""
+    """The key that blinds this id, in hexadecimal."""
 
     index: int
-    """Of the leaf, from 0."""
+    """The position of the leaf, counted from 0."""
 
     size: int
-    """How many leaves there are: as many as different ids were named."""
+    """The number of leaves, which is the number of different ids that the request named."""
 
     proof: list[str]
-    """Hashes in base64, from the leaf to the root."""
+    """The hashes on the way from the leaf to the root, in base64."""
 
 
 class TargetResult(Out):
-    """What came of it: the version made to forget the samples, and how it was judged."""
+    """The version that was made to forget the samples, and how it was judged."""
 
     version: int
+    """The number of the new version."""
+
     weights_sha256: str
+    """SHA-256 of the new version's safetensors file, in hex."""
+
     mode: Mode
-    """`exact`: trained without the samples; `approximate`: changed to forget them."""
+    """How the version was made: `exact` if it was trained without the samples, `approximate` if it
+    was changed to forget them."""
 
     mode_reason: str | None
-    """Why in this way."""
+    """Why the version was made in this way, in words; null if no reason was recorded."""
 
     verdict: Verdict | None
-    """Null where no audit was made."""
+    """What the audit found; null if there was no audit."""
 
     verdict_reason: str | None
-    """Which tests decided, in words; the job has them all."""
+    """Which tests decided the verdict, in words; null if there was no audit. The job lists all
+    tests."""
 
     meaning: str | None
-    """What the verdict says, and no more."""
+    """What the verdict means in plain language, and no more than that; null if there was no
+    audit."""
 
     before: Scores | None
-    """Measured with the version that knew the samples."""
+    """Scores of the version that knew the samples; null if they were not measured."""
 
     after: Scores | None
-    """Measured with the new version."""
+    """Scores of the new version; null if they were not measured."""
 
 
 class TargetRead(Out):
     """What the request asks of one model, and how far that is."""
 
     model: str
+    """Name of the model that is to forget."""
+
     status: RequestStatus
+    """How far this model is with the request."""
+
     job_id: UUID | None
-    """The job that serves it; null while it waits, and where nothing was left to forget."""
+    """The job that serves the request; null while the request waits for one, and if there was
+    nothing left to forget."""
 
     already_forgotten: int
-    """Named samples this model had forgotten before the request came in."""
+    """How many of the named samples this model had already forgotten."""
 
     not_trained_on: int
-    """Named samples outside the training split: the model never learned from them."""
+    """How many of the named samples are outside the training split, so that the model never learned
+    from them."""
 
     result: TargetResult | None
-    """Null until there is one to serve or to review, and where nothing was left to forget."""
+    """What came of it; null until there is a version to serve or to review, and if there was
+    nothing left to forget."""
 
     failure: Failure | None
+    """Why the job failed; null if it did not."""
 
 
 class DeletionRequestRead(Out):
     """A deletion request, and how far it is."""
 
     id: UUID
+    """The request's id, used in its URL and in the audit trail."""
+
     status: RequestStatus
+    """How far the request is; it sums up the statuses of its targets."""
+
     objective: Objective
+    """What forgetting means for this request."""
+
     exact: bool
+    """Whether the models must be retrained without the samples."""
+
     dataset: str
+    """Name of the dataset that the samples belong to."""
+
     samples: int
-    """How many different ids were named."""
+    """How many different sample ids the request named."""
 
     duplicates: int
-    """How many named ids were repetitions."""
+    """How many of the ids were repetitions and were dropped."""
 
     commitment: str | None
-    """Binds the request to the ids it named, without showing one; null for requests from before
-    there were commitments. `POST …/inclusion` shows that one id is among them."""
+    """A hash in hex that binds the request to the ids it named, without revealing any of them.
+    `POST /v1/deletion-requests/{id}/inclusion` proves that an id is among them. Null for requests
+    from before commitments were introduced."""
 
     subject_ref: str | None
+    """Your own reference to the person or the ticket; null if none was given, and once the request
+    has been shredded."""
+
     reason: str | None
+    """Why the samples are to be forgotten, in your own words; null if no reason was given, and once
+    the request has been shredded."""
+
     received_at: Instant
+    """When the person asked, which is when the legal month begins."""
+
     due_at: Instant
-    """One month after receipt (GDPR Article 12(3))."""
+    """When the request must be answered: one month after it was received (GDPR Article 12(3))."""
 
     created_at: Instant
+    """When this service accepted the request."""
+
     finished_at: Instant | None
+    """When the request came to its end; null until then."""
+
     overdue_at: Instant | None
-    """When the due date was seen to have passed before the request was answered."""
+    """When the service noticed that the due date had passed without an answer; null if it has
+    not."""
 
     shredded_at: Instant | None
-    """When what links it to a person was destroyed: its key, `subject_ref`, `reason` and the
-    grounds of decisions."""
+    """When everything that links the request to a person was destroyed: its key, `subject_ref`,
+    `reason` and the grounds of decisions. Null until then."""
 
     targets: list[TargetRead]
-    """One for each model that is to forget."""
+    """What the request asks of each model that is to forget."""
 
     decisions: list[DecisionRead]
-    """What people decided about it, oldest first."""
+    """What people decided about the request, oldest first."""

@@ -1,8 +1,9 @@
 """The routes of estimates. HTTP only."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
 
 from domain import doorbell
 from domain.errors import NoRecipe, NotFound, NotReady, TooManySamples, UnknownSamples
@@ -16,9 +17,14 @@ from service.problems import documented
 
 router = APIRouter(prefix="/deletion-requests", tags=["deletion requests"])
 
+EstimateId = Annotated[
+    UUID, Path(description="The id of the estimate, as its `Location` gives it.")
+]
+
 
 @router.post(
     "/estimate",
+    summary="Estimate a deletion request",
     status_code=202,
     responses=documented(NotFound, NotReady, UnknownSamples, NoRecipe, TooManySamples),
 )
@@ -30,11 +36,11 @@ async def estimate_deletion_request(
     background: BackgroundTasks,
     response: Response,
 ) -> EstimateRead:
-    """Ask what a deletion request would meet, without asking for it: follow `Location`.
+    """Ask what a deletion request would find and take, without submitting it; follow `Location`.
 
-    The body is that of a deletion request. Nothing is forgotten; the ids are deleted as soon as
-    the models were looked at. A worker does one job at a time: behind a long one, an estimate
-    waits too.
+    The body is that of a deletion request. Nothing is forgotten, and the ids are deleted as soon
+    as the models have been examined. A worker does one job at a time, so an estimate may have to
+    wait for a long job to end.
     """
     estimate = await operations.ask(sessions, body, settings=settings)
     for target in estimate.targets:
@@ -44,8 +50,13 @@ async def estimate_deletion_request(
     return estimate
 
 
-@router.get("/estimates/{estimate_id}", response_model=EstimateRead, responses=documented(NotFound))
-async def read_estimate(estimate_id: UUID, sessions: Sessions, request: Request) -> Response:
-    """One estimate: how far it is, and what it found for each model."""
+@router.get(
+    "/estimates/{estimate_id}",
+    summary="Get an estimate",
+    response_model=EstimateRead,
+    responses=documented(NotFound),
+)
+async def read_estimate(estimate_id: EstimateId, sessions: Sessions, request: Request) -> Response:
+    """Get one estimate: how far it is, and what it found for each model."""
     read = await operations.get(sessions, estimate_id)
     return polling.answer(request, read, is_open=read.status in OPEN_JOBS)

@@ -11,82 +11,116 @@ from service.jobs.schemas import TestRead
 
 
 class Memorisation(Out):
-    """How much surer of the samples a model is for having learned from them."""
+    """How much more confident a model is about the samples because it learned from them."""
 
     measure: Literal["confidence_gap", "loss_gap"]
-    """`confidence_gap`: reference models that learned from a sample against those that did not, as
-    a mean difference of log(p / (1 - p)) of its class. `loss_gap`: where there are none, the loss
-    on hold-out samples of the same classes above that on the samples, in nats."""
+    """How it was measured. A `confidence_gap` compares reference models that learned from a sample
+    with those that did not: the mean difference of log(p / (1 - p)), where p is the probability of
+    the true class. Without reference models it is a `loss_gap`: the loss on hold-out samples of the
+    same classes minus the loss on the samples, in nats."""
 
     value: float
-    """About 0 for samples that leave no trace."""
+    """The measured value; it is about 0 for samples that leave no trace in the model."""
 
 
 class EstimateResult(Out):
-    """What a deletion request would meet at one model."""
+    """What a deletion request would find in one model, and what it would take."""
 
     version: int
-    """The version that was looked at."""
+    """The number of the version that was examined."""
 
     samples: int
-    """Training samples among the named ones that the model has not forgotten. When there are none,
-    nothing was measured, and all that follows is null or empty."""
+    """How many of the named samples the model was trained on and has not forgotten. If it is 0,
+    nothing was measured, and all other members but `version` are null or empty."""
 
     forgotten_share: float | None = None
-    """Of the training samples that the model has not forgotten."""
+    """The share of those samples among all training samples that the model has not forgotten, from
+    0 to 1; null if nothing was measured."""
 
     mode: Mode | None = None
-    """How the job would make its version, by the model's policy; null where it would fail."""
+    """How the job would make its new version, by the model's policy; null if it would fail."""
 
     mode_reason: str | None = None
+    """Why the job would make it in this way, or why it would fail; null if nothing was measured."""
+
     measured: int | None = None
-    """So many of the samples were looked at, drawn in their class mix."""
+    """How many of the samples were examined, drawn in their class mix; null if none were."""
 
     audit_has_power: bool | None = None
-    """Whether the tests tell the samples from hold-out samples as things are. If not, the verdict
-    can be no better than `no_power`."""
+    """Whether the tests can tell the samples from hold-out samples at present. If they cannot, the
+    verdict will not be better than `no_power`. Null if nothing was measured."""
 
     tests: list[TestRead] = Field(default=[])
-    """How far the samples stand from hold-out samples of their classes."""
+    """The tests that compare the samples with hold-out samples of their classes."""
 
     remarks: list[str] = Field(default=[])
+    """What the tests left out and why, in words."""
+
     memorisation: Memorisation | None = None
+    """How much more confident the model is because it learned from the samples; null if nothing was
+    measured."""
+
     predicted_seconds: float | None = None
-    """Of the first round of the job, once it runs; waiting and escalation come on top."""
+    """How long the first round of the job would take once it runs, in seconds. Waiting and
+    escalation come on top. Null if there is no basis for a prediction."""
 
     prediction_basis: str | None = None
-    """What the prediction rests on, or why there is none."""
+    """What the prediction is based on, or why there is none; null if nothing was measured."""
 
 
 class EstimateTargetRead(Out):
-    """What is asked of one model, and the answer."""
+    """What would be asked of one model, and the answer."""
 
     model: str
+    """Name of the model that would have to forget."""
+
     status: JobStatus
+    """Whether the examination of this model waits, runs or has ended."""
+
     job_id: UUID
+    """The job that examines the model; follow it at `/v1/jobs/{job_id}`."""
+
     already_forgotten: int
+    """How many of the named samples this model has already forgotten."""
+
     not_trained_on: int
+    """How many of the named samples are outside the training split, so that the model never learned
+    from them."""
+
     result: EstimateResult | None
-    """Null until the job is completed."""
+    """What was found; null until the job is completed."""
 
     failure: Failure | None
+    """Why the job failed; null if it did not."""
 
 
 class EstimateRead(Out):
     """An estimate, and how far it is."""
 
     id: UUID
+    """The estimate's id, used in its URL."""
+
     status: JobStatus
-    """`queued` until a worker takes it, `running` until all models are looked at; `failed` if one
-    could not be."""
+    """How far the estimate is: `queued` until a worker takes it, `running` until all models have
+    been examined, `failed` if one of them could not be."""
 
     objective: Objective
+    """What forgetting would mean."""
+
     exact: bool
+    """Whether the models would have to be retrained without the samples."""
+
     dataset: str
+    """Name of the dataset that the samples belong to."""
+
     samples: int
-    """How many different ids were named."""
+    """How many different sample ids were named."""
 
     duplicates: int
+    """How many of the ids were repetitions and were dropped."""
+
     created_at: Instant
+    """When the estimate was asked for."""
+
     targets: list[EstimateTargetRead]
-    """One for each model that would have to forget."""
+    """What was found for each model that would have to forget."""

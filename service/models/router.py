@@ -29,7 +29,10 @@ from service.problems import documented
 
 router = APIRouter(prefix="/models", tags=["models"])
 
-Number = Annotated[int, Path(ge=1, lt=2**31)]
+ModelName = Annotated[Name, Path(description="The name of the model.")]
+Number = Annotated[
+    int, Path(ge=1, lt=2**31, description="The number of the version, counted from 1.")
+]
 
 FILE: dict[str, Any] = {
     "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
@@ -46,6 +49,7 @@ HEADERS = {
 
 @router.post(
     "",
+    summary="Register a model",
     status_code=202,
     responses=documented(
         NotFound,
@@ -65,10 +69,10 @@ async def register_model(
     background: BackgroundTasks,
     response: Response,
 ) -> ModelRead:
-    """Register a trained classifier. A job examines it: follow `Location` until it is `ready`.
+    """Register a trained classifier. A job examines it; follow `Location` until it is `ready`.
 
-    The same definition sent again gets the same answer. When the registration has failed, send it
-    again, mended, under the same name.
+    Sending the same definition again returns the same answer. If the registration failed, correct
+    the definition and send it again under the same name.
     """
     model = await operations.register(sessions, body, settings=settings)
     if model.status is RegistrationStatus.PENDING:
@@ -78,40 +82,55 @@ async def register_model(
     return model
 
 
-@router.get("", responses=documented(InvalidCursor))
+@router.get("", summary="List models", responses=documented(InvalidCursor))
 async def list_models(sessions: Sessions, window: Paging) -> Page[ModelRead]:
-    """All models, newest first."""
+    """List all models, newest first."""
     return await operations.find(sessions, window)
 
 
-@router.get("/{name}", response_model=ModelRead, responses=documented(NotFound))
-async def read_model(name: Name, sessions: Sessions, request: Request) -> Response:
-    """One model: its status, and the version to serve."""
+@router.get(
+    "/{name}", summary="Get a model", response_model=ModelRead, responses=documented(NotFound)
+)
+async def read_model(name: ModelName, sessions: Sessions, request: Request) -> Response:
+    """Get one model: its status, and the version to serve."""
     model = await operations.get(sessions, name)
     return polling.answer(request, model, is_open=model.status is RegistrationStatus.PENDING)
 
 
-@router.get("/{name}/versions", responses=documented(NotFound, InvalidCursor))
-async def list_versions(name: Name, sessions: Sessions, window: Paging) -> Page[VersionRead]:
-    """The versions of a model, newest first."""
+@router.get(
+    "/{name}/versions",
+    summary="List the versions of a model",
+    responses=documented(NotFound, InvalidCursor),
+)
+async def list_versions(name: ModelName, sessions: Sessions, window: Paging) -> Page[VersionRead]:
+    """List the versions of a model, newest first."""
     return await operations.find_versions(sessions, name, window)
 
 
-@router.get("/{name}/lineage", responses=documented(NotFound, InvalidCursor))
-async def read_lineage(name: Name, sessions: Sessions, window: Paging) -> LineageRead:
-    """Everything that was made from the model's data: what forgotten samples it still holds, and
-    when that was, or is to be, deleted."""
+@router.get(
+    "/{name}/lineage",
+    summary="List what was made from a model's data",
+    responses=documented(NotFound, InvalidCursor),
+)
+async def read_lineage(name: ModelName, sessions: Sessions, window: Paging) -> LineageRead:
+    """List everything that was made from the model's data, which forgotten samples it still holds,
+    and when it was or will be deleted."""
     return await lineage.read(sessions, name, window)
 
 
-@router.get("/{name}/versions/{number}", responses=documented(NotFound))
-async def read_version(name: Name, number: Number, sessions: Sessions) -> VersionRead:
-    """One version of a model: the digest of its weights, and whether it may be served."""
+@router.get(
+    "/{name}/versions/{number}",
+    summary="Get a version of a model",
+    responses=documented(NotFound),
+)
+async def read_version(name: ModelName, number: Number, sessions: Sessions) -> VersionRead:
+    """Get one version of a model: the digest of its weights, and whether it may be served."""
     return await operations.get_version(sessions, name, number)
 
 
 @router.get(
     "/{name}/versions/{number}/weights",
+    summary="Download the weights of the champion",
     response_class=Response,
     responses={
         200: {"description": "The whole file.", "headers": HEADERS, "content": FILE},
@@ -121,17 +140,17 @@ async def read_version(name: Name, number: Number, sessions: Sessions) -> Versio
     },
 )
 async def read_weights(
-    name: Name, number: Number, sessions: Sessions, settings: Settings, request: Request
+    name: ModelName, number: Number, sessions: Sessions, settings: Settings, request: Request
 ) -> Response:
-    """The weights of the champion: a safetensors file, which can be resumed with `Range`.
+    """Download the champion's weights as a safetensors file. Resume with `Range` and `If-Range`.
 
-    The digest in `ETag` and `Repr-Digest` is that of the whole file; compare it once you have all
-    of it. Only the champion may be served: a version that was superseded holds forgotten samples,
-    and a candidate awaits a decision. One that is superseded while it is being sent is sent to its
-    end, so look at `GET /v1/models/{name}` for the champion before you deploy what you fetched.
+    `ETag` and `Repr-Digest` give the SHA-256 of the whole file; check it when you have all of it.
+    Only the champion may be served: a superseded version holds forgotten samples, and a candidate
+    awaits a person's decision. A version that is superseded during a download is still sent to its
+    end, so check with `GET /v1/models/{name}` that it is the champion before you deploy it.
 
-    Every download that begins with the first byte is noted in the audit trail (`weights.fetched`):
-    a copy outside the service may outlive a version that is superseded later.
+    Every download that begins with the first byte is recorded in the audit trail as
+    `weights.fetched`, because the copy may outlive a version that is superseded later.
     """
     digest = await weights.digest_of(sessions, name, number)
     tag = f'"{digest}"'

@@ -14,14 +14,14 @@ from service.fields import In, Instant, Label, Name, Out, Registered, Uri
 def _storable(value: JsonValue) -> JsonValue:
     """Refuse what Python's JSON has and Postgres' has not."""
     if isinstance(value, float) and not isfinite(value):
-        raise ValueError("numbers are finite")
+        raise ValueError("numbers must be finite")
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise ValueError("text is valid Unicode") from None
+            raise ValueError("text must be valid Unicode") from None
         if "\0" in value:
-            raise ValueError("text has no NUL character")
+            raise ValueError("text must not contain NUL characters")
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for part in (*(value if isinstance(value, dict) else ()), *parts):
         _storable(part)
@@ -34,64 +34,80 @@ FunctionName = Annotated[
 
 
 class PythonArchitecture(In):
-    """A function of an allowed module builds the network."""
+    """A network that is built by a Python function."""
 
     kind: Literal["python"]
+    """The kind of architecture; always `python` here."""
+
     factory: FunctionName
-    """`package.module:function`; it returns a `torch.nn.Module`."""
+    """The function that builds the network, as `package.module:function`. It must return a
+    `torch.nn.Module`, and LETHE_FACTORIES must allow it."""
 
     arguments: Annotated[dict[str, JsonValue], AfterValidator(_storable)] = Field(default={})
-    """Keyword arguments of the function."""
+    """The keyword arguments that the function is called with."""
 
 
 class TransformersArchitecture(In):
-    """`config.json` beside the weights says which image or sequence classifier it is."""
+    """An image or sequence classifier of Hugging Face Transformers; the file `config.json` beside
+    the weights says which one."""
 
     kind: Literal["transformers"]
+    """The kind of architecture; always `transformers` here."""
 
 
 class Preprocessing(In):
-    """From a stored image to the network's input: `(image * scale - mean) / std`."""
+    """How a stored image becomes the network's input: `(image * scale - mean) / std`."""
 
     resize: tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]] | (
         None
     ) = None
-    """Height and width; null when all images have one size."""
+    """The height and width in pixels that images are resized to; null if all images have the same
+    size already."""
 
     mode: Literal["RGB", "L"] = "RGB"
-    """Colour, or grey."""
+    """How images are decoded: `RGB` in colour, `L` in grey."""
 
     scale: Annotated[float, Field(gt=0)] | None = None
-    """Null stands for 1/255 where inputs are bytes (images), and for 1 where they are floats."""
+    """The factor that inputs are multiplied with. Null stands for 1/255 if inputs are bytes, such
+    as images, and for 1 if they are floats."""
 
     mean: list[float] = Field(default=[0.0], min_length=1, max_length=64)
-    """One number, or one for each channel."""
+    """The mean to subtract after scaling: one number, or one for each channel."""
 
     std: list[Annotated[float, Field(gt=0)]] = Field(default=[1.0], min_length=1, max_length=64)
+    """The standard deviation to divide by: as many numbers as `mean` has."""
 
     @model_validator(mode="after")
     def _one_for_each_channel(self) -> Self:
         if len(self.mean) != len(self.std):
-            raise ValueError("mean and std need the same length")
+            raise ValueError("`mean` and `std` must have the same length")
         return self
 
 
 class _Definition(In):
     weights: Uri
-    """A `.safetensors` file; for `transformers` the directory of `model.safetensors`."""
+    """The path or `file:` URI of the weights: a `.safetensors` file, or for `transformers` the
+    directory that holds `config.json` and `model.safetensors`. It must lie inside one of the
+    directories in LETHE_DATA_ROOTS."""
 
     architecture: Annotated[
         PythonArchitecture | TransformersArchitecture, Field(discriminator="kind")
     ]
+    """How the network is built that the weights belong to."""
+
     head: Label
-    """Name of the module whose input are the features: the classification head."""
+    """The name of the module that is the classification head, as in `named_modules()`. Its input
+    are the features that alignment is measured on."""
 
     preprocessing: Preprocessing = Preprocessing()
+    """How a stored image becomes the network's input."""
+
     recipe: FunctionName | None = None
-    """`package.module:function` of an allowed module that trains the network anew; without one the
-    model cannot be retrained."""
+    """The function that retrains the network, as `package.module:function`; LETHE_RECIPES must
+    allow it. Null if the model cannot be retrained."""
 
     policy: Policy = Policy()
+    """What jobs may do to this model, and how their results are judged."""
 
 
 class ModelCreate(_Definition):
@@ -117,130 +133,165 @@ class ModelCreate(_Definition):
     )
 
     name: Name
+    """A unique name for the model, used in URLs: lower-case letters, digits, `.`, `_` and `-`."""
+
     dataset: Name
-    """What it was trained on; its status must be `ready`."""
+    """The name of the dataset that the model was trained on. The dataset must be `ready`."""
 
 
 class VersionRead(Out):
-    """Immutable weights of a model."""
+    """A version of a model: weights that never change."""
 
     number: int
+    """The version's number, counted from 1 within its model."""
+
     status: VersionStatus
-    """`champion` is the one to serve; a `candidate` waits for a person's decision; `superseded`
-    ones are never served again, as they hold forgotten data."""
+    """Whether the version is served (`champion`), awaits a person's decision (`candidate`), or is
+    never served again because it holds forgotten data (`superseded`)."""
 
     mode: Mode
-    """`exact`: trained without the samples; `approximate`: made to forget them."""
+    """How the version was made: `exact` if it was trained without the samples, `approximate` if it
+    was changed to forget them. The version that was registered is `exact`."""
 
     parent: int | None
-    """Number of the version it was made from."""
+    """The number of the version it was made from; null for the one that was registered."""
 
     weights_sha256: str
+    """SHA-256 of the version's safetensors file, in hex."""
+
     job_id: UUID
-    """The job that made it."""
+    """The job that made the version."""
 
     figures: dict[str, Any]
-    """Accuracies, feature size and sample counts measured when it was made."""
+    """What was measured when the version was made, by name: accuracies, the number of features, and
+    counts of samples."""
 
     created_at: Instant
+    """When the version was stored."""
+
     superseded_at: Instant | None
+    """When another version took its place, or a person refused it; null until then."""
+
     purge_after: Instant | None
-    """When its files are to be deleted: its model's `grace` after it was superseded."""
+    """When its files are due to be deleted, which is the policy's `grace` after it was superseded;
+    null until it is superseded."""
 
     purged_at: Instant | None
-    """When its files were deleted, and the store was listed to see that they are gone."""
+    """When its files were deleted and the store was listed to confirm that they are gone; null
+    until then."""
 
 
 class DerivedRead(Out):
-    """Something that was made from data."""
+    """Something that was made from the model's data."""
 
     kind: DerivedKind
-    """`weights`, `statistics` and `reservoir` are files of a version; a `checkpoint` is of a job
-    that runs; the two tables are what reference models left; `source_weights` lie where the model
-    was registered from, and are not the service's to delete."""
+    """What it is: `weights`, `statistics` and `reservoir` are files of a version, a `checkpoint` is
+    a file of a running job, `out_of_sample_predictions` and `membership_statistics` are tables left
+    by reference models, and `source_weights` is the file the model was registered from, which the
+    service does not delete."""
 
     name: str
     """The SHA-256 of a file, the name of a table, or a URI."""
 
     version: int | None
-    """Number of the version it belongs to."""
+    """The number of the version it belongs to; null if it belongs to none."""
 
     job_id: UUID | None
-    """The job that made it."""
+    """The job that made it; null if no job did."""
 
     created_at: Instant
+    """When it was made."""
+
     tainted_by: list[UUID]
-    """Jobs whose samples it holds, or learned from, though they are forgotten or about to be; see
-    `jobs`. Of something purged: what it held."""
+    """The jobs whose samples it still holds or learned from, although they are forgotten or about
+    to be; `jobs` describes them. For something purged, what it held until then."""
 
     purge_after: Instant | None
+    """When it is due to be deleted; null if it is not."""
+
     purged_at: Instant | None
+    """When it was deleted; null if it still exists."""
 
 
 class ForgettingRead(Out):
-    """What a job made forgotten, or is to."""
+    """The samples that a job made the model forget, or is about to."""
 
     job_id: UUID
+    """The job's id, as `tainted_by` names it."""
+
     forgotten_at: Instant | None
-    """Null while it runs."""
+    """When the samples began to count as forgotten; null while the job runs."""
 
     requests: int
-    """How many deletion requests it serves."""
+    """How many deletion requests the job serves."""
 
     request_ids: list[UUID]
-    """The first 100 of them."""
+    """The ids of those requests, at most the first 100."""
 
     samples: int
-    """How many ids they name, each counted for each request."""
+    """How many sample ids the requests name; an id named by two requests counts twice."""
 
 
 class LineageRead(Out):
-    """Everything of a model that was made from data: a page of versions, and what belongs to no
-    version on the first one."""
+    """Everything that was made from a model's data, one page of versions at a time. The first page
+    begins with what belongs to no version."""
 
     model: str
+    """Name of the model that was asked about."""
+
     items: list[DerivedRead]
+    """What was made from the model's data, by version, newest first."""
+
     jobs: list[ForgettingRead]
-    """Those that `tainted_by` names."""
+    """The jobs that `tainted_by` mentions on this page."""
 
     next_cursor: str | None
-    """Send it as `cursor` to get the next page; null on the last. `limit` counts versions."""
+    """The value to send as `cursor` for the next page; null on the last page. `limit` counts
+    versions."""
 
 
 class Drift(Out):
-    """How far the champion is from the last version that was trained, not changed."""
+    """How far the champion has drifted from the last version that was trained."""
 
     since_version: int
-    """That version."""
+    """The number of the last version that was trained rather than changed."""
 
     forgotten_share: float
-    """Of the samples it was trained on, those that its successors were made to forget."""
+    """The share of that version's training samples that have been forgotten since, from 0 to 1."""
 
     accuracy_change: float
-    """Of the test accuracy (of the hold-out's without a test split), added up since."""
+    """The change in test accuracy since then, from -1 to 1; negative if it fell. Without a test
+    split it is measured on the hold-out."""
 
     limits: DriftLimits
+    """The limits that the model's policy sets."""
+
     exceeded: bool
-    """Whether a limit is passed: then the model should be retrained."""
+    """Whether a limit is exceeded, so that the model should be retrained."""
 
 
 class References(Out):
-    """Networks trained on halves of the training samples, to learn what unseen samples meet.
+    """Reference models: networks trained on halves of the training samples, which show how a
+    network answers that never saw a sample.
 
-    They are discarded; what they said of each sample is kept, for jobs and audits.
+    The networks are discarded. What they said about each sample is kept for jobs and audits.
     """
 
     models: int
-    """How many the policy asks for."""
+    """How many reference models the policy asks for."""
 
     status: RegistrationStatus
-    """Jobs make use of them once they are `ready`, and do without when they have `failed`."""
+    """How far their training is. Jobs use them once they are `ready`, and do without them if they
+    have `failed`."""
 
     seconds: float | None = None
-    """What they cost: from the start of their training to its end."""
+    """How long their training took, in seconds; null until they are `ready`."""
 
     completed_at: Instant | None = None
+    """When their training ended; null until they are `ready`."""
+
     failure: str | None = None
+    """Why their training failed; null if it did not."""
 
 
 class ModelRead(_Definition, Registered):
@@ -249,18 +300,27 @@ class ModelRead(_Definition, Registered):
     model_config = ConfigDict(extra="ignore")
 
     dataset: str
+    """Name of the dataset that the model was trained on."""
+
     weights: str
+    """Where the weights were registered from, as it was given."""
+
     suppressed_samples: int
-    """How many samples of the dataset other models had forgotten when this one was registered: it
-    was trained elsewhere, perhaps on some of them."""
+    """How many samples of the dataset other models had forgotten when this one was registered. It
+    may have been trained on some of them elsewhere."""
 
     warning: str | None
-    """What to do about that."""
+    """What to do about suppressed samples; null if there are none."""
 
     status: RegistrationStatus
+    """Whether the model can be used: it can be asked to forget once it is `ready`."""
+
     champion: VersionRead | None
+    """The version to serve; null until the model is `ready`."""
+
     drift: Drift | None
-    """Null until there is a champion."""
+    """How far the champion has drifted from the last version that was trained; null until there is
+    a champion."""
 
     references: References | None
-    """Null where the policy asks for none."""
+    """The state of the model's reference models; null if the policy asks for none."""

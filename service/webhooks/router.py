@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Path, Query, Response
 
 from domain import doorbell
 from domain.errors import (
@@ -31,21 +31,27 @@ from service.webhooks.schemas import (
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
-OnlyStatus = Annotated[DeliveryStatus | None, Query(alias="status")]
+WebhookId = Annotated[UUID, Path(description="The id of the webhook.")]
+DeliveryId = Annotated[UUID, Path(description="The id of the delivery.")]
+OnlyStatus = Annotated[
+    DeliveryStatus | None,
+    Query(alias="status", description="Return only deliveries with this status."),
+]
 
 
 @router.post(
     "",
+    summary="Register a webhook",
     status_code=201,
     responses=documented(DestinationRefused, WebhookExists, TooManyWebhooks),
 )
 async def register_webhook(
     body: WebhookCreate, sessions: Sessions, settings: Settings, response: Response
 ) -> WebhookCreated:
-    """Have what becomes of deletion requests POSTed to a URL. Keep the secret: it is shown once.
+    """Have the events of deletion requests POSTed to a URL. Store the secret: it is shown once.
 
-    Bodies are CloudEvents, signed as Standard Webhooks has it. They say which request, its status,
-    its dates and its models; no sample id, no subject reference and no reason.
+    Bodies are CloudEvents, signed as the Standard Webhooks specification describes. They contain
+    the id, status, dates and models of a request, but no sample id, subject reference or reason.
     """
     webhook = await operations.register(sessions, body, settings=settings)
     response.headers["Location"] = f"/v1/webhooks/{webhook.id}"
@@ -53,72 +59,94 @@ async def register_webhook(
     return webhook
 
 
-@router.get("", responses=documented(InvalidCursor))
+@router.get("", summary="List webhooks", responses=documented(InvalidCursor))
 async def list_webhooks(sessions: Sessions, window: Paging) -> Page[WebhookRead]:
-    """Webhooks, newest first."""
+    """List all webhooks, newest first."""
     return await operations.find(sessions, window)
 
 
-@router.get("/{webhook_id}", responses=documented(NotFound))
-async def read_webhook(webhook_id: UUID, sessions: Sessions) -> WebhookRead:
-    """One webhook: what it is told, whether it is enabled, and if not, why."""
+@router.get("/{webhook_id}", summary="Get a webhook", responses=documented(NotFound))
+async def read_webhook(webhook_id: WebhookId, sessions: Sessions) -> WebhookRead:
+    """Get one webhook: which events it gets, whether it is enabled, and if not, why."""
     return await operations.get(sessions, webhook_id)
 
 
-@router.patch("/{webhook_id}", responses=documented(NotFound))
-async def change_webhook(webhook_id: UUID, body: WebhookChange, sessions: Sessions) -> WebhookRead:
-    """Enable or disable a webhook, or change what it is told. What is left out stays."""
+@router.patch("/{webhook_id}", summary="Change a webhook", responses=documented(NotFound))
+async def change_webhook(
+    webhook_id: WebhookId, body: WebhookChange, sessions: Sessions
+) -> WebhookRead:
+    """Enable or disable a webhook, or change its events or its description. Members that are left
+    out stay as they are."""
     return await operations.change(sessions, webhook_id, body)
 
 
-@router.delete("/{webhook_id}", status_code=204, responses=documented(NotFound))
-async def delete_webhook(webhook_id: UUID, sessions: Sessions) -> None:
-    """Delete a webhook, with its deliveries and its secrets."""
+@router.delete(
+    "/{webhook_id}", summary="Delete a webhook", status_code=204, responses=documented(NotFound)
+)
+async def delete_webhook(webhook_id: WebhookId, sessions: Sessions) -> None:
+    """Delete a webhook together with its deliveries and its secrets."""
     await operations.remove(sessions, webhook_id)
 
 
-@router.post("/{webhook_id}/rotate-secret", responses=documented(NotFound))
+@router.post(
+    "/{webhook_id}/rotate-secret",
+    summary="Rotate the secret of a webhook",
+    responses=documented(NotFound),
+)
 async def rotate_webhook_secret(
-    webhook_id: UUID, sessions: Sessions, response: Response
+    webhook_id: WebhookId, sessions: Sessions, response: Response
 ) -> SecretRotated:
-    """Make a new secret. For 24 hours everything is signed with both, so that nothing is missed
-    while the receiver changes over."""
+    """Create a new secret. For 24 hours every event is signed with both secrets, so that the
+    receiver misses nothing while it changes over."""
     response.headers["Cache-Control"] = "no-store"
     return await operations.rotate_secret(sessions, webhook_id)
 
 
-@router.get("/{webhook_id}/deliveries", responses=documented(NotFound, InvalidCursor))
+@router.get(
+    "/{webhook_id}/deliveries",
+    summary="List the deliveries of a webhook",
+    responses=documented(NotFound, InvalidCursor),
+)
 async def list_webhook_deliveries(
-    webhook_id: UUID, sessions: Sessions, window: Paging, only_status: OnlyStatus = None
+    webhook_id: WebhookId, sessions: Sessions, window: Paging, only_status: OnlyStatus = None
 ) -> Page[DeliveryRead]:
-    """What was sent or is to be sent, newest first: all, or those of one status. The `dead` were
-    given up, and say why; after 30 days they are deleted, as the `delivered` are."""
+    """List what was sent or is to be sent, newest first: all deliveries, or those with one status.
+
+    Those that are `dead` were given up, and say why. Like those that are `delivered`, they are
+    deleted after 30 days.
+    """
     return await operations.find_deliveries(sessions, webhook_id, window, status=only_status)
 
 
 @router.post(
     "/{webhook_id}/deliveries/{delivery_id}/retry",
+    summary="Retry a delivery",
     status_code=202,
     responses=documented(NotFound, WebhookDisabled, DeliveryNotDead),
 )
 async def retry_webhook_delivery(
-    webhook_id: UUID,
-    delivery_id: UUID,
+    webhook_id: WebhookId,
+    delivery_id: DeliveryId,
     sessions: Sessions,
     queue: Queue,
     background: BackgroundTasks,
 ) -> DeliveryRead:
-    """Send a delivery that was given up once more, at once, with the `webhook-id` it had."""
+    """Send a delivery that was given up once more, without delay and with the same `webhook-id`."""
     delivery = await operations.retry(sessions, webhook_id, delivery_id)
     background.add_task(doorbell.ring_deliveries, queue)
     return delivery
 
 
-@router.post("/{webhook_id}/test", status_code=202, responses=documented(NotFound, WebhookDisabled))
+@router.post(
+    "/{webhook_id}/test",
+    summary="Send a test event to a webhook",
+    status_code=202,
+    responses=documented(NotFound, WebhookDisabled),
+)
 async def test_webhook(
-    webhook_id: UUID, sessions: Sessions, queue: Queue, background: BackgroundTasks
+    webhook_id: WebhookId, sessions: Sessions, queue: Queue, background: BackgroundTasks
 ) -> DeliveryRead:
-    """Send an event of the type `lethe.webhook.test`, to try out the receiver."""
+    """Send an event of the type `lethe.webhook.test`, so that you can try out the receiver."""
     delivery = await operations.test(sessions, webhook_id)
     background.add_task(doorbell.ring_deliveries, queue)
     return delivery

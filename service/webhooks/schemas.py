@@ -14,7 +14,7 @@ Events = Annotated[list[Event], Field(min_length=1, max_length=50)]
 
 
 class WebhookCreate(In):
-    """Where to tell what becomes of deletion requests."""
+    """A URL that is to be told what becomes of deletion requests."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -28,86 +28,105 @@ class WebhookCreate(In):
     )
 
     url: Url
-    """An `https` URL in the public internet, without user, password and fragment."""
+    """The URL that events are POSTed to: `https`, on the public internet, without user, password or
+    fragment."""
 
     description: Description | None = None
+    """A note for yourself, such as who runs the receiver."""
+
     events: Events | None = None
-    """Statuses of deletion requests, and `overdue`. Left out: all, those to come too."""
+    """The events to send: statuses of deletion requests, and `overdue`. Null, or left out, for all
+    of them, including any that are added later."""
 
 
 class WebhookChange(In):
-    """What is to change; what is left out stays."""
+    """What is to change about a webhook. Members that are left out stay as they are."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "disabled"}]})
 
     description: Description | None = None
+    """A note for yourself; null to remove it."""
+
     events: Events | None = None
-    """`null` for all."""
+    """The events to send: statuses of deletion requests, and `overdue`. Null for all of them."""
 
     status: WebhookStatus | None = None
-    """`disabled`: nothing is sent any more, and what waits is given up. `enabled`: what happens
-    from now on is sent."""
+    """Whether events are sent: `disabled` stops sending and gives up what is waiting, `enabled`
+    sends whatever happens from now on."""
 
 
 class WebhookRead(Out):
-    """An endpoint, without its secret."""
+    """A webhook, without its secret."""
 
     id: UUID
+    """The webhook's id, used in its URL."""
+
     url: str
+    """The URL that events are POSTed to."""
+
     description: str | None
+    """Your note about the webhook; null if there is none."""
+
     events: list[Event] | None
-    """Null for all."""
+    """The events that are sent; null for all of them."""
 
     status: WebhookStatus
+    """Whether events are sent to the webhook."""
+
     disabled_reason: str | None
+    """Why the webhook was disabled; null if it is enabled."""
+
     previous_secret_until: Instant | None
-    """Until when the secret before the last rotation signs too."""
+    """Until when events are also signed with the previous secret; null if the secret was not
+    rotated lately."""
 
     created_at: Instant
+    """When the webhook was registered."""
 
 
 class WebhookCreated(WebhookRead):
-    """An endpoint that was just registered, with its secret."""
+    """A webhook that was just registered, with its secret."""
 
     secret: str
-    """It verifies signatures. It is shown here and never again."""
+    """The secret that verifies signatures. It is shown here and never again, so store it now."""
 
 
 class SecretRotated(Out):
-    """A new secret."""
+    """A new secret, and how long the previous one remains valid."""
 
     secret: str
-    """It is shown here and never again."""
+    """The new secret that verifies signatures. It is shown here and never again: store it now."""
 
     previous_secret_until: Instant
-    """Until then, everything is signed with the secret before as well."""
+    """Until when events are also signed with the previous secret."""
 
 
 class DeliveryRead(Out):
-    """One event for one endpoint, and what came of sending it."""
+    """One event for one webhook, and what came of sending it."""
 
     id: UUID
-    """The `webhook-id` it is sent with, at every attempt."""
+    """The delivery's id, which is also the `webhook-id` header of every attempt."""
 
     event: str
-    """The type of the CloudEvent."""
+    """The type of the CloudEvent, for example `lethe.deletion_request.completed`."""
 
     status: DeliveryStatus
+    """Whether the delivery waits, has arrived or was given up."""
+
     attempt: int
-    """How often it was sent, or is being sent."""
+    """How many times it has been sent, including an attempt in progress."""
 
     next_attempt_at: Instant | None
-    """Null once it is delivered or given up."""
+    """When it will be sent next; null once it has been delivered or given up."""
 
     response_status: int | None
-    """What the endpoint answered last."""
+    """The HTTP status that the receiver answered last; null if it has not answered."""
 
     failure: DeliveryFailure | None
-    """Why the last attempt failed. `status`: an answer other than 2xx; `redirect`: never followed;
-    `gone`: 410, which disables the endpoint; `timeout`, `connection`, `tls`, `dns`: no answer;
-    `address_refused`: its name stands for an address outside the public internet; `disabled`: the
-    endpoint was disabled while it waited."""
+    """Why the last attempt failed; null if it did not."""
 
     created_at: Instant
+    """When the event happened."""
+
     finished_at: Instant | None
-    """When it was delivered, or given up."""
+    """When the delivery arrived or was given up; null until then."""

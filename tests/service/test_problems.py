@@ -176,12 +176,12 @@ async def test_without_postgres_every_route_is_unavailable(app, client, url, pro
     await engine.dispose()
 
 
-def _all(kind: type[DomainError]) -> list[type[DomainError]]:
-    return [found for sub in kind.__subclasses__() for found in (sub, *_all(sub))]
+def subclasses(kind: type[DomainError]) -> list[type[DomainError]]:
+    return [found for sub in kind.__subclasses__() for found in (sub, *subclasses(sub))]
 
 
 def test_every_problem_has_its_own_type():
-    slugs = [kind.slug for kind in _all(DomainError)]
+    slugs = [kind.slug for kind in subclasses(DomainError)]
 
     assert len(slugs) == len(set(slugs)) > 10
 
