@@ -18,10 +18,12 @@ Postgres plans them anew whenever a table has grown since."""
 
 
 def async_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    """Sessions whose rows can be read after the commit."""
     return async_sessionmaker(engine, expire_on_commit=False)
 
 
 def sync_sessions(engine: Engine) -> sessionmaker[Session]:
+    """Sessions whose rows can be read after the commit."""
     return sessionmaker(engine, expire_on_commit=False)
 
 

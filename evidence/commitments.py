@@ -42,6 +42,7 @@ class Opening:
 
 
 def new_key() -> bytes:
+    """A random key, for one request alone."""
     return secrets.token_bytes(SIZE)
 
 

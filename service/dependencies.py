@@ -17,14 +17,17 @@ from domain.settings import ApiSettings
 
 
 async def sessions(request: Request) -> async_sessionmaker[AsyncSession]:
+    """Sessions of the process's pool."""
     return cast("async_sessionmaker[AsyncSession]", request.app.state.sessions)
 
 
 async def queue(request: Request) -> Celery:
+    """Where the worker is rung for."""
     return cast("Celery", request.app.state.queue)
 
 
 async def settings(request: Request) -> ApiSettings:
+    """The settings that the process started with."""
     return cast("ApiSettings", request.app.state.settings)
 
 
@@ -38,6 +41,11 @@ async def idempotency_key(
         ),
     ] = None,
 ) -> str:
+    """The request's Idempotency-Key.
+
+    Raises:
+        IdempotencyKeyMissing: there is none, or not of the form that one has.
+    """
     if key is None or not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
         raise IdempotencyKeyMissing(
             "Send an `Idempotency-Key` header of 1 to 255 visible ASCII characters, such as a "

@@ -22,6 +22,7 @@ NAME = f"{socket.gethostname()}:{os.getpid()}"
 
 @setup_logging.connect
 def configure_log(**_: object) -> None:
+    """Write this process's log as ours, not as Celery does."""
     log.configure(settings.log_format, process="worker")
 
 

@@ -45,6 +45,7 @@ def open_database(url: str) -> Iterator[Session]:
 
 
 def main() -> int:
+    """Print the ids and give the exit status that the module promises."""
     parser = argparse.ArgumentParser(prog="python -m worker.suppressed", description=__doc__)
     parser.add_argument("dataset", help="as it was registered")
     parser.add_argument("file", type=Path, help="Parquet")

@@ -50,6 +50,8 @@ def values(kind: type[StrEnum]) -> list[str]:
 
 
 class Base(DeclarativeBase):
+    """What all tables share: how constraints are named, and which columns hold which types."""
+
     metadata = MetaData(
         naming_convention={
             "pk": "%(table_name)s_pkey",

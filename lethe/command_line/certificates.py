@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 
 def register(app: typer.Typer) -> None:
+    """Add `lethe certificate` to the command line."""
     app.command()(certificate)
 
 

@@ -23,6 +23,7 @@ from lethe.schemas.datasets import FileCheck
 
 
 def register(app: typer.Typer) -> None:
+    """Add `lethe check` to the command line."""
     app.command()(check)
 
 

@@ -14,6 +14,7 @@ from lethe.command_line.session import Target
 
 
 def register(app: typer.Typer) -> None:
+    """Add `lethe login` and `lethe logout` to the command line."""
     app.command()(login)
     app.command()(logout)
 

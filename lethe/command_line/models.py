@@ -30,6 +30,7 @@ Name = Annotated[str, typer.Argument(help="Name of the model.", show_default=Fal
 
 
 def register(app: typer.Typer) -> None:
+    """Add `lethe pull` to the command line."""
     app.command()(pull)
 
 

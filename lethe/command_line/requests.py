@@ -47,6 +47,7 @@ Exact = Annotated[
 
 
 def register(app: typer.Typer) -> None:
+    """Add what is done with requests to the command line."""
     for command in (forget, status, cancel, decide, shred, estimate):
         app.command()(command)
 
@@ -224,6 +225,7 @@ def outcome(request: DeletionRequest) -> Exit:
 
 
 def listing(requests: list[DeletionRequest]) -> Table:
+    """A row for each request."""
     columns = ("Request", "Status", "Samples", "Models", "Received", "Due")
     return table(
         columns,

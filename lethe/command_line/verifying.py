@@ -24,6 +24,7 @@ PAUSE_S = 2.0
 
 
 def register(app: typer.Typer) -> None:
+    """Add `lethe verify` to the command line."""
     extras = {"allow_extra_args": True, "ignore_unknown_options": True}
     app.command(context_settings=extras)(verify)
 
