@@ -8,13 +8,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from devstack.docs import configuration, house, interface
+from devstack.docs import configuration, events, house, interface
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
 
 MAKERS: dict[str, Callable[[], str]] = {
     "settings": configuration.settings,
+    "events": events.table,
     "picture": house.picture,
     "rooms": house.rooms,
     "routes": interface.routes,
