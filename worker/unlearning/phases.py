@@ -19,6 +19,7 @@ from worker.unlearning.goal import Goal
 from worker.unlearning.losses import distillation_loss, membership_loss, standing_loss
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples, batch_indices, class_balanced, moved, rows
+from worker.unlearning.sgd import SGD
 
 MOMENTUM = 0.9
 """Of the recover phase. The forget phase is plain SGD: momentum would carry it too far."""
@@ -61,7 +62,7 @@ def forget_phase(
     batch normalisation those of a mix, and the batch from being a single class or a single sample.
     """
     network.train()
-    optimizer = torch.optim.SGD(network.model.parameters(), lr=config.forget_lr)
+    optimizer = SGD(network.model.parameters(), config.forget_lr)
     goal = goal.to(network.device)
     weights = torch.tensor(
         [
@@ -199,9 +200,7 @@ def recover_phase(
     rehearsed would move them away from unseen samples again.
     """
     network.train()
-    optimizer = torch.optim.SGD(
-        network.model.parameters(), lr=config.recover_lr, momentum=MOMENTUM, nesterov=True
-    )
+    optimizer = SGD(network.model.parameters(), config.recover_lr, momentum=MOMENTUM)
     goal = goal.to(network.device)
     turns = _turns(len(goal.samples), config.held, generator)
     total = torch.zeros((), device=network.device)
@@ -227,14 +226,12 @@ def _epochs(count: int, config: Config, generator: torch.Generator) -> Iterator[
         yield from batch_indices(count, config.forget_batch, generator)
 
 
-def _anneal(optimizer: torch.optim.Optimizer, lr: float, done: float, config: Config) -> None:
-    if not config.anneal:
-        return
-    for group in optimizer.param_groups:
-        group["lr"] = lr * (1 + math.cos(math.pi * done / config.cycles)) / 2
+def _anneal(optimizer: SGD, lr: float, done: float, config: Config) -> None:
+    if config.anneal:
+        optimizer.lr = lr * (1 + math.cos(math.pi * done / config.cycles)) / 2
 
 
-def _step(network: Network, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+def _step(network: Network, optimizer: SGD, loss: Tensor) -> None:
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]  # torch
     normalised = any(

@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from worker.unlearning import unlearn
 from worker.unlearning.alignment import alignment
@@ -18,15 +17,21 @@ from worker.unlearning.phases import (
     rehearsal,
 )
 from worker.unlearning.samples import Samples
+from worker.unlearning.sgd import SGD
 
 
 @pytest.fixture
-def steps():
+def steps(monkeypatch):
     """Grows by one whenever an optimiser has stepped."""
     done = []
-    handle = register_optimizer_step_post_hook(lambda *_: done.append(1))
-    yield done
-    handle.remove()
+    step = SGD.step
+
+    def counted(optimizer):
+        step(optimizer)
+        done.append(1)
+
+    monkeypatch.setattr(SGD, "step", counted)
+    return done
 
 
 @pytest.fixture
