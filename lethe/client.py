@@ -132,7 +132,7 @@ class Lethe(Routes, Synchronous):
 
 
 class AsyncLethe(Routes, Asynchronous):
-    """The same for asyncio and trio: every method gives a coroutine, every list an asynchronous
+    """The same for asyncio: every method gives a coroutine, every list an asynchronous
     iterator. Close it, or use it in `async with`. See `Lethe`.
     """
 

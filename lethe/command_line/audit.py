@@ -43,10 +43,17 @@ def entries(
     context: typer.Context,
     start: Annotated[int, typer.Option(min=0, help="Position of the first one.")] = 0,
     output: Output = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the log itself, one entry per line, as `lethe verify log` reads it."""
+    """Write the log itself, one entry per line, as `lethe verify log` reads it.
+
+    With --json it is one array; the bytes that are hashed are the lines without it.
+    """
     with connect(context) as lethe:
         lines = lethe.list_entries(start=start)
+        if as_json:
+            Screen(as_json).show([json.loads(line) for line in lines])
+            return
         if output is None:
             for line in lines:
                 typer.echo(line)

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from lethe.command_line.options import AsJson, Output, Timeout
-from lethe.command_line.screen import Screen, details, table, word
+from lethe.command_line.screen import Screen, details, found, table, word
 from lethe.command_line.session import connect
 from lethe.errors import NotYet
 from lethe.schemas.requests import Certificate
@@ -45,23 +45,26 @@ def certificate(
     screen = Screen(as_json)
     with connect(context) as lethe:
         if html:
-            page = issued(lambda: lethe.read_certificate_page(request_id, number=number), timeout)
+            page = issued(
+                lambda: lethe.read_certificate_page(request_id, number=number), screen, timeout
+            )
             screen.deliver(page, output)
             return
-        signed = issued(lambda: lethe.read_certificate(request_id, number=number), timeout)
+        signed = issued(lambda: lethe.read_certificate(request_id, number=number), screen, timeout)
     if output is not None:
         screen.deliver(signed.model_dump_json(indent=2) + "\n", output)
     if output is None or as_json:
         screen.show(signed, picture(signed))
 
 
-def issued(read: Callable[[], T], timeout: float | None) -> T:
+def issued(read: Callable[[], T], screen: Screen, timeout: float | None) -> T:
     """What is read, once the service has signed it.
 
     Args:
         timeout: seconds; None for as long as it takes.
     """
     end = None if timeout is None else time.monotonic() + timeout
+    told = False
     while True:
         try:
             return read()
@@ -69,6 +72,9 @@ def issued(read: Callable[[], T], timeout: float | None) -> T:
             pause = early.retry_after or 1.0
             if end is not None and time.monotonic() + pause > end:
                 raise
+            if not told:
+                screen.say(f"{early.title}. Waiting until it is signed.")
+                told = True
         time.sleep(pause)
 
 
@@ -112,9 +118,12 @@ def _result(result: dict[str, Any]) -> list[RenderableType]:
             ("accepted by", (result["approval"] or {}).get("decided_by")),
         ]
     )
-    columns = ("When", "Test", "Value", "Low", "High", "p", "Passed")
-    names = ("moment", "name", "value", "low", "high", "p_value", "passed")
-    rows = [[test[name] for name in names] for test in result["tests"]]
+    columns = ("When", "Test", "Value", "Low", "High", "p", "Result")
+    names = ("moment", "name", "value", "low", "high", "p_value")
+    rows = [
+        [*(test[name] for name in names), found(test["moment"], test["passed"])]
+        for test in result["tests"]
+    ]
     return [facts, *([table(columns, rows)] if rows else [])]
 
 

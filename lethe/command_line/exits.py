@@ -27,9 +27,21 @@ class Exit(IntEnum):
 
 
 HELP = """
-Exit status: 0 done · 1 it ended, but not as a success · 2 wrong usage · 3 refused by the service ·
-4 no answer from the service · 5 still waiting when the time was over · 6 downloaded bytes are the
-wrong ones. `lethe verify` has the verifier's own.
+Exit status: 0 done
+
+1 it ended, but not as a success, or some samples may not be trained on
+
+2 wrong usage
+
+3 the service refused
+
+4 no answer from the service
+
+5 still waiting when the time was over
+
+6 downloaded bytes are not those that the service names
+
+`lethe verify` has the verifier's own.
 """
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from lethe.command_line.exits import Exit
 from lethe.command_line.following import settled
 from lethe.command_line.options import AsJson, Follow, Limit, Timeout
-from lethe.command_line.screen import Screen, details, table, word
+from lethe.command_line.screen import Screen, details, found, table, word
 from lethe.command_line.session import connect
 from lethe.schemas.common import JobStatus
 from lethe.schemas.jobs import Audit, Job, JobKind
@@ -108,12 +108,20 @@ def _picture(job: Job) -> Group:
 
 def _tests(audit: Audit) -> Table:
     """Every test of an audit, before and after."""
-    columns = ("When", "Test", "Value", "Low", "High", "p", "Passed")
+    columns = ("When", "Test", "Value", "Low", "High", "p", "Result")
     moments = (("before", audit.before), ("after", audit.after), ("guards", audit.guards))
     return table(
         columns,
         (
-            (moment, test.name, test.value, test.low, test.high, test.p_value, test.passed)
+            (
+                moment,
+                test.name,
+                test.value,
+                test.low,
+                test.high,
+                test.p_value,
+                found(moment, test.passed),
+            )
             for moment, tests in moments
             for test in tests
         ),

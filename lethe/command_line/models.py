@@ -14,7 +14,7 @@ from rich.table import Table
 from lethe.command_line.datasets import registered
 from lethe.command_line.following import settled
 from lethe.command_line.options import AsJson, Follow, Limit, Output, Timeout, Wait
-from lethe.command_line.screen import Screen, details, table, word
+from lethe.command_line.screen import Screen, counted, details, table, word
 from lethe.command_line.session import connect
 from lethe.schemas.models import (
     Channels,
@@ -180,7 +180,7 @@ def lineage(context: typer.Context, name: Name, as_json: AsJson = False) -> None
             item.kind,
             item.version,
             item.name,
-            f"{len(item.tainted_by)} jobs" if item.tainted_by else "none",
+            counted(len(item.tainted_by), "job") if item.tainted_by else "none",
             item.purge_after,
             item.purged_at,
         )

@@ -25,7 +25,7 @@ from lethe.command_line.options import (
     Timeout,
     Wait,
 )
-from lethe.command_line.screen import Screen, details, table, word
+from lethe.command_line.screen import Screen, counted, details, table, word
 from lethe.command_line.session import connect
 from lethe.schemas.common import JobStatus, Objective
 from lethe.schemas.requests import (
@@ -91,7 +91,7 @@ def forget(
     named = sample_ids.gather(ids, file, parquet, column)
     _one_of(model, dataset)
     who = f"model {model}" if model else f"every model of dataset {dataset}"
-    screen.say(f"Asking {who} to forget {len(set(named))} samples.")
+    screen.say(f"Asking {who} to forget {counted(len(set(named)), 'sample')}.")
     with connect(context) as lethe:
         made = lethe.forget(
             named,
@@ -246,7 +246,7 @@ def listing(requests: list[DeletionRequest]) -> Table:
 def picture(request: DeletionRequest) -> Group:
     """A request as people see it."""
     late = "  (overdue)" if request.overdue_at else ""
-    repeated = f" and {request.duplicates} repetitions" if request.duplicates else ""
+    repeated = f" and {counted(request.duplicates, 'repetition')}" if request.duplicates else ""
     facts = details(
         [
             ("request", request.id),

@@ -100,6 +100,19 @@ def moment(at: datetime) -> str:
     return f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
+def found(moment: str, passed: bool) -> str:
+    """The result of a test. To fail is no fault of the version before: it shows that the test can
+    tell."""
+    if moment == "before":
+        return "not told apart" if passed else "told apart"
+    return "passed" if passed else "failed"
+
+
+def counted(number: int, thing: str) -> str:
+    """As in `1 sample` or `2 samples`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 STYLES = {
     "completed": "green",
     "ready": "green",

@@ -68,7 +68,7 @@ def verify(
     if request_id is None:
         raise typer.Exit(_run([bundle, *context.args, *keys], screen))
     with connect(context) as lethe:
-        found = _covering(lethe, request_id, timeout)
+        found = _covering(lethe, request_id, screen, timeout)
     with TemporaryDirectory() as directory:
         file = Path(directory) / "bundle.json"
         file.write_text(json.dumps(found), encoding="utf-8")
@@ -85,9 +85,11 @@ def _request_id(given: str) -> UUID | None:
         return None
 
 
-def _covering(lethe: Lethe, request_id: UUID, timeout: float | None) -> dict[str, Any]:
+def _covering(
+    lethe: Lethe, request_id: UUID, screen: Screen, timeout: float | None
+) -> dict[str, Any]:
     """The bundle, once a checkpoint covers the request's certificate."""
-    certified = issued(lambda: lethe.read_certificate(request_id), timeout)
+    issued(lambda: lethe.read_certificate(request_id), screen, timeout)
 
     def read() -> dict[str, Any]:
         found = lethe.read_bundle(request_id)
@@ -97,8 +99,7 @@ def _covering(lethe: Lethe, request_id: UUID, timeout: float | None) -> dict[str
             raise NotYet(409, members, retry_after=PAUSE_S)
         return found
 
-    assert certified.signatures  # noqa: S101 (a certificate is signed)
-    return issued(read, timeout)
+    return issued(read, screen, timeout)
 
 
 def _run(words: list[str], screen: Screen) -> int:

@@ -1,6 +1,7 @@
 """The real API as a process, with a real database; and a fake server for what networks do."""
 
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from sqlalchemy.orm import Session
 from devstack import local
 from domain import objects
 from lethe import Lethe
+from lethe.command_line.main import run
 from lethe.retrying import Retries
 from tests import factories
 from tests.conftest import KEY
@@ -129,3 +131,48 @@ def fake() -> Iterator[Fake]:
     """A server that answers as a test says, in order."""
     with serving() as fake:
         yield fake
+
+
+class Ran:
+    """A command that was carried out."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty configuration directory, and no variables."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("LETHE_URL", raising=False)
+    monkeypatch.delenv("LETHE_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def command(home, capsys):
+    """Carry a command out as the shell would."""
+
+    def call(*words: object) -> Ran:
+        status = run([str(word) for word in words])
+        said = capsys.readouterr()
+        assert KEY not in said.out + said.err
+        return Ran(status, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """What comes on standard input."""
+
+    def type_in(text: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+    return type_in

@@ -8,9 +8,11 @@ import pytest
 
 from domain.states import JobKind, JobStatus, RegistrationStatus, RequestStatus
 from lethe import AsyncLethe, Lethe, errors
+from lethe.routes.datasets import Datasets
 from lethe.schemas.common import Verdict
 from lethe.schemas.datasets import Columns
 from lethe.schemas.models import Policy, PythonArchitecture
+from lethe.suppression import pieces
 from tests import factories
 from tests.conftest import KEY
 from tests.lethe.conftest import QUICKLY, Ready, Service
@@ -225,11 +227,19 @@ def test_weights_are_downloaded_and_damaged_ones_refused(lethe: Lethe, ready: Re
         lethe.weights(model, place, version=7)
 
 
-def test_more_ids_than_a_body_holds_are_checked(lethe: Lethe, ready: Ready):
-    """Sixteen MiB are the limit of the service; these are more than that."""
-    long = [f"{n:05}-{'a' * 500}" for n in range(36_000)]
+@pytest.mark.parametrize("letter", ["a", "\u00e4", '"', "\n", "\U0001f600"])
+def test_pieces_of_long_ids_fit_into_a_body(letter):
+    """Sixteen MiB are the limit of the service."""
+    long = [f"{n:05}-{letter * 500}" for n in range(20_000)]
 
-    assert lethe.suppressed(ready.names[0], long) == set()
+    cut = list(pieces(long))
+
+    assert [sample_id for piece in cut for sample_id in piece] == long
+    for piece in cut:
+        body = Datasets.check_ids.describe(None, "digits", piece).content
+        assert body is not None
+        assert len(body) <= 16 * 2**20
+    assert len(list(pieces(str(n) for n in range(250_000)))) == 3
 
 
 async def test_the_asynchronous_client_does_the_same(service: Service, ready: Ready):

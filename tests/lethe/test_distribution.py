@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 import venv
 from collections.abc import Iterator
 from importlib.metadata import distribution
@@ -13,6 +14,8 @@ from packaging.requirements import Requirement
 
 from devstack.local import REPOSITORY
 
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+VERSION = PROJECT["version"]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]
 
 
@@ -68,7 +71,7 @@ def test_it_holds_the_client_and_the_verifier_and_nothing_else(wheel: Path):
     archive = ZipFile(wheel)
     names = archive.namelist()
 
-    assert {name.partition("/")[0] for name in names} == {"lethe", "lethe-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in names} == {"lethe", f"lethe-{VERSION}.dist-info"}
     assert {"lethe/py.typed", "lethe/command_line/main.py"} <= set(names)
     assert not [name for name in names if "pycache" in name]
     verifier = (REPOSITORY / "verifier/verify.py").read_bytes()
@@ -82,7 +85,7 @@ def test_it_works_where_nothing_else_is(installed: Path, tmp_path: Path):
         "sys.exit(bool(set(others.split()) & {name.partition('.')[0] for name in sys.modules}))"
     )
 
-    assert done(installed / "lethe", "--version", cwd=tmp_path) == "lethe 0.1.0\n"
+    assert done(installed / "lethe", "--version", cwd=tmp_path) == f"lethe {VERSION}\n"
     assert "Exit status" in done(installed / "lethe", "--help", cwd=tmp_path)
     done(installed / "python", "-c", code, cwd=tmp_path)
 
@@ -95,31 +98,3 @@ def test_it_says_what_to_install_for_more(installed: Path, tmp_path: Path):
 
     assert said.returncode == 2
     assert "lethe[verify]" in said.stderr
-
-
-def test_types_of_the_installed_package_are_seen(installed: Path, tmp_path: Path):
-    """Both clients, with their own types for the same routes."""
-    (tmp_path / "user.py").write_text(
-        "from lethe import AsyncLethe, Lethe\n"
-        "from lethe.schemas.models import Model, Version\n"
-        "def blocking(lethe: Lethe) -> Model:\n"
-        "    for version in lethe.list_versions('cnn'):\n"
-        "        known: Version = version\n"
-        "    request = lethe.wait(lethe.forget(['t1'], model='cnn'))\n"
-        "    reveal_type(request)\n"
-        "    return lethe.read_model('cnn')\n"
-        "async def on_loop(lethe: AsyncLethe) -> Model:\n"
-        "    async for version in lethe.list_versions('cnn'):\n"
-        "        known: Version = version\n"
-        "    return await lethe.read_model('cnn')\n"
-        "def wrong(lethe: Lethe) -> None:\n"
-        "    lethe.read_model(3)\n"
-    )
-    checked = [sys.executable, "-m", "mypy", "--strict", "--python-executable"]
-    ran = subprocess.run(
-        [*checked, installed / "python", "user.py"], cwd=tmp_path, capture_output=True, text=True
-    )
-
-    assert 'Revealed type is "lethe.schemas.requests.DeletionRequest"' in ran.stdout
-    assert "Found 1 error" in ran.stdout, ran.stdout
-    assert 'user.py:14: error: Argument 1 has incompatible type "int"' in ran.stdout

@@ -1,0 +1,37 @@
+"""What type checkers know of the clients. Never run: `mypy` checks it."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import assert_type
+
+from lethe import AsyncLethe, Lethe, Progress
+from lethe.schemas.models import Model, Version
+from lethe.schemas.requests import DeletionRequest
+
+
+def blocking(lethe: Lethe) -> None:
+    """Routes give results, lists give iterators."""
+    assert_type(lethe.read_model("cnn"), Model)
+    assert_type(lethe.list_versions("cnn"), Iterator[Version])
+    assert_type(lethe.forget(["t1"], model="cnn", exact=True), DeletionRequest)
+    assert_type(lethe.wait(lethe.read_model("cnn")), Model)
+    assert_type(lethe.delete_webhook("id"), None)
+    lethe.wait(lethe.read_request("id"), on_progress=told)
+
+
+async def on_loop(lethe: AsyncLethe) -> None:
+    """The same names give coroutines and asynchronous iterators."""
+    assert_type(await lethe.read_model("cnn"), Model)
+    assert_type(lethe.list_versions("cnn"), AsyncIterator[Version])
+    assert_type(await lethe.wait(await lethe.read_request("id")), DeletionRequest)
+
+
+def wrong(lethe: Lethe) -> None:
+    """Arguments are checked: each of these is an error, which mypy would miss if it were none."""
+    lethe.read_model(3)  # type: ignore[arg-type]
+    lethe.read_model()  # type: ignore[call-arg]
+    lethe.forget(["t1"], modle="cnn")  # type: ignore[call-arg]
+    lethe.wait("cnn")  # type: ignore[type-var]
+
+
+def told(news: Progress[DeletionRequest]) -> None:
+    assert_type(news.subject.samples, int)
