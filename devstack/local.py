@@ -232,7 +232,7 @@ class Client:
         while not done(row := self.get(path)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{path} was not done within {timeout_s:.0f} s: {row}")
-            time.sleep(0.1)
+            time.sleep(0.2)
         return row
 
     def settled(self, path: str, *, timeout_s: float = 300) -> dict[str, Any]:
