@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attacks import by_hand, generated, story
 from attacks.evidence import Evidence
-from attacks.judge import Attack, Outcome, judge, run, verify
+from attacks.judge import Attack, Judgement, judge, run, verify
 
 
 def main() -> int:
@@ -16,10 +16,10 @@ def main() -> int:
         if exit_status:
             print(f"The honest bundle itself is refused: {reason}")
             return 1
-    outcomes = run(everything(evidence), evidence)
-    print(table(outcomes))
-    print(last_line(outcomes), flush=True)
-    return 0 if all(each.caught for each in outcomes) else 1
+    judgements = run(everything(evidence), evidence)
+    print(table(judgements))
+    print(last_line(judgements), flush=True)
+    return 0 if all(each.caught for each in judgements) else 1
 
 
 def everything(evidence: Evidence) -> list[Attack]:
@@ -27,12 +27,12 @@ def everything(evidence: Evidence) -> list[Attack]:
     return [*by_hand.ATTACKS, *generated.attacks(evidence)]
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
+def table(judgements: Sequence[Judgement]) -> str:
     """A line for each attack by hand, one for each kind of generated attack, and whatever was not
     caught."""
     by_names = {attack.name for attack in by_hand.ATTACKS}
-    hand = [each for each in outcomes if each.attack.name in by_names]
-    more = [each for each in outcomes if each.attack.name not in by_names]
+    hand = [each for each in judgements if each.attack.name in by_names]
+    more = [each for each in judgements if each.attack.name not in by_names]
     lines = [f"{'attack':<66} {'caught as':<12} reason", *map(_line, hand)]
     if more:
         lines.append(f"\n{'generated':<66} tried caught")
@@ -43,17 +43,17 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def last_line(outcomes: Sequence[Outcome]) -> str:
-    return f"attacks: tried={len(outcomes)} caught={sum(each.caught for each in outcomes)}"
+def last_line(judgements: Sequence[Judgement]) -> str:
+    return f"attacks: tried={len(judgements)} caught={sum(each.caught for each in judgements)}"
 
 
-def _line(outcome: Outcome) -> str:
-    if not outcome.caught:
-        expected = verify.Code(outcome.attack.exit_status).name.lower()
-        reason = f"{outcome.reason:.90} (expected: {expected}, {outcome.attack.says!r})"
-        return f"{outcome.attack.name:<66} {'NOT CAUGHT':<12} {reason}"
-    found = verify.Code(outcome.exit_status).name.lower()
-    return f"{outcome.attack.name:<66} {found:<12} {outcome.reason:.90}"
+def _line(judgement: Judgement) -> str:
+    if not judgement.caught:
+        expected = verify.Code(judgement.attack.exit_status).name.lower()
+        reason = f"{judgement.reason:.90} (expected: {expected}, {judgement.attack.says!r})"
+        return f"{judgement.attack.name:<66} {'NOT CAUGHT':<12} {reason}"
+    found = verify.Code(judgement.exit_status).name.lower()
+    return f"{judgement.attack.name:<66} {found:<12} {judgement.reason:.90}"
 
 
 if __name__ == "__main__":

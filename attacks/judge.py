@@ -46,7 +46,7 @@ class Attack:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Judgement:
     """What the verifier made of an attack."""
 
     attack: Attack
@@ -70,5 +70,5 @@ def judge(given: Given, weights: Sequence[Path] = ()) -> tuple[int, str]:
     return 0, "valid"
 
 
-def run(attacks: Sequence[Attack], evidence: Evidence) -> list[Outcome]:
-    return [Outcome(attack, *judge(attack.act(evidence))) for attack in attacks]
+def run(attacks: Sequence[Attack], evidence: Evidence) -> list[Judgement]:
+    return [Judgement(attack, *judge(attack.act(evidence))) for attack in attacks]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from benchmarks.cifar_models import cnn, prepare
 from worker.unlearning import unlearn as method
 from worker.unlearning.alignment import Moments
-from worker.unlearning.config import Config, Objective, default_config
+from worker.unlearning.config import Config, default_config
 from worker.unlearning.evaluation import Outputs
 from worker.unlearning.frozen_stem import Divided
 from worker.unlearning.network import Network
@@ -73,7 +73,7 @@ def main() -> None:
 
 def config() -> Config:
     """The defaults, for one cycle."""
-    default = default_config(Objective.UNTRAIN_SAMPLES, forget_count=FORGET, reservoir_count=RETAIN)
+    default = default_config(removing=False, forget_count=FORGET, reservoir_count=RETAIN)
     return replace(default, cycles=1)
 
 

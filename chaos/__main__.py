@@ -20,7 +20,7 @@ from typing import Any
 
 from chaos import stack
 from chaos.checker.violation import DOUBLED, LOST
-from chaos.play import Outcome
+from chaos.play import Played
 from chaos.run import run
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
@@ -30,17 +30,17 @@ def main() -> int:
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so end what was started
     state = options.state or Path(tempfile.mkdtemp(prefix="lethe-chaos-"))
-    outcomes = run(
+    schedules = run(
         range(options.seed, options.seed + options.schedules),
         state,
         {} if options.lease_default else stack.QUICK,
         stacks=options.stacks,
     )
-    report = summary(outcomes, options.lease_default) | {"stacks_at_once": options.stacks}
+    report = summary(schedules, options.lease_default) | {"stacks_at_once": options.stacks}
     if options.result:
         options.result.write_text(json.dumps(report, indent=1) + "\n")
     print(table(report))
-    broken = [each for each in outcomes if each.violations]
+    broken = [each for each in schedules if each.violations]
     if broken:
         print(f"\nLogs, database and store: {state}")
     elif options.state is None:
@@ -64,38 +64,38 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def summary(outcomes: Sequence[Outcome], lease_default: bool) -> dict[str, Any]:
+def summary(schedules: Sequence[Played], lease_default: bool) -> dict[str, Any]:
     """What the run was and what came of it."""
-    kinds = Counter(fault.kind.value for each in outcomes for fault in each.schedule.faults)
-    rules = Counter(found.rule for each in outcomes for found in each.violations)
-    recovered = [each for outcome in outcomes for each in outcome.recoveries]
+    kinds = Counter(fault.kind.value for each in schedules for fault in each.schedule.faults)
+    rules = Counter(found.rule for each in schedules for found in each.violations)
+    recovered = [each for played in schedules for each in played.recoveries]
     seconds = [each.seconds for each in recovered if each.seconds is not None]
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
         "lease": "45 s" if lease_default else "4 s",
-        "seeds": [outcomes[0].schedule.seed, outcomes[-1].schedule.seed],
-        "schedules": len(outcomes),
-        "seconds": round(sum(each.seconds for each in outcomes)),
+        "seeds": [schedules[0].schedule.seed, schedules[-1].schedule.seed],
+        "schedules": len(schedules),
+        "seconds": round(sum(each.seconds for each in schedules)),
         "faults": kinds.total(),
         "faults_by_kind": dict(sorted(kinds.items())),
-        "requests_accepted": sum(each.accepted for each in outcomes),
-        "posts_sent": sum(each.posts for each in outcomes),
+        "requests_accepted": sum(each.accepted for each in schedules),
+        "posts_sent": sum(each.posts for each in schedules),
         "lost": sum(rules[rule] for rule in LOST),
         "doubled": sum(rules[rule] for rule in DOUBLED),
         "violations": dict(sorted(rules.items())),
-        "failing_seeds": [each.schedule.seed for each in outcomes if each.violations],
+        "failing_seeds": [each.schedule.seed for each in schedules if each.violations],
         "recoveries": len(recovered),
         "median_recovery_s": round(statistics.median(seconds), 1) if seconds else None,
         "worst_recovery_s": round(max(seconds), 1) if seconds else None,
-        "recoveries_by_kind": _by_kind(outcomes),
+        "recoveries_by_kind": _by_kind(schedules),
     }
 
 
-def _by_kind(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+def _by_kind(schedules: Sequence[Played]) -> dict[str, dict[str, float]]:
     seconds: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        for each in outcome.recoveries:
+    for played in schedules:
+        for each in played.recoveries:
             if each.seconds is not None:
                 seconds.setdefault(each.death.kind, []).append(each.seconds)
     return {

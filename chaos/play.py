@@ -59,7 +59,7 @@ class Stand:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Played:
     """What came of one schedule."""
 
     schedule: Schedule
@@ -89,7 +89,7 @@ class Player:
     stuck: set[tuple[str, str]] = field(default_factory=set)
     """What earlier schedules left open for good: nobody waits for it again."""
 
-    def play(self, schedule: Schedule) -> Outcome:
+    def play(self, schedule: Schedule) -> Played:
         """Let it happen, wait until all is done, and look."""
         if self.stand is None or self.turn == SHARED:
             self.stand, self.turn = _build(self.stack, seed=schedule.seed), 0
@@ -119,7 +119,7 @@ class Player:
         ]
         new = [violation for violation in found if violation not in self.known]
         self.known.update(new)
-        return Outcome(
+        return Played(
             schedule,
             len(clients),
             sum(each.promise.request_id is not None for each in clients),

@@ -8,13 +8,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from chaos import stack
-from chaos.play import Outcome, Player
+from chaos.play import Played, Player
 from chaos.schedule import draw
 
 
 def run(
     seeds: Sequence[int], state: Path, settings: dict[str, str], *, stacks: int = 1
-) -> list[Outcome]:
+) -> list[Played]:
     """Play these schedules in stacks under `state`, telling how each went."""
     if stacks == 1:
         return run_in_one(seeds, state, settings)
@@ -25,7 +25,7 @@ def run(
         played = chain(*pool.starmap(run_in_one, shares))
         pool.close()
         pool.join()
-        return sorted(played, key=lambda outcome: outcome.schedule.seed)
+        return sorted(played, key=lambda played: played.schedule.seed)
 
 
 def _end_when_told() -> None:
@@ -33,33 +33,33 @@ def _end_when_told() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
-def run_in_one(seeds: Sequence[int], state: Path, settings: dict[str, str]) -> list[Outcome]:
+def run_in_one(seeds: Sequence[int], state: Path, settings: dict[str, str]) -> list[Played]:
     """The same in one stack, one schedule after the other."""
-    outcomes = []
+    schedules = []
     with stack.running(state, **settings) as hurt:
         player = Player(hurt)
         for seed in seeds:
-            outcomes.append(player.play(draw(seed)))
-            tell(outcomes[-1], state)
-    return outcomes
+            schedules.append(player.play(draw(seed)))
+            tell(schedules[-1], state)
+    return schedules
 
 
-def tell(outcome: Outcome, state: Path) -> None:
+def tell(played: Played, state: Path) -> None:
     """One line for each schedule; for one that broke something, all that is needed to replay it."""
-    schedule = outcome.schedule
+    schedule = played.schedule
     recovered = ", ".join(
         f"{each.death.kind} {'never' if each.seconds is None else f'{each.seconds:.1f} s'}"
-        for each in outcome.recoveries
+        for each in played.recoveries
     )
     print(
         f"seed {schedule.seed}: {', '.join(fault.kind for fault in schedule.faults)}; "
-        f"{outcome.clients} clients; {outcome.seconds:.1f} s, "
-        f"settling {outcome.settling_s:.1f} s; recovered: {recovered or '-'}",
+        f"{played.clients} clients; {played.seconds:.1f} s, "
+        f"settling {played.settling_s:.1f} s; recovered: {recovered or '-'}",
         flush=True,
     )
-    if outcome.violations:
+    if played.violations:
         print(schedule)
-        for violation in outcome.violations:
+        for violation in played.violations:
             print(f"  BROKEN {violation}")
         print(f"  logs:   {state / 'logs'}")
         print(f"  replay: python -m chaos --schedules 1 --seed {schedule.seed}", flush=True)

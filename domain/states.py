@@ -143,6 +143,15 @@ class Verdict(StrEnum):
     PASS = "pass"  # noqa: S105 (no password)
     FAIL = "fail"
     NO_POWER = "no_power"
+    """The tests would not have found the model before the job wanting either."""
+
+    @classmethod
+    def of(cls, *, fails: bool, has_power: bool) -> "Verdict":
+        """The word for what an audit found: whether a test fails after the job, and whether the
+        tests could tell the samples before it."""
+        if fails:
+            return cls.FAIL
+        return cls.PASS if has_power else cls.NO_POWER
 
 
 class Decision(StrEnum):

@@ -8,14 +8,14 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from benchmarks.load.throughput import Case, Side, load
+from benchmarks.load.throughput import Side, Workload, load
 from devstack import local
 
 HALF = 5_000
 LIMIT = 1.03
 """The second half may add three per cent to what is resident after the first."""
 
-FORGOTTEN = Case("forgotten", "forgotten", 10)
+FORGOTTEN = Workload("forgotten", "forgotten", 10)
 
 
 def measure(home: local.Stack, side: Side) -> dict[str, Any]:

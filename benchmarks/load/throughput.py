@@ -15,7 +15,7 @@ CONNECTIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Workload:
     name: str
     kind: str
     """`post`, `get`, `mix` or `forgotten`, as `wrk.lua` understands it."""
@@ -45,12 +45,12 @@ class Figures:
 
 
 CASES = (
-    Case("POST, 10 ids", "post", 10),
-    Case("the same, beside rows", "post", 10, limit="/rows"),
-    Case("the same, by the driver", "post", 10, limit="/driver"),
-    Case("GET", "get", 10),
-    Case("POST : GET = 1 : 20", "mix", 10),
-    Case("POST, 1,000 ids", "post", 1_000),
+    Workload("POST, 10 ids", "post", 10),
+    Workload("the same, beside rows", "post", 10, limit="/rows"),
+    Workload("the same, by the driver", "post", 10, limit="/driver"),
+    Workload("GET", "get", 10),
+    Workload("POST : GET = 1 : 20", "mix", 10),
+    Workload("POST, 1,000 ids", "post", 1_000),
 )
 
 
@@ -79,7 +79,7 @@ def measure(api: Side, bare: Side, *, rounds: int, seconds: float) -> Iterator[d
         }
 
 
-def load(side: Side, case: Case, *, seconds: float) -> Figures:
+def load(side: Side, case: Workload, *, seconds: float) -> Figures:
     """Send requests from another process for so long. Raises RuntimeError if one was refused."""
     command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds:.0f}s",
                f"--script={SCRIPT}", side.url, "--", case.kind, side.path, str(uuid4()),

@@ -19,6 +19,7 @@ from benchmarks.quality import measure
 from benchmarks.quality.measure import Seen, Sets
 from benchmarks.quality.prepare import SEEDS, Bench, Place
 from benchmarks.quality.scenarios import HELD_OUT, Scenario
+from domain.states import Verdict
 from worker.unlearning.network import Network
 
 CHEATED = ("random 10 %", "class", "canaries", "memorised")
@@ -103,17 +104,18 @@ def _cases(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
             ]
         for number, (kind, after) in enumerate(models):
             base = before[number % len(before) if kind == "retrain" else 0]
-            found = measure.verdict(bench, scenario, sets, base, after)
+            found = measure.judge(bench, scenario, sets, base, after)
+            verdict = Verdict.of(fails=found.fails, has_power=found.has_power)
             judged.append(
                 {
                     "scenario": name,
                     "samples": int(forgotten.sum()),
                     "kind": kind,
-                    "verdict": found.verdict.value,
+                    "verdict": verdict.value,
                     "reason": found.reason,
                 }
             )
-            print(f"{name:24} {kind:18} {found.verdict.value}", flush=True)
+            print(f"{name:24} {kind:18} {verdict}", flush=True)
     return judged
 
 

@@ -39,7 +39,7 @@ from worker.unlearning.targets import margins
 RESERVOIR = 10_000
 COMPARED = ("forget_acc", "retain_acc", "test_acc", "mia_auc")
 RELEARN_LR, RELEARN_EPOCHS, RELEARNT = 0.01, 4, 0.95
-CHANGING = ("config", "early", "forget", "goal", "losses", "phases", "stem")
+CHANGING = ("config", "frozen_stem", "goal", "losses", "phases", "unlearn", "unseen_answers")
 """Files of the method that judge nothing."""
 
 
@@ -159,7 +159,7 @@ def audited(holdout: Samples) -> Tensor:
     return torch.arange(len(holdout)) % 2 == 1
 
 
-def verdict(
+def judge(
     bench: Bench, scenario: Scenario, sets: Sets, before: Seen, after: Seen, seed: int = 0
 ) -> Audit:
     """The audit of a job that made `after` of `before`, with reference models."""
@@ -167,7 +167,7 @@ def verdict(
         before.observed(sets),
         after.observed(sets),
         class_counts=sets.class_counts,
-        removing=scenario.objective == "remove_class",
+        removing=scenario.removing,
         limits=Limits(),
         references=reference_scores(bench, sets.forgotten),
         seed=seed,
@@ -278,7 +278,7 @@ def kl(wanted: Tensor, given: Tensor) -> float:
 def source(*, judging: bool) -> str:
     """The source that a row of ours depends on; or only what judges, of anybody's."""
     [folder] = worker.unlearning.__path__
-    files = (Path(__file__), *sorted(Path(folder).glob("*.py")))
+    files = (Path(__file__), *sorted(Path(folder).rglob("*.py")))
     return "".join(f.read_text() for f in files if not (judging and f.stem in CHANGING))
 
 

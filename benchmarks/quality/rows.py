@@ -25,8 +25,9 @@ from benchmarks.quality.measure import Seen, Sets
 from benchmarks.quality.methods.given import Given
 from benchmarks.quality.prepare import DEV_SEED, Bench, Place, Size
 from benchmarks.quality.scenarios import Scenario
+from domain.states import Verdict
 from worker.unlearning.alignment import Moments
-from worker.unlearning.config import Config, Objective, default_config
+from worker.unlearning.config import Config, default_config
 from worker.unlearning.evaluation import Outputs
 from worker.unlearning.network import Network
 from worker.unlearning.samples import skew
@@ -126,7 +127,7 @@ def _make(bench: Bench, row: Row) -> dict[str, Any]:
     seen = Seen.of(after, bench.data)
     before = Seen.kept(bench, original)
     measured = measure.figures(bench, scenario, sets, after, seen)
-    judged = measure.verdict(bench, scenario, sets, before, seen)
+    judged = measure.judge(bench, scenario, sets, before, seen)
     return {
         "scenario": row.scenario,
         "method": row.method,
@@ -138,7 +139,7 @@ def _make(bench: Bench, row: Row) -> dict[str, Any]:
         "time_ratio": spent / retrain_seconds,
         "peak_mib": peak,
         "peak_mib_before": before_mib,
-        "verdict": judged.verdict.value,
+        "verdict": Verdict.of(fails=judged.fails, has_power=judged.has_power).value,
         "reason": judged.reason,
         "judged_by": measure.judges(),
     }
@@ -173,7 +174,7 @@ def _unlearnt(
         predictions = bench.unseen_predictions()[new] if row.method == OURS_WITH else None
         moments = Moments.of(base.outputs(sets.retain, 500)[0])  # kept since registration
         losses = Outputs.of(base, sets.reservoir, 500).losses()  # known from the audit
-        config = configured(scenario.objective, sets, row.seed, **settings)
+        config = configured(sets, row.seed, removing=scenario.removing, **settings)
         started = _clock(bench.size)
         model = unlearn(
             base,
@@ -194,7 +195,7 @@ def _unlearnt(
             retain=sets.retain,
             holdout=sets.calibration,
             fresh=partial(_fresh, bench.size.build),
-            removing=scenario.objective is Objective.REMOVE_CLASS,
+            removing=scenario.removing,
             seed=row.seed,
         )
         started = _clock(bench.size)
@@ -202,12 +203,10 @@ def _unlearnt(
     return base.around(model.eval()), _clock(bench.size) - started
 
 
-def configured(
-    objective: Objective, sets: Sets, seed: int, level: int = 0, **changes: Any
-) -> Config:
+def configured(sets: Sets, seed: int, level: int = 0, *, removing: bool, **changes: Any) -> Config:
     """The defaults of the service for this problem, with some fields replaced."""
     config = default_config(
-        objective,
+        removing=removing,
         forget_count=len(sets.forget),
         reservoir_count=len(sets.reservoir),
         skew=skew(sets.forget.labels, sets.class_counts),

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.cifar_models import CLASSES, Data
-from worker.unlearning.config import Objective
 from worker.unlearning.samples import Samples
 
 SEQUENCE_SAMPLES, REQUEST_SAMPLES = 1000, 50
@@ -27,7 +26,9 @@ class Scenario:
     """A forget set, and what a retrained model is for it."""
 
     name: str
-    objective: Objective
+    removing: bool
+    """The classes of the forget set are to be lost as a concept."""
+
     forgotten: Tensor
     """(N,) bool over the training split."""
 
@@ -87,29 +88,28 @@ def scenarios(
     }
     held_out = _held_out(plain, canaries, labels, hardest[2 * (tenth // 5) :], tenth)
     requested = choose(random, min(tenth, SEQUENCE_SAMPLES), seed=6)
-    remove = Objective.REMOVE_CLASS
 
     def scenario(
         name: str,
         mask: Tensor,
         oracles: int,
         *,
-        objective: Objective = Objective.UNTRAIN_SAMPLES,
+        removing: bool = False,
         lacking: Tensor | None = None,
         batches: int = 1,
         parts: Mapping[str, Tensor] | None = None,
     ) -> Scenario:
         lacking = mask if lacking is None else lacking
-        return Scenario(name, objective, mask, oracles, lacking, batches, parts or {})
+        return Scenario(name, removing, mask, oracles, lacking, batches, parts or {})
 
     every = (
         scenario("dev random", choose(plain, tenth, seed=10), 2),
-        scenario("dev class", labels == HORSE, 2, objective=remove),
+        scenario("dev class", labels == HORSE, 2, removing=True),
         scenario("dev part", choose(plain & (labels == SHIP), tenth // 5, seed=11), 2),
         scenario("dev memorised", less_memorised, 2),
         scenario("dev 100", choose(plain, 100, seed=12), 2),
         scenario("random 10 %", random, 5, parts=divided),
-        scenario("class", labels == CAT, 3, objective=remove),
+        scenario("class", labels == CAT, 3, removing=True),
         scenario("part of a class", part, 3),
         scenario("memorised", memorised, 3),
         scenario("canaries", canaries, 3),

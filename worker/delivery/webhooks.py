@@ -80,7 +80,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Sent:
     """What came of an attempt: a status, a failure, or both."""
 
     response_status: int | None
@@ -149,8 +149,8 @@ async def _lane(
 
 
 async def _send(message: Message, line: Line, sessions: sessionmaker[Session]) -> None:
-    outcome = await attempt(message, line)
-    await asyncio.to_thread(store, sessions, message, outcome)
+    sent = await attempt(message, line)
+    await asyncio.to_thread(store, sessions, message, sent)
 
 
 def due(sessions: sessionmaker[Session]) -> Sequence[UUID]:
@@ -207,14 +207,14 @@ def _secrets(endpoint: WebhookEndpoint, now: datetime) -> tuple[str, ...]:
     return endpoint.secret, endpoint.previous_secret
 
 
-async def attempt(message: Message, line: Line) -> Outcome:
+async def attempt(message: Message, line: Line) -> Sent:
     """Send a message once. Whatever the other side does is an outcome."""
     headers = signed(message, datetime.now(UTC))
     try:
         status = await line.post(message.url, message.body.encode(), headers)
     except NotSent as error:
-        return Outcome(None, error.failure)
-    return Outcome(status, _judge(status))
+        return Sent(None, error.failure)
+    return Sent(status, _judge(status))
 
 
 def signed(message: Message, at: datetime) -> dict[str, str]:
@@ -238,12 +238,12 @@ def _judge(status: int) -> DeliveryFailure | None:
     return DeliveryFailure.GONE if status == 410 else DeliveryFailure.STATUS
 
 
-def store(sessions: sessionmaker[Session], message: Message, outcome: Outcome) -> None:
+def store(sessions: sessionmaker[Session], message: Message, sent: Sent) -> None:
     """Store what came of an attempt, unless the delivery was taken over or ended meanwhile."""
     with sessions.begin() as session:
-        if outcome.failure is DeliveryFailure.GONE:  # the endpoint is locked before its deliveries
+        if sent.failure is DeliveryFailure.GONE:  # the endpoint is locked before its deliveries
             session.get(WebhookEndpoint, message.endpoint_id, with_for_update=True)
-        becomes = _next(message.attempt, outcome)
+        becomes = _next(message.attempt, sent)
         stored = session.scalar(
             update(WebhookDelivery)
             .where(
@@ -251,11 +251,11 @@ def store(sessions: sessionmaker[Session], message: Message, outcome: Outcome) -
                 WebhookDelivery.attempt == message.attempt,
                 WebhookDelivery.status.in_(delivery_sources(DeliveryStatus.DELIVERED)),
             )
-            .values(response_status=outcome.response_status, failure=outcome.failure, **becomes)
+            .values(response_status=sent.response_status, failure=sent.failure, **becomes)
             .returning(WebhookDelivery.status)
             .execution_options(synchronize_session=False)
         )
-        if stored is not None and outcome.failure is DeliveryFailure.GONE:
+        if stored is not None and sent.failure is DeliveryFailure.GONE:
             outbox.disable(
                 session,
                 message.endpoint_id,
@@ -268,17 +268,17 @@ def store(sessions: sessionmaker[Session], message: Message, outcome: Outcome) -
         webhook_id=str(message.endpoint_id),
         delivery_id=str(message.delivery_id),
         attempt=message.attempt,
-        response_status=outcome.response_status,
-        failure=outcome.failure,
+        response_status=sent.response_status,
+        failure=sent.failure,
         status=stored,
     )
 
 
-def _next(attempt: int, outcome: Outcome) -> dict[str, object]:
+def _next(attempt: int, sent: Sent) -> dict[str, object]:
     """What becomes of a delivery after this attempt."""
-    if outcome.failure is None:
+    if sent.failure is None:
         return {"status": DeliveryStatus.DELIVERED, "finished_at": func.now()}
-    if outcome.failure is DeliveryFailure.GONE or attempt > len(DELAYS):
+    if sent.failure is DeliveryFailure.GONE or attempt > len(DELAYS):
         return {"status": DeliveryStatus.DEAD, "finished_at": func.now()}
     delay = DELAYS[attempt - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311 (no secret)
     return {"next_attempt_at": func.now() + delay}

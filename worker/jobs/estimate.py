@@ -38,7 +38,7 @@ from worker.jobs.unlearn.champion import load_champion
 from worker.jobs.unlearn.inputs import BATCH, Inputs, Order, order_of, read_inputs
 from worker.unlearning.alignment import matching_weights
 from worker.unlearning.audit.verdict import exchangeability
-from worker.unlearning.config import Config, Objective, default_config
+from worker.unlearning.config import Config, default_config
 from worker.unlearning.evaluation import Observed
 from worker.unlearning.network import Network
 from worker.unlearning.samples import skew
@@ -271,7 +271,7 @@ def _steps_seconds(question: Question, champion: Network, inputs: Inputs) -> flo
     """What the steps of one round take: forward and backward on a copy of the champion."""
     order = question.order
     config = default_config(
-        Objective(str(order.job.objective)),
+        removing=order.removing,
         forget_count=len(order.forget),
         reservoir_count=len(inputs.retain),
         skew=skew(inputs.forget.labels, inputs.class_counts),

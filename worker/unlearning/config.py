@@ -2,17 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
-
-
-class Objective(StrEnum):
-    """What forgetting means for a job."""
-
-    UNTRAIN_SAMPLES = "untrain_samples"
-    """Behave as if never trained on these samples."""
-
-    REMOVE_CLASS = "remove_class"
-    """No longer know the classes of these samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +12,10 @@ class Config:
         ValueError: a value is outside its range; the message names the field.
     """
 
-    objective: Objective
+    removing: bool
+    """The classes of the forget set are to be lost as a concept; else the network is to behave as
+    if it had never been trained on these samples."""
+
     cycles: int
     """Forget phase plus recover phase, at most this many times."""
 
@@ -123,8 +115,8 @@ class Config:
 
 
 def default_config(
-    objective: Objective,
     *,
+    removing: bool,
     forget_count: int,
     reservoir_count: int,
     skew: float = 0.0,
@@ -146,13 +138,12 @@ def default_config(
             time to see how much it takes; 2 for the same with twice the rate of the forget phase
             and twice the recover samples.
     """
-    removing = objective is Objective.REMOVE_CLASS
     batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))
     half = batch_size // 2
     forget_batch = half if removing else max(round(half * (1 - skew)), half // 4)
     batches = max(math.ceil(forget_count / forget_batch), 1)
     return Config(
-        objective=objective,
+        removing=removing,
         cycles=2 if level == 0 else 4,
         forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 40) / batches)),
         forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),

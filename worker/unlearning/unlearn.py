@@ -16,7 +16,7 @@ from worker.unlearning.alignment import (
     eigenspace,
 )
 from worker.unlearning.audit.verdict import exchangeability
-from worker.unlearning.config import Config, Objective
+from worker.unlearning.config import Config
 from worker.unlearning.errors import NothingStays
 from worker.unlearning.evaluation import (
     Observed,
@@ -153,7 +153,7 @@ def unlearn(
         raise ValueError(f"{len(predictions)} predictions, but {len(forget)} forget samples")
     if len(retain_losses) != len(retain):
         raise ValueError(f"{len(retain_losses)} losses, but {len(retain)} retain samples")
-    lost = _lost(forget, class_counts, config.objective)
+    lost = _lost(forget, class_counts, removing=config.removing)
     generator = torch.Generator().manual_seed(config.seed)
     retain = network.resident(retain)
     scored = [_scored(samples, config, generator) for samples in (forget, retain, holdout)]
@@ -254,10 +254,10 @@ def _restore(
     companions.waiting = state.companions
 
 
-def _lost(forget: Samples, class_counts: Tensor, objective: Objective) -> Tensor:
+def _lost(forget: Samples, class_counts: Tensor, *, removing: bool) -> Tensor:
     """(C,) bool: classes the model shall no longer know."""
     lost = class_counts.cpu() == 0
-    if objective is Objective.REMOVE_CLASS:
+    if removing:
         lost[forget.labels] = True
     if lost.all():
         raise NothingStays("no class would stay; train a new model instead")

@@ -20,7 +20,7 @@ from domain.states import DeliveryFailure, DeliveryStatus, WebhookStatus
 from domain.tables import WebhookEndpoint
 from tests.receivers import OK
 from worker.delivery import egress, webhooks
-from worker.delivery.webhooks import Outcome
+from worker.delivery.webhooks import Sent
 
 
 def test_two_senders_at_once_send_once(deliver, serve, hook, rows):
@@ -154,10 +154,10 @@ def test_an_outcome_of_an_attempt_that_was_overtaken_is_not_stored(sessions, hoo
     make_due()
     (second,) = webhooks.claim(sessions, endpoint.id)
 
-    webhooks.store(sessions, late, Outcome(410, DeliveryFailure.GONE))
+    webhooks.store(sessions, late, Sent(410, DeliveryFailure.GONE))
     assert (row().status, row().attempt) == (DeliveryStatus.WAITING, 2)
-    webhooks.store(sessions, second, Outcome(200, None))
-    webhooks.store(sessions, second, Outcome(500, DeliveryFailure.STATUS))
+    webhooks.store(sessions, second, Sent(200, None))
+    webhooks.store(sessions, second, Sent(500, DeliveryFailure.STATUS))
 
     assert (row().status, row().response_status) == (DeliveryStatus.DELIVERED, 200)
     with sessions.begin() as session:
@@ -173,7 +173,7 @@ def test_what_is_just_being_told_to_an_endpoint_that_is_gone_is_given_up_too(ses
             select(WebhookEndpoint).with_for_update(read=True, key_share=True)
         ).one()  # as `outbox.announce` does
         outbox.announce_test(telling, endpoint.id)
-        gone = Outcome(410, DeliveryFailure.GONE)
+        gone = Sent(410, DeliveryFailure.GONE)
         storing = thread.submit(webhooks.store, sessions, message, gone)
         time.sleep(0.3)
         assert not storing.done()

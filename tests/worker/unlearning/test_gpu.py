@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from worker.unlearning.config import Objective, default_config
+from worker.unlearning.config import default_config
 from worker.unlearning.evaluation import Observed, evaluate
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
@@ -23,7 +23,7 @@ def test_the_gpu_forgets_as_the_cpu_does(problem):
     arguments = problem.forgetting(forgotten)
     sets = {name: arguments[name] for name in ("forget", "retain", "holdout")}
     config = default_config(
-        Objective.UNTRAIN_SAMPLES,
+        removing=False,
         forget_count=len(sets["forget"]),
         reservoir_count=len(sets["retain"]),
     )
@@ -75,7 +75,7 @@ def test_samples_move_to_the_gpu_when_they_fit(problem, monkeypatch):
 def test_more_steps_are_not_more_waiting(problem):
     network = problem.network.around(copy.deepcopy(problem.network.model).cuda())
     arguments = problem.forgetting(torch.arange(len(problem.train)) < 40)
-    default = default_config(Objective.UNTRAIN_SAMPLES, forget_count=40, reservoir_count=200)
+    default = default_config(removing=False, forget_count=40, reservoir_count=200)
 
     def waits(times):
         config = replace(default, cycles=1, recover_samples=200 * times, forget_epochs=times)

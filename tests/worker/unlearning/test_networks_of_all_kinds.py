@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from worker.networks import architectures
 from worker.unlearning.alignment import Moments
-from worker.unlearning.config import Objective, default_config
+from worker.unlearning.config import default_config
 from worker.unlearning.evaluation import Evaluation, Observed, Outputs, evaluate
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
@@ -143,7 +143,7 @@ class Bench:
         self,
         forgotten: Tensor,
         predictions: Tensor | None = None,
-        objective: Objective = Objective.UNTRAIN_SAMPLES,
+        removing: bool = False,
     ) -> Network:
         forget, retain = self.train.select(forgotten), self.train.select(~forgotten)
         features, _ = self.original.outputs(retain, BATCH)
@@ -155,7 +155,9 @@ class Bench:
             holdout=self.holdout,
             moments=Moments.of(features),
             class_counts=retain.labels.bincount(minlength=CLASSES),
-            config=default_config(objective, forget_count=len(forget), reservoir_count=len(retain)),
+            config=default_config(
+                removing=removing, forget_count=len(forget), reservoir_count=len(retain)
+            ),
             on_cycle=lambda *_: None,
             predictions=predictions,
         )
@@ -227,7 +229,7 @@ def test_removes_two_classes_whole(bench):
     two = torch.isin(bench.train.labels, torch.tensor([1, 3]))
 
     before = bench.measured(bench.original, two)
-    after = bench.measured(bench.unlearned(two, objective=Objective.REMOVE_CLASS), two)
+    after = bench.measured(bench.unlearned(two, removing=True), two)
 
     assert after.forget_accuracy < 0.2
     assert after.holdout_accuracy_same_classes < 0.2

@@ -6,7 +6,7 @@ import torch
 
 from worker.unlearning import unlearn
 from worker.unlearning.alignment import alignment
-from worker.unlearning.config import Objective, default_config
+from worker.unlearning.config import default_config
 from worker.unlearning.frozen_stem import StemOutputs
 from worker.unlearning.phases import (
     RetainCompanions,
@@ -36,7 +36,7 @@ def steps(monkeypatch):
 
 @pytest.fixture
 def config():
-    default = default_config(Objective.UNTRAIN_SAMPLES, forget_count=40, reservoir_count=200)
+    default = default_config(removing=False, forget_count=40, reservoir_count=200)
     return replace(default, cycles=1)
 
 

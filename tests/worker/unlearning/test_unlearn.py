@@ -5,7 +5,7 @@ import torch
 
 from worker.unlearning import unlearn as method
 from worker.unlearning.alignment import Eigenspace
-from worker.unlearning.config import Objective, default_config
+from worker.unlearning.config import default_config
 from worker.unlearning.errors import NotFinite, NothingStays
 from worker.unlearning.evaluation import Observed, Outputs, evaluate
 from worker.unlearning.goal import View, next_shift
@@ -21,13 +21,13 @@ def some(count):
 def run(
     problem,
     arguments,
-    objective=Objective.UNTRAIN_SAMPLES,
+    removing=False,
     on_cycle=lambda *_: None,
     resume=None,
     **changes,
 ):
     config = default_config(
-        objective,
+        removing=removing,
         forget_count=len(arguments["forget"]),
         reservoir_count=len(arguments["retain"]),
     )
@@ -60,7 +60,7 @@ def test_removes_whole_classes_from_samples_seen_and_unseen(problem, classes):
     arguments = problem.forgetting(torch.isin(problem.train.labels, torch.tensor(classes)))
 
     before = measured(problem.network, arguments)
-    after = measured(run(problem, arguments, Objective.REMOVE_CLASS), arguments)
+    after = measured(run(problem, arguments, removing=True), arguments)
 
     assert after.forget_accuracy < 0.15
     assert after.holdout_accuracy_same_classes < before.holdout_accuracy_same_classes - 0.1
@@ -163,7 +163,7 @@ def test_refuses_to_forget_nothing_and_to_keep_nothing(problem):
     with pytest.raises(ValueError, match="forget set is empty"):
         run(problem, problem.forgetting(some(0)) | {"retain": problem.train}, cycles=1)
     with pytest.raises(NothingStays, match="no class would stay"):
-        run(problem, problem.forgetting(some(40)), Objective.REMOVE_CLASS)
+        run(problem, problem.forgetting(some(40)), removing=True)
 
 
 def test_says_when_the_original_is_broken(problem):
@@ -221,7 +221,7 @@ def test_the_shift_follows_the_membership_auc_and_is_never_negative(seen, auc):
     holdout = Outputs(torch.zeros(40, 2), torch.zeros(40, 2), torch.zeros(40, dtype=torch.int64))
     forget = Outputs(torch.zeros(10, 2), seen.repeat(10, 1), torch.zeros(10, dtype=torch.int64))
     view = View(forget, holdout, holdout, Eigenspace(torch.zeros(2), torch.eye(2)))
-    config = default_config(Objective.UNTRAIN_SAMPLES, forget_count=10, reservoir_count=40)
+    config = default_config(removing=False, forget_count=10, reservoir_count=40)
     kept = torch.zeros(2, dtype=torch.bool)
 
     ease = torch.full((10,), 0.4)  # somewhat harder than unseen samples
@@ -255,7 +255,7 @@ def test_the_losses_of_a_lost_class_tell_less_who_was_trained_on(problem):
     arguments = problem.forgetting(problem.train.labels == 1)
 
     before = measured(problem.network, arguments).membership_auc
-    changed = run(problem, arguments, Objective.REMOVE_CLASS, cycles=4)
+    changed = run(problem, arguments, removing=True, cycles=4)
     after = measured(changed, arguments).membership_auc
 
     assert before > 0.6

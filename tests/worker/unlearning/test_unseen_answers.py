@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from worker.unlearning import unseen_answers
-from worker.unlearning.config import Objective, default_config
+from worker.unlearning.config import default_config
 from worker.unlearning.network import LAYERS, WIDTH, Network
 from worker.unlearning.samples import Samples
 from worker.unlearning.unseen_answers import as_if_unseen
@@ -50,7 +50,7 @@ class Problem:
     def told(self, forgotten, **change):
         retain = self.train.select(~forgotten)
         config = default_config(
-            Objective.UNTRAIN_SAMPLES,
+            removing=False,
             forget_count=int(forgotten.sum()),
             reservoir_count=len(retain),
         )

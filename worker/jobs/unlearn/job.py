@@ -12,7 +12,7 @@ from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import plan, record, resume, rounds
 from worker.jobs.unlearn.champion import drift_of, load_champion
 from worker.jobs.unlearn.inputs import Inputs, Order, read_inputs, read_order
-from worker.jobs.unlearn.rounds import Case
+from worker.jobs.unlearn.rounds import Basis
 from worker.unlearning.evaluation import evaluate, retain_moments
 
 
@@ -55,9 +55,9 @@ def unlearn_model(bench: Workbench) -> None:
     before = evaluate(observed, class_counts=inputs.class_counts, moments=moments, seed=seed)
     points = resume.find(bench, order)
     record.start(bench, order, chosen, before, points)
-    outcome = rounds.run(
+    made = rounds.run(
         bench,
-        Case(
+        Basis(
             order=order,
             inputs=inputs,
             plan=chosen,
@@ -71,13 +71,13 @@ def unlearn_model(bench: Workbench) -> None:
     )
     bench.report("storing the new version", 0.99)
     after = evaluate(
-        outcome.observed, class_counts=inputs.class_counts, moments=outcome.moments, seed=seed
+        made.observed, class_counts=inputs.class_counts, moments=made.moments, seed=seed
     )
-    record.new_version(bench, order, inputs, outcome, before, after)
+    record.new_version(bench, order, inputs, made, before, after)
 
 
 def _known(bench: Workbench, order: Order, inputs: Inputs) -> dict[str, Any]:
-    """What reference models left behind about the samples, as `Case` takes it."""
+    """What reference models left behind about the samples, as `Basis` takes it."""
     for attempt in bench.transaction():
         with attempt as session:
             forget = reference_tables.read(session, order.model.id, order.forget_ids)

@@ -26,7 +26,7 @@ from worker.jobs.unlearn.champion import drift_of
 from worker.jobs.unlearn.inputs import Inputs, Order
 from worker.jobs.unlearn.plan import Plan
 from worker.jobs.unlearn.resume import Point
-from worker.jobs.unlearn.rounds import Outcome
+from worker.jobs.unlearn.rounds import JudgedVersion
 from worker.networks import architectures
 from worker.store import version_files
 from worker.unlearning.evaluation import Evaluation as Measured
@@ -63,7 +63,7 @@ def new_version(
     bench: Workbench,
     order: Order,
     inputs: Inputs,
-    outcome: Outcome,
+    made: JudgedVersion,
     before: Measured,
     after: Measured,
 ) -> None:
@@ -72,8 +72,8 @@ def new_version(
     A version with the verdict `fail` becomes a candidate: a person decides whether it is served,
     and until then nothing counts as forgotten.
     """
-    digests = _write_files(bench, inputs, outcome)
-    failed = outcome.verdict is Verdict.FAIL
+    digests = _write_files(bench, inputs, made)
+    failed = made.verdict is Verdict.FAIL
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
@@ -83,16 +83,16 @@ def new_version(
                     session, job, actor="worker", why="the champion was replaced meanwhile"
                 )
                 return
-            job.mode, job.config, job.verdict = outcome.mode, outcome.config, outcome.verdict
+            job.mode, job.config, job.verdict = made.mode, made.config, made.verdict
             version_files.keep_files(session, bench.store, digests.values())
-            of_job = {"job_id": job.id, "number": outcome.number}
+            of_job = {"job_id": job.id, "number": made.number}
             session.execute(update(Round).filter_by(**of_job).values(kept=True))
             session.add(_evaluation(job.id, "after", after))
             version = ModelVersion(
                 model_id=order.model.id,
                 number=_next_number(session, order.model.id),
                 status=VersionStatus.CANDIDATE,
-                mode=outcome.mode,
+                mode=made.mode,
                 parent_id=champion.id,
                 job_id=job.id,
                 **digests,
@@ -127,14 +127,12 @@ def _next_number(session: Session, model_id: UUID) -> int:
     return session.scalars(highest).one() + 1
 
 
-def _write_files(bench: Workbench, inputs: Inputs, outcome: Outcome) -> dict[str, str]:
+def _write_files(bench: Workbench, inputs: Inputs, made: JudgedVersion) -> dict[str, str]:
     """Put weights, statistics and reservoir of the new version into the store; their digests."""
-    known = version_statistics.describe(
-        outcome.observed.holdout, outcome.moments, inputs.class_counts
-    )
+    known = version_statistics.describe(made.observed.holdout, made.moments, inputs.class_counts)
     return {
         "weights_sha256": bench.store.put(
-            lambda path: architectures.save_weights(outcome.network.model, path)
+            lambda path: architectures.save_weights(made.network.model, path)
         ),
         "statistics_sha256": version_statistics.write(bench.store, known),
         "reservoir_sha256": reservoir.write(bench.store, inputs.kept),

@@ -13,10 +13,9 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 from torch import Tensor
 
-from domain import states
 from domain.errors import JobError, Stopped
 from domain.policy import Escalation
-from domain.states import Mode
+from domain.states import Mode, Verdict
 from domain.tables import AlignmentScore, Round, VerdictTest
 from worker.engine import lease
 from worker.engine.workbench import Workbench
@@ -25,8 +24,8 @@ from worker.jobs.unlearn.inputs import Inputs, Order
 from worker.jobs.unlearn.plan import Plan
 from worker.jobs.unlearn.resume import Point
 from worker.unlearning.alignment import Moments
-from worker.unlearning.audit.verdict import Audit, Limits, ReferenceScores, Test, Verdict, audit
-from worker.unlearning.config import Objective, default_config
+from worker.unlearning.audit.verdict import Audit, Limits, ReferenceScores, Test, audit
+from worker.unlearning.config import default_config
 from worker.unlearning.errors import UnlearningError
 from worker.unlearning.evaluation import Observed, retain_moments
 from worker.unlearning.network import Network
@@ -37,7 +36,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Basis:
     """What every round starts from."""
 
     order: Order
@@ -62,7 +61,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class JudgedVersion:
     """What a round made, and what the audit said of it."""
 
     number: int
@@ -76,8 +75,8 @@ class Outcome:
     audit: Audit
 
     @property
-    def verdict(self) -> states.Verdict:
-        return states.Verdict(self.audit.verdict.value)
+    def verdict(self) -> Verdict:
+        return Verdict.of(fails=self.audit.fails, has_power=self.audit.has_power)
 
     @property
     def failures(self) -> int:
@@ -85,7 +84,7 @@ class Outcome:
         return sum(not test.passed for test in (*self.audit.tests, *self.audit.guards))
 
 
-def run(bench: Workbench, case: Case) -> Outcome:
+def run(bench: Workbench, basis: Basis) -> JudgedVersion:
     """Try one step of the plan after the other until the verdict is better than `fail`.
 
     Returns:
@@ -96,45 +95,47 @@ def run(bench: Workbench, case: Case) -> Outcome:
         JobError, UnlearningError: no round came as far as an audit; the last one's reason.
         LeaseLost: the job is somebody else's by now.
     """
-    best: Outcome | None = None
-    for number, step in enumerate(case.plan.steps, 1):
+    best: JudgedVersion | None = None
+    for number, step in enumerate(basis.plan.steps, 1):
         try:
-            outcome = _carry_out(bench, case, number, step)
+            made = _carry_out(bench, basis, number, step)
         except (JobError, UnlearningError) as error:
-            _store_broken(bench, case, number, step, error)
-            if best is None and number == len(case.plan.steps):
+            _store_broken(bench, basis, number, step, error)
+            if best is None and number == len(basis.plan.steps):
                 raise
             continue
-        _store(bench, outcome, step)
-        if outcome.audit.verdict is not Verdict.FAIL:
-            return outcome
-        if best is None or outcome.failures <= best.failures:
-            best = outcome
+        _store(bench, made, step)
+        if made.verdict is not Verdict.FAIL:
+            return made
+        if best is None or made.failures <= best.failures:
+            best = made
     assert best is not None  # noqa: S101 (there is at least one round, and the last one raised)
     return best
 
 
-def _carry_out(bench: Workbench, case: Case, number: int, step: Escalation | None) -> Outcome:
-    mode = case.plan.mode_of(step)
+def _carry_out(
+    bench: Workbench, basis: Basis, number: int, step: Escalation | None
+) -> JudgedVersion:
+    mode = basis.plan.mode_of(step)
     exact = mode is Mode.EXACT
-    network, moments, config = (_train if exact else _change)(bench, case, number, step)
+    network, moments, config = (_train if exact else _change)(bench, basis, number, step)
     bench.report(_phase(number, step, "judging the new version"), plan.progress(number, 0.9))
-    observed = case.inputs.shown_to(network)
-    counts = case.inputs.class_counts
-    policy = case.order.policy
+    observed = basis.inputs.shown_to(network)
+    counts = basis.inputs.class_counts
+    policy = basis.order.policy
     found = audit(
-        case.before,
+        basis.before,
         observed,
         class_counts=counts,
-        removing=case.order.removing,
+        removing=basis.order.removing,
         limits=Limits(
             max_test_accuracy_drop=policy.max_test_accuracy_drop,
             max_class_accuracy_drop=policy.max_class_accuracy_drop,
         ),
-        references=case.references,
-        seed=case.seed,
+        references=basis.references,
+        seed=basis.seed,
     )
-    return Outcome(
+    return JudgedVersion(
         number=number,
         mode=mode,
         config=config,
@@ -146,17 +147,17 @@ def _carry_out(bench: Workbench, case: Case, number: int, step: Escalation | Non
 
 
 def _change(
-    bench: Workbench, case: Case, number: int, step: Escalation | None
+    bench: Workbench, basis: Basis, number: int, step: Escalation | None
 ) -> tuple[Network, None, dict[str, Any]]:
     """The champion, made to forget. After every cycle its scores are a row in Postgres, and the
     state of the run a file from which another attempt would go on."""
-    inputs, order = case.inputs, case.order
+    inputs, order = basis.inputs, basis.order
     config = default_config(
-        Objective(str(order.job.objective)),
+        removing=order.removing,
         forget_count=len(inputs.forget),
         reservoir_count=len(inputs.retain),
         skew=skew(inputs.forget.labels, inputs.class_counts),
-        seed=case.seed,
+        seed=basis.seed,
         level=plan.LEVELS[step],
     )
     _start(bench, Mode.APPROXIMATE, asdict(config))
@@ -185,31 +186,31 @@ def _change(
         if bench.stop.is_set():
             raise Stopped
 
-    point = case.points.get(number)
+    point = basis.points.get(number)
     changed = unlearn(
-        case.champion,
+        basis.champion,
         forget=inputs.forget,
         retain=inputs.retain,
-        retain_losses=case.before.retain.losses(),
+        retain_losses=basis.before.retain.losses(),
         holdout=inputs.calibration,
-        moments=case.moments,
+        moments=basis.moments,
         class_counts=inputs.class_counts,
         config=config,
         on_cycle=keep,
-        predictions=case.predictions,
+        predictions=basis.predictions,
         resume=resume.read(point.path) if point else None,
     )
-    return case.champion.around(changed), None, asdict(config)
+    return basis.champion.around(changed), None, asdict(config)
 
 
 def _train(
-    bench: Workbench, case: Case, number: int, step: Escalation | None
+    bench: Workbench, basis: Basis, number: int, step: Escalation | None
 ) -> tuple[Network, Moments, dict[str, Any]]:
     """The model, retrained without what is to be forgotten."""
-    config = {"recipe": case.order.model.recipe, "seed": case.seed}
+    config = {"recipe": basis.order.model.recipe, "seed": basis.seed}
     _start(bench, Mode.EXACT, config)
     bench.report(_phase(number, step, "retraining"), plan.progress(number, 0.0))
-    network, moments = retrain.retrain(bench, case.order, case.champion, seed=case.seed)
+    network, moments = retrain.retrain(bench, basis.order, basis.champion, seed=basis.seed)
     return network, moments, config
 
 
@@ -224,21 +225,21 @@ def _start(bench: Workbench, mode: Mode, config: dict[str, Any]) -> None:
             job.mode, job.config = mode, config
 
 
-def _store(bench: Workbench, outcome: Outcome, step: Escalation | None) -> None:
+def _store(bench: Workbench, made: JudgedVersion, step: Escalation | None) -> None:
     """The round and every test of its audit."""
-    found = outcome.audit
+    found = made.audit
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
-            _drop(session, job.id, outcome.number)
+            _drop(session, job.id, made.number)
             session.add(
                 Round(
                     job_id=job.id,
-                    number=outcome.number,
+                    number=made.number,
                     step=step,
-                    mode=outcome.mode,
-                    config=outcome.config,
-                    verdict=outcome.verdict,
+                    mode=made.mode,
+                    config=made.config,
+                    verdict=made.verdict,
                     reason=found.reason,
                     alpha=found.alpha,
                     permutations=found.permutations,
@@ -250,14 +251,14 @@ def _store(bench: Workbench, outcome: Outcome, step: Escalation | None) -> None:
                 session.add_all(
                     VerdictTest(
                         job_id=job.id,
-                        round=outcome.number,
+                        round=made.number,
                         moment=moment,
                         position=position,
                         **asdict(test),
                     )
                     for position, test in enumerate(tests)
                 )
-    log.info("round.judged", round=outcome.number, mode=outcome.mode, verdict=outcome.verdict)
+    log.info("round.judged", round=made.number, mode=made.mode, verdict=made.verdict)
 
 
 def _by_moment(found: Audit) -> dict[str, Sequence[Test]]:
@@ -266,7 +267,7 @@ def _by_moment(found: Audit) -> dict[str, Sequence[Test]]:
 
 def _store_broken(
     bench: Workbench,
-    case: Case,
+    basis: Basis,
     number: int,
     step: Escalation | None,
     error: JobError | UnlearningError,
@@ -281,9 +282,9 @@ def _store_broken(
                     job_id=job.id,
                     number=number,
                     step=step,
-                    mode=case.plan.mode_of(step),
+                    mode=basis.plan.mode_of(step),
                     config=job.config or {},
-                    verdict=states.Verdict.FAIL,
+                    verdict=Verdict.FAIL,
                     reason=f"The round broke off: {error}",
                 )
             )

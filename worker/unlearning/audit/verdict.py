@@ -4,8 +4,8 @@ Shapes: F forget samples, H hold-out samples, N of both, C classes. Accuracies a
 fractions in [0, 1].
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from statistics import NormalDist
 
 from torch import Tensor
@@ -28,7 +28,6 @@ __all__ = [
     "Limits",
     "ReferenceScores",
     "Test",
-    "Verdict",
     "audit",
     "exchangeability",
     "scaled_confidence",
@@ -51,15 +50,6 @@ WORDS = {
 """Each test as the reason of a verdict names it."""
 
 
-class Verdict(StrEnum):
-    """What an audit finds."""
-
-    PASS = "pass"  # noqa: S105
-    FAIL = "fail"
-    NO_POWER = "no_power"
-    """The tests would not have found the model before the job wanting either."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much utility a job may cost, as fractions of accuracy."""
@@ -70,10 +60,21 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """A verdict with everything it rests on."""
+    """What the tests found, with everything that rests on.
 
-    verdict: Verdict
+    It passes where it neither fails nor lacks power.
+    """
+
+    fails: bool
+    """A test of the family or a guard fails on the model after the job."""
+
+    has_power: bool
+    """The family would have rejected the model before the job. Where it would not, it says nothing
+    that it does not reject the model after the job."""
+
     reason: str
+    """In words."""
+
     tests: tuple[Test, ...]
     """The family, on the model after the job."""
 
@@ -101,11 +102,10 @@ def audit(
 ) -> Audit:
     """Judge a job by what the model made of the same samples before and after it.
 
-    `fail` if a test of the family or a guard fails after the job; `no_power` if the family would
-    not have rejected the model before the job either; else `pass`. A model retrained without the
-    forget set fails with probability at most ALPHA, plus what the guards add. That holds where the
-    forget set is, within its classes, drawn like the hold-out; where it was chosen because it is
-    hard, or mislabelled, only `references` keep it true, and approximately.
+    A model retrained without the forget set fails with probability at most ALPHA, plus what the
+    guards add. That holds where the forget set is, within its classes, drawn like the hold-out;
+    where it was chosen because it is hard, or mislabelled, only `references` keep it true, and
+    approximately.
 
     Args:
         before, after: of the same samples in the same order; the hold-out must have played no
@@ -119,7 +119,8 @@ def audit(
     """
     _require_same(before, after)
     if not _finite(after):
-        return _verdict(Verdict.FAIL, "The model answers with values that are not finite.", seed)
+        reason = "The model answers with values that are not finite."
+        return _audit(reason, seed, fails=True, has_power=False)
     lost = class_counts == 0
     if removing:
         lost[after.forget.labels] = True
@@ -128,8 +129,16 @@ def audit(
         exchangeability(observed, class_counts=class_counts, references=references, k=k, seed=seed)
         for observed in (after, before)
     )
-    verdict, reason = _judge(family, earlier, guards)
-    return _verdict(verdict, reason, seed, family.tests, earlier.tests, guards)
+    failed = [test for test in (*family.tests, *guards) if not test.passed]
+    return _audit(
+        _reason(family, earlier, failed),
+        seed,
+        family.tests,
+        earlier.tests,
+        guards,
+        fails=bool(failed),
+        has_power=bool(family.tests) and earlier.rejected,
+    )
 
 
 def _guards(
@@ -216,23 +225,20 @@ def _one_sided(
     )
 
 
-def _judge(family: Family, earlier: Family, guards: tuple[Test, ...]) -> tuple[Verdict, str]:
+def _reason(family: Family, earlier: Family, failed: Sequence[Test]) -> str:
     remarks = "".join(f" ({remark})" for remark in family.remarks)
-    failed = [test for test in (*family.tests, *guards) if not test.passed]
     if failed:
-        return Verdict.FAIL, f"{'; '.join(map(_in_words, failed))}.{remarks}"
+        return f"{'; '.join(map(_in_words, failed))}.{remarks}"
     if not family.tests:
-        return Verdict.NO_POWER, f"No forget sample can be compared to the hold-out.{remarks}"
+        return f"No forget sample can be compared to the hold-out.{remarks}"
     if not earlier.rejected:
         return (
-            Verdict.NO_POWER,
             "The model before the job would have passed: too few samples, or too little memorised, "
-            f"for these tests to see.{remarks}",
+            f"for these tests to see.{remarks}"
         )
     return (
-        Verdict.PASS,
         "Influence reduced to within the measured range of models never trained on these samples, "
-        f"under these tests; the model before the job was outside it.{remarks}",
+        f"under these tests; the model before the job was outside it.{remarks}"
     )
 
 
@@ -245,16 +251,19 @@ def _in_words(test: Test) -> str:
     return f"{what}: {test.value:.3f}, expected {test.expected:.3f} ± {test.threshold:.3f}"
 
 
-def _verdict(
-    verdict: Verdict,
+def _audit(
     reason: str,
     seed: int,
     tests: tuple[Test, ...] = (),
     before: tuple[Test, ...] = (),
     guards: tuple[Test, ...] = (),
+    *,
+    fails: bool,
+    has_power: bool,
 ) -> Audit:
     return Audit(
-        verdict=verdict,
+        fails=fails,
+        has_power=has_power,
         reason=reason,
         tests=tests,
         before=before,
