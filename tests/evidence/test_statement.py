@@ -112,9 +112,10 @@ def test_every_field_is_described():
 def test_how_a_job_really_ran_has_the_published_form(removing):
     case = certified.changed().case
     config = asdict(default_config(removing=removing, forget_count=30, reservoir_count=900))
+    users_code = {"factory nets.cnn:build": f"sha256.{'a' * 64}"}
     [outcome] = case.outcomes
     outcome.job.config = json.loads(json.dumps(config))
-    outcome.job.environment = environment.describe(torch.device("cpu"))
+    outcome.job.environment = environment.describe(torch.device("cpu"), users_code)
 
     said = predicate(case)
 
@@ -123,6 +124,7 @@ def test_how_a_job_really_ran_has_the_published_form(removing):
     assert method["config"] == config
     assert method["code_version"].startswith(f"{domain.__version__}+sha256.")
     assert method["device"] == "cpu"
+    assert method["libraries"].items() >= users_code.items()
 
 
 def test_a_changed_model_is_told_with_all_that_was_measured():

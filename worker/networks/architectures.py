@@ -159,10 +159,23 @@ def save_weights(module: nn.Module, path: Path) -> None:
         Path(directory, "model.safetensors").replace(path)
 
 
+def load_factory(name: str, allowed: Iterable[str]) -> Callable[..., Any]:
+    """The factory of this name.
+
+    Args:
+        name: `package.module:factory`.
+        allowed: such names, or `package.module:*`, from the settings.
+
+    Raises:
+        JobError: the factory is not allowed, or cannot be imported.
+    """
+    return functions.load("factory", name, allowed, setting="LETHE_FACTORIES")
+
+
 def _from_factory(
     factory: str, arguments: dict[str, Any] | None, allowed: Iterable[str]
 ) -> nn.Module:
-    function = functions.load("factory", factory, allowed, setting="LETHE_FACTORIES")
+    function = load_factory(factory, allowed)
     with functions.users_code(f"The factory {factory!r}"):
         network = function(**(arguments or {}))
     if not isinstance(network, nn.Module):

@@ -1,9 +1,12 @@
 """Finds the functions that build and train networks: ours, and those of users on an allow-list."""
 
+import hashlib
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -56,6 +59,13 @@ def load(kind: str, name: str, allowed: Iterable[str], *, setting: str) -> Calla
             f"{name!r} is only imported there; {module_name}:* allows what the module defines."
         )
     return function
+
+
+def source_sha256(function: Callable[..., Any]) -> str | None:
+    """SHA-256 of the file that defines the function; None where Python knows of no such file."""
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    file = getattr(module, "__file__", None)
+    return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def _imported(name: str) -> ModuleType:

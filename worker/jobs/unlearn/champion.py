@@ -1,11 +1,17 @@
-"""The version that a job starts from: its network, and how far it is from a retrained one."""
+"""The version that a job starts from: its network, its code, and how far it has drifted."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 from domain import drift
 from domain.drift import Drift
+from domain.errors import JobError
+from domain.tables import Model
 from worker.data import decode
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn.inputs import Order
-from worker.networks import architectures
+from worker.networks import architectures, functions, recipes
 from worker.unlearning.network import Network
 
 
@@ -19,6 +25,27 @@ def load_champion(bench: Workbench, order: Order) -> Network:
         prepare=decode.preparer(order.model.preprocessing),
         pool=architectures.pooling(module, order.model.head),
     )
+
+
+def users_code(bench: Workbench, model: Model) -> dict[str, str]:
+    """What the source files of the model's factory and recipe hold, by what they are.
+
+    For example `factory nets.cnn:build` and `sha256.` with the digest. A recipe that is no longer
+    allowed is left out: no job calls it.
+    """
+    found: dict[str, Callable[..., Any]] = {}
+    if model.architecture["kind"] == "python":
+        name = model.architecture["factory"]
+        found[f"factory {name}"] = architectures.load_factory(name, bench.settings.factories)
+    if model.recipe is not None:
+        with suppress(JobError):
+            recipe = recipes.load(model.recipe, bench.settings.recipes)
+            found[f"recipe {model.recipe}"] = recipe
+    return {
+        name: f"sha256.{digest}"
+        for name, function in found.items()
+        if (digest := functions.source_sha256(function)) is not None
+    }
 
 
 def drift_of(order: Order) -> Drift:

@@ -22,7 +22,7 @@ from worker.data import reservoir, version_statistics
 from worker.engine import environment, lease
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import resume
-from worker.jobs.unlearn.champion import drift_of
+from worker.jobs.unlearn.champion import drift_of, users_code
 from worker.jobs.unlearn.inputs import Inputs, Order
 from worker.jobs.unlearn.plan import Plan
 from worker.jobs.unlearn.resume import Point
@@ -45,7 +45,7 @@ def start(
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
-            job.environment = environment.describe(bench.device)
+            job.environment = environment.describe(bench.device, users_code(bench, order.model))
             job.mode, job.mode_reason = plan.mode, plan.reason
             job.base_version_id = order.champion.id
             _drop_earlier(session, job.id)

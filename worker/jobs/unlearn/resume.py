@@ -15,11 +15,13 @@ from safetensors.torch import save_file
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from domain import __version__, trail
+from domain import trail
 from domain.errors import StoreUnwritable
 from domain.events import JobResumed
 from domain.tables import AlignmentScore, JobCheckpoint
+from worker.engine import environment
 from worker.engine.workbench import Workbench
+from worker.jobs.unlearn.champion import users_code
 from worker.jobs.unlearn.inputs import Order
 from worker.store.job_checkpoints import Folder
 from worker.unlearning.unlearn import State
@@ -40,7 +42,7 @@ class Point:
 
 def find(bench: Workbench, order: Order) -> dict[int, Point]:
     """By round, what an earlier attempt at the same order left behind, undamaged."""
-    folder, wanted = Folder(bench.store, order.job.id), fingerprint(order)
+    folder, wanted = Folder(bench.store, order.job.id), fingerprint(bench, order)
     for attempt in bench.transaction():
         with attempt as session:
             rows = session.scalars(select(JobCheckpoint).filter_by(job_id=order.job.id)).all()
@@ -78,7 +80,7 @@ def write(bench: Workbench, order: Order, number: int, state: State) -> JobCheck
     None when the store cannot be written: the job goes on, and would begin the round anew.
     """
     name = f"round-{number}-cycle-{state.cycle}-attempt-{bench.claim.attempt}.safetensors"
-    folder, of = Folder(bench.store, order.job.id), fingerprint(order)
+    folder, of = Folder(bench.store, order.job.id), fingerprint(bench, order)
     try:
         digest = folder.put(name, lambda path: _save(state, of, path))
     except StoreUnwritable as error:
@@ -122,11 +124,13 @@ def read(path: Path) -> State:
     )
 
 
-def fingerprint(order: Order) -> str:
-    """A digest of what a run follows from: the champion, the samples, and the code."""
+def fingerprint(bench: Workbench, order: Order) -> str:
+    """A digest of what a run follows from: the champion, the samples, and the code, ours and the
+    user's."""
     digest = hashlib.sha256()
     for part in (
-        __version__,
+        environment.code_sha256(),
+        json.dumps(users_code(bench, order.model), sort_keys=True),
         order.champion.weights_sha256,
         order.champion.reservoir_sha256,
         *order.forget_ids,

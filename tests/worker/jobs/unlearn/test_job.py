@@ -1,12 +1,14 @@
 """The job that makes a model forget, on the kinds of models and inputs that can be registered."""
 
 import dataclasses
+import hashlib
 import shutil
 import sys
 from datetime import timedelta
 from functools import cache
 from io import BytesIO
 from itertools import count
+from pathlib import Path
 from types import ModuleType
 from uuid import UUID
 
@@ -63,13 +65,13 @@ from domain.tables import (
 )
 from tests import factories
 from worker.data import decode, reservoir, version_statistics
-from worker.engine import lease
+from worker.engine import environment, lease
 from worker.engine.workbench import Workbench
 from worker.housekeeping import planner
 from worker.jobs.index_dataset import index_dataset
 from worker.jobs.register_model import register_model
 from worker.jobs.unlearn.job import unlearn_model
-from worker.networks import architectures
+from worker.networks import architectures, functions
 from worker.networks.recipes import TrainingData
 from worker.store import job_checkpoints
 from worker.unlearning.evaluation import Outputs, retain_moments
@@ -428,6 +430,40 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(registered, ask, claim, sync_s
     unlearn_model(claim(model))
 
     assert attempts_of_cycles(sync_sessions) == [2, 2]
+
+
+@pytest.mark.parametrize("whose", ["ours", "the user's"])
+def test_a_checkpoint_of_other_code_is_not_gone_on_from(
+    registered, ask, claim, sync_sessions, monkeypatch, whose
+):
+    model = registered(flat_floats)
+    first = ask(model, *NAMED)
+    first.stop.set()
+    with pytest.raises(Stopped):
+        unlearn_model(first)
+    if whose == "ours":
+        monkeypatch.setattr(environment, "code_sha256", lambda: "0" * 64)
+    else:
+        monkeypatch.setattr(functions, "source_sha256", lambda function: "0" * 64)
+
+    unlearn_model(claim(model))
+
+    assert attempts_of_cycles(sync_sessions) == [2, 2]
+    with sync_sessions() as session:
+        resumed = session.scalars(select(AuditEvent.data).filter_by(event="job.resumed")).all()
+    assert not resumed
+
+
+def test_a_job_says_which_code_it_ran(registered, ask, outcome):
+    model = registered(flat_floats, recipe="learn")
+    here = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    unlearn_model(bench := ask(model, *NAMED))
+
+    ran = outcome(bench)[0].environment
+
+    assert ran["code_sha256"] == environment.code_sha256()
+    assert ran["factory toy_models:perceptron"] == f"sha256.{here}"
+    assert ran["recipe toy_models:learn"] == f"sha256.{here}"
 
 
 def test_a_request_that_left_the_job_meanwhile_is_not_in_what_it_goes_on_from(
