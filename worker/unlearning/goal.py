@@ -10,6 +10,7 @@ from torch import Tensor
 
 from worker.unlearning import targets
 from worker.unlearning.alignment import Eigenspace, alignment, matching_weights, standing
+from worker.unlearning.class_removal import without_classes
 from worker.unlearning.config import Config
 from worker.unlearning.evaluation import Outputs, membership_auc
 from worker.unlearning.samples import Samples, classes
@@ -79,7 +80,7 @@ def answers_as_unseen(
 
     The predictions (F, C), made as sure as those of one model. Nothing is left for lost classes.
     """
-    predictions = targets.without_classes(predictions, lost)
+    predictions = without_classes(predictions, lost)
     if not config.sharpen:
         return predictions
     return targets.sharpened(predictions, _confidence(unseen, labels, lost))
@@ -87,7 +88,7 @@ def answers_as_unseen(
 
 def _confidence(unseen: Outputs, labels: Tensor, lost: Tensor) -> float:
     """Mean of the largest probability on unseen samples, in the class mix of `labels` (F,)."""
-    sure = targets.without_classes(unseen.logits.softmax(1), lost).amax(1)
+    sure = without_classes(unseen.logits.softmax(1), lost).amax(1)
     weights = matching_weights(unseen.labels, labels)
     return (weights @ sure.double()).item()
 

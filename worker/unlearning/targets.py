@@ -83,12 +83,6 @@ def calibrated(
     return logits.scatter_add(1, labels[:, None], (wanted - current)[:, None]).softmax(1)
 
 
-def without_classes(probabilities: Tensor, lost: Tensor) -> Tensor:
-    """Probabilities (N, C) with nothing left for the lost classes (C,); uniform if nothing is."""
-    kept = probabilities.float().masked_fill(lost, 0).clamp_min(0) + 1e-7 * ~lost
-    return kept / kept.sum(1, keepdim=True)
-
-
 def sharpened(probabilities: Tensor, confidence: float) -> Tensor:
     """Probabilities (N, C) at the temperature, at most 1, that makes them as sure as one model is.
 

@@ -16,6 +16,7 @@ from worker.unlearning.alignment import (
     eigenspace,
 )
 from worker.unlearning.audit.verdict import exchangeability
+from worker.unlearning.class_removal import lost_classes, silence
 from worker.unlearning.config import Config
 from worker.unlearning.errors import NothingStays
 from worker.unlearning.evaluation import (
@@ -153,7 +154,9 @@ def unlearn(
         raise ValueError(f"{len(predictions)} predictions, but {len(forget)} forget samples")
     if len(retain_losses) != len(retain):
         raise ValueError(f"{len(retain_losses)} losses, but {len(retain)} retain samples")
-    lost = _lost(forget, class_counts, removing=config.removing)
+    lost = lost_classes(forget.labels, class_counts, removing=config.removing)
+    if lost.all():
+        raise NothingStays("no class would stay; train a new model instead")
     generator = torch.Generator().manual_seed(config.seed)
     retain = network.resident(retain)
     scored = [_scored(samples, config, generator) for samples in (forget, retain, holdout)]
@@ -183,7 +186,7 @@ def unlearn(
     changed = network.copy()
     changed.freeze_leading(config.frozen_share)
     changed.train()
-    _silence(changed, lost)
+    silence(changed, lost)
     parts = divided(changed, compared)
     compared = parts.through(compared, config.batch_size)
     stem_outputs = StemOutputs(parts.stem, retain)
@@ -252,27 +255,6 @@ def _restore(
     if state.device_dropout is not None and changed.device.type == "cuda":
         torch.cuda.set_rng_state(state.device_dropout, changed.device)
     companions.waiting = state.companions
-
-
-def _lost(forget: Samples, class_counts: Tensor, *, removing: bool) -> Tensor:
-    """(C,) bool: classes the model shall no longer know."""
-    lost = class_counts.cpu() == 0
-    if removing:
-        lost[forget.labels] = True
-    if lost.all():
-        raise NothingStays("no class would stay; train a new model instead")
-    return lost
-
-
-@torch.no_grad()
-def _silence(network: Network, lost: Tensor) -> None:
-    """Let a linear head say the same of every sample about lost classes, as one never taught them.
-
-    Distillation alone lowers their logits, but leaves the order of the samples in them.
-    """
-    head = network.model.get_submodule(network.head)
-    if isinstance(head, nn.Linear) and head.out_features == len(lost):
-        head.weight[lost.to(network.device)] = 0.0
 
 
 def _passes(view: View, class_counts: Tensor, config: Config) -> bool:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from worker.unlearning import targets
+from worker.unlearning.class_removal import without_classes
 
 
 def logits_with_margins(margins, labels):
@@ -110,7 +111,7 @@ def test_a_shift_lowers_the_odds_of_the_true_class_and_keeps_the_others_apart():
 def test_nothing_is_left_for_lost_classes():
     answers = torch.tensor([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]])
 
-    left = targets.without_classes(answers, torch.tensor([True, False, False]))
+    left = without_classes(answers, torch.tensor([True, False, False]))
 
     torch.testing.assert_close(left, torch.tensor([[0, 0.6, 0.4], [0, 0.5, 0.5]]))
 

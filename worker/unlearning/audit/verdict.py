@@ -19,6 +19,7 @@ from worker.unlearning.audit.exchangeability import (
     scaled_confidence,
 )
 from worker.unlearning.audit.pair import ReferenceScores
+from worker.unlearning.class_removal import lost_classes
 from worker.unlearning.evaluation import Observed, Outputs
 from worker.unlearning.samples import classes
 
@@ -121,9 +122,7 @@ def audit(
     if not _finite(after):
         reason = "The model answers with values that are not finite."
         return _audit(reason, seed, fails=True, has_power=False)
-    lost = class_counts == 0
-    if removing:
-        lost[after.forget.labels] = True
+    lost = lost_classes(after.forget.labels, class_counts, removing=removing)
     guards = _guards(before, after, lost, removing, limits)
     family, earlier = (
         exchangeability(observed, class_counts=class_counts, references=references, k=k, seed=seed)
