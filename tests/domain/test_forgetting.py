@@ -30,7 +30,7 @@ from worker.engine import lease
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import record
 from worker.jobs.unlearn.inputs import Inputs, read_order
-from worker.jobs.unlearn.rounds import Outcome
+from worker.jobs.unlearn.rounds import JudgedVersion
 from worker.store.artifacts import Store
 from worker.unlearning.evaluation import Evaluation
 
@@ -103,11 +103,11 @@ class World:
         self.add([factories.tried(Job(id=self.job_id), verdict=verdict, kept=False)])
         nothing = dict.fromkeys(["forget", "calibration", "audit", "audit_ids", "kept"], ())
         inputs = Inputs(retain=(), test=None, class_counts=torch.tensor([5, 5]), **nothing)
-        outcome = Outcome(
+        made = JudgedVersion(
             number=1, mode=Mode.APPROXIMATE, config={}, network=None, moments=None, observed=None,
-            audit=SimpleNamespace(verdict=verdict),
+            audit=SimpleNamespace(fails=verdict is Verdict.FAIL, has_power=True),
         )  # fmt: skip
-        record.new_version(bench, order, inputs, outcome, MEASURED, MEASURED)
+        record.new_version(bench, order, inputs, made, MEASURED, MEASURED)
 
     def accept(self):
         wanted = DecisionCreate(decision=Decision.ACCEPT, ground="it was looked at")
@@ -152,7 +152,7 @@ class World:
 def world(sync_sessions, tmp_path, monkeypatch):
     """Makes a world after undoing the one before. The files of a version are three words."""
 
-    def write_files(bench, inputs, outcome):
+    def write_files(bench, inputs, made):
         names = ("weights_sha256", "statistics_sha256", "reservoir_sha256")
         return {
             name: bench.store.put(lambda path, name=name: path.write_text(name)) for name in names
