@@ -70,11 +70,9 @@ def _as_json(value: Any) -> Any:
 
 
 class RequestReceived(Event, event="request.received", about="request"):
-    """A deletion request was stored. Its ids, reference and reason stand as digests under its key.
+    """A deletion request was stored; its ids, reference and reason are digests under its key."""
 
-    `service.deletion_requests.submission` writes it in SQL.
-    """
-
+    # Written in SQL, by `service.deletion_requests.submission`.
     objective: str
     exact: bool
     samples: int
