@@ -4,27 +4,24 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import timedelta
 
 import pytest
-from sqlalchemy import create_engine, func, select
+from sqlalchemy import create_engine, select
 from sqlalchemy.orm import sessionmaker
 
 from domain import forgetting, jobs
 from domain.errors import JobError, StoreUnwritable
 from domain.settings import WorkerSettings
-from domain.states import JobStatus, VersionStatus
-from domain.tables import AuditEvent, Dataset, Job, Model, ModelVersion
+from domain.states import JobStatus
+from domain.tables import AuditEvent, Job, Model, ModelVersion
 from tests import factories
+from tests.worker.old_versions import made, putting, sweep, taken
 from worker.engine import lease
 from worker.engine.workbench import Workbench
-from worker.housekeeping import cleaning, planner
+from worker.housekeeping import cleaning
 from worker.jobs.purge import purge
 from worker.store import version_files
 from worker.store.artifacts import Store
-
-PAST = factories.NOW - timedelta(days=4)
-ROLES = ("weights", "statistics", "reservoir")
 
 
 @pytest.fixture
@@ -34,51 +31,13 @@ def store(tmp_path):
 
 @pytest.fixture
 def put(store):
-    """Put three files, with these contents; their digests."""
-
-    def files(*contents):
-        return {
-            f"{role}_sha256": store.put(lambda path, part=part: path.write_bytes(part))
-            for role, part in zip(ROLES, contents, strict=True)
-        }
-
-    return files
+    return putting(store)
 
 
 @pytest.fixture
 def versions(sync_sessions, put):
     """Version 1, superseded four days ago, and the champion; they share a reservoir."""
     return made(sync_sessions, put)
-
-
-def made(sessions, put):
-    dataset = factories.dataset()
-    model = factories.model(dataset)
-    jobs = [factories.job(model_id=model.id, finished=True) for _ in range(2)]
-    old = factories.version(
-        model, jobs[0], status=VersionStatus.SUPERSEDED, superseded_at=PAST,
-        **put(b"old weights", b"old statistics", b"both"),
-    )  # fmt: skip
-    new = factories.version(
-        model, jobs[1], number=2, parent_id=old.id,
-        **put(b"new weights", b"new statistics", b"both"),
-    )  # fmt: skip
-    with sessions.begin() as session:
-        for rows in ([dataset], [model], jobs, [old], [new]):
-            session.add_all(rows)
-            session.flush()
-    return old, new
-
-
-def sweep(sessions):
-    return planner.sweep(sessions, max_losses=3)
-
-
-def taken(sessions, job_id):
-    with sessions.begin() as session:
-        held = lease.claim(session, job_id, worker="w", lease=timedelta(minutes=1))
-    assert held is not None
-    return held
 
 
 def do(sessions, store, claim):
@@ -132,37 +91,6 @@ def test_a_file_that_two_versions_name_goes_with_the_last(sync_sessions, store, 
 
     assert store.listed([*digests(old).values(), *digests(new).values()]) == set()
     assert [event["kept"] for event in purged(sync_sessions)] == [["reservoir"], []]
-
-
-def test_the_grace_is_the_policys(sync_sessions, versions, refreshed):
-    _, new = versions
-    with sync_sessions.begin() as session:
-        session.get_one(Model, new.model_id).policy = {"grace": "PT36H"}
-        forgetting.supersede(session, session.get_one(ModelVersion, new.id), actor="worker")
-
-    row = refreshed(new)
-
-    assert row.purge_after - row.superseded_at == timedelta(hours=36)
-
-
-def test_what_is_not_due_stays(sync_sessions, versions):
-    old, _ = versions
-    later = factories.NOW + timedelta(hours=1)
-    with sync_sessions.begin() as session:
-        dataset = session.scalars(select(Dataset)).one()
-        model = factories.model(dataset, name="other")
-        job = factories.job(model_id=model.id, finished=True)
-        waiting = factories.version(
-            model, job, status=VersionStatus.SUPERSEDED, superseded_at=PAST, purge_after=later
-        )
-        for row in (model, job, waiting):
-            session.add(row)
-            session.flush()
-
-    jobs = sweep(sync_sessions)
-
-    with sync_sessions() as session:
-        assert [session.get_one(Job, job_id).model_id for job_id in jobs] == [old.model_id]
 
 
 def test_killed_in_between_the_next_attempt_comes_to_the_same_end(own_database_url, store, put):
@@ -220,44 +148,6 @@ purge.purge(Workbench(claim, sessions, Store(Path(root)), None, None))
 """Deletes the files, and is killed before the transaction ends."""
 
 
-def test_it_does_not_take_the_place_of_an_unlearning_job(sync_sessions, versions):
-    old, _ = versions
-    with sync_sessions.begin() as session:
-        session.add(factories.job(model_id=old.model_id))
-
-    assert len(sweep(sync_sessions)) == 2
-
-
-def test_one_at_a_time_is_planned_and_one_that_failed_not_at_once_again(sync_sessions, versions):
-    [job_id] = sweep(sync_sessions)
-    assert sweep(sync_sessions) == [job_id]
-    held = taken(sync_sessions, job_id)
-    with sync_sessions.begin() as session:
-        jobs.fail(
-            session, lease.hold(session, held), actor="worker", kind="storage", reason="Full."
-        )
-
-    assert sweep(sync_sessions) == []
-
-    with sync_sessions.begin() as session:
-        session.get_one(Job, job_id).finished_at = factories.NOW - timedelta(hours=2)
-    assert len(sweep(sync_sessions)) == 1
-
-
-def test_a_job_that_may_still_read_the_version_is_waited_for(sync_sessions, versions):
-    old, _ = versions
-    running = {"status": JobStatus.RUNNING, "lease_until": factories.NOW + timedelta(days=1)}
-    reader = factories.job(model_id=old.model_id, started_at=PAST - timedelta(minutes=1), **running)
-    with sync_sessions.begin() as session:
-        session.add(reader)
-
-    assert sweep(sync_sessions) == []
-
-    with sync_sessions.begin() as session:
-        session.get_one(Job, reader.id).started_at = PAST + timedelta(minutes=1)
-    assert len(sweep(sync_sessions)) == 1
-
-
 def test_a_file_that_cannot_be_deleted_leaves_the_version_unpurged(
     sync_sessions, store, versions, refreshed, monkeypatch
 ):
@@ -283,17 +173,6 @@ def test_a_job_names_no_file_that_was_deleted_since_it_put_it(sync_sessions, sto
         )
         with pytest.raises(StoreUnwritable, match="1 new files were deleted from the store"):
             version_files.keep_files(session, store, mine.values())
-
-
-def test_who_names_files_and_who_deletes_them_take_turns(own_database_url, store, put):
-    engine = create_engine(own_database_url)
-    sessions = sessionmaker(engine)
-    with sessions.begin() as naming:
-        version_files.keep_files(naming, store, put(b"a", b"b", b"c").values())
-        with sessions.begin() as session:
-            free = func.pg_try_advisory_xact_lock(version_files.NAMING_LOCK)
-            assert session.scalar(select(free)) is False
-    engine.dispose()
 
 
 def test_cleaning_removes_what_comes_back_and_what_is_misdated(sync_sessions, store, versions, put):

@@ -1,0 +1,62 @@
+"""A model with a version whose files are to be purged, and the champion after it."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from domain.states import VersionStatus
+from domain.tables import ModelVersion
+from tests import factories
+from worker.engine import lease
+from worker.housekeeping import planner
+from worker.store.artifacts import Store
+
+PAST = factories.NOW - timedelta(days=4)
+ROLES = ("weights", "statistics", "reservoir")
+
+Put = Callable[..., dict[str, str]]
+
+
+def putting(store: Store) -> Put:
+    """What puts three files with these contents into the store, and gives their digests."""
+
+    def files(*contents: bytes) -> dict[str, str]:
+        return {
+            f"{role}_sha256": store.put(lambda path, part=part: path.write_bytes(part))
+            for role, part in zip(ROLES, contents, strict=True)
+        }
+
+    return files
+
+
+def made(sessions: sessionmaker[Session], put: Put) -> tuple[ModelVersion, ModelVersion]:
+    """Version 1, superseded four days ago, and the champion; they share a reservoir."""
+    dataset = factories.dataset()
+    model = factories.model(dataset)
+    jobs = [factories.job(model_id=model.id, finished=True) for _ in range(2)]
+    old = factories.version(
+        model, jobs[0], status=VersionStatus.SUPERSEDED, superseded_at=PAST,
+        **put(b"old weights", b"old statistics", b"both"),
+    )  # fmt: skip
+    new = factories.version(
+        model, jobs[1], number=2, parent_id=old.id,
+        **put(b"new weights", b"new statistics", b"both"),
+    )  # fmt: skip
+    with sessions.begin() as session:
+        for rows in ([dataset], [model], jobs, [old], [new]):
+            session.add_all(rows)
+            session.flush()
+    return old, new
+
+
+def sweep(sessions: sessionmaker[Session]) -> list[UUID]:
+    return planner.sweep(sessions, max_losses=3)
+
+
+def taken(sessions: sessionmaker[Session], job_id: UUID) -> lease.Claim:
+    with sessions.begin() as session:
+        held = lease.claim(session, job_id, worker="w", lease=timedelta(minutes=1))
+    assert held is not None
+    return held
