@@ -99,23 +99,29 @@ def parse(url: str, *, development: bool = False) -> Destination:
         DestinationRefused: nothing may be sent there, whatever its name stands for.
     """
     if not re.fullmatch(r"[!-~]+", url) or "\\" in url:
-        raise DestinationRefused("Write the URL in visible ASCII: other characters percent-encoded "
-                                 "in the path, and as punycode in the host.")  # fmt: skip
+        raise DestinationRefused(
+            "A URL may contain visible ASCII characters only. Percent-encode others in the path, "
+            "and write the host in punycode."
+        )
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise DestinationRefused("This is no URL; check its host and its port.") from None
+        raise DestinationRefused("Not a valid URL: check its host and its port.") from None
     if parts.scheme not in (("https", "http") if development else ("https",)):
         raise DestinationRefused(
-            "Only https URLs are accepted; http is for development (LETHE_WEBHOOK_DEVELOPMENT)."
+            "Use an https URL; http is accepted only for development (LETHE_WEBHOOK_DEVELOPMENT)."
         )
     if "@" in parts.netloc:
-        raise DestinationRefused("A URL with a user or a password is not accepted.")
+        raise DestinationRefused(
+            "Remove the user and the password from the URL; signatures tell who sent an event."
+        )
     if "#" in url:
-        raise DestinationRefused("A URL with a fragment is not accepted.")
+        raise DestinationRefused("Remove the fragment (`#…`) from the URL.")
     if not host or port == 0:
-        raise DestinationRefused("The URL names no host, or no port that there is.")
+        raise DestinationRefused(
+            "The URL has no host, or an invalid port; write it as https://host/path."
+        )
     _check_host(host, development=development)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     usual = 443 if parts.scheme == "https" else 80
@@ -128,17 +134,21 @@ def _check_host(host: str, *, development: bool) -> None:
     except ValueError:
         labels = host.removesuffix(".").split(".")
         if len(host) > 253 or not all(LABEL.fullmatch(label) for label in labels):
-            raise DestinationRefused("The host is neither a name nor an address.") from None
+            raise DestinationRefused(
+                "The host is neither a valid host name nor an IP address."
+            ) from None
         if NUMBER.fullmatch(labels[-1]):  # such as 127.1 or 0x7f000001, which resolve all the same
             raise DestinationRefused("Write an IPv4 address as four decimal numbers.") from None
         if labels[-1] == "localhost" and not development:
-            raise DestinationRefused("localhost is this machine.") from None
+            raise DestinationRefused(
+                "localhost is the machine of this service; use a host name on the public internet."
+            ) from None
     else:
         check_address(address, development=development)
 
 
 def check_address(address: IPv4Address | IPv6Address, *, development: bool = False) -> None:
-    """Return if an address is outside, in the public internet, whatever way leads to it.
+    """Return if an address is on the public internet, whatever form it is written in.
 
     Args:
         development: private networks and this machine are allowed too.
@@ -149,8 +159,8 @@ def check_address(address: IPv4Address | IPv6Address, *, development: bool = Fal
     for meant in (address, *_embedded(address)):
         if not _allowed(meant, development=development):
             raise DestinationRefused(
-                "The host's address is not in the public internet: private, local, reserved and "
-                "metadata addresses are refused."
+                "The host's address is not on the public internet. Private, local, reserved and "
+                "metadata addresses are refused; use a host that can be reached from outside."
             )
 
 

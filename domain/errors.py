@@ -254,6 +254,11 @@ class Unavailable(DomainError):
     headers = {"Retry-After": "5"}  # noqa: RUF012
 
 
+def no_such(what: str, *, listed_at: str) -> NotFound:
+    """Nothing exists under the name or id in `what`; says which route lists what does."""
+    return NotFound(f"There is no {what}. `GET {listed_at}` lists those that exist.")
+
+
 class JobError(Exception):
     """A job cannot be done, however often it is tried: the input is at fault, not the machine.
 

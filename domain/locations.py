@@ -16,18 +16,20 @@ def allowed_path(uri: str, roots: Iterable[Path]) -> Path:
     parts = urlsplit(uri)
     if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
         raise LocationRefused(
-            f"{parts.scheme or parts.netloc!r} locations are not supported; "
-            "use an absolute path or a file:// URI."
+            f"Locations such as {parts.scheme or parts.netloc!r} are not supported; use an "
+            "absolute path or a file:// URI."
         )
     if parts.query or parts.fragment or "\0" in uri:
-        raise LocationRefused("A location has no query, no fragment and no NUL byte.")
+        raise LocationRefused(
+            "Remove the query, the fragment or the NUL character from the location."
+        )
     path = Path(unquote(parts.path) if parts.scheme else uri)
     if not path.is_absolute():
-        raise LocationRefused("A location is an absolute path or a file:// URI.")
+        raise LocationRefused("Give the location as an absolute path or a file:// URI.")
     resolved = path.resolve()
     if not any(resolved.is_relative_to(root.resolve()) for root in roots):
         raise LocationRefused(
-            "The location lies outside the allowed directories (LETHE_DATA_ROOTS); "
-            "ask your administrator to add its directory, or move the files."
+            "The location is outside the allowed directories (LETHE_DATA_ROOTS). Move the files "
+            "into one of them, or ask your administrator to allow their directory."
         )
     return resolved

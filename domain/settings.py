@@ -27,7 +27,7 @@ def _with_driver(url: str) -> str:
     """The same URL for psycopg 3, the one driver that serves async and sync alike."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "postgresql":
-        raise ValueError("a postgresql:// URL is needed")
+        raise ValueError("must be a postgresql:// URL")
     return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
@@ -194,11 +194,11 @@ class WorkerSettings(Settings):
     @model_validator(mode="after")
     def _tokens_can_be_verified(self) -> Self:
         if self.anchor_tsa and not self.anchor_tsa_roots:
-            raise ValueError("LETHE_ANCHOR_TSA needs LETHE_ANCHOR_TSA_ROOTS")
+            raise ValueError("set LETHE_ANCHOR_TSA_ROOTS too when you set LETHE_ANCHOR_TSA")
         return self
 
     @model_validator(mode="after")
     def _lease_outlasts_heartbeats(self) -> Self:
         if self.heartbeat * 2 > self.lease:
-            raise ValueError("the lease must last for two heartbeats at least")
+            raise ValueError("LETHE_LEASE must be at least twice LETHE_HEARTBEAT")
         return self

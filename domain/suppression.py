@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from domain import tombstones
-from domain.errors import NotFound
+from domain.errors import no_such
 from domain.tables import Dataset, Model, Sample, Tombstone
 
 ASKED_AT_ONCE = 10_000
@@ -33,7 +33,7 @@ def suppressed(session: Session, dataset: str, ids: Iterable[str]) -> set[str]:
     """
     dataset_id = session.scalar(select(Dataset.id).filter_by(name=dataset))
     if dataset_id is None:
-        raise NotFound(f"There is no dataset {dataset!r}.")
+        raise no_such(f"dataset {dataset!r}", listed_at="/v1/datasets")
     found: set[str] = set()
     rest = iter(ids)
     while some := list(islice(rest, ASKED_AT_ONCE)):

@@ -13,7 +13,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain import trail
-from domain.errors import NoCheckpoint, NotFound, SizeUnknown
+from domain.errors import NoCheckpoint, SizeUnknown, no_such
 from domain.events import CertificateIssued
 from domain.tables import (
     AuditEvent,
@@ -41,7 +41,7 @@ async def bundle(session: AsyncSession, request_id: UUID, *, since: int | None) 
         SizeUnknown: the log is not as long as `since`.
     """
     if await session.get(DeletionRequest, request_id) is None:
-        raise NotFound(f"There is no deletion request {request_id}.")
+        raise no_such(f"deletion request {request_id}", listed_at="/v1/deletion-requests")
     newest = await newest_checkpoint(session)
     size = newest.size
     covered = entries.about(request_id).where(LogLeaf.position < size)
@@ -92,8 +92,9 @@ async def newest_checkpoint(session: AsyncSession) -> LogCheckpoint:
     newest = (await session.scalars(tree.NEWEST_CHECKPOINT)).one_or_none()
     if newest is None:
         raise NoCheckpoint(
-            "No checkpoint of the audit trail is signed yet. The process that sweeps signs one "
-            "within seconds of the first event if LETHE_SIGNING_KEYS names a key."
+            "No checkpoint of the audit trail has been signed yet. Try again in a few seconds. If "
+            "none appears, ask your administrator to check that beat runs and that "
+            "LETHE_SIGNING_KEYS names a key."
         )
     return newest
 
@@ -110,8 +111,8 @@ def continuing(old: int | None, size: int) -> list[merkle.Span]:
         return merkle.consistency(old, size)
     except ValueError:
         raise SizeUnknown(
-            f"The newest checkpoint is of {size} events; name the size of an older checkpoint, "
-            "from 1 on. If you hold a signed checkpoint of a longer log, this log was rolled back."
+            f"The newest checkpoint covers {size} events; give the size of an older one, at least "
+            "1. If you hold a signed checkpoint of a longer log, this log has been rolled back."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What is said in words of how a deletion ended: in answers, and in certificates.
+"""What is said in words about how a deletion ended: in answers, and in certificates.
 
 All such texts are here, so that no two places say different things. They say what was measured,
 and no more; what a certificate does not prove has texts of its own.
@@ -25,68 +25,68 @@ class Kind(StrEnum):
 MEANING = {
     Verdict.PASS: "Influence reduced to within the measured range of models never trained on these "
     "samples, under these tests.",
-    Verdict.FAIL: "By these tests the samples can still be told from samples the model was never "
-    "trained on, or the model lost more than its policy allows.",
-    Verdict.NO_POWER: "These tests cannot tell: the model before the job would not have failed "
-    "them either. This is no evidence that the samples' influence is gone.",
+    Verdict.FAIL: "These tests can still tell the samples from samples the model was never trained "
+    "on, or the model lost more than its policy allows.",
+    Verdict.NO_POWER: "These tests cannot tell: the model would not have failed them before the "
+    "job either. This is no evidence that the samples' influence is gone.",
 }
 """What a verdict says, and no more."""
 
-NOT_TESTED = "No tests were made: nothing is said of the samples' influence."
+NOT_TESTED = "No tests were run, so nothing is said about the samples' influence."
 ACCEPTED = "A person accepted this version in spite of that."
 
 MADE = {
     Kind.APPROXIMATE: "was changed to forget these samples; it was not retrained.",
-    Kind.EXACT: "was retrained, without these samples.",
+    Kind.EXACT: "was retrained without these samples.",
 }
 """How a version came to be."""
 
 NEVER_PROVEN = (
-    "That no copy of the samples is left elsewhere: in exports, in caches, on other machines, with "
-    "other people.",
-    "That backups of the database, of the dataset and of the weights hold the samples no more.",
+    "That no copy of the samples is left elsewhere: in exports, in caches, on other machines or "
+    "with other people.",
+    "That backups of the database, the dataset and the weights no longer contain the samples.",
     "That the samples are gone from the files of the dataset.",
-    "That other models, trained on the samples or made from the old weights, have forgotten them.",
+    "That other models that were trained on the samples, or made from the old weights, have "
+    "forgotten them.",
     "That the machine ran what is recorded here: the figures are what it stored and signed, and "
-    "nobody outside watched it.",
-    "That everything was recorded: the log shows that no entry was changed since, not that none "
-    "was left out.",
-    "That the sample ids are those of the person who asked: whoever named them had to know.",
+    "nobody outside observed it.",
+    "That everything was recorded: the log shows that no entry has been changed since, not that "
+    "none was left out.",
+    "That the sample ids belong to the person who asked: whoever named them had to know that.",
 )
 """What no certificate proves."""
 
 CHANGED = (
-    "That the weights are those which a training without the samples would have given: they were "
+    "That the weights are what training without the samples would have produced: they were "
     "changed, not retrained."
 )
-TRAINED_ANEW = (
-    "That the training got the samples from nowhere else, such as a copy under another id or parts "
-    "that were trained before."
+RETRAINED = (
+    "That the training did not get the samples from anywhere else, such as a copy under another id "
+    "or parts that had been trained before."
 )
 FORGOTTEN_EARLIER = (
-    "That samples which had been forgotten before were forgotten well: the certificates of the "
+    "That samples which had already been forgotten were forgotten well: the certificates of the "
     "earlier requests say what was tested then."
 )
 NEVER_TRAINED_ON = (
-    "That samples outside the training split were never trained on: so whoever registered the "
-    "dataset and the model said."
+    "That samples outside the training split were never trained on: this is what whoever "
+    "registered the dataset and the model stated."
 )
 OTHER_TESTS = (
-    "That no other test could tell the samples apart: the tests in this certificate were made, and "
-    "no others."
+    "That no other test could tell the samples apart: only the tests in this certificate were run."
 )
-NO_TESTS = "Anything of the samples' influence on versions that were not tested."
+NO_TESTS = "That the samples' influence is gone from versions that were not tested."
 CONCEPT = (
-    "That the model knows nothing of the removed class: it was looked for in held-out samples of "
-    "that class only."
+    "That the model knows nothing about the removed class: this was tested only with held-out "
+    "samples of that class."
 )
 WEIGHTS_LEFT = (
     "That the old weights are gone: those without a time of deletion were still stored when this "
     "certificate was issued."
 )
 WEIGHTS_DELETED = (
-    "That deleted weights cannot be recovered from the medium: their files were deleted, not "
-    "overwritten."
+    "That deleted weights cannot be recovered from the storage medium: their files were deleted, "
+    "not overwritten."
 )
 
 VERDICT_TITLES = {
@@ -101,9 +101,9 @@ KIND_TITLES = {
     Kind.NOTHING_TO_FORGET: "Nothing to forget",
 }
 MOMENT_TITLES = {
-    "before": "On the version before: can the tests tell?",
+    "before": "On the previous version: can the tests tell the samples apart?",
     "after": "On the new version",
-    "guard": "What the new version had to keep, or a removed class to lose",
+    "guard": "What the new version had to keep, and a removed class had to lose",
 }
 TEST_TITLES = {
     "membership_loss": "Membership by loss (AUC)",
@@ -115,8 +115,8 @@ TEST_TITLES = {
     "probe_nmi": "Linear probe: NMI above hold-out",
     "alignment": "Dimensional alignment above hold-out",
     "feature_norm": "Log norm of features above hold-out",
-    "test_accuracy": "Drop of test accuracy",
-    "class_accuracy": "Largest drop in a retained class",
+    "test_accuracy": "Drop in test accuracy",
+    "class_accuracy": "Largest drop in accuracy on a retained class",
     "concept_removed": "Accuracy on the removed class",
 }
 """How people read what a certificate names."""
@@ -138,8 +138,8 @@ def _sentences(result: Result) -> Iterator[str]:
     if result["kind"] == Kind.NOTHING_TO_FORGET:
         yield f"Model {result['model']}: there was nothing to forget."
         yield (
-            f"{result['already_forgotten']} of the samples named had been forgotten before, and "
-            f"{result['not_trained_on']} are outside what it was trained on."
+            f"{result['already_forgotten']} of the named samples had already been forgotten, and "
+            f"{result['not_trained_on']} are not among those it was trained on."
         )
         yield "No new version was made, and nothing was tested."
         return
@@ -148,7 +148,7 @@ def _sentences(result: Result) -> Iterator[str]:
     verdict = _verdict(result)
     yield NOT_TESTED if verdict is None else MEANING[verdict]
     if verdict is Verdict.PASS:
-        yield f"Version {result['before']['version']}, before it, was outside that range."
+        yield f"The previous version, {result['before']['version']}, was outside that range."
     if verdict is Verdict.FAIL and result["approval"]:
         yield ACCEPTED
 
@@ -157,7 +157,7 @@ def _limits(objective: Objective, result: Result) -> Iterator[str]:
     kind, verdict = Kind(result["kind"]), _verdict(result)
     if kind is not Kind.NOTHING_TO_FORGET:
         yield from _limits_of_tests(result, verdict)
-        yield CHANGED if kind is Kind.APPROXIMATE else TRAINED_ANEW
+        yield CHANGED if kind is Kind.APPROXIMATE else RETRAINED
         if objective is Objective.REMOVE_CLASS:
             yield CONCEPT
     if result["already_forgotten"]:
@@ -176,20 +176,20 @@ def _limits_of_tests(result: Result, verdict: Verdict | None) -> Iterator[str]:
     compared = [test for test in result["tests"] if test["moment"] == "after"]
     forget = max((test["forget_samples"] for test in compared), default=0)
     holdout = max((test["holdout_samples"] for test in compared), default=0)
-    sizes = f"{forget} of the samples with {holdout} that it was never trained on"
+    sizes = f"{forget} of the samples with {holdout} it was never trained on"
     match verdict:
         case Verdict.PASS:
             yield (
-                f"That no influence is left which is too small for these tests to see: for {name} "
-                f"they compared {sizes}, and the intervals say how closely."
+                f"That no influence is left that is too small for these tests to detect: for "
+                f"{name} they compared {sizes}, and the intervals show how precisely."
             )
             yield OTHER_TESTS
         case Verdict.FAIL:
             yield f"That the samples' influence on {name} is gone: the verdict is fail."
         case Verdict.NO_POWER:
             yield (
-                f"That the samples' influence on {name} is gone: the tests compared {sizes}, too "
-                "few or too little memorised for them to see anything, before or after."
+                f"That the samples' influence on {name} is gone: the tests compared {sizes}, which "
+                "were too few or too little memorised to detect anything, before or after."
             )
         case None:
             yield NO_TESTS

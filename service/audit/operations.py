@@ -55,7 +55,10 @@ async def checkpoint(sessions: Sessions, size: int | None) -> str:
             return (await bundle.newest_checkpoint(session)).note
         found = await session.get(LogCheckpoint, size)
     if found is None:
-        raise NotFound(f"No checkpoint was made when the log had {size} events.")
+        raise NotFound(
+            f"No checkpoint was made when the log had {size} events; leave out `size` for the "
+            "newest."
+        )
     return found.note
 
 
@@ -75,17 +78,21 @@ async def prove(
         SizeUnknown: the log is not that long.
     """
     if (position is None) == (old is None):
-        raise InvalidRequest("Send `position` or `old`: one of them.")
+        raise InvalidRequest("Send either `position` or `old`, and not both.")
     async with sessions.begin() as session:
         newest = await bundle.newest_checkpoint(session)
         length = newest.size if size is None else size
         if length > newest.size:
-            raise SizeUnknown(f"The newest checkpoint is of {newest.size} events.")
+            raise SizeUnknown(
+                f"The newest checkpoint covers {newest.size} events; `size` must not be greater."
+            )
         if position is None:
             hashes = await _hashes(session, bundle.continuing(old, length))
             return ConsistencyProof(old=old, size=length, proof=hashes)
         if position >= length:
-            raise SizeUnknown(f"The checkpoint is of {length} events, the first at position 0.")
+            raise SizeUnknown(
+                f"The checkpoint covers {length} events, so `position` must be below {length}."
+            )
         hashes = await _hashes(session, merkle.inclusion(position, length))
         event, _ = (await session.execute(_events().where(LogLeaf.position == position))).one()
     leaf = entry(event, position).decode()
@@ -122,5 +129,5 @@ def _read(event: AuditEvent, position: int) -> AuditEventRead:
 def _position(given: str) -> int:
     position = int(given)
     if not 0 <= position < LAST:
-        raise ValueError("out of range")
+        raise ValueError("not a position in the log")
     return position

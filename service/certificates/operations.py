@@ -4,21 +4,21 @@ from uuid import UUID
 
 from sqlalchemy import func, select
 
-from domain.errors import NotCertified, NotCertifiedYet, NotFound
+from domain.errors import NotCertified, NotCertifiedYet, NotFound, no_such
 from domain.states import MOVING_REQUESTS, RequestStatus
 from domain.tables import Certificate, DeletionRequest
 from service.dependencies import Sessions
 
 UNCERTIFIED = {
-    RequestStatus.NEEDS_REVIEW: "No attempt got a better verdict than `fail`: a person decides "
-    "first, with `POST /v1/deletion-requests/{id}/decision`. If the version is accepted, there "
-    "will be a certificate.",
-    RequestStatus.FAILED: "The request failed; its `targets` say why. Once its jobs are tried "
-    "again and it is completed, there will be a certificate.",
-    RequestStatus.CANCELLED: "The request was cancelled: what was not done is not certified. What "
-    "its jobs did is under `/v1/jobs`.",
-    RequestStatus.REFUSED: "The request was refused: what was not done is not certified. Its "
-    "`decisions` say on what ground.",
+    RequestStatus.NEEDS_REVIEW: "Every round got the verdict `fail`, so a person must decide "
+    "first, with `POST /v1/deletion-requests/{id}/decision`. A certificate is issued if the "
+    "version is accepted.",
+    RequestStatus.FAILED: "The request failed, and its `targets` say why. Fix that and retry its "
+    "jobs with `POST /v1/jobs/{id}/retry`; a certificate is issued once the request is completed.",
+    RequestStatus.CANCELLED: "The request was cancelled, so there is nothing to certify. See "
+    "`/v1/jobs` for what its jobs did before.",
+    RequestStatus.REFUSED: "The request was refused, so there is nothing to certify. See its "
+    "`decisions` for the grounds.",
 }
 """Why a request with this status has no certificate, and what to do."""
 
@@ -41,20 +41,24 @@ async def get(sessions: Sessions, request_id: UUID, number: int | None) -> Certi
     if found is not None:
         return found
     if request is None:
-        raise NotFound(f"There is no deletion request {request_id}.")
+        raise no_such(f"deletion request {request_id}", listed_at="/v1/deletion-requests")
     if newest is not None:
-        raise NotFound(f"This request has no certificate {number}: they go from 1 to {newest}.")
+        raise NotFound(
+            f"This request has no certificate {number}; its certificates are numbered from 1 to "
+            f"{newest}."
+        )
     raise _uncertified(request.status)
 
 
 def _uncertified(status: RequestStatus) -> NotCertified | NotCertifiedYet:
     if status in MOVING_REQUESTS:
         return NotCertifiedYet(
-            f"The request is {status}; it is certified once it is completed. Ask again."
+            f"The request is {status}; its certificate is issued once it is completed. Ask again "
+            "later."
         )
     if status is RequestStatus.COMPLETED:
         return NotCertifiedYet(
-            "The request is completed; its certificate waits for a signed checkpoint of the log "
-            "that covers this. Ask again."
+            "The request is completed. Its certificate is issued as soon as a signed checkpoint of "
+            "the log covers this; ask again in a few seconds."
         )
     return NotCertified(UNCERTIFIED[status])

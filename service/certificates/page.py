@@ -58,8 +58,8 @@ def _model(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _test(test: dict[str, Any]) -> dict[str, Any]:
-    """A test with its title and its outcome. To fail is no fault of the version before: it shows
-    that the test can tell."""
+    """A test with its title and its outcome. It is no fault of the previous version to fail: that
+    shows that the test can tell the samples apart."""
     told = ("told apart", "not told apart") if test["moment"] == "before" else ("failed", "passed")
     title = wording.TEST_TITLES.get(test["name"], test["name"])
     return {**test, "title": title, "outcome": told[test["passed"]]}

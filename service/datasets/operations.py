@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain import jobs, suppression, trail
-from domain.errors import NameTaken, NotFound, TooManySamples
+from domain.errors import NameTaken, NotFound, TooManySamples, no_such
 from domain.events import DatasetRegistered
 from domain.locations import allowed_path
 from domain.states import JobKind, RegistrationStatus
@@ -53,7 +53,8 @@ async def register(
         if not inserted and dataset.status is not RegistrationStatus.FAILED:
             if (dataset.uri, dataset.definition) != (values["uri"], values["definition"]):
                 raise NameTaken(
-                    f"The dataset {wanted.name!r} is defined otherwise; choose another name."
+                    f"A dataset {wanted.name!r} with another definition exists; choose another "
+                    "name."
                 )
             return await _one(session, wanted.name)
         if not inserted:
@@ -82,7 +83,8 @@ async def check(sessions: Sessions, name: str, sample_ids: Sequence[str], *, lim
     """
     if len(sample_ids) > limit:
         raise TooManySamples(
-            f"{len(sample_ids)} ids are named; {limit} are allowed at once. Send several parts."
+            f"The request names {len(sample_ids)} ids, and {limit} are allowed at once. Split it "
+            "into several requests."
         )
     ids = list(dict.fromkeys(sample_ids))
     async with sessions.begin() as session:
@@ -103,7 +105,7 @@ async def check_file(
     async with sessions.begin() as session:
         dataset_id = await session.scalar(select(Dataset.id).filter_by(name=name))
         if dataset_id is None:
-            raise NotFound(f"There is no dataset {name!r}.")
+            raise no_such(f"dataset {name!r}", listed_at="/v1/datasets")
         job = await session.run_sync(
             jobs.queue, JobKind.CHECK_DATASET, actor="api", dataset_id=dataset_id
         )
@@ -126,7 +128,10 @@ async def get_check(sessions: Sessions, name: str, check_id: UUID) -> CheckRead:
     async with sessions.begin() as session:
         row = (await session.execute(chosen)).one_or_none()
     if row is None:
-        raise NotFound(f"The dataset {name!r} has no check {check_id}.")
+        raise NotFound(
+            f"The dataset {name!r} has no check {check_id}. Start one with "
+            f"`POST /v1/datasets/{name}/check`."
+        )
     return _read_check(name, *row)
 
 
@@ -157,7 +162,7 @@ def _datasets() -> Select[Dataset, UUID]:
 async def _one(session: AsyncSession, name: str) -> DatasetRead:
     row = (await session.execute(_datasets().where(Dataset.name == name))).one_or_none()
     if row is None:
-        raise NotFound(f"There is no dataset {name!r}.")
+        raise no_such(f"dataset {name!r}", listed_at="/v1/datasets")
     return _read(*row)
 
 

@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
 from domain import jobs, requests, trail
-from domain.errors import CannotCancel, NotFound
+from domain.errors import CannotCancel, no_such
 from domain.events import RequestCancelAsked
 from domain.requests import PLANNING_LOCK
 from domain.states import OPEN_JOBS, OPEN_REQUESTS, JobStatus, RequestStatus, sources
@@ -44,7 +44,7 @@ def _cancel(session: Session, request_id: UUID) -> None:
     ).all()
     request = session.get(DeletionRequest, request_id)
     if request is None:
-        raise NotFound(f"There is no deletion request {request_id}.")
+        raise no_such(f"deletion request {request_id}", listed_at="/v1/deletion-requests")
     if request.status is RequestStatus.CANCELLED:
         return
     mine = DeletionTarget.request_id == request_id
@@ -67,10 +67,13 @@ def _require_cancellable(
     statuses = set(session.scalars(select(DeletionTarget.status).where(mine)))
     if RequestStatus.NEEDS_REVIEW in statuses:
         raise CannotCancel(
-            "This request waits for a decision: decide `refuse` to end it, and its samples stay."
+            "This request awaits a decision. To end it, decide `refuse`; its samples then stay in "
+            "the model."
         )
     if not statuses.intersection(sources(RequestStatus.CANCELLED)):
-        raise CannotCancel(f"This request is {status} already; what was forgotten stays forgotten.")
+        raise CannotCancel(
+            f"This request is already {status}, and what was forgotten stays forgotten."
+        )
 
 
 def _serves_others(session: Session, job: Job, request_id: UUID) -> bool:

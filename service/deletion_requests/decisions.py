@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
 
 from domain import forgetting, requests, trail
-from domain.errors import ChampionChanged, NotFound, NothingToDecide
+from domain.errors import ChampionChanged, NothingToDecide, no_such
 from domain.events import RequestDecided, VersionPromoted
 from domain.states import Decision, RequestStatus, VersionStatus
 from domain.tables import (
@@ -43,10 +43,12 @@ async def decide(sessions: Sessions, request_id: UUID, wanted: DecisionCreate) -
 
 def _decide(session: Session, request_id: UUID, wanted: DecisionCreate) -> None:
     if session.get(DeletionRequest, request_id) is None:
-        raise NotFound(f"There is no deletion request {request_id}.")
+        raise no_such(f"deletion request {request_id}", listed_at="/v1/deletion-requests")
     candidates = _candidates(session, request_id)
     if not candidates:
-        raise NothingToDecide("This request does not wait for a decision; see its status.")
+        raise NothingToDecide(
+            "This request does not await a decision; only one with the status `needs_review` does."
+        )
     _lock(session, candidates)
     for candidate in candidates:
         decided = [request_id]
@@ -154,8 +156,8 @@ def _promote(session: Session, candidate: ModelVersion) -> None:
     )
     if champion.id != candidate.parent_id or session.scalar(select(changed)):
         raise ChampionChanged(
-            "Since the candidate was made, its model has forgotten other samples, which the "
-            "candidate still knows. Decide `retry`: a new job starts from the new champion."
+            "The model has forgotten other samples since the candidate was made, and the candidate "
+            "still knows them. Decide `retry`, and a new job starts from the new champion."
         )
     forgetting.promote(session, candidate, over=champion, actor="api")
     forgetting.record_forgotten(session, job_id=candidate.job_id, model_id=candidate.model_id)

@@ -18,10 +18,10 @@ from domain.errors import (
     IdempotencyKeyInFlight,
     IdempotencyKeyReused,
     NoRecipe,
-    NotFound,
     NotReady,
     TooManySamples,
     UnknownSamples,
+    no_such,
 )
 from domain.events import RequestCompleted
 from domain.states import RegistrationStatus, RequestStatus
@@ -48,7 +48,7 @@ AS_GIVEN = (
 COMMITTED_AT_ONCE = 2_000
 """So many ids take some ten milliseconds."""
 
-IN_FLIGHT = "The first request with this key is being answered; wait."
+IN_FLIGHT = "The first request with this key is still being answered; send it again in a second."
 Asked = tuple[str, int, int]
 """A model that is to forget; how many of the samples it had forgotten, and how many it was not
 trained on."""
@@ -167,7 +167,7 @@ async def _answered_before(connection: AsyncConnection, kept: Any, fingerprint: 
     """The answer that the key of a submission has, as it was given first."""
     if kept.fingerprint != fingerprint:
         raise IdempotencyKeyReused(
-            "This key was sent before with another body; take a new key for a new request."
+            "This key was sent before with another body. Use a new key for a new request."
         )
     rows = (await connection.execute(statements.READ_ONE, {"id": kept.request_id})).all()
     return Answer(_as_it_began(rows[0]._asdict(), kept.asked), replayed=True)
@@ -184,8 +184,8 @@ def different_ids(wanted: DeletionRequestCreate, settings: Settings) -> list[str
     named = len(wanted.sample_ids)
     if named > settings.max_samples_per_request:
         raise TooManySamples(
-            f"{named} ids are named; {settings.max_samples_per_request} are allowed in one "
-            "request. Send several."
+            f"The request names {named} ids, and {settings.max_samples_per_request} are allowed at "
+            "once. Split it into several requests."
         )
     return list(dict.fromkeys(wanted.sample_ids))
 
@@ -205,27 +205,40 @@ async def must_forget(
     waiting = [row.model for row in models if row.model_status == RegistrationStatus.PENDING]
     ready = [row for row in models if row.model_status == RegistrationStatus.READY]
     if not named or named[0].dataset_id is None:
-        what = f"model {wanted.model!r}" if wanted.model else f"dataset {wanted.dataset!r}"
-        raise NotFound(f"There is no {what}.")
+        if wanted.model:
+            raise no_such(f"model {wanted.model!r}", listed_at="/v1/models")
+        raise no_such(f"dataset {wanted.dataset!r}", listed_at="/v1/datasets")
     if wanted.model and not ready:
+        if named[0].model_status == RegistrationStatus.FAILED:
+            raise NotReady(
+                f"The model {wanted.model!r} could not be registered. Register it again first; "
+                f"`GET /v1/models/{wanted.model}` says what went wrong."
+            )
         raise NotReady(
-            f"The model {wanted.model!r} is {named[0].model_status}; wait until "
+            f"The model {wanted.model!r} is still being examined; wait until "
             f"`GET /v1/models/{wanted.model}` says `ready`."
         )
     if waiting:
-        raise NotReady(f"Models of this dataset are not ready yet: {', '.join(waiting)}.")
+        raise NotReady(
+            f"These models of the dataset are not ready yet: {', '.join(waiting)}. Wait until "
+            "`GET /v1/models` says that they are, or name a `model`."
+        )
     if not ready:
-        raise NotReady(f"No model of the dataset {wanted.dataset!r} is ready: nothing can forget.")
+        raise NotReady(
+            f"The dataset {wanted.dataset!r} has no model that is ready, so nothing can forget. "
+            "Register a model first."
+        )
     lacking = [row.model for row in ready if row.recipe is None]
     if wanted.exact and lacking:
         raise NoRecipe(
-            f"`exact` needs a recipe, which these models lack: {', '.join(lacking)}. Leave out "
+            f"`exact` needs a recipe, and these models have none: {', '.join(lacking)}. Leave out "
             "`exact`, or register the model with a `recipe` under another name."
         )
     unknown = len(ids) - ready[0].known
     if unknown:
         raise UnknownSamples(
-            f"{unknown} of {len(ids)} ids are not in the dataset; nothing was stored.",
+            f"{unknown} of {len(ids)} ids are not in the dataset, so nothing was stored. Correct "
+            "or remove them; `unknown_ids` lists the first of them.",
             unknown_count=unknown,
             unknown_ids=await _first_unknown(connection, named[0].dataset_id, ids),
         )

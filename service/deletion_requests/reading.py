@@ -9,7 +9,7 @@ from sqlalchemy import Row, and_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from domain.errors import NotFound
+from domain.errors import no_such
 from domain.states import MOVING_REQUESTS, RequestStatus
 from domain.tables import (
     DeletionRequest,
@@ -47,7 +47,7 @@ async def get(sessions: Sessions, request_id: UUID) -> DeletionRequestRead:
     async with sessions.begin() as session:
         rows = (await session.execute(statements.READ_ONE, {"id": request_id})).all()
         if not rows:
-            raise NotFound(f"There is no deletion request {request_id}.")
+            raise no_such(f"deletion request {request_id}", listed_at="/v1/deletion-requests")
         [read] = await _whole(session, rows)
     return read
 

@@ -5,7 +5,7 @@ from base64 import b64encode
 from uuid import UUID
 
 from domain import shredding
-from domain.errors import CannotShred, KeyGone, NotFound, NotNamed
+from domain.errors import CannotShred, KeyGone, NotNamed, no_such
 from domain.states import FINAL_REQUESTS
 from domain.tables import DeletionRequest, RequestKey
 from evidence import commitments
@@ -26,19 +26,23 @@ async def show_inclusion(sessions: Sessions, request_id: UUID, sample_id: str) -
         request = await session.get(DeletionRequest, request_id)
         kept = await session.get(RequestKey, request_id)
     if request is None:
-        raise NotFound(f"There is no deletion request {request_id}.")
+        raise no_such(f"deletion request {request_id}", listed_at="/v1/deletion-requests")
     if kept is None or request.commitment is None:
         raise KeyGone(
-            "This request was shredded: nothing links it to the ids it named any more."
+            "This request was shredded, so nothing links it to the ids it named any more."
             if request.shredded_at
-            else "This request is from before there were commitments; its ids cannot be shown."
+            else "This request was received before commitments were introduced, so nothing can be "
+            "proven about the ids it named."
         )
     if request.samples <= COMMITTED_AT_ONCE:
         opening = commitments.open_for(kept.key, kept.entries, sample_id)
     else:
         opening = await asyncio.to_thread(commitments.open_for, kept.key, kept.entries, sample_id)
     if opening is None:
-        raise NotNamed("The request did not name this sample id; compare it letter by letter.")
+        raise NotNamed(
+            "The request did not name this sample id. Check its spelling, including upper and "
+            "lower case."
+        )
     return InclusionRead(
         commitment=request.commitment,
         blind=opening.blind.hex(),
@@ -58,10 +62,11 @@ async def shred(sessions: Sessions, request_id: UUID) -> None:
     async with sessions.begin() as session:
         request = await session.get(DeletionRequest, request_id, with_for_update=True)
         if request is None:
-            raise NotFound(f"There is no deletion request {request_id}.")
+            raise no_such(f"deletion request {request_id}", listed_at="/v1/deletion-requests")
         if request.status not in FINAL_REQUESTS:
             raise CannotShred(
-                f"This request is {request.status}: what it names is needed until it is "
-                f"completed, cancelled or refused. Wait, or `POST …/{request_id}/cancel` first."
+                f"This request is {request.status}, and its contents are needed until it is "
+                "completed, cancelled or refused. Wait for that, or cancel it first with "
+                f"`POST /v1/deletion-requests/{request_id}/cancel`."
             )
         await session.run_sync(shredding.shred, [request_id], actor="api")

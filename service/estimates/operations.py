@@ -109,7 +109,10 @@ async def _one(session: AsyncSession, estimate_id: UUID) -> EstimateRead:
         )
     ).one_or_none()
     if row is None:
-        raise NotFound(f"There is no estimate {estimate_id}.")
+        raise NotFound(
+            f"There is no estimate {estimate_id}. Ask for one with "
+            "`POST /v1/deletion-requests/estimate`."
+        )
     estimate, dataset = row
     rows = await session.execute(
         select(EstimateTarget, Model.name, Job)

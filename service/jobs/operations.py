@@ -8,7 +8,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from domain.errors import NotFound
+from domain.errors import no_such
 from domain.states import JobKind, JobStatus
 from domain.tables import (
     AlignmentScore,
@@ -52,7 +52,7 @@ async def get(sessions: Sessions, job_id: UUID) -> JobRead:
     async with sessions.begin() as session:
         row = (await session.execute(chosen)).one_or_none()
         if row is None:
-            raise NotFound(f"There is no job {job_id}.")
+            raise no_such(f"job {job_id}", listed_at="/v1/jobs")
         cycles, evaluations = await _measured(session, job_id)
         rounds = await _audits(session, job_id)
     job, model, dataset, requests, base, made = row
@@ -82,7 +82,7 @@ async def get_alignment(sessions: Sessions, job_id: UUID) -> AlignmentRead:
     async with sessions.begin() as session:
         status = await session.scalar(select(Job.status).where(Job.id == job_id))
         if status is None:
-            raise NotFound(f"There is no job {job_id}.")
+            raise no_such(f"job {job_id}", listed_at="/v1/jobs")
         cycles, evaluations = await _measured(session, job_id)
     return AlignmentRead(
         job_id=job_id,

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from domain import jobs, requests
-from domain.errors import CannotRetry, NotFound
+from domain.errors import CannotRetry, no_such
 from domain.requests import PLANNING_LOCK
 from domain.states import (
     BESIDE_OTHERS,
@@ -40,9 +40,9 @@ def _retry(session: Session, job_id: UUID) -> None:
     session.execute(select(func.pg_advisory_xact_lock(PLANNING_LOCK)))
     job = session.scalars(select(Job).filter_by(id=job_id).with_for_update()).one_or_none()
     if job is None:
-        raise NotFound(f"There is no job {job_id}.")
+        raise no_such(f"job {job_id}", listed_at="/v1/jobs")
     if job.status is not JobStatus.FAILED:
-        raise CannotRetry(f"This job is {job.status}; only one that failed can be tried again.")
+        raise CannotRetry(f"This job is {job.status}; only a failed job can be retried.")
     _require_free(session, job)
     jobs.requeue(session, job, actor="api")
     _reopen(session, job)
@@ -51,14 +51,16 @@ def _retry(session: Session, job_id: UUID) -> None:
 def _require_free(session: Session, job: Job) -> None:
     """Raises CannotRetry where another job does, or is to do, the same."""
     if job.kind is JobKind.ESTIMATE:
-        raise CannotRetry("The ids of an estimate are deleted when it ends; ask for a new one.")
+        raise CannotRetry(
+            "The ids of an estimate are deleted when it ends; ask for a new estimate instead."
+        )
     if job.kind is JobKind.CHECK_DATASET:
         return  # each is about a file of its own
     same = Job.model_id == job.model_id if job.model_id else Job.dataset_id == job.dataset_id
     rival = Job.kind == job.kind if job.kind in BESIDE_OTHERS else Job.kind.not_in(BESIDE_OTHERS)
     other = session.scalars(select(Job.id).where(same, rival, Job.status.in_(OPEN_JOBS))).first()
     if other is not None:
-        raise CannotRetry(f"The job {other} has taken its place; wait until that has ended.")
+        raise CannotRetry(f"The job {other} has taken its place; wait until that job has ended.")
 
 
 def _reopen(session: Session, job: Job) -> None:
@@ -69,7 +71,9 @@ def _reopen(session: Session, job: Job) -> None:
             session, RequestStatus.SCHEDULED, served, actor="api", job_id=DeletionTarget.job_id
         )
         if not moved:
-            raise CannotRetry("No request waits for this job any more.")
+            raise CannotRetry(
+                "No request needs this job any more; submit a new request if you need one."
+            )
         return
     if job.kind in NOTHING_WAITS:
         return
@@ -79,5 +83,8 @@ def _reopen(session: Session, job: Job) -> None:
     else:
         row = session.get_one(Model, job.model_id, with_for_update=True)
     if row.status is not RegistrationStatus.FAILED:
-        raise CannotRetry(f"{row.name!r} is {row.status}: it was registered anew meanwhile.")
+        raise CannotRetry(
+            f"{row.name!r} has been registered again since and is {row.status}; there is nothing "
+            "to retry."
+        )
     row.status, row.failure = RegistrationStatus.PENDING, None

@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.errors import NotFound
+from domain.errors import no_such
 from domain.tables import DeletionRequest, DeletionTarget, Job, Model, ModelVersion, derived_data
 from service.dependencies import Sessions
 from service.models.schemas import DerivedRead, ForgettingRead, LineageRead
@@ -25,7 +25,7 @@ async def read(sessions: Sessions, name: str, window: Window) -> LineageRead:
     async with sessions.begin() as session:
         model_id = await session.scalar(select(Model.id).filter_by(name=name))
         if model_id is None:
-            raise NotFound(f"There is no model {name!r}.")
+            raise no_such(f"model {name!r}", listed_at="/v1/models")
         numbers = select(ModelVersion.number).filter_by(model_id=model_id)
         if after is not None:
             numbers = numbers.where(ModelVersion.number < after)

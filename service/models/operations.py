@@ -13,10 +13,10 @@ from domain import drift, functions, jobs, suppression, trail
 from domain.errors import (
     FactoryRefused,
     NameTaken,
-    NotFound,
     NotReady,
     RecipeRefused,
     WeightsRefused,
+    no_such,
 )
 from domain.events import ModelRegistered
 from domain.locations import allowed_path
@@ -78,7 +78,7 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
             stored["architecture"] = _as_sent(model.architecture)
             if stored != values:
                 raise NameTaken(
-                    f"The model {wanted.name!r} is defined otherwise; choose another name."
+                    f"A model {wanted.name!r} with another definition exists; choose another name."
                 )
             return await _one(session, wanted.name)
         if not inserted:
@@ -133,22 +133,26 @@ async def get_version(sessions: Sessions, name: str, number: int) -> VersionRead
         found = await session.execute(_versions(name).where(ModelVersion.number == number))
         row = found.one_or_none()
     if row is None:
-        raise NotFound(f"There is no version {number} of a model {name!r}.")
+        raise no_such(
+            f"version {number} of a model {name!r}", listed_at=f"/v1/models/{name}/versions"
+        )
     return _read_version(*row)
 
 
 def _check_weights(wanted: ModelCreate, path: Path) -> None:
     how = (
-        "Pickled weights can run code; convert them with "
+        "Pickled weights can run code when they are loaded. Convert them with "
         "`safetensors.torch.save_file(model.state_dict(), 'model.safetensors')`."
     )
     if isinstance(wanted.architecture, PythonArchitecture):
         if path.suffix != ".safetensors":
-            raise WeightsRefused(f"safetensors only: name one `.safetensors` file. {how}")
+            raise WeightsRefused(
+                f"Only safetensors weights are accepted: name one `.safetensors` file. {how}"
+            )
     elif path.suffix in {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}:
         raise WeightsRefused(
-            "safetensors only: name the directory that holds `config.json` and "
-            f"`model.safetensors`. {how}"
+            "Only safetensors weights are accepted: name the directory that holds `config.json` "
+            f"and `model.safetensors`. {how}"
         )
 
 
@@ -157,30 +161,33 @@ def _check_factory(wanted: ModelCreate, allowed: list[str]) -> None:
         factory = wanted.architecture.factory
         if not functions.is_allowed(factory, allowed):
             raise FactoryRefused(
-                f"{factory!r} is not on the allow-list (LETHE_FACTORIES); "
-                "ask your administrator to add it."
+                f"The factory {factory!r} is not on the allow-list. Ask your administrator to add "
+                "it to LETHE_FACTORIES."
             )
 
 
 def _check_recipe(wanted: ModelCreate, allowed: list[str]) -> None:
     if wanted.recipe is not None and not functions.is_allowed(wanted.recipe, allowed):
         raise RecipeRefused(
-            f"{wanted.recipe!r} is not on the allow-list (LETHE_RECIPES); "
-            "ask your administrator to add it."
+            f"The recipe {wanted.recipe!r} is not on the allow-list. Ask your administrator to "
+            "add it to LETHE_RECIPES."
         )
 
 
 async def _ready_dataset(session: AsyncSession, name: str) -> Dataset:
     dataset = await session.scalar(select(Dataset).filter_by(name=name))
     if dataset is None:
-        raise NotFound(f"There is no dataset {name!r}.")
+        raise no_such(f"dataset {name!r}", listed_at="/v1/datasets")
     if dataset.status is RegistrationStatus.PENDING:
         raise NotReady(
             f"The dataset {name!r} is still being indexed; wait until "
             f"`GET /v1/datasets/{name}` says `ready`."
         )
     if dataset.status is RegistrationStatus.FAILED:
-        raise NotReady(f"The dataset {name!r} could not be indexed; register it anew first.")
+        raise NotReady(
+            f"The dataset {name!r} could not be indexed. Register it again first; "
+            f"`GET /v1/datasets/{name}` says what went wrong."
+        )
     return dataset
 
 
@@ -224,7 +231,7 @@ def _versions(name: str) -> Select[ModelVersion, int]:
 async def _one(session: AsyncSession, name: str) -> ModelRead:
     row = (await session.execute(_models().where(Model.name == name))).one_or_none()
     if row is None:
-        raise NotFound(f"There is no model {name!r}.")
+        raise no_such(f"model {name!r}", listed_at="/v1/models")
     return _read(*row)
 
 
@@ -266,9 +273,10 @@ def _warning(model: Model, dataset: str) -> str | None:
     if not model.suppressed_samples:
         return None
     return (
-        f"Other models had forgotten {model.suppressed_samples} samples of the dataset {dataset!r} "
-        "when this one was registered. If it was trained on any of them, ask it to forget them, "
-        f"too; `POST /v1/datasets/{dataset}/check` says which they are."
+        f"Other models had already forgotten {model.suppressed_samples} samples of the dataset "
+        f"{dataset!r} when this one was registered. `POST /v1/datasets/{dataset}/check` tells you "
+        "which of your training samples are among them. If this model was trained on any, submit a "
+        "deletion request for them."
     )
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain import objects, trail
-from domain.errors import NotFound, NotServable, WeightsUnavailable
+from domain.errors import NotServable, WeightsUnavailable, no_such
 from domain.events import WeightsFetched
 from domain.states import VersionStatus
 from domain.tables import Model, ModelVersion
@@ -70,9 +70,8 @@ async def _served(
         wanted = wanted.with_for_update(read=True, of=ModelVersion)
     version = (await session.scalars(wanted)).one_or_none()
     if version is None:
-        raise NotFound(
-            f"There is no version {number} of a model {name!r}; "
-            f"`GET /v1/models/{name}/versions` lists those that exist."
+        raise no_such(
+            f"version {number} of a model {name!r}", listed_at=f"/v1/models/{name}/versions"
         )
     if version.status is VersionStatus.CHAMPION:
         return version

@@ -9,7 +9,14 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain import destinations, outbox, trail
-from domain.errors import DeliveryNotDead, NotFound, TooManyWebhooks, WebhookDisabled, WebhookExists
+from domain.errors import (
+    DeliveryNotDead,
+    NotFound,
+    TooManyWebhooks,
+    WebhookDisabled,
+    WebhookExists,
+    no_such,
+)
 from domain.events import WebhookDeleted, WebhookEnabled, WebhookRegistered, WebhookSecretRotated
 from domain.states import DeliveryFailure, DeliveryStatus, WebhookStatus, delivery_sources
 from domain.tables import WebhookDelivery, WebhookEndpoint
@@ -50,11 +57,13 @@ async def register(
         known = await session.scalar(select(WebhookEndpoint.id).filter_by(url=wanted.url))
         if known is not None:
             raise WebhookExists(
-                f"It is webhook {known}: change that one, or delete it first.",
+                f"The URL is already registered as webhook {known}; change or delete that one.",
                 webhook_id=str(known),
             )
         if await session.scalar(select(func.count()).select_from(WebhookEndpoint)) == MOST:
-            raise TooManyWebhooks(f"{MOST} webhooks are allowed; delete one that is not needed.")
+            raise TooManyWebhooks(
+                f"At most {MOST} webhooks are allowed; delete one that you do not need."
+            )
         endpoint = WebhookEndpoint(**wanted.model_dump(), secret=_new_secret())
         session.add(endpoint)
         await session.flush()
@@ -168,9 +177,14 @@ async def retry(sessions: Sessions, webhook_id: UUID, delivery_id: UUID) -> Deli
             .with_for_update()
         )
         if delivery is None:
-            raise NotFound(f"There is no delivery {delivery_id} to this webhook.")
+            raise NotFound(
+                f"This webhook has no delivery {delivery_id}. "
+                f"`GET /v1/webhooks/{webhook_id}/deliveries` lists those that exist."
+            )
         if delivery.status not in delivery_sources(DeliveryStatus.WAITING):
-            raise DeliveryNotDead(f"It is {delivery.status}; only what was given up is retried.")
+            raise DeliveryNotDead(
+                f"This delivery is {delivery.status}; only one that was given up can be retried."
+            )
         await session.execute(
             update(WebhookDelivery)
             .filter_by(id=delivery_id)
@@ -198,7 +212,7 @@ async def _one(session: AsyncSession, webhook_id: UUID, *, lock: bool = False) -
     query = select(WebhookEndpoint).filter_by(id=webhook_id)
     endpoint = await session.scalar(query.with_for_update() if lock else query)
     if endpoint is None:
-        raise NotFound(f"There is no webhook {webhook_id}.")
+        raise no_such(f"webhook {webhook_id}", listed_at="/v1/webhooks")
     return endpoint
 
 
@@ -206,7 +220,10 @@ async def _enabled(session: AsyncSession, webhook_id: UUID) -> None:
     """Locks the endpoint, so that it stays enabled."""
     endpoint = await _one(session, webhook_id, lock=True)
     if endpoint.status is WebhookStatus.DISABLED:
-        raise WebhookDisabled('Send it a PATCH with `{"status": "enabled"}` first.')
+        raise WebhookDisabled(
+            f"Enable the webhook first: send `PATCH /v1/webhooks/{webhook_id}` with the body "
+            '`{"status": "enabled"}`.'
+        )
 
 
 def _delivery(row: WebhookDelivery) -> DeliveryRead:

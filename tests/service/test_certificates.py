@@ -139,7 +139,7 @@ async def test_a_completed_request_waits_for_a_checkpoint(client, store, problem
         (RequestStatus.CANCELLED, "was cancelled"),
         (RequestStatus.REFUSED, "was refused"),
         (RequestStatus.FAILED, "failed"),
-        (RequestStatus.NEEDS_REVIEW, "a person decides"),
+        (RequestStatus.NEEDS_REVIEW, "a person must decide"),
     ],
 )
 async def test_other_endings_have_none_and_it_is_said_why(client, store, problem, status, why):
@@ -271,7 +271,7 @@ def test_a_request_that_was_late_is_told_as_late():
         factories.dataset(), due_at=factories.NOW.replace(year=2025)
     ))  # fmt: skip
 
-    assert "after it was due" in rendered(late)[1]
+    assert "after the due date" in rendered(late)[1]
     assert "after it was due" not in rendered(STORIES["changed"].case)[1]
 
 

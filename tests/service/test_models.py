@@ -170,7 +170,7 @@ async def test_pickled_weights_are_refused(client, wanted, tmp_path, kind, weigh
 
     refusal = problem(await client.post("/v1/models", json=body), 422, "weights-refused")
 
-    assert "safetensors only" in refusal["detail"]
+    assert "Only safetensors weights are accepted" in refusal["detail"]
     assert "save_file" in refusal["detail"]
 
 

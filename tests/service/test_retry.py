@@ -82,7 +82,7 @@ async def test_an_estimate_is_asked_for_anew(client, store, model, problem):
     job = failed_job(model_id=model.id, kind=JobKind.ESTIMATE)
     await store(job)
 
-    assert "new one" in problem(await retry(client, job), 409, "cannot-retry")["detail"]
+    assert "new estimate" in problem(await retry(client, job), 409, "cannot-retry")["detail"]
 
 
 async def test_a_purge_is_tried_again_beside_other_jobs(client, store, model):
