@@ -77,7 +77,7 @@ def play(home: local.Stack) -> Callable[[str], subprocess.CompletedProcess[str]]
         if page not in played:
             played[page] = subprocess.run(
                 ["bash", "-c", script(page).replace(URL, home.url)],
-                cwd=checkout, env=environment, capture_output=True, text=True, timeout=240,
+                cwd=checkout, env=environment, capture_output=True, text=True, timeout=600,
             )  # fmt: skip
         return played[page]
 
