@@ -8,11 +8,7 @@ from pathlib import Path
 import grimp
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PACKAGES = tuple(
-    name
-    for name in ("domain", "evidence", "service", "worker", "lethe", "devstack", "chaos", "attacks")
-    if (REPOSITORY / name / "__init__.py").exists()
-)
+PACKAGES = ("domain", "evidence", "service", "worker", "lethe", "devstack", "chaos", "attacks")
 Edges = dict[str, set[str]]
 
 
