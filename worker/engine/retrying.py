@@ -4,13 +4,13 @@
         with attempt as session:
             ...
 
-A `with` cannot repeat its block, a loop can: the block is done again from its first line, so all
-that it decides must be decided inside, and whatever it changes besides rows must bear to be changed
-twice. A job's means of work offer it as `Workbench.transaction`, and nothing else.
+A `with` cannot repeat its block, a loop can. The block is done again from its first line: it must
+decide everything inside, and whatever it changes besides rows must bear to be changed twice. Jobs
+have it as `Workbench.transaction`, and no other way to a session.
 
-When the connection is lost while a transaction is being committed, nobody knows whether it was.
-The block is then done again as well. One that ends a job begins with `lease.hold`, which sees that
-this very attempt has ended it: the first commit counts, and the loop is over.
+When the connection is lost during a commit, nobody knows whether the commit was made, and the block
+is done again. One that ends a job begins with `lease.hold`, which sees that this very attempt has
+ended the job: then the first commit counts, and the loop is over.
 """
 
 from collections.abc import Iterator
