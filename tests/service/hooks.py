@@ -1,11 +1,11 @@
 """Registers webhooks, submits requests, and reads what is to be sent."""
 
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import select
 
 from domain.tables import WebhookDelivery
+from tests.service import submitting
 
 URL = "/v1/webhooks"
 HOOK = "https://dsr.example.com/hooks?token=SECRET"
@@ -24,8 +24,7 @@ async def deliveries(sessions: Any) -> list[WebhookDelivery]:
 
 
 async def submit(client: Any, **body: Any) -> Any:
-    body = {"model": "cnn", "sample_ids": ["t1"]} | body
-    key = {"Idempotency-Key": str(uuid4())}
-    response = await client.post("/v1/deletion-requests", json=body, headers=key)
+    """A request that is accepted."""
+    response = await submitting.submit(client, **{"sample_ids": ["t1"]} | body)
     assert response.status_code == 202, response.text
     return response.json()

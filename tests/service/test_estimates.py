@@ -4,7 +4,7 @@ from unittest.mock import ANY
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from domain import doorbell
 from domain.states import JobKind, JobStatus
@@ -17,6 +17,7 @@ from domain.tables import (
     Tombstone,
 )
 from tests import factories
+from tests.service.submitting import count
 
 URL = "/v1/deletion-requests/estimate"
 
@@ -24,13 +25,6 @@ URL = "/v1/deletion-requests/estimate"
 async def ask(client: Any, **body: Any) -> Any:
     body = {"model": "cnn", "sample_ids": ["t1", "t2"]} | body
     return await client.post(URL, json={name: v for name, v in body.items() if v is not None})
-
-
-async def count(sessions: Any, *tables: Any) -> list[int]:
-    async with sessions() as session:
-        return [
-            await session.scalar(select(func.count()).select_from(table)) or 0 for table in tables
-        ]
 
 
 async def test_is_accepted_and_followed_at_its_location(client, model, queue):

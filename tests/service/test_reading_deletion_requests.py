@@ -1,0 +1,129 @@
+"""How deletion requests are read: what came of them, lists, filters."""
+
+from unittest.mock import ANY
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import update
+
+from domain.states import JobStatus, Mode, RequestStatus, Verdict, VersionStatus
+from domain.tables import DeletionRequest, DeletionTarget
+from tests import factories
+from tests.service.submitting import URL, submit
+
+
+@pytest.mark.parametrize(
+    ("verdict", "word"),
+    [
+        (Verdict.PASS, "within the measured range of models never trained on these samples"),
+        (Verdict.FAIL, "can still be told"),
+        (Verdict.NO_POWER, "no evidence"),
+    ],
+)
+async def test_shows_what_came_of_it(client, sessions, store, model, verdict, word):
+    accepted = (await submit(client)).json()
+    job = factories.job(
+        model_id=model.id, finished=True, verdict=verdict, mode_reason="The model is changed."
+    )
+    await store(job, factories.tried(job, verdict=verdict, reason="because"))
+    async with sessions.begin() as session:
+        await session.execute(update(DeletionRequest).values(status=RequestStatus.COMPLETED))
+        await session.execute(
+            update(DeletionTarget).values(status=RequestStatus.COMPLETED, job_id=job.id)
+        )
+    retired = {"status": VersionStatus.SUPERSEDED, "superseded_at": factories.NOW}
+    await store(
+        factories.version(
+            model, job, number=2, weights_sha256="d" * 64, mode=Mode.APPROXIMATE, **retired
+        ),
+        factories.evaluation(job, "before", da_gap=0.02),
+        factories.evaluation(job, "after"),
+    )
+
+    [target] = (await client.get(f"{URL}/{accepted['id']}")).json()["targets"]
+
+    assert target["job_id"] == str(job.id)
+    assert word in target["result"]["meaning"]
+    assert target["result"] == {
+        "version": 2,
+        "weights_sha256": "d" * 64,
+        "mode": "approximate",
+        "mode_reason": "The model is changed.",
+        "verdict": verdict,
+        "verdict_reason": "because",
+        "meaning": ANY,
+        "before": factories.SCORES | {"da_gap": 0.02},
+        "after": factories.SCORES,
+    }
+
+
+async def test_shows_why_it_failed(client, sessions, store, model):
+    accepted = (await submit(client)).json()
+    failure = {"kind": "bug", "reason": "it broke"}
+    job = factories.job(model_id=model.id, status=JobStatus.FAILED, failure=failure)
+    await store(job)
+    async with sessions.begin() as session:
+        for status in (RequestStatus.SCHEDULED, RequestStatus.RUNNING, RequestStatus.FAILED):
+            await session.execute(update(DeletionTarget).values(status=status, job_id=job.id))
+
+    [target] = (await client.get(f"{URL}/{accepted['id']}")).json()["targets"]
+
+    assert (target["status"], target["failure"], target["result"]) == ("failed", failure, None)
+
+
+async def test_is_not_sent_again_while_nothing_changed(client, sessions, model):
+    accepted = await submit(client)
+    first = await client.get(accepted.headers["Location"])
+
+    known = {"If-None-Match": f'"other", W/{first.headers["ETag"]}'}
+    second = await client.get(accepted.headers["Location"], headers=known)
+    async with sessions.begin() as session:
+        await session.execute(update(DeletionRequest).values(status=RequestStatus.SCHEDULED))
+    third = await client.get(accepted.headers["Location"], headers=known)
+
+    assert (second.status_code, second.content) == (304, b"")
+    assert second.headers["Retry-After"] == "2"
+    assert second.headers["ETag"] == first.headers["ETag"]
+    assert (third.status_code, third.json()["status"]) == (200, "scheduled")
+
+
+async def test_unknown_is_404_and_nonsense_422(client, problem):
+    problem(await client.get(f"{URL}/{uuid4()}"), 404, "not-found")
+    problem(await client.get(f"{URL}/nonsense"), 422, "invalid-request")
+
+
+async def test_are_listed_newest_first_page_by_page(client, model):
+    ids = [(await submit(client, sample_ids=[f"t{n}"])).json()["id"] for n in range(3)]
+
+    first = (await client.get(URL, params={"limit": 2})).json()
+    second = (await client.get(URL, params={"limit": 2, "cursor": first["next_cursor"]})).json()
+
+    assert [item["id"] for item in first["items"]] == [ids[2], ids[1]]
+    assert [item["id"] for item in second["items"]] == [ids[0]]
+    assert second["next_cursor"] is None
+
+
+async def test_are_filtered_by_status_and_model(client, store, model):
+    job = factories.job(model_id=model.id, finished=True)
+    await store(job, *factories.tombstones(model, job, "t0"))
+    await submit(client, sample_ids=["t1"])
+    await submit(client, sample_ids=["t0"])
+
+    async def samples(**params: str) -> list[str]:
+        page = (await client.get(URL, params=params)).json()
+        return [item["status"] for item in page["items"]]
+
+    assert await samples(status="completed") == ["completed"]
+    assert await samples(status="pending", model="cnn") == ["pending"]
+    assert await samples(model="other") == []
+
+
+@pytest.mark.parametrize("cursor", ["x", "é", "MTIz", "!!!!", "A" * 36, "%00"])
+@pytest.mark.parametrize("path", [URL, "/v1/jobs", "/v1/models", "/v1/datasets"])
+async def test_an_invented_cursor_is_refused(client, path, cursor, problem):
+    problem(await client.get(path, params={"cursor": cursor}), 422, "invalid-cursor")
+
+
+@pytest.mark.parametrize("params", [{"limit": "0"}, {"limit": "201"}, {"status": "x"}])
+async def test_a_wrong_filter_is_refused(client, params, problem):
+    problem(await client.get(URL, params=params), 422, "invalid-request")
