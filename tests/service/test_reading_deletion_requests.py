@@ -16,7 +16,7 @@ from tests.service.submitting import URL, submit
     ("verdict", "word"),
     [
         (Verdict.PASS, "within the measured range of models never trained on these samples"),
-        (Verdict.FAIL, "can still be told"),
+        (Verdict.FAIL, "can still tell"),
         (Verdict.NO_POWER, "no evidence"),
     ],
 )
