@@ -28,12 +28,12 @@ SHOWN = {
     "docs/auditors.md": ["request.received", "request.completed", "VALID: every check passed."],
     "docs/privacy-teams.md": ['"commitment":', "shredded"],
     "docs/ml-teams.md": ["approximate", "digits/0001"],
-    "docs/api.md": ['"status":"completed"', "urn:lethe:problem:unknown-samples", "cancelled"],
+    "docs/api.md": ['"status":"cancelled"', "urn:lethe:problem:unknown-samples", '"verdict":'],
     "docs/operators.md": ['"status":"ready"', "lethe_requests_overdue"],
 }
 """What each document's commands print, among other things."""
 
-REFUSED = {"docs/api.md": [409, 422]}
+REFUSED = {"docs/api.md": [422]}
 """Statuses of refusals that a document shows on purpose."""
 
 # Python finds the programs that a reader has on the PATH by then; refusals are told apart.
