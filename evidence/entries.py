@@ -5,6 +5,7 @@ from uuid import UUID
 import rfc8785
 from sqlalchemy import CompoundSelect, Select, literal, or_, select, union
 
+from domain.events import WeightsFetched
 from domain.tables import (
     AuditEvent,
     DeletionTarget,
@@ -38,7 +39,8 @@ def about(request_id: UUID) -> Select[AuditEvent, int]:
     """The events about a request, with their positions, oldest first.
 
     They are about itself, the jobs that served it and those that a person decided about for it, the
-    versions those made and replaced; and the keys that sign the log.
+    versions those made and replaced; and the keys that sign the log. Downloads of such a version
+    are left out: they say nothing of the request, and a fleet of servers makes many.
     """
     served = select(DeletionTarget.job_id).where(
         DeletionTarget.request_id == request_id, DeletionTarget.job_id.is_not(None)
@@ -56,6 +58,6 @@ def about(request_id: UUID) -> Select[AuditEvent, int]:
     return (
         select(AuditEvent, LogLeaf.position)
         .join(LogLeaf, LogLeaf.event_id == AuditEvent.id)
-        .where(AuditEvent.subject_id.in_(subjects))
+        .where(AuditEvent.subject_id.in_(subjects), AuditEvent.event != WeightsFetched.event)
         .order_by(LogLeaf.position)
     )

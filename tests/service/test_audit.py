@@ -9,7 +9,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from domain import trail
 from domain.database import async_sessions, sync_sessions
-from domain.events import JobCompleted, JobStarted, RequestCompleted
+from domain.events import (
+    JobCompleted,
+    JobStarted,
+    RequestCompleted,
+    VersionSuperseded,
+    WeightsFetched,
+)
 from domain.settings import WorkerSettings
 from domain.states import Decision
 from evidence import entries, merkle, signed_notes
@@ -67,12 +73,15 @@ def test_what_is_told_of_a_request_includes_jobs_that_a_person_sent_back(own_dat
     dataset = factories.dataset()
     model = factories.model(dataset)
     failed, done, other = (factories.job(finished=True, model_id=model.id) for _ in range(3))
-    request = factories.request(dataset)
+    request, version = factories.request(dataset), factories.version(model, done)
     rows = [
         [dataset],
         [model],
         [failed, done, other, request],
-        [factories.target(request, model, job_id=done.id)],
+        [
+            factories.target(request, model, job_id=done.id),
+            version := factories.version(model, done),
+        ],
         [factories.decision(request, failed, decision=Decision.RETRY)],
     ]
     engine = create_engine(own_database_url)
@@ -82,11 +91,13 @@ def test_what_is_told_of_a_request_includes_jobs_that_a_person_sent_back(own_dat
             session.flush()
         for job in (failed, done, other):
             trail.record(session, "worker", job.id, JobCompleted(attempt=1))
+        trail.record(session, "worker", version.id, VersionSuperseded(number=1))
+        trail.record(session, "api", version.id, WeightsFetched(model=model.id, number=1))
     with sync_sessions(engine).begin() as session:
         told = [event.subject_id for event, _ in session.execute(entries.about(request.id))]
     engine.dispose()
 
-    assert told == [failed.id, done.id]
+    assert told == [failed.id, done.id, version.id]  # and nothing of the download
 
 
 @pytest.fixture
