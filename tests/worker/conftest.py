@@ -1,9 +1,12 @@
 """A job's means of work on a real database, and small real datasets in Parquet."""
 
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -137,23 +140,48 @@ def workbench(sync_sessions: sessionmaker[Session], tmp_path: Path) -> Callable[
 
 
 @pytest.fixture
-def bench_for(
+def bench_of(
     sync_sessions: sessionmaker[Session], workbench: Callable[..., Workbench]
 ) -> Callable[..., Workbench]:
-    """A workbench with a claimed job that registers a dataset or a model."""
+    """A workbench with this job, claimed; a job that is not stored yet is stored first."""
 
-    def claim(target: Dataset | Model, **settings: Any) -> Workbench:
-        keys = {"model_id": target.id} if isinstance(target, Model) else {"dataset_id": target.id}
-        kind = JobKind.REGISTER_MODEL if isinstance(target, Model) else JobKind.INDEX_DATASET
+    def claim(job: Job | UUID, **settings: Any) -> Workbench:
         with sync_sessions.begin() as session:
-            job = Job(kind=kind, **keys)
-            session.add(job)
-            session.flush()
-            claimed = lease.claim(session, job.id, worker="test", lease=timedelta(minutes=5))
+            if isinstance(job, Job):
+                stored = session.merge(job)
+                session.flush()
+                job = stored.id
+            claimed = lease.claim(session, job, worker="test", lease=timedelta(minutes=5))
         assert claimed is not None
         return workbench(claimed, **settings)
 
     return claim
+
+
+@pytest.fixture
+def bench_for(bench_of: Callable[..., Workbench]) -> Callable[..., Workbench]:
+    """A workbench with a claimed job that registers a dataset or a model."""
+
+    def claim(target: Dataset | Model, **settings: Any) -> Workbench:
+        if isinstance(target, Model):
+            return bench_of(Job(kind=JobKind.REGISTER_MODEL, model_id=target.id), **settings)
+        return bench_of(Job(kind=JobKind.INDEX_DATASET, dataset_id=target.id), **settings)
+
+    return claim
+
+
+@pytest.fixture
+def module_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
+    """Put functions and classes into a module of this name, as if a user had written it."""
+
+    def make(name: str, *members: Any) -> ModuleType:
+        module = ModuleType(name)
+        for member in members:
+            setattr(module, member.__name__, member)
+        monkeypatch.setitem(sys.modules, name, module)
+        return module
+
+    return make
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 import json
-import sys
 from datetime import timedelta
 from functools import cache
-from types import ModuleType
 from uuid import UUID
 
 import numpy as np
@@ -82,22 +80,8 @@ def trained() -> nn.Module:
 
 
 @pytest.fixture(autouse=True)
-def modules(monkeypatch) -> None:
-    module = ModuleType("toy_estimates")
-    module.mlp, module.quick = mlp, quick
-    monkeypatch.setitem(sys.modules, "toy_estimates", module)
-
-
-@pytest.fixture
-def claim(sync_sessions, workbench):
-    def take(job):
-        with sync_sessions.begin() as session:
-            job = session.merge(job)
-            session.flush()
-            held = lease.claim(session, job.id, worker="test", lease=timedelta(minutes=5))
-        return workbench(held, **ALLOWED)
-
-    return take
+def modules(module_of) -> None:
+    module_of("toy_estimates", mlp, quick)
 
 
 @pytest.fixture
@@ -134,7 +118,7 @@ def registered(write, register, definition, bench_for, sync_sessions, tmp_path, 
 
 
 @pytest.fixture
-def asked(sync_sessions, claim):
+def asked(sync_sessions, bench_of):
     """A claimed job that estimates what forgetting these samples would meet, always with the same
     seed."""
 
@@ -154,7 +138,7 @@ def asked(sync_sessions, claim):
                 )
             )  # fmt: skip
             session.add_all(EstimateSample(job_id=job.id, sample_id=name) for name in named)
-        return claim(job)
+        return bench_of(job, **ALLOWED)
 
     return ask
 
@@ -243,12 +227,12 @@ def test_the_sweep_deletes_ids_that_no_open_job_needs(registered, asked, sync_se
         assert session.scalar(select(func.count()).where(EstimateSample.job_id == done.id)) == 0
 
 
-def test_reference_models_measure_memorisation(registered, asked, outcome, sync_sessions, claim):
+def test_reference_models_measure_memorisation(registered, asked, outcome, sync_sessions, bench_of):
     model = registered(recipe="toy_estimates:quick", reference_models=2)
     with sync_sessions.begin() as session:
         job = session.scalars(select(Job).filter_by(kind=JobKind.TRAIN_REFERENCES)).one()
         assert job.status is JobStatus.QUEUED
-    train_references(claim(job))
+    train_references(bench_of(job, **ALLOWED))
     with sync_sessions.begin() as session:
         assert session.get(ReferenceTables, model.id)
     bench = asked(model, ids(sync_sessions, model)[:30], exact=True)

@@ -1,7 +1,3 @@
-import sys
-from datetime import timedelta
-from types import ModuleType
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -23,7 +19,6 @@ from domain.tables import (
 )
 from tests import factories
 from worker.data import decode, reference_tables
-from worker.engine import lease
 from worker.jobs.index_dataset import index_dataset, open_source
 from worker.jobs.train_references import train_references
 from worker.networks import recipes
@@ -58,11 +53,8 @@ def exploding(model, data, *, seed):
 
 
 @pytest.fixture(autouse=True)
-def modules(monkeypatch) -> None:
-    module = ModuleType("toy_references")
-    for function in (mlp, quick, broken, exploding):
-        setattr(module, function.__name__, function)
-    monkeypatch.setitem(sys.modules, "toy_references", module)
+def modules(module_of) -> None:
+    module_of("toy_references", mlp, quick, broken, exploding)
 
 
 @pytest.fixture
@@ -93,18 +85,9 @@ def model(rows, write, register, bench_for, refreshed, sync_sessions):
 
 
 @pytest.fixture
-def bench(sync_sessions, workbench):
+def bench(bench_of):
     """A workbench with a claimed job that trains a model's references."""
-
-    def claim(model):
-        with sync_sessions.begin() as session:
-            job = Job(kind=JobKind.TRAIN_REFERENCES, model_id=model.id)
-            session.add(job)
-            session.flush()
-            held = lease.claim(session, job.id, worker="test", lease=timedelta(minutes=5))
-        return workbench(held, **ALLOWED)
-
-    return claim
+    return lambda model: bench_of(Job(kind=JobKind.TRAIN_REFERENCES, model_id=model.id), **ALLOWED)
 
 
 def ids(session, model, split: Split) -> list[str]:

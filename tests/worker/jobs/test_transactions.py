@@ -6,7 +6,6 @@ On a server of its own, which the tests stop and start again.
 import signal
 import sys
 import threading
-from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from uuid import uuid4
@@ -36,7 +35,6 @@ from domain.tables import (
 from tests import factories
 from worker import child
 from worker.data import parquet_rewrite, staging
-from worker.engine import lease
 from worker.housekeeping import planner
 from worker.jobs import check_dataset, estimate, purge, register_model
 from worker.jobs.unlearn import rounds
@@ -108,13 +106,11 @@ def toy(monkeypatch):
 
 
 @pytest.fixture
-def ready_for(sync_sessions, workbench, rows, write, register, definition, tmp_path):
+def ready_for(sync_sessions, bench_of, rows, write, register, definition, tmp_path):
     """Make what a job of this kind needs, with the jobs that make it; its claimed workbench."""
 
     def claimed(job_id):
-        with sync_sessions.begin() as session:
-            held = lease.claim(session, job_id, worker="test", lease=timedelta(minutes=5))
-        return workbench(held, **ALLOWED)
+        return bench_of(job_id, **ALLOWED)
 
     def queued(kind, **of):
         with sync_sessions.begin() as session:

@@ -1,6 +1,3 @@
-import sys
-from types import ModuleType
-
 import pytest
 import torch
 from torch import nn
@@ -42,17 +39,14 @@ def forgetful(model, data, *, seed):
 
 
 @pytest.fixture(autouse=True)
-def modules(monkeypatch) -> None:
+def modules(module_of, monkeypatch) -> None:
     for name, functions in {
         "toy_nets": (mlp, normalised),
         "toy_recipes": (slow, broken, forgetful),
     }.items():
-        module = ModuleType(name)
         for function in functions:
             monkeypatch.setattr(function, "__module__", name)
-            setattr(module, function.__name__, function)
-        module.mean = torch.mean
-        monkeypatch.setitem(sys.modules, name, module)
+        module_of(name, *functions, torch.mean)
 
 
 @pytest.fixture

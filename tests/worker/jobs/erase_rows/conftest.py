@@ -1,7 +1,5 @@
 """A dataset of two files, models that have forgotten rows of it, and the job that erases."""
 
-from datetime import timedelta
-
 import pyarrow as pa
 import pytest
 from sqlalchemy import select
@@ -9,7 +7,6 @@ from sqlalchemy import select
 from domain.states import JobKind
 from domain.tables import AuditEvent, Job
 from tests import factories
-from worker.engine import lease
 from worker.jobs.index_dataset import index_dataset
 
 
@@ -48,18 +45,11 @@ def add_model(sync_sessions, dataset):
 
 
 @pytest.fixture
-def claimed(sync_sessions, dataset, workbench):
-    """A workbench with a claimed job that erases."""
+def claimed(dataset, bench_of):
+    """A workbench with a claimed job that erases: with this one, or a new one."""
 
     def claim(job_id=None):
-        with sync_sessions.begin() as session:
-            if job_id is None:
-                job = Job(kind=JobKind.ERASE_ROWS, dataset_id=dataset.id)
-                session.add(job)
-                session.flush()
-                job_id = job.id
-            held = lease.claim(session, job_id, worker="test", lease=timedelta(minutes=5))
-        return workbench(held)
+        return bench_of(job_id or Job(kind=JobKind.ERASE_ROWS, dataset_id=dataset.id))
 
     return claim
 

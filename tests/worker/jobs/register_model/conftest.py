@@ -1,8 +1,5 @@
 """Indexed digits, models to register on them, and the job that does so."""
 
-import sys
-from types import ModuleType
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -28,11 +25,8 @@ from worker.jobs.register_model import register_model
 
 
 @pytest.fixture(autouse=True)
-def toy_models(monkeypatch) -> None:
-    module = ModuleType("toy_models")
-    for factory in (convolutional, Twice, Idle, Choosy):
-        setattr(module, factory.__name__, factory)
-    monkeypatch.setitem(sys.modules, "toy_models", module)
+def toy_models(module_of) -> None:
+    module_of("toy_models", convolutional, Twice, Idle, Choosy)
 
 
 @pytest.fixture(scope="module")

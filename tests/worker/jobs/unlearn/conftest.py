@@ -1,9 +1,7 @@
 """Registered models, requests to them, and how their jobs ended."""
 
-import sys
 from datetime import timedelta
 from itertools import count
-from types import ModuleType
 from uuid import UUID
 
 import pytest
@@ -13,7 +11,6 @@ from domain.states import JobKind, JobStatus, Objective
 from domain.tables import DeletionRequest, DeletionTarget, Job, Model, ModelVersion, Round
 from tests import factories
 from tests.worker.jobs.unlearn.digit_models import ALLOWED, COUNT, FACTORIES, LABELS, PARTS, RECIPES
-from worker.engine import lease
 from worker.engine.workbench import Workbench
 from worker.housekeeping import planner
 from worker.jobs.index_dataset import index_dataset
@@ -21,13 +18,9 @@ from worker.jobs.register_model import register_model
 
 
 @pytest.fixture
-def toy_models(monkeypatch):
+def toy_models(module_of):
     """The module in which models and recipes are looked up."""
-    module = ModuleType("toy_models")
-    for function in (*FACTORIES, *RECIPES):
-        setattr(module, function.__name__, function)
-    monkeypatch.setitem(sys.modules, "toy_models", module)
-    return module
+    return module_of("toy_models", *FACTORIES, *RECIPES)
 
 
 @pytest.fixture
@@ -64,7 +57,7 @@ def registered(
 
 
 @pytest.fixture
-def claim(sync_sessions, workbench):
+def claim(sync_sessions, bench_of):
     """A workbench for the model's open job, whoever had it before."""
 
     def take(model) -> Workbench:
@@ -76,8 +69,7 @@ def claim(sync_sessions, workbench):
             planner.free_expired(session, max_losses=9)
             queued = select(Job.id).filter_by(model_id=model.id, status=JobStatus.QUEUED)
             job_id = session.scalars(queued).one()
-            held = lease.claim(session, job_id, worker="w", lease=timedelta(minutes=5))
-        return workbench(held, **ALLOWED)
+        return bench_of(job_id, **ALLOWED)
 
     return take
 
