@@ -28,7 +28,7 @@ SHOWN = {
     "docs/auditors.md": ["request.received", "request.completed", "VALID: every check passed."],
     "docs/privacy-teams.md": ['"commitment":', "shredded"],
     "docs/ml-teams.md": ["approximate", "digits/0001"],
-    "docs/api.md": ['"status":"cancelled"', "urn:lethe:problem:unknown-samples", '"verdict":'],
+    "docs/api.md": ['"status":"cancelled"', "urn:lethe:problem:unknown-samples", '"unlearn"'],
     "docs/operators.md": ['"status":"ready"', "lethe_requests_overdue"],
 }
 """What each document's commands print, among other things."""
