@@ -1,4 +1,4 @@
-"""Real HTTP servers for webhooks, each in threads of its own."""
+"""Real HTTP servers for webhooks."""
 
 import os
 import ssl
@@ -7,9 +7,10 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+
+from tests.http_servers import Handler, serving
 
 CERTIFICATE = Path(__file__).parent / "hooks.example.pem"
 
@@ -36,35 +37,22 @@ class Receiver:
 def receiver(answer: Answer, *, tls: bool = False) -> Iterator[Receiver]:
     """A server on this machine that answers every POST so."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Recorder(Handler):
+        def do_POST(self) -> None:  # noqa: N802 (as it is called)
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             here.received.append(({k.lower(): v for k, v in self.headers.items()}, body))
             here.answer(self)
 
-        def log_message(self, *_: Any) -> None:
-            """Nothing."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = False
-
-        def handle_error(self, *_: Any) -> None:
-            """The client hung up, as it may."""
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        here = Receiver(server.server_port, answer)
-        if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(CERTIFICATE)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    context = None
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE)
+    with serving(Recorder, tls=context, finishes=True) as port:
+        here = Receiver(port, answer)
         try:
             yield here
         finally:
             here.stopping.set()
-            server.shutdown()
-            thread.join()
 
 
 def status(code: int, **headers: str) -> Answer:

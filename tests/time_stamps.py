@@ -1,12 +1,10 @@
 """A time-stamp authority (RFC 3161) with a certificate of its own, over HTTP, for tests."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, gener
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.http_servers import Handler, serving
 
 SHA256_OID = bytes.fromhex("0609608648016503040201")
 ECDSA_SHA256 = bytes.fromhex("06082a8648ce3d040302")
@@ -61,8 +61,8 @@ def authority(folder: Path) -> Iterator[Authority]:
     roots = folder / "roots.pem"
     roots.write_bytes(root.public_bytes(Encoding.PEM))
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Stamps(Handler):
+        def do_POST(self) -> None:  # noqa: N802 (as it is called)
             query = self.rfile.read(int(self.headers["Content-Length"]))
             answer = _answer(query, key, certificate, here.stamped)
             self.send_response(here.status)
@@ -71,18 +71,9 @@ def authority(folder: Path) -> Iterator[Authority]:
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, *_: Any) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        here = Authority(f"http://127.0.0.1:{server.server_port}/", roots)
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield here
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Stamps) as port:
+        here = Authority(f"http://127.0.0.1:{port}/", roots)
+        yield here
 
 
 def _certificates() -> tuple[Any, x509.Certificate, x509.Certificate]:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from sqlalchemy import make_url
 from devstack import local
 from devstack.demo import digits
 from tests.end_to_end.conftest import Client
+from tests.waiting import wait_until
 
 NAME = "restored-cnn"
 FORGOTTEN = [f"digits/{number:04d}" for number in range(40)]
@@ -115,10 +115,7 @@ def restore(home: local.Stack, dump: Path) -> None:
 
 
 def wait_for(folder: Path, pattern: str) -> None:
-    deadline = time.monotonic() + 60
-    while not list(folder.glob(pattern)):
-        assert time.monotonic() < deadline, f"no {pattern} in {folder}"
-        time.sleep(0.2)
+    wait_until(lambda: [*folder.glob(pattern)], within_s=60, why=f"no {pattern} in {folder}")
 
 
 def test_without_a_restore_nothing_came_back(drill):

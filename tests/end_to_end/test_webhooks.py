@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from standardwebhooks import Webhook
 
 from tests.end_to_end.conftest import DONE, Client
 from tests.receivers import OK, Receiver, receiver
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -40,10 +40,7 @@ def test_every_status_of_a_request_is_told_and_verifies(client, model, unnamed, 
     where = client.request(model, ids)
     row = client.settled(where)
     assert row["status"] in DONE
-    deadline = time.monotonic() + 20
-    while row["status"] not in told(server, webhook["secret"], row["id"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: row["status"] in told(server, webhook["secret"], row["id"]), within_s=20)
 
     statuses = told(server, webhook["secret"], row["id"])
     assert statuses == ["pending", "scheduled", "running", row["status"]]
@@ -55,10 +52,7 @@ def test_every_status_of_a_request_is_told_and_verifies(client, model, unnamed, 
 def test_a_test_arrives_at_once(client, server, webhook):
     delivery = client.http.post(f"/v1/webhooks/{webhook['id']}/test").json()
 
-    deadline = time.monotonic() + 10
-    while delivery["id"] not in server.ids:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: delivery["id"] in server.ids, within_s=10)
 
     (_, body) = server.received[server.ids.index(delivery["id"])]
     assert json.loads(body)["type"] == "lethe.webhook.test"
@@ -68,10 +62,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_work(client, model, unnamed,
     server.answer = lambda _: server.stopping.wait(60)
     for _ in range(8):
         client.http.post(f"/v1/webhooks/{webhook['id']}/test").raise_for_status()
-    deadline = time.monotonic() + 10
-    while not server.received:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: server.received, within_s=10)
 
     where = client.request(model, unnamed(5))
 
@@ -83,10 +74,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_work(client, model, unnamed,
 def test_the_clock_of_a_house_may_end_while_a_receiver_hangs(client, server, webhook):
     server.answer = lambda _: server.stopping.wait(60)
     client.http.post(f"/v1/webhooks/{webhook['id']}/test").raise_for_status()
-    deadline = time.monotonic() + 10
-    while not server.received:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: server.received, within_s=10)
     beat = client.home.processes["beat"]
 
     beat.terminate()

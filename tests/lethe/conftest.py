@@ -24,7 +24,7 @@ from lethe.command_line.main import run
 from lethe.retrying import Retries
 from tests import factories
 from tests.conftest import KEY
-from tests.lethe.fakes import Fake, serving
+from tests.lethe.fakes import Fake, faking
 
 QUICKLY = Retries(attempts=4, first=0.01, longest=0.02)
 
@@ -129,7 +129,7 @@ def ready(service: Service) -> Ready:
 @pytest.fixture
 def fake() -> Iterator[Fake]:
     """A server that answers as a test says, in order."""
-    with serving() as fake:
+    with faking() as fake:
         yield fake
 
 

@@ -1,12 +1,13 @@
 """A small HTTP server that does what networks, proxies and broken services do."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.http_servers import Handler, serving
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
 
@@ -36,10 +37,10 @@ class Fake:
 
 
 @contextmanager
-def serving() -> Iterator[Fake]:
+def faking() -> Iterator[Fake]:
     """A server on this machine."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Replies(Handler):
         protocol_version = "HTTP/1.1"
 
         def handle_any(self) -> None:
@@ -51,22 +52,9 @@ def serving() -> Iterator[Fake]:
 
         do_GET = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815 (as it calls them)
 
-        def log_message(self, *_: Any) -> None:
-            """Nothing."""
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *_: Any) -> None:
-            """The client hung up, as it may."""
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        fake = Fake(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield fake
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Replies) as port:
+        fake = Fake(f"http://127.0.0.1:{port}")
+        yield fake
 
 
 def sends(status: int, body: bytes | Any = b"", **headers: str) -> Reply:

@@ -19,6 +19,7 @@ from domain import outbox
 from domain.states import DeliveryFailure, DeliveryStatus, WebhookStatus
 from domain.tables import WebhookEndpoint
 from tests.receivers import OK
+from tests.waiting import wait_until
 from worker.delivery import egress, webhooks
 from worker.delivery.webhooks import Sent
 
@@ -103,10 +104,7 @@ def test_a_process_that_is_to_end_begins_nothing_more(sessions, settings, serve,
 
 def wait_for(condition: Callable[[], bool]) -> None:
     """Shorter than one message may take."""
-    deadline = time.monotonic() + egress.TIME_CAP_S * 0.6
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(condition, within_s=egress.TIME_CAP_S * 0.6)
 
 
 def test_a_sender_killed_before_it_stored_is_followed_with_the_same_id(

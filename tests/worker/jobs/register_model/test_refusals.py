@@ -28,7 +28,10 @@ from worker.jobs.register_model import register_model
         ({"head": ""}, "no module '' to be its head"),
         ({"head": "0"}, "'0' takes"),
         ({"weights_uri": "/etc/passwd"}, "outside the allowed directories"),
-        ({"weights_uri": "https://example.org/weights"}, "Locations such as .https. are not supported"),
+        (
+            {"weights_uri": "https://example.org/weights"},
+            "Locations such as .https. are not supported",
+        ),
         (
             {"preprocessing": {**PREPROCESSING, "mean": [0.1, 0.2, 0.3]}},
             "names 3 channels in mean or std, the inputs have 1",
