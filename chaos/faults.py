@@ -19,6 +19,7 @@ from chaos import disk
 from chaos.promise import Death
 from chaos.schedule import Fault, Kind
 from chaos.stack import Stack
+from chaos.waiting import wait
 from domain import doorbell
 
 PATIENCE_S = 4.0
@@ -144,7 +145,7 @@ def _step_lease(stack: Stack, fault: Fault) -> None:
 def _fill_disk(stack: Stack, fault: Fault) -> None:
     state = stack.home.state
     disk.fill(state)
-    _wait(FELT_S, lambda: disk.was_felt(state))
+    wait(FELT_S, lambda: disk.was_felt(state))
     time.sleep(fault.lasts)
     disk.empty(state)
 
@@ -176,7 +177,7 @@ WORKER_BLOWS: Mapping[Kind, Callable[[Stack, str, Fault], Death | None]] = {
 def _victim(stack: Stack, fault: Fault) -> str:
     """The worker meant, unless only the other one gets a job."""
     meant, other = f"worker-{fault.victim}", f"worker-{3 - fault.victim}"
-    _wait(PATIENCE_S, lambda: bool(stack.held_by(meant) or stack.held_by(other)))
+    wait(PATIENCE_S, lambda: bool(stack.held_by(meant) or stack.held_by(other)))
     return meant if stack.held_by(meant) or not stack.held_by(other) else other
 
 
@@ -185,15 +186,8 @@ def _wait_for_the_moment(stack: Stack, fault: Fault) -> None:
         time.sleep(fault.aim)
         return
     before = stack.last_stored()
-    _wait(FELT_S, lambda: stack.last_stored() != before, every_s=0.002)
+    wait(FELT_S, lambda: stack.last_stored() != before, every_s=0.002)
     time.sleep(fault.aim / 100)
-
-
-def _wait(timeout_s: float, done: Callable[[], bool], *, every_s: float = 0.02) -> None:
-    """Until it is done, or too late: a blow that nobody feels is no error."""
-    deadline = time.monotonic() + timeout_s
-    while not done() and time.monotonic() < deadline:
-        time.sleep(every_s)
 
 
 def _death(fault: Fault, held: tuple[psutil.Process, UUID, int] | None) -> Death | None:

@@ -21,6 +21,7 @@ from chaos.promise import Death, Promise
 from chaos.recovery import LIMIT_S, Recovery, recoveries
 from chaos.schedule import HOLDOUT, TRAIN, Fault, Schedule
 from chaos.stack import ORPHAN_AGE_S, PROCESSES, Stack
+from chaos.waiting import wait
 from devstack import local
 
 SHARED = 10
@@ -138,9 +139,9 @@ class Player:
             def is_open() -> set[tuple[str, str]]:
                 return {(row["kind"], row["id"]) for row in connection.execute(OPEN)}
 
-            _wait(QUIET_S + 3 * self.stack.lease_s, lambda: is_open() <= self.stuck)
+            wait(QUIET_S + 3 * self.stack.lease_s, lambda: is_open() <= self.stuck, every_s=0.2)
             self.stuck |= is_open()
-            _wait(SWEPT_S, lambda: {*files.left_over(connection, store)} <= self.known)
+            wait(SWEPT_S, lambda: {*files.left_over(connection, store)} <= self.known, every_s=0.2)
 
 
 def _build(stack: Stack, *, seed: int) -> Stand:
@@ -212,9 +213,3 @@ def _let_happen(stack: Stack, schedule: Schedule, clients: Sequence[Client]) -> 
         stack.start_again(name)
     stack.home.wait_until_ready()
     return deaths
-
-
-def _wait(timeout_s: float, done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not done() and time.monotonic() < deadline:
-        time.sleep(0.2)

@@ -200,3 +200,12 @@ def of_two(first: Story, second: Story) -> Case:
     """One request to two models."""
     outcomes = [*first.case.outcomes, *second.case.outcomes]
     return replace(first.case, outcomes=outcomes)
+
+
+WAYS_TO_CHANGE = {
+    "changed": changed(),
+    "retrained": changed(mode=Mode.EXACT, exact=True),
+    "accepted": changed(verdict=Verdict.FAIL),
+    "without power": changed(verdict=Verdict.NO_POWER),
+    "without audit": changed(verdict=None),
+}

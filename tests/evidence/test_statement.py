@@ -12,7 +12,7 @@ import torch
 from jsonschema import Draft202012Validator
 
 import domain
-from domain.states import Mode, Objective, Verdict
+from domain.states import Objective
 from evidence.statement import Keyed, Purge, instant, says_more, statement
 from tests import certified, factories
 from tests.certified import SCHEMA
@@ -34,11 +34,7 @@ def predicate(case):
 
 
 STORIES = {
-    "changed": certified.changed(),
-    "retrained": certified.changed(mode=Mode.EXACT, exact=True),
-    "accepted": certified.changed(verdict=Verdict.FAIL),
-    "without power": certified.changed(verdict=Verdict.NO_POWER),
-    "without audit": certified.changed(verdict=None),
+    **certified.WAYS_TO_CHANGE,
     "a class": certified.changed(objective=Objective.REMOVE_CLASS),
     "forgotten before": certified.untouched(),
     "never trained on": certified.untouched(already_forgotten=0, not_trained_on=1),

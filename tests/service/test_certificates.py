@@ -11,7 +11,7 @@ import pytest
 
 from domain import trail
 from domain.events import RequestCompleted
-from domain.states import Mode, RequestStatus, Verdict
+from domain.states import RequestStatus, Verdict
 from evidence import wording
 from evidence.statement import Purge, statement
 from service.certificates import page
@@ -202,14 +202,7 @@ async def test_the_page_is_sealed(client, certify):
         assert outside not in response.text
 
 
-STORIES = {
-    "changed": certified.changed(),
-    "retrained": certified.changed(mode=Mode.EXACT, exact=True),
-    "accepted": certified.changed(verdict=Verdict.FAIL),
-    "without power": certified.changed(verdict=Verdict.NO_POWER),
-    "without audit": certified.changed(verdict=None),
-    "nothing to forget": certified.untouched(),
-}
+STORIES = {**certified.WAYS_TO_CHANGE, "nothing to forget": certified.untouched()}
 
 
 @pytest.mark.parametrize("name", STORIES)
