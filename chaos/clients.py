@@ -16,7 +16,7 @@ from chaos.promise import Promise
 from chaos.schedule import Asked, Submission
 from chaos.stack import Stack
 
-PATIENCE_S = 90.0
+GIVE_UP_S = 90.0
 """A request that is not accepted for so long is a complaint."""
 
 PAUSE_S = 0.2
@@ -72,7 +72,7 @@ class Client:
             self._post(timeout=0.005)
 
     def _send_until_accepted(self) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + GIVE_UP_S
         last = "nothing"
         while time.monotonic() < deadline:
             try:
@@ -89,7 +89,7 @@ class Client:
                     self._complain(f"the request was answered {last}")
                     return
             time.sleep(PAUSE_S)
-        self._complain(f"the request was not accepted within {PATIENCE_S:.0f} s, last: {last}")
+        self._complain(f"the request was not accepted within {GIVE_UP_S:.0f} s, last: {last}")
 
     def _post(self, *, timeout: float) -> httpx2.Response:
         with self.promise.lock:
@@ -121,7 +121,7 @@ class Client:
 
     def _patiently(self, method: str, path: str) -> httpx2.Response | None:
         """The answer, once the service is well enough to give one."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + GIVE_UP_S
         while time.monotonic() < deadline:
             try:
                 with self._connection(5) as http:
@@ -131,7 +131,7 @@ class Client:
             except httpx2.TransportError:
                 pass
             time.sleep(PAUSE_S)
-        self._complain(f"{method} {path} was not answered within {PATIENCE_S:.0f} s")
+        self._complain(f"{method} {path} was not answered within {GIVE_UP_S:.0f} s")
         return None
 
     def _connection(self, timeout: float) -> httpx2.Client:

@@ -22,7 +22,7 @@ from chaos.stack import Stack
 from chaos.waiting import wait
 from domain import doorbell
 
-PATIENCE_S = 4.0
+GIVE_UP_S = 4.0
 """How long a blow waits for its victim to have a job, or to be asked something."""
 
 FELT_S = 20.0
@@ -107,7 +107,7 @@ def _kill_api(stack: Stack, fault: Fault) -> None:
     """While a request is being answered, if one comes in time."""
     while stack.posting.acquire(blocking=False):
         pass  # those are sent
-    stack.posting.acquire(timeout=PATIENCE_S)
+    stack.posting.acquire(timeout=GIVE_UP_S)
     time.sleep(fault.aim / 100)
     stack.signal("api", signal.SIGKILL)
     stack.home.processes["api"].wait()
@@ -177,7 +177,7 @@ WORKER_BLOWS: Mapping[Kind, Callable[[Stack, str, Fault], Death | None]] = {
 def _victim(stack: Stack, fault: Fault) -> str:
     """The worker meant, unless only the other one gets a job."""
     meant, other = f"worker-{fault.victim}", f"worker-{3 - fault.victim}"
-    wait(PATIENCE_S, lambda: bool(stack.held_by(meant) or stack.held_by(other)))
+    wait(GIVE_UP_S, lambda: bool(stack.held_by(meant) or stack.held_by(other)))
     return meant if stack.held_by(meant) or not stack.held_by(other) else other
 
 

@@ -17,12 +17,12 @@ engine = sync_engine(settings.database_url)
 sessions = sync_sessions(engine)
 
 NAME = f"{socket.gethostname()}:{os.getpid()}"
-"""How this worker signs the jobs it takes."""
+"""The name this worker claims jobs under."""
 
 
 @setup_logging.connect
 def configure_log(**_: object) -> None:
-    """Write this process's log as ours, not as Celery does."""
+    """Log in our format rather than Celery's."""
     log.configure(settings.log_format, process="worker")
 
 
@@ -32,14 +32,14 @@ def _every(interval: timedelta, task: str) -> dict[str, Any]:
 
 
 def create() -> Celery:
-    """Celery with its limits: doorbells in, no results out, sweep and webhooks on a clock."""
+    """Celery as we use it: doorbells in, no result backend, sweep and webhooks on a schedule."""
     app = doorbell.queue(str(settings.broker_url))
     app.conf.update(
         worker_prefetch_multiplier=1,
         worker_enable_remote_control=True,
         broker_connection_retry=True,
         broker_connection_max_retries=None,
-        beat_scheduler="celery.beat:Scheduler",  # keeps no file: a sweep missed is a sweep late
+        beat_scheduler="celery.beat:Scheduler",  # keeps no file: a missed sweep is only late
         beat_schedule={
             "sweep": _every(settings.sweep_interval, doorbell.SWEEP),
             "clean": _every(settings.orphan_age / 12, doorbell.CLEAN),

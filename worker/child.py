@@ -1,6 +1,6 @@
 """One job in a process of its own: `python -m worker.child JOB ATTEMPT KIND`.
 
-It stores its own outcome and exits 0; any other exit tells the parent that it could not.
+It stores its own outcome and exits 0; any other exit code tells the parent that it could not.
 """
 
 import os
@@ -53,7 +53,7 @@ log = structlog.get_logger()
 
 
 def main(job_id: str, attempt: str, kind: str) -> int:
-    """Do the job and store how it ended; the exit status of the process."""
+    """Do the job, store its outcome, and return the exit status of the process."""
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
     stop = threading.Event()
@@ -94,21 +94,21 @@ def _carry_out(bench: Workbench) -> int:
     except UnlearningError as error:
         _fail(bench, kind="method", reason=f"The method failed: {error}")
     except (LeaseLost, Stopped, OperationalError):
-        raise  # not the job's fault: another worker has it, or is to have it
+        raise  # not the job's fault: another worker has it, or will take it
     except StoreUnwritable as error:
         _lose(bench, kind="storage", why=str(error))
     except (MemoryError, torch.OutOfMemoryError):
         reason = (
-            "There is too little memory for this model and so many samples; send fewer at once."
+            "There is too little memory for this model and this many samples; send fewer at once."
         )
         _fail(bench, kind="memory", reason=reason)
-    except Exception as bug:  # the border of the process: a person must learn why it ended
+    except Exception as bug:  # the outermost handler: a person must learn why the job ended
         if _give_back_if_rewritten(bench, started):
             return 0
         log.exception("job.crashed")
         reason = (
-            f"The job stopped on an unexpected {type(bug).__name__}. "
-            f"The worker's log has the details under job {bench.claim.job_id}."
+            f"The job stopped on an unexpected {type(bug).__name__}. Look for job "
+            f"{bench.claim.job_id} in the worker's log for the details."
         )
         _fail(bench, kind="bug", reason=reason)
     return 0
@@ -131,8 +131,8 @@ def _now(bench: Workbench) -> datetime:
 
 
 def _give_back_if_rewritten(bench: Workbench, started: datetime) -> bool:
-    """Whether the job's dataset lost rows while it was read: then the job is to be tried again, and
-    that costs it nothing."""
+    """Whether the job's dataset lost rows while it was read. If so, the job goes back to the queue,
+    and the attempt does not count against it."""
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
@@ -142,7 +142,7 @@ def _give_back_if_rewritten(bench: Workbench, started: datetime) -> bool:
                     session,
                     job,
                     actor="worker",
-                    why="its dataset was rewritten meanwhile",
+                    why="its dataset was rewritten while the job ran",
                     wait=jobs.FIRST_WAIT,
                 )
     return rewritten
@@ -158,7 +158,7 @@ def _lose(bench: Workbench, *, kind: str, why: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit as soon as the parent is gone, however it went: its end of our stdin closes then."""
+    """Exit as soon as the parent is gone for any reason: its end of our stdin closes then."""
 
     def wait() -> None:
         # Not sys.stdin.read(): at exit, Python aborts when a thread holds its lock.
@@ -178,4 +178,4 @@ if __name__ == "__main__":
     status = main(*sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # taking torch apart would keep the parent, and the GPU, waiting for seconds
+    os._exit(status)  # unloading torch would hold up the parent and the GPU for seconds

@@ -1,7 +1,8 @@
-"""Which rows of a Parquet file may not be trained on: `python -m worker.suppressed DATASET FILE`.
+"""Lists what a Parquet file has that may not be trained on: `python -m worker.suppressed DATASET
+FILE`.
 
-Prints their sample ids, one a line, and exits with 1 when there are any, with 0 when there are not.
-Reads `LETHE_DATABASE_URL` and nothing else of the service; no job, no API.
+Prints their sample ids, one per line, and exits with 1 if there are any, else with 0. Needs only
+`LETHE_DATABASE_URL`: no job, no API.
 """
 
 import argparse
@@ -21,11 +22,11 @@ from worker.data.sample_ids import sample_ids
 
 
 def suppressed_in(session: Session, dataset: str, path: Path, column: str) -> set[str]:
-    """Of the sample ids in a column of a Parquet file, those that models of the dataset have
-    forgotten. In bounded memory, but for the answer.
+    """The sample ids in a column of a Parquet file that models of the dataset have forgotten.
+    Memory is bounded, apart from the answer.
 
     Raises:
-        NotFound: there is no such dataset.
+        NotFound: the dataset does not exist.
         JobError: the file cannot be read, or has no such column.
     """
     source = Source.open(path, {"columns": {"sample_id": column}})
@@ -45,11 +46,11 @@ def open_database(url: str) -> Iterator[Session]:
 
 
 def main() -> int:
-    """Print the ids and give the exit status that the module promises."""
+    """Print the ids; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m worker.suppressed", description=__doc__)
-    parser.add_argument("dataset", help="as it was registered")
+    parser.add_argument("dataset", help="the dataset's name, as registered")
     parser.add_argument("file", type=Path, help="Parquet")
-    parser.add_argument("--column", default="sample_id", help="of the sample ids")
+    parser.add_argument("--column", default="sample_id", help="the column of the sample ids")
     asked = parser.parse_args()
     with open_database(MigrationSettings().database_url) as session:
         try:

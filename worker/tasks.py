@@ -1,7 +1,7 @@
-"""What a doorbell can ask for: take a job, look around, send to webhooks, keep the audit trail,
-clear away what is over.
+"""The tasks a doorbell can trigger: take a job, sweep, send to webhooks, keep the audit trail,
+clean up.
 
-Each process also looks by itself, slowly: what waits is found when nobody can ring.
+Each process also polls, slowly, so pending work is found even when no doorbell arrives.
 """
 
 import signal
@@ -28,23 +28,23 @@ from worker.store.artifacts import Store
 log = structlog.get_logger()
 orders = Orders()
 hands = threading.Lock()
-"""A worker does one job at a time, whether it heard of it or found it."""
+"""A worker does one job at a time, whether a doorbell or polling brought it."""
 signers: list[Signer] = []
-"""Of the audit trail; only where this process sweeps."""
+"""The signers of the audit trail; only in the process that sweeps."""
 sending = threading.BoundedSemaphore(webhooks.SENDERS)
 
 
 @worker_shutting_down.connect
 def stop_soon(**_: object) -> None:
-    """The first SIGTERM or SIGINT: the job in hand may finish its cycle. From here on, SIGINT means
-    at once; Celery's own answer to it would wait for the job."""
+    """On the first SIGTERM or SIGINT, the current job may finish its cycle. After that, SIGINT
+    stops at once; Celery's own handler would wait for the job."""
     orders.stop.set()
     signal.signal(signal.SIGINT, lambda *_: orders.stop_now.set())
 
 
 @worker_init.connect
 def look_around(sender: Any, **_: object) -> None:
-    """Start looking into Postgres, for what this process is there for."""
+    """Start polling Postgres for this process's kind of work."""
     takes_jobs = doorbell.JOBS_QUEUE in sender.app.amqp.queues.consume_from
     if not takes_jobs:
         signers.extend(signing.load(settings.signing_keys))
@@ -55,9 +55,9 @@ def look_around(sender: Any, **_: object) -> None:
 
 @app.task(name=doorbell.RUN)
 def run(job_id: str) -> None:
-    """Carry a job from `queued` to its end, in a process of its own.
+    """Run a job from `queued` to its end, in a process of its own.
 
-    May be delivered twice or late: then there is nothing to take.
+    May be delivered twice or late: then there is no job to claim.
     """
     with hands:
         _do(UUID(job_id))
@@ -67,9 +67,9 @@ def run(job_id: str) -> None:
 
 @app.task(name=doorbell.SWEEP)
 def sweep() -> None:
-    """Free what dead workers hold, turn waiting requests into jobs, ring for queued ones.
+    """Free jobs of dead workers, turn waiting requests into jobs, ring for queued jobs.
 
-    Old rings are taken back first: so there is one for each queued job, however long they wait.
+    Old rings are withdrawn first, so each queued job has one, however long it waits.
     """
     doorbell.silence(app)
     for job_id in planner.sweep(sessions, max_losses=settings.max_losses):
@@ -79,7 +79,7 @@ def sweep() -> None:
 
 @app.task(name=doorbell.DELIVER)
 def deliver() -> None:
-    """Send what waits for webhooks, if not enough are at it already."""
+    """Send pending webhooks, unless enough senders are running."""
     if sending.acquire(blocking=False):
         try:
             webhooks.deliver(sessions, settings, stop=orders.stop)
@@ -89,21 +89,21 @@ def deliver() -> None:
 
 @app.task(name=doorbell.CLEAN)
 def clean() -> None:
-    """Delete what nobody needs any more: ended jobs' checkpoints, nameless files, old answers."""
+    """Delete what is no longer needed: checkpoints of ended jobs, unnamed files, old answers."""
     cleaning.clean(sessions, Store(settings.store), settings)
 
 
 @app.task(name=doorbell.KEEP_LOG)
 def keep_log() -> None:
-    """Keep what was forgotten outside the database; sign a checkpoint of the audit trail if one is
-    due, and anchor it."""
-    ledger.keep(sessions, settings.suppression_directory)  # before a certificate says so
+    """Update the suppression ledger; sign a checkpoint of the audit trail if one is due, and anchor
+    it."""
+    ledger.keep(sessions, settings.suppression_directory)  # before a certificate claims it
     keeper.keep(sessions, signers, settings)
     anchors.anchor_newest(sessions, anchors.configured(settings))
 
 
 def look_for_jobs() -> None:
-    """Sweep, and do the first job that waits, unless one is in hand."""
+    """Sweep, and do the first waiting job, unless one is running."""
     if not hands.acquire(blocking=False):
         return
     try:
@@ -114,7 +114,7 @@ def look_for_jobs() -> None:
 
 
 def look() -> None:
-    """Sweep, send what waits for webhooks, and keep the audit trail."""
+    """Sweep, send pending webhooks, and keep the audit trail."""
     planner.sweep(sessions, max_losses=settings.max_losses)
     deliver()
     keep_log()

@@ -144,7 +144,7 @@ def test_where_the_api_cannot_be_asked_it_says_so_and_fails(drill):
     code, told = drill.unreachable
 
     assert code == 1
-    assert "could not be asked" in told["refusal"]
+    assert "is unreachable" in told["refusal"]
     assert told["requests"] == []
 
 

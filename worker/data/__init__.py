@@ -1,1 +1,1 @@
-"""Datasets and what is kept of them: Parquet files, reservoirs, statistics, reference tables."""
+"""Datasets and data derived from them: Parquet files, reservoirs, statistics, reference tables."""

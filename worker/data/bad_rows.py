@@ -1,4 +1,4 @@
-"""What indexing found wrong with a dataset, counted, with a few examples of each kind."""
+"""The bad rows found while indexing a dataset: counts, and a few examples of each kind."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from domain.states import Split
 
 EXAMPLES = 10
 LONGEST_ID = 512
-"""Characters; Postgres can index no more than about 2,700 bytes."""
+"""In characters; Postgres cannot index more than about 2,700 bytes."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -31,9 +31,9 @@ class BadRows:
         """Count the bad rows of a batch.
 
         Args:
-            first: position of the batch.
-            sample_ids: (N,), null where a row has no id that can be told.
-            masks: by kind, (N,), true where the row has that fault.
+            first: position of the batch's first row.
+            sample_ids: (N,), null where a row has no readable id.
+            masks: (N,) for each kind, true where the row has that fault.
 
         Returns:
             (N,), true where the row has no fault.
@@ -54,7 +54,7 @@ class BadRows:
     def add_found(
         self, kind: str, count: int, rows: int, examples: Sequence[Row[int, str]]
     ) -> None:
-        """Count faults found elsewhere, of which `rows` are in rows without another fault."""
+        """Count faults found elsewhere, of which `rows` are in rows that have no other fault."""
         if count:
             found = self._kind(kind)
             found["count"] += count
@@ -62,7 +62,7 @@ class BadRows:
             self.rows += rows
 
     def summary(self) -> str:
-        """The kinds and how often they occur, in words."""
+        """The kinds of fault and their counts, in words."""
         return ", ".join(
             f"{found['count']} {kind.replace('_', ' ')}" for kind, found in self._kinds.items()
         )
@@ -85,7 +85,7 @@ class BadRows:
 
 
 def usable_ids(column: pa.Array) -> tuple[pa.Array, dict[str, Mask]]:
-    """The ids (N,), null where Postgres could not store them, and masks (N,) of why."""
+    """The ids (N,), null where Postgres cannot store them, and the masks (N,) that say why."""
     missing = column.is_null().to_numpy(zero_copy_only=False)
     invalid = _not_utf8(column)
     column = pc.if_else(pa.array(invalid), pa.scalar(None, pa.string()), column)
@@ -101,7 +101,7 @@ def usable_ids(column: pa.Array) -> tuple[pa.Array, dict[str, Mask]]:
 
 
 def _not_utf8(column: pa.Array) -> Mask:
-    """Which ids are not UTF-8: Parquet does not see to it, Postgres does."""
+    """Which ids are not UTF-8: Postgres enforces it, Parquet does not."""
     bad = np.zeros(len(column), dtype=bool)
     try:
         column.validate(full=True)

@@ -1,4 +1,4 @@
-"""From what a dataset stores to what a model takes: images and arrays become tensors.
+"""Turns what a dataset stores into what a model takes: images and arrays become tensors.
 
 Shapes: N samples, C channels, H x W pixels.
 """
@@ -27,17 +27,17 @@ from worker.data.parquet import CHANGED, Source
 from worker.unlearning.samples import Samples
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
-"""What may be opened. Not everything Pillow can: EPS, for one, would start Ghostscript."""
+"""The formats that may be opened. Not all that Pillow knows: EPS would start Ghostscript."""
 
 BROKEN = (
     OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError,
     struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
-"""What Pillow's decoders raise on bytes that are not a sound image of a reasonable size."""
+"""What Pillow's decoders raise on bytes that are not a valid image of reasonable size."""
 
 THREADS = min(os.cpu_count() or 1, 16)
 CHUNK = 32
-"""Images a thread takes at a time."""
+"""Images per thread and chunk."""
 
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -45,9 +45,9 @@ Mask = npt.NDArray[np.bool_]
 
 
 def bad_inputs(column: pa.Array, length: int | None) -> dict[str, Mask]:
-    """Which inputs cannot be used, by what is wrong with them.
+    """The inputs that cannot be used, by kind of fault.
 
-    Images are decoded to the last byte: a truncated one has a sound header.
+    Images are decoded to the last byte: the header of a truncated image is valid.
 
     Args:
         column: N inputs, as `parquet.Source` gives them.
@@ -75,9 +75,9 @@ def bad_inputs(column: pa.Array, length: int | None) -> dict[str, Mask]:
 
 
 def array_length(column: pa.Array, input_shape: Sequence[int] | None) -> int | None:
-    """How many values each array must have: by the shape, else as the first one has.
+    """How many values each array must have: from the shape, or else from the first array.
 
-    None for images, and where there is nothing to go by yet.
+    None for images, and while neither is known.
     """
     if pa.types.is_large_binary(column.type):
         return None
@@ -95,9 +95,9 @@ def decode(
     """Inputs as one tensor on the CPU, not yet scaled.
 
     Returns:
-        Images: (N, C, H, W) uint8, in the mode and of the size that `preprocessing` names
-        (bilinear, antialiased). Arrays: (N, *input_shape), or (N, length) without a shape, of
-        the type in the file; unsigned integers of 16 bits and more become signed.
+        Images: (N, C, H, W) uint8, in the mode and size that `preprocessing` names (bilinear,
+        antialiased). Arrays: (N, *input_shape), or (N, length) without a shape, in the file's type;
+        unsigned integers of 16 bits or more become signed.
 
     Raises:
         JobError: an input cannot be used, or images differ in size and are not resized.
@@ -117,7 +117,7 @@ def fetch(
     """The samples with these ids and positions, in this order, straight from the dataset.
 
     Raises:
-        JobError: another sample stands at one of the positions.
+        JobError: a different sample is at one of the positions.
     """
     table = source.take([position for _, position in samples], ("sample_id", "input", "label"))
     if table["sample_id"].to_pylist() != [sample_id for sample_id, _ in samples]:
@@ -134,7 +134,7 @@ def labelled(
 
 
 def preparer(preprocessing: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-    """The function that makes the model's input of a batch from `decode`, on its device.
+    """The function that turns a batch from `decode` into the model's input, on its device.
 
     (x * scale - mean) / std in float32, per channel (dimension 1); without a scale, bytes are
     divided by 255 and floats are left as they are. Integers of more than 8 bits are token ids:
@@ -161,8 +161,8 @@ def preparer(preprocessing: dict[str, Any]) -> Callable[[Tensor], Tensor]:
 def _per_channel(numbers: Tensor, values: Tensor) -> Tensor:
     if len(numbers) not in (1, values.shape[1]):
         raise ValueError(
-            f"preprocessing names {len(numbers)} channels in mean or std, the inputs have "
-            f"{values.shape[1]}"
+            f"preprocessing names {len(numbers)} channels in mean or std, but the inputs have "
+            f"{values.shape[1]}; register the model with one value per channel"
         )
     return numbers.view(-1, *[1] * (values.ndim - 2))
 
@@ -184,7 +184,7 @@ def _undecodable(column: pa.Array) -> Mask:
 
 def _images(column: pa.Array, preprocessing: dict[str, Any]) -> Tensor:
     mode, resize = preprocessing.get("mode") or "RGB", preprocessing.get("resize")
-    size = (resize[1], resize[0]) if resize else None  # Pillow says width first
+    size = (resize[1], resize[0]) if resize else None  # Pillow puts the width first
     if len(column) == 0:
         return torch.empty((0, len(mode), *(resize or (0, 0))), dtype=torch.uint8)
     first = _pixels(column, 0, mode, size)
@@ -225,7 +225,7 @@ def _opened(column: pa.Array, index: int) -> Image.Image:
 
 
 def _in_threads(work: Callable[[Sequence[int]], None], indices: Sequence[int]) -> None:
-    """Do the work in threads, chunk by chunk: Pillow decodes without Python's lock."""
+    """Do the work in threads, chunk by chunk: Pillow releases Python's lock while it decodes."""
     chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
     with ThreadPoolExecutor(THREADS) as pool:
         for _ in pool.map(work, chunks):

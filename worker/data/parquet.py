@@ -1,8 +1,8 @@
 """The samples of a dataset in its Parquet files, read in pieces that fit into memory.
 
-Columns go by their role (`sample_id`, `input`, `label`, `split`), whatever the files call them,
-and by one type per role, however the files store it. A position is a row number over all files
-in the order of their names.
+Columns are named by their role (`sample_id`, `input`, `label`, `split`), whatever the files call
+them, and have one type per role, however the files store it. A position is a row number over all
+files in the order of their names.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,16 +23,16 @@ from domain.errors import JobError
 
 ROLES = ("sample_id", "input", "label", "split")
 BATCH_BYTES = 32 * 2**20
-"""About as much is in memory at a time, uncompressed, as long as rows are smaller than this."""
+"""Roughly how much is in memory at a time, uncompressed, if no row is larger than this."""
 
 BUFFER_BYTES = 2**16
-"""Read ahead of the page that is being decoded, in each column."""
+"""Bytes read ahead of the page being decoded, per column."""
 
 TAKEN_ROWS = 128
-"""Rows read at a time where single ones are wanted: what lies behind the last is not decoded."""
+"""Rows read at a time when single rows are wanted: what comes after the last one is not decoded."""
 
 CHANGED = (
-    "The dataset changed since it was indexed; restore its files, or register it anew under "
+    "The dataset changed since it was indexed; restore its files, or register it again under "
     "another name."
 )
 
@@ -43,10 +43,10 @@ class _RowGroup:
     index: int
     first: int
     rows: int
-    """How many rows are read, from the first on."""
+    """How many rows are read, starting at the first."""
 
     def until(self, ordered: npt.NDArray[np.int64]) -> "_RowGroup":
-        """The row group as far as the last of these positions in it; no rows if there is none."""
+        """The row group up to the last of these positions in it; no rows if it has none of them."""
         below = ordered[: np.searchsorted(ordered, self.first + self.rows)]
         return replace(self, rows=max(int(below[-1]) + 1 - self.first, 0) if len(below) else 0)
 
@@ -63,14 +63,14 @@ class Source:
 
     @classmethod
     def open(cls, path: Path, definition: dict[str, Any]) -> "Source":
-        """Look into every file's footer; no file stays open.
+        """Read every file's footer; no file stays open.
 
         Args:
             path: a Parquet file, or a directory of `*.parquet` files.
-            definition: as the dataset was registered; of the roles, those whose columns it names.
+            definition: the dataset's, as registered; only roles whose columns it names are read.
 
         Raises:
-            JobError: a file is missing or unreadable, or has not the columns it should have.
+            JobError: a file is missing or unreadable, or lacks a column it should have.
         """
         source = cls(definition)
         for file in _files(path):
@@ -94,8 +94,8 @@ class Source:
     def take(self, positions: Sequence[int], roles: Sequence[str] = ROLES) -> pa.Table:
         """The rows at these positions, in this order.
 
-        Reads only the row groups concerned, each as far as its last row asked for, and keeps
-        only the rows asked for.
+        Reads only the row groups concerned, each up to the last row asked for, and keeps only the
+        rows asked for.
 
         Raises:
             JobError: there is no such row.
@@ -140,14 +140,14 @@ class Source:
         for role, name in self._names.items():
             if len(schema.get_all_field_indices(name)) != 1:
                 raise JobError(
-                    f"{file.name} has no column {name!r} for {role}; it has "
-                    f"{', '.join(map(repr, schema.names[:20]))}. Name one of these."
+                    f"{file.name} has no column {name!r} for {role}; name one of those it has: "
+                    f"{', '.join(map(repr, schema.names[:20]))}."
                 )
             kind = _uniform_type(role, schema.field(name).type)
             if kind is None:
                 raise JobError(
-                    f"Column {name!r} of {file.name} is {schema.field(name).type}, but {role} "
-                    f"must be {_ACCEPTED[role]}. Convert it."
+                    f"Column {name!r} of {file.name} is {schema.field(name).type}, but {role} must "
+                    f"be {_ACCEPTED[role]}. Convert the column."
                 )
             if self._types.setdefault(role, kind) != kind:
                 raise JobError(
@@ -172,7 +172,7 @@ _ACCEPTED = {
 
 
 def _uniform_type(role: str, kind: pa.DataType) -> pa.DataType | None:
-    """The one type a role has here; None when the column cannot be read as that."""
+    """The type this role is read as; None when the column cannot be read as it."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if role == "label":
@@ -196,7 +196,7 @@ def _texts(kind: pa.DataType) -> bool:
 
 
 def as_text(ids: pa.Array) -> pa.Array:
-    """A column of ids, as they are named."""
+    """A column of ids as text."""
     return _uniform(ids, pa.string())
 
 
@@ -213,7 +213,7 @@ def _files(path: Path) -> list[Path]:
     try:
         files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     except PermissionError as error:
-        raise JobError(f"The worker may not read {path}; give it permission.") from error
+        raise JobError(f"The worker may not read {path}; give it read permission.") from error
     if not files:
         raise JobError(f"There is no *.parquet file in {path}; correct the URI.")
     return files
@@ -221,8 +221,7 @@ def _files(path: Path) -> list[Path]:
 
 @contextmanager
 def opened(file: Path) -> Iterator[pq.ParquetFile]:
-    """The opened file; what is wrong with it becomes a sentence, what is wrong with the disk
-    stays an OSError."""
+    """The opened file. A faulty file raises a JobError; a disk error stays an OSError."""
     try:
         # A row group may be the whole file, so it is not read into memory before it is decoded.
         with pq.ParquetFile(
@@ -232,13 +231,13 @@ def opened(file: Path) -> Iterator[pq.ParquetFile]:
     except FileNotFoundError as error:
         raise JobError(f"There is no file {file}; put it back or correct the URI.") from error
     except PermissionError as error:
-        raise JobError(f"The worker may not read {file}; give it permission.") from error
+        raise JobError(f"The worker may not read {file}; give it read permission.") from error
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise JobError(
-            f"{file.name} is no readable Parquet file, or is damaged ({_short(error)}); "
-            "write it again."
+            f"{file.name} is not a readable Parquet file, or is damaged ({_short(error)}); write "
+            "it again."
         ) from error
 
 
@@ -247,7 +246,7 @@ def _short(error: BaseException) -> str:
 
 
 def _rows_that_fit(group: pq.RowGroupMetaData, names: Sequence[str], rows: int) -> int:
-    """So many rows of these columns that they stay near BATCH_BYTES, at most `rows`."""
+    """How many rows of these columns stay near BATCH_BYTES, at most `rows`."""
     size = sum(
         chunk.total_uncompressed_size
         for chunk in map(group.column, range(group.num_columns))

@@ -22,12 +22,12 @@ TAIL = 8
 """Bytes at the end of a Parquet file: the length of the footer, and the magic number."""
 
 Fingerprint = dict[str, Any]
-"""Size, time of the last change and digest of the footer: by what a change is noticed."""
+"""Size, modification time and digest of the footer: enough to notice a change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """A file without rows that were erased, not yet in the place of the old one."""
+    """A file without the erased rows that has not yet replaced the old one."""
 
     file: Path
     new: Path
@@ -40,13 +40,13 @@ class Rewritten:
 
 
 def fingerprint(file: Path) -> Fingerprint:
-    """What the file is like now. Raises JobError when it is no Parquet file."""
+    """The file's present state. Raises JobError when it is not a Parquet file."""
     status = file.stat()
     with file.open("rb") as opened_file:
         opened_file.seek(max(status.st_size - TAIL, 0))
         tail = opened_file.read(TAIL)
         if len(tail) < TAIL or not tail.endswith(MAGIC):
-            raise JobError(f"{file.name} is no Parquet file; restore it from a backup.")
+            raise JobError(f"{file.name} is not a Parquet file; restore it from a backup.")
         (length,) = struct.unpack("<I", tail[:4])
         opened_file.seek(max(status.st_size - TAIL - length, 0))
         footer = hashlib.sha256(opened_file.read(length)).hexdigest()
@@ -54,13 +54,14 @@ def fingerprint(file: Path) -> Fingerprint:
 
 
 def rewrite(file: Path, column: str, gone: Collection[str], new: Path) -> Rewritten | None:
-    """Write the file anew without the rows whose id is in `gone`; None when it has none of them.
+    """Write a copy of the file without the rows whose id is in `gone`; None if it has none of them.
 
-    Schema, row groups, compression and dictionaries stay as they are, as far as pyarrow can; a row
-    group is in memory at a time. The new file is complete, checked and on the disk.
+    Schema, row groups, compression and dictionaries stay as they are, as far as pyarrow allows; one
+    row group is in memory at a time. The new file is complete, checked and on disk.
 
     Raises:
-        JobError: the file changed meanwhile, has a second name, or cannot be written beside.
+        JobError: the file changed meanwhile, has a second name, or the new one cannot be written
+        beside it.
     """
     ids = pa.array(sorted(gone), pa.string())
     before = fingerprint(file)
@@ -71,8 +72,8 @@ def rewrite(file: Path, column: str, gone: Collection[str], new: Path) -> Rewrit
             return None
         if file.stat().st_nlink > 1:
             raise JobError(
-                f"{file.name} has a second name (a hard link), under which its rows would stay. "
-                "Remove that, then have the job tried again."
+                f"{file.name} has a second name (a hard link) under which its rows would stay. "
+                "Remove the link, then retry the job."
             )
         try:
             _write(old, column, ids, new)
@@ -81,20 +82,23 @@ def rewrite(file: Path, column: str, gone: Collection[str], new: Path) -> Rewrit
         except OSError as error:
             raise JobError(
                 f"A new {file.name} could not be written beside the old one "
-                f"({error.strerror or error}). The worker needs the right to write to the "
-                "dataset's directory, and room there."
+                f"({error.strerror or error}). Give the worker write permission on the dataset's "
+                "directory, and free space there."
             ) from error
         _verify(new, column, ids, schema=old.schema_arrow, rows=rows - matched)
     before_sha256 = digest_of(file)
     if fingerprint(file) != before:
-        raise JobError(f"{file.name} changed while it was read; nothing was replaced.")
+        raise JobError(
+            f"{file.name} changed while it was read; nothing was replaced. Retry the job once no "
+            "other program writes to it."
+        )
     return Rewritten(
         file, new, before, fingerprint(new), before_sha256, digest_of(new), rows, rows - matched
     )
 
 
 def put_in_place(files: Sequence[Rewritten]) -> None:
-    """Replace the old files by the new ones, all or none; done twice it changes nothing.
+    """Replace the old files with the new ones, all or none. Idempotent.
 
     Raises:
         JobError: an old file changed since it was read.
@@ -103,7 +107,8 @@ def put_in_place(files: Sequence[Rewritten]) -> None:
     for each in waiting:
         if fingerprint(each.file) != each.before:
             raise JobError(
-                f"{each.file.name} changed while it was rewritten; nothing was replaced."
+                f"{each.file.name} changed while it was rewritten; nothing was replaced. Retry the "
+                "job once no other program writes to it."
             )
     for each in waiting:
         each.new.replace(each.file)
@@ -146,7 +151,7 @@ def _write(old: pq.ParquetFile, column: str, ids: pa.Array, new: Path) -> None:
 
 
 def _manner(metadata: pq.FileMetaData) -> dict[str, Any]:
-    """How the file was written, as its writer was told."""
+    """The options the file was written with."""
     manner: dict[str, Any] = {"version": metadata.format_version, "write_page_checksum": True}
     if not metadata.num_row_groups:
         return manner
@@ -170,7 +175,7 @@ def _manner(metadata: pq.FileMetaData) -> dict[str, Any]:
 
 
 def _verify(new: Path, column: str, ids: pa.Array, *, schema: pa.Schema, rows: int) -> None:
-    """See that the new file has what it should, and nothing of what it should not."""
+    """Check that the new file has the rows it should have, and no others."""
     with opened(new) as written:
         sound = (
             written.metadata.num_rows == rows
@@ -178,4 +183,7 @@ def _verify(new: Path, column: str, ids: pa.Array, *, schema: pa.Schema, rows: i
             and not _matching(written, column, ids)
         )
     if not sound:
-        raise JobError("The new file is not as expected; nothing was replaced.")
+        raise JobError(
+            "The new file is not as expected; nothing was replaced. Check the worker's disk and "
+            "memory, then retry the job."
+        )

@@ -22,7 +22,7 @@ from worker.unlearning.reference_models import Summarised
 
 PACKED = np.dtype("<f2")
 ROWS = 10_000
-"""Read at a time."""
+"""Rows read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +30,22 @@ class Table:
     """What reference models say of some samples, in the order they were asked for."""
 
     predictions: Tensor | None
-    """(N, C) float32, each row sums to 1: the mean answer of models that never saw the sample.
-    None where a sample is of the hold-out."""
+    """(N, C) float32, each row sums to 1: the mean answer of models that never saw the sample. None
+    if any sample belongs to the hold-out."""
 
     in_mean: Tensor
-    """(N,) float64, scaled confidence in the true class of models that learned from the sample;
+    """(N,) float64: scaled confidence in the true class, of models that learned from the sample;
     NaN for hold-out samples."""
 
     out_mean: Tensor
-    """(N,) float64, the same of models that did not."""
+    """(N,) float64: the same, of models that did not."""
 
     out_std: Tensor
-    """(N,) float64, positive."""
+    """(N,) float64, positive: its standard deviation."""
 
 
 def read(session: Session, model_id: UUID, sample_ids: Sequence[str]) -> Table | None:
-    """What is known of these samples; None for no samples, or unless all of them are known."""
+    """What the tables hold for these samples; None for no samples, or if any is missing."""
     if session.get(ReferenceTables, model_id) is None or not sample_ids:
         return None
     statistics = _by_id(session, MembershipStatistics, model_id, sample_ids)
@@ -66,7 +66,7 @@ def read(session: Session, model_id: UUID, sample_ids: Sequence[str]) -> Table |
 
 
 def scores(forget: Table, holdout: Table) -> ReferenceScores:
-    """What the audit compares the model's own confidence with."""
+    """What the audit compares the model's confidence with."""
     return ReferenceScores(
         forget_mean=forget.out_mean,
         forget_std=forget.out_std,
@@ -83,9 +83,9 @@ def write(
     training: Sequence[str],
     holdout: Sequence[str],
 ) -> None:
-    """Store what is known of the training samples (N,) and hold-out samples (H,) with these ids.
+    """Store the tables for the training samples (N,) and hold-out samples (H,) with these ids.
 
-    What was there goes. Samples that the model has forgotten meanwhile get no rows.
+    Replaces what was there. Samples that the model has forgotten meanwhile get no rows.
     """
     for table in (OutOfSamplePrediction, MembershipStatistics):
         session.execute(delete(table).where(table.model_id == model_id))
@@ -105,7 +105,7 @@ def write(
 def _by_id(
     session: Session, table: Any, model_id: UUID, sample_ids: Sequence[str]
 ) -> dict[str, Any]:
-    """The rows of these samples, a bounded number with each statement."""
+    """The rows of these samples, a bounded number per statement."""
     found: dict[str, Any] = {}
     for start in range(0, len(sample_ids), ROWS):
         some = literal(list(sample_ids[start : start + ROWS]), ARRAY(String))
@@ -118,7 +118,7 @@ def _by_id(
 
 
 def _unpacked(answers: Sequence[bytes]) -> Tensor:
-    """(N, C) float32; halves are rounded, so the rows are made to sum to 1 again."""
+    """(N, C) float32; float16 rounds, so the rows are made to sum to 1 again."""
     packed = np.frombuffer(b"".join(answers), PACKED).reshape(len(answers), -1)
     values = torch.from_numpy(packed.astype(np.float32))
     return values / values.sum(1, keepdim=True)
@@ -127,7 +127,7 @@ def _unpacked(answers: Sequence[bytes]) -> Tensor:
 def _statistics(
     model_id: UUID, summarised: Summarised, training: Sequence[str], holdout: Sequence[str]
 ) -> Iterator[tuple[object, ...]]:
-    """Rows of `MembershipStatistics`."""
+    """The rows of `MembershipStatistics`."""
     seen, unseen, holdout_side = summarised.seen, summarised.unseen, summarised.holdout
     sides = (seen.mean, seen.std, unseen.mean, unseen.std)
     columns = (side.tolist() for side in sides)
@@ -141,7 +141,7 @@ def _statistics(
 def _copy(
     session: Session, table: Any, kinds: Sequence[str], rows: Iterator[tuple[object, ...]]
 ) -> None:
-    """Load the rows in the order of the table's columns, of these Postgres types."""
+    """Load rows whose values have the order of the table's columns and these Postgres types."""
     names = ", ".join(column.name for column in table.__table__.c)
     driver = cast("psycopg.Connection[Any]", session.connection().connection.driver_connection)
     statement = f"COPY {table.__tablename__} ({names}) FROM STDIN (FORMAT binary)"

@@ -1,10 +1,10 @@
 """The samples kept for a version's jobs, as one Parquet file in the store.
 
-A class-balanced draw of the retain set, hold-out and test samples: raw inputs as in the dataset,
-columns `sample_id`, `input`, `label` and `split`. So a job never scans the dataset.
+A class-balanced draw from the retain set, plus hold-out and test samples: raw inputs as in the
+dataset, columns `sample_id`, `input`, `label` and `split`. With it, no job scans the dataset.
 
-The hold-out has two halves. The method may look at the *calibration* half; the *audit* half is for
-judging what the method made of it, in this job and in all later ones.
+The hold-out has two halves. The method may look at the *calibration* half; the *audit* half only
+judges the result, in this job and in all later ones.
 """
 
 from collections.abc import Collection
@@ -23,7 +23,7 @@ from worker.unlearning.samples import Samples
 
 
 def write(store: Store, table: pa.Table) -> str:
-    """Keep the table; its digest."""
+    """Store the table and return its digest."""
 
     def save(path: Path) -> None:
         pq.write_table(table, path, compression="zstd")
@@ -37,7 +37,7 @@ def read(store: Store, digest: str) -> pa.Table:
 
 
 def without(table: pa.Table, sample_ids: Collection[str]) -> pa.Table:
-    """The rows of all other samples, of whatever split."""
+    """The rows of all other samples, from every split."""
     named = pc.is_in(table["sample_id"], pa.array(list(sample_ids), pa.string()))
     return table.filter(pc.invert(named))
 
@@ -50,8 +50,8 @@ def of_split(table: pa.Table, split: Split) -> pa.Table:
 def holdout_halves(table: pa.Table) -> tuple[pa.Table, pa.Table]:
     """The hold-out rows for calibration, and those for the audit.
 
-    A sample's half follows from its id, so that no audit ever rests on what an earlier job was
-    calibrated with. Only where one half would be empty a sample is moved.
+    A sample's half follows from its id, so no audit ever uses what an earlier job was calibrated
+    with. A sample is moved only when one half would be empty.
     """
     holdout = of_split(table, Split.HOLDOUT)
     sides = [sha256(name.encode()).digest()[0] % 2 for name in holdout["sample_id"].to_pylist()]
@@ -67,11 +67,11 @@ def samples(
     """The samples of one split, decoded.
 
     Args:
-        definition: of the dataset, for the shape of its inputs.
+        definition: the dataset's, for the shape of its inputs.
     """
     return decoded(of_split(table, split), preprocessing, definition)
 
 
 def decoded(rows: pa.Table, preprocessing: dict[str, Any], definition: dict[str, Any]) -> Samples:
-    """The samples of these rows, as `samples` gives those of a split."""
+    """The samples of these rows, decoded as by `samples`."""
     return decode.labelled(rows, preprocessing, definition.get("input_shape"))

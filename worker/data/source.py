@@ -8,15 +8,15 @@ from worker.engine.workbench import Workbench
 
 
 def open_source(bench: Workbench, subject: Dataset | DatasetCheck) -> Source:
-    """The files of a dataset, or those to check, if they lie where files may be read.
+    """The files of a dataset, or those to check, if they are in a readable location.
 
     Raises:
-        JobError: they do not, or they are not as their definition says.
+        JobError: they are elsewhere, or do not match their definition.
     """
     try:
         path = allowed_path(subject.uri, bench.settings.data_roots)
         source = Source.open(path, subject.definition)
-        for file in source.files:  # links in a directory may lead out of it
+        for file in source.files:  # links in a directory may point outside it
             allowed_path(str(file), bench.settings.data_roots)
     except LocationRefused as error:
         raise JobError(error.detail) from error

@@ -1,6 +1,6 @@
-"""The rows of a dataset on their way into Postgres: checked, written to a file, and loaded from it.
+"""The rows of a dataset on their way into Postgres: checked, written to a file, then loaded.
 
-The file is written with no transaction open; loading it and finding duplicates is a matter of one.
+The file is written with no transaction open; one transaction loads it and finds duplicates.
 """
 
 from time import monotonic
@@ -29,8 +29,8 @@ STAGED = pa.schema({
     "sample_id": pa.string(), "position": pa.int64(), "label": pa.int64(), "split": pa.string(),
     "usable": pa.bool_(),
 })  # fmt: skip
-"""A line of the staged file: every row whose id can be stored, the unusable ones as well,
-because an id they share with a usable row makes that row ambiguous."""
+"""The columns of the staged file. It holds every row whose id can be stored, unusable ones
+included: an id they share with a usable row makes that row ambiguous."""
 
 
 def stage(
@@ -40,7 +40,7 @@ def stage(
     findings: BadRows,
     staged: IO[bytes],
 ) -> None:
-    """Check every row, and write those with a usable id to the staged file, as CSV."""
+    """Check every row, and write those with a usable id to the staged file as CSV."""
     length: int | None = None
     reported = monotonic()
     options = pa.csv.WriteOptions(include_header=False)
@@ -67,7 +67,7 @@ def stage(
 
 
 def kept_open(file: IO[bytes]) -> pa.PythonFile:
-    """Arrow's end of the file, whose closing leaves ours open."""
+    """Arrow's handle on the file; closing it leaves ours open."""
     return pa.PythonFile(open(file.fileno(), "wb", closefd=False), mode="w")
 
 
@@ -80,7 +80,7 @@ def _bad_labels(column: pa.Array) -> dict[str, decode.Mask]:
 
 
 def _splits(column: pa.Array, names: dict[str, str | None]) -> pa.Array:
-    """What each row was used for, null where its value stands for nothing."""
+    """The split of each row, null where its value names none."""
     values = [str(name) for name in names.values() if name is not None]
     meanings = pa.array([split for split, name in names.items() if name is not None], pa.string())
     return meanings.take(pc.index_in(column, pa.array(values, pa.string())))
@@ -91,7 +91,7 @@ def _mask(column: pa.Array) -> decode.Mask:
 
 
 def load(session: Session, staged: IO[bytes], table: str, columns: str) -> None:
-    """Bring a staged file of CSV into a temporary table, which lasts as long as the transaction."""
+    """Load a staged CSV file into a temporary table that lasts as long as the transaction."""
     session.execute(text(f"DROP TABLE IF EXISTS {table}"))
     session.execute(text(f"CREATE TEMPORARY TABLE {table} ({columns}) ON COMMIT DROP"))
     driver = cast("psycopg.Connection[Any]", session.connection().connection.driver_connection)
@@ -103,7 +103,7 @@ def load(session: Session, staged: IO[bytes], table: str, columns: str) -> None:
 
 
 def find_duplicates(session: Session, findings: BadRows) -> None:
-    """Leave out all rows of an id that occurs more than once: none of them is the right one."""
+    """Leave out all rows of an id that occurs more than once: nothing says which one is right."""
     session.execute(
         text(
             "CREATE TEMPORARY TABLE duplicates ON COMMIT DROP AS SELECT sample_id "

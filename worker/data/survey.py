@@ -1,4 +1,4 @@
-"""One pass over a dataset with a network: what its features are like, and samples to keep.
+"""One pass over a dataset with a network: moments of its features, and the samples to keep.
 
 Shapes: N rows of a batch, d feature dimensions, C classes.
 """
@@ -26,7 +26,7 @@ from worker.unlearning.alignment import Moments
 from worker.unlearning.network import Network
 
 ROWS = 512
-"""Rows read, and decoded, at a time."""
+"""Rows read and decoded at a time."""
 
 BATCH = 256
 """Samples that go through the network at a time."""
@@ -34,11 +34,11 @@ BATCH = 256
 REPORT_EVERY_S = 2.0
 
 FORGOTTEN = "forgotten"
-"""Stands in place of the split of a sample that the model forgot before."""
+"""Stands in for the split of a sample that the model has already forgotten."""
 
 
 class Survey:
-    """What the pass has gathered so far."""
+    """What the pass has collected so far."""
 
     def __init__(self, classes: int) -> None:
         self.class_counts = torch.zeros(classes, dtype=torch.int64)
@@ -51,7 +51,7 @@ class Survey:
         self._kept: list[pa.RecordBatch] = []
 
     def add(self, features: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count in training samples: features (N, d), logits (N, C), labels (N,)."""
+        """Add training samples: features (N, d), logits (N, C), labels (N,)."""
         moments = Moments.of(features)
         self._moments = moments if self._moments is None else self._moments.merge(moments)
         self.class_counts += labels.bincount(minlength=len(self.class_counts))
@@ -61,7 +61,7 @@ class Survey:
         self._kept.append(rows)
 
     def moments(self) -> Moments:
-        """Of the features of all training samples, on the CPU."""
+        """The moments of the features of all training samples, on the CPU."""
         if self._moments is None:
             raise JobError(CHANGED)
         found = self._moments
@@ -86,7 +86,7 @@ def survey(
 
     Args:
         wanted: positions of the samples to keep.
-        classes: how many the network tells apart.
+        classes: number of classes of the network.
 
     Raises:
         JobError: the dataset changed since it was indexed, or the network fails on a sample.
@@ -119,10 +119,10 @@ def survey(
 def _indexed_splits(
     bench: Workbench, model: Model, dataset: Dataset, first: int, batch: pa.RecordBatch
 ) -> npt.NDArray[np.str_]:
-    """(N,) the split of each row, or that the model forgot it; empty for rows not indexed.
+    """(N,) the split of each row, or FORGOTTEN; empty for rows not indexed.
 
     Raises:
-        JobError: id, place, label or split of a row is another than when it was indexed.
+        JobError: the id, position, label or split of a row differs from what was indexed.
     """
     storable, _ = usable_ids(batch["sample_id"])
     ids, labels = storable.to_pylist(), batch["label"].to_pylist()

@@ -1,4 +1,4 @@
-"""What is known of a version's features and answers, as one safetensors file in the store.
+"""The statistics of a version's features and answers, as one safetensors file in the store.
 
 Shapes: C classes, Q quantiles.
 """
@@ -21,26 +21,26 @@ MOMENTS = "moments."
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The retain features' moments, and how the hold-out looks to the version."""
+    """The retain features' moments, and how the version sees the hold-out."""
 
     moments: Moments
-    """Of the features of all retain samples."""
+    """Moments of the features of all retain samples."""
 
     class_counts: Tensor
-    """(C,) int64, retain samples of each class."""
+    """(C,) int64, the number of retain samples per class."""
 
     holdout_losses: Tensor
     """(Q,) float64, equally spaced quantiles of the cross-entropy of hold-out samples, in nats."""
 
     holdout_margins: Tensor
-    """(Q,) float64, the same of the true class's logit above the best other one."""
+    """(Q,) float64, the same for the margin of the true class's logit over the best other one."""
 
     holdout_alignment: Tensor
     """(C,) float64, mean DA of each class's hold-out samples; NaN for a class without any."""
 
 
 def describe(holdout: Outputs, moments: Moments, class_counts: Tensor) -> Statistics:
-    """The statistics of the network that gave these hold-out outputs.
+    """The statistics of the network that produced these hold-out outputs.
 
     Args:
         moments: of the retain features of the same network, on the CPU.
@@ -61,7 +61,7 @@ def describe(holdout: Outputs, moments: Moments, class_counts: Tensor) -> Statis
 
 
 def write(store: Store, statistics: Statistics) -> str:
-    """Keep the statistics; their digest."""
+    """Store the statistics and return their digest."""
     tensors = {
         "class_counts": statistics.class_counts,
         "holdout_losses": statistics.holdout_losses,

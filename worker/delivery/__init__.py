@@ -1,1 +1,1 @@
-"""Sending webhooks, and only to addresses that may be sent to."""
+"""Sends webhooks, and only to permitted addresses."""

@@ -1,8 +1,8 @@
-"""Sends one message to a webhook, and nothing to anybody else.
+"""Sends one message to a webhook, and to no other address.
 
-The host's name is resolved once, every address it stands for is checked, and the connection goes
-to one of those; certificate and SNI keep the name. There is no proxy, no redirect is followed, and
-of the answer nothing is read but its status.
+The host name is resolved once, every address it resolves to is checked, and the connection goes to
+one of those; certificate and SNI use the name. No proxy is used, no redirect is followed, and only
+the status of the answer is read.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from domain.errors import DestinationRefused
 from domain.states import DeliveryFailure
 
 TIME_CAP_S = 15
-"""Longest that one message may take, from its name's resolution to the status of the answer."""
+"""The longest one message may take, from name resolution to the status of the answer."""
 
 RESOLVERS = ThreadPoolExecutor(64, thread_name_prefix="resolve")
-"""Threads of their own: a name server that does not answer keeps one far beyond the cap."""
+"""A pool of its own: an unresponsive name server holds a thread far beyond the cap."""
 
 KINDS = {
     DestinationRefused: DeliveryFailure.ADDRESS_REFUSED,
@@ -33,7 +33,7 @@ KINDS = {
     socket.gaierror: DeliveryFailure.DNS,
     ssl.SSLError: DeliveryFailure.TLS,
 }
-"""Errors of a message; all others are failed connections."""
+"""Errors of a single message; all others are failed connections."""
 
 
 class NotSent(Exception):
@@ -46,16 +46,16 @@ class NotSent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What messages are sent over."""
+    """The connection pool that messages are sent over."""
 
     pool: httpcore2.AsyncConnectionPool
     development: bool
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """The status that the URL answers with.
+        """The status code of the URL's answer.
 
         Raises:
-            NotSent: there was none.
+            NotSent: there was no answer.
         """
         try:
             async with asyncio.timeout(TIME_CAP_S):
@@ -81,10 +81,10 @@ class Line:
 
 @asynccontextmanager
 async def line(*, development: bool) -> AsyncIterator[Line]:
-    """A line for as long as the block lasts.
+    """A `Line` that is open for the duration of the block.
 
     Args:
-        development: webhooks may be plain http and in private networks.
+        development: allow webhooks over plain http and in private networks.
     """
     async with httpcore2.AsyncConnectionPool(
         ssl_context=ssl.create_default_context(),
@@ -96,7 +96,7 @@ async def line(*, development: bool) -> AsyncIterator[Line]:
 
 
 class _Checked(httpcore2.AsyncNetworkBackend):
-    """Connects to addresses that were checked, and to no others."""
+    """Connects only to addresses that were checked."""
 
     def __init__(self, *, development: bool) -> None:
         self.development = development
@@ -126,16 +126,16 @@ class _Checked(httpcore2.AsyncNetworkBackend):
 
 
 async def _resolve(host: str, port: int) -> list[IPv4Address | IPv6Address]:
-    """The addresses that the name stands for now, each once."""
+    """The addresses that the name resolves to now, each once."""
     ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     answers = await asyncio.get_running_loop().run_in_executor(RESOLVERS, ask)
     return list(dict.fromkeys(ip_address(address[0]) for *_, address in answers))
 
 
 def _failure(error: BaseException | None) -> DeliveryFailure:
-    """What it was, by the first error that says so, of those it arose from.
+    """What went wrong, from the first error in the chain that says so.
 
-    Not by `__cause__`: the pool of httpcore2 clears that (`raise exc from None`).
+    Does not follow `__cause__`: the pool of httpcore2 clears it (`raise exc from None`).
     """
     while error is not None:
         for kind, failure in KINDS.items():

@@ -1,7 +1,7 @@
-"""Sends what waits for webhooks: claim in one transaction, send in none, store in another.
+"""Sends pending webhooks: claim in one transaction, send outside any, store in another.
 
-At least once: a sender that dies between sending and storing is followed by another, with the same
-`webhook-id`. The attempt number is the fencing token, as it is for jobs.
+Delivery is at least once: when a sender dies between sending and storing, another sends the message
+again with the same `webhook-id`. The attempt number is the fencing token, as it is for jobs.
 """
 
 import asyncio
@@ -36,39 +36,39 @@ DELAYS = (
     timedelta(hours=20),
     timedelta(hours=24),
 )
-"""After each failed attempt, how long until the next; after the tenth there is none.
+"""The wait after each failed attempt; the tenth attempt is the last.
 
-Source: the retry schedule that the specification of Standard Webhooks recommends.
+Source: the retry schedule recommended by the Standard Webhooks specification.
 """
 
 JITTER = 0.2
-"""A delay is longer by up to this share, so that what failed together is not sent together."""
+"""A delay grows by up to this share, so that messages that failed together spread out."""
 
 LEASE = timedelta(seconds=60)
-"""A delivery whose sender has stored no outcome for so long is sent by another. Longer than one
-message may take, so that only a dead sender is overtaken."""
+"""A delivery whose sender has stored no outcome for this long is taken over by another. Longer than
+one message may take, so only a dead sender loses its deliveries."""
 
 AT_ONCE = 4
-"""Messages on their way to one endpoint."""
+"""Messages in flight to one endpoint at a time."""
 
 ROUND_S = 10
-"""After so long a call begins no more messages."""
+"""A call starts no more messages after this long."""
 
 LOOK_S = 1
-"""How often a call looks for endpoints that have something due meanwhile."""
+"""How often a running call looks for more endpoints with something due."""
 
 SENDERS = 3
-"""Calls at once in one process: fewer than it has threads, so that a sweep never waits for them."""
+"""Concurrent calls in one process: fewer than its threads, so a sweep never waits for them."""
 
 KEPT = timedelta(days=30)
-"""How long a delivery is kept after it arrived or was given up."""
+"""How long a delivery is kept after it succeeded or was given up."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One attempt at a delivery, and all that is needed for it."""
+    """One attempt at a delivery, with everything it needs."""
 
     delivery_id: UUID
     endpoint_id: UUID
@@ -76,12 +76,12 @@ class Message:
     url: str
     body: str
     secrets: tuple[str, ...]
-    """The one before the last rotation is among them while it is valid."""
+    """The secret before the last rotation is included while it is valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What came of an attempt: a status, a failure, or both."""
+    """The outcome of an attempt: a status, a failure, or both."""
 
     response_status: int | None
     failure: DeliveryFailure | None
@@ -93,20 +93,20 @@ def deliver(
     *,
     stop: threading.Event | None = None,
 ) -> None:
-    """Send what is due, and store what came of it.
+    """Send what is due, and store the outcomes.
 
-    Returns when nothing is due, and at the latest after `ROUND_S` and one message's time. Safe to
-    call at any moment, in any number of processes. An endpoint that is slow delays no other.
+    Returns when nothing is due, at the latest after `ROUND_S` plus the time of one message. Safe to
+    call at any moment, in any number of processes. A slow endpoint delays no other.
 
     Args:
-        stop: set when this process should end soon; then no more messages are begun.
+        stop: set when this process should end soon; no more messages are started then.
     """
     until = time.monotonic() + ROUND_S
 
     def go_on() -> bool:
         return time.monotonic() < until and not (stop and stop.is_set())
 
-    if due(sessions):  # else no certificates need be read, every few seconds
+    if due(sessions):  # avoids reading certificates every few seconds for nothing
         asyncio.run(_round(sessions, settings, go_on))
 
 
@@ -131,7 +131,7 @@ async def _round(
                 lanes = {key: task for key, task in lanes.items() if task not in done}
                 for task in done:
                     task.result()
-        finally:  # without Postgres, say: what is on its way is sent again when its lease runs out
+        finally:  # e.g. no Postgres: what is in flight is sent again after its lease
             for task in lanes.values():
                 task.cancel()
             await asyncio.gather(*lanes.values(), return_exceptions=True)
@@ -140,7 +140,7 @@ async def _round(
 async def _lane(
     endpoint_id: UUID, line: Line, sessions: sessionmaker[Session], go_on: Callable[[], bool]
 ) -> None:
-    """Send what is due at one endpoint, a few at a time, the oldest first."""
+    """Send what is due at one endpoint, a few at a time, oldest first."""
     while go_on():
         messages = await asyncio.to_thread(claim, sessions, endpoint_id)
         if not messages:
@@ -154,7 +154,7 @@ async def _send(message: Message, line: Line, sessions: sessionmaker[Session]) -
 
 
 def due(sessions: sessionmaker[Session]) -> Sequence[UUID]:
-    """The enabled endpoints that something is to be sent to now."""
+    """The enabled endpoints with something due now."""
     waits = exists().where(
         WebhookDelivery.endpoint_id == WebhookEndpoint.id,
         WebhookDelivery.status == DeliveryStatus.WAITING,
@@ -167,7 +167,8 @@ def due(sessions: sessionmaker[Session]) -> Sequence[UUID]:
 
 
 def claim(sessions: sessionmaker[Session], endpoint_id: UUID) -> list[Message]:
-    """Take the next deliveries to an endpoint; until their lease runs out nobody else does."""
+    """Claim the next deliveries to an endpoint; no other sender takes them before their lease
+    ends."""
     with sessions.begin() as session:
         endpoint = session.scalars(
             select(WebhookEndpoint).filter_by(id=endpoint_id, status=WebhookStatus.ENABLED)
@@ -208,7 +209,7 @@ def _secrets(endpoint: WebhookEndpoint, now: datetime) -> tuple[str, ...]:
 
 
 async def attempt(message: Message, line: Line) -> Sent:
-    """Send a message once. Whatever the other side does is an outcome."""
+    """Send a message once. Every reaction of the receiver is an outcome."""
     headers = signed(message, datetime.now(UTC))
     try:
         status = await line.post(message.url, message.body.encode(), headers)
@@ -218,7 +219,7 @@ async def attempt(message: Message, line: Line) -> Sent:
 
 
 def signed(message: Message, at: datetime) -> dict[str, str]:
-    """The headers of a message, as Standard Webhooks has them: one signature for each secret."""
+    """The headers that Standard Webhooks prescribes: one signature for each secret."""
     name = str(message.delivery_id)
     signatures = [Webhook(secret).sign(name, at, message.body) for secret in message.secrets]
     return {
@@ -239,7 +240,7 @@ def _judge(status: int) -> DeliveryFailure | None:
 
 
 def store(sessions: sessionmaker[Session], message: Message, sent: Sent) -> None:
-    """Store what came of an attempt, unless the delivery was taken over or ended meanwhile."""
+    """Store the outcome of an attempt, unless the delivery was taken over or ended meanwhile."""
     with sessions.begin() as session:
         if sent.failure is DeliveryFailure.GONE:  # the endpoint is locked before its deliveries
             session.get(WebhookEndpoint, message.endpoint_id, with_for_update=True)
@@ -275,7 +276,7 @@ def store(sessions: sessionmaker[Session], message: Message, sent: Sent) -> None
 
 
 def _next(attempt: int, sent: Sent) -> dict[str, object]:
-    """What becomes of a delivery after this attempt."""
+    """The state of a delivery after this attempt."""
     if sent.failure is None:
         return {"status": DeliveryStatus.DELIVERED, "finished_at": func.now()}
     if sent.failure is DeliveryFailure.GONE or attempt > len(DELAYS):
@@ -285,7 +286,7 @@ def _next(attempt: int, sent: Sent) -> dict[str, object]:
 
 
 def forget_old(session: Session) -> None:
-    """Delete deliveries that ended long ago, and secrets that sign no more."""
+    """Delete deliveries that ended long ago, and secrets that no longer sign."""
     ended = (DeliveryStatus.DELIVERED, DeliveryStatus.DEAD)
     session.execute(
         delete(WebhookDelivery).where(

@@ -1,1 +1,1 @@
-"""Running a job: claim it, hold its lease, start its process, watch it, end it."""
+"""Runs a job: claims it, holds its lease, starts its process, watches it, ends it."""

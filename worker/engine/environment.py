@@ -1,4 +1,4 @@
-"""What a job ran with: stored beside its result, so that it can be run again."""
+"""What a job ran with, stored beside its result so that it can be reproduced."""
 
 import hashlib
 import platform
@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def describe(device: torch.device, users_code: Mapping[str, str]) -> dict[str, str]:
-    """Versions of the code and the libraries, and the device, by name.
+    """Versions of the code and libraries, and the device, by name.
 
     Args:
-        users_code: the same of functions that the model names; see `champion.users_code`.
+        users_code: the same for functions that the model names; see `champion.users_code`.
     """
     return {
         "lethe": domain.__version__,

@@ -1,7 +1,7 @@
-"""Who has a job, and for how long. What becomes of a job is in `domain.jobs`.
+"""Which worker has a job, and for how long. How jobs end is in `domain.jobs`.
 
-Every write names the attempt that was claimed; once another worker has the job it fails with
-`LeaseLost`. The attempt number is the fencing token, the lease only decides when to hand over.
+Every write names the claimed attempt, and fails with `LeaseLost` once another worker has the job.
+The attempt number is the fencing token; the lease only decides when to hand over.
 """
 
 from dataclasses import dataclass
@@ -28,35 +28,35 @@ class Claim:
 
     @property
     def signature(self) -> str:
-        """What this attempt's unfinished files are signed with."""
+        """The name that this attempt's unfinished files carry."""
         return f"{self.job_id}-{self.attempt}"
 
 
 def claim(session: Session, job_id: UUID, *, worker: str, lease: timedelta) -> Claim | None:
-    """Take a queued job; None when it is taken, has ended, is to wait, or never was.
+    """Claim a queued job; None when it is taken, has ended, must wait, or does not exist.
 
-    A job whose worker fell silent is put back into the queue by the sweep, which counts the loss.
+    The sweep puts a job whose worker went silent back into the queue and counts the loss.
     """
     started = jobs.start(session, job_id, actor="worker", worker=worker, lease=lease)
     return None if started is None else Claim(job_id, started.attempt, started.kind)
 
 
 def renew(session: Session, held: Claim, *, lease: timedelta) -> None:
-    """Keep the job for another lease.
+    """Renew the lease.
 
     Raises:
-        LeaseLost: somebody else has it, or it has ended.
+        LeaseLost: another worker has the job, or it has ended.
     """
     _write(session, held, lease_until=func.now() + lease)
 
 
 def report(session: Session, held: Claim, *, phase: str, progress: float) -> None:
-    """Say how far the job is. Raises LeaseLost as `renew` does."""
+    """Store how far the job is. Raises LeaseLost as `renew` does."""
     _write(session, held, phase=phase, progress=progress)
 
 
 def is_held(session: Session, held: Claim) -> bool:
-    """Whether the job is still this attempt's to do, and not cancelled meanwhile."""
+    """Whether the job still belongs to this attempt and has not been cancelled."""
     return bool(session.scalar(select(exists().where(*_is_held(held)))))
 
 
@@ -65,7 +65,7 @@ def hold(session: Session, held: Claim) -> Job:
 
     Raises:
         JobEnded: this attempt has completed or failed it, in a commit that was not acknowledged.
-        LeaseLost: somebody else has the job, or it was cancelled.
+        LeaseLost: another worker has the job, or it was cancelled.
     """
     mine = select(Job).filter_by(id=held.job_id, attempt=held.attempt)
     job = session.scalars(mine.with_for_update()).one_or_none()

@@ -4,13 +4,13 @@
         with attempt as session:
             ...
 
-A `with` cannot repeat its block, a loop can. The block is done again from its first line: it must
-decide everything inside, and whatever it changes besides rows must bear to be changed twice. Jobs
-have it as `Workbench.transaction`, and no other way to a session.
+A `with` cannot repeat its block, but a loop can. The block runs again from its first line, so every
+decision must be made inside it, and anything it changes besides rows must tolerate being changed
+twice. Jobs get transactions only through `Workbench.transaction`.
 
-When the connection is lost during a commit, nobody knows whether the commit was made, and the block
-is done again. One that ends a job begins with `lease.hold`, which sees that this very attempt has
-ended the job: then the first commit counts, and the loop is over.
+When the connection is lost during a commit, its outcome is unknown, and the block also runs again.
+A block that ends a job begins with `lease.hold`, which notices that this same attempt has already
+ended it: the first commit counts, and the loop stops.
 """
 
 from collections.abc import Iterator
@@ -28,20 +28,20 @@ from tenacity import (
 
 from domain.errors import JobEnded
 
-PATIENCE_S = 30
-"""How long Postgres may be away."""
+GIVE_UP_S = 30
+"""How long Postgres may be unreachable."""
 
 
 def transaction(sessions: sessionmaker[Session]) -> Iterator[AbstractContextManager[Session]]:
-    """Attempts at one transaction, until it is committed or Postgres has been away for too long.
+    """Attempts at one transaction, until it commits or Postgres has been unreachable for too long.
 
     Raises:
-        DBAPIError: the last attempt's, then; or at once, where trying again does not help.
+        DBAPIError: the last attempt's, once time is up; or at once, where a retry does not help.
     """
     retrying = Retrying(
         retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=0.2, max=2),
-        stop=stop_after_delay(PATIENCE_S),
+        stop=stop_after_delay(GIVE_UP_S),
         reraise=True,
     )
     for attempt in retrying:
@@ -56,11 +56,10 @@ def _attempt(attempt: AttemptManager, sessions: sessionmaker[Session]) -> Iterat
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether Postgres could not be reached, hung up, or gave way to another transaction: trying
-    again helps.
+    """Whether a retry helps: Postgres was unreachable, hung up, or preferred another transaction.
 
-    A server that answers says why in a code. 08 and 57P are of connections, and of one that stops
-    or starts; 40 of transactions that were in each other's way.
+    A server that answers gives a code. 08 is a connection error, 57P a server that stops or starts,
+    40 a conflict between transactions.
     """
     if not isinstance(error, DBAPIError):
         return False

@@ -28,26 +28,26 @@ from worker.store import job_checkpoints
 from worker.store.artifacts import Store
 
 POLL_S = 0.2
-"""How often the parent looks at the child and at its own orders."""
+"""How often the parent checks the child and its own orders."""
 
 ASK_S = 1
-"""How often it asks Postgres whether the job is still its own: so soon is a cancel noticed."""
+"""How often it asks Postgres whether it still holds the job, so how soon it sees a cancel."""
 
 GRACE_S = 2
-"""How long a child may run on after its job has ended."""
+"""How long a child may keep running after its job has ended."""
 
 log = structlog.get_logger()
 
 How = Literal["ended", "lost", "time_limit", "stopped"]
-"""Why watching a child came to an end."""
+"""Why the parent stopped watching a child."""
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the worker's process was told."""
+    """What the worker's process has been told to do."""
 
     stop: threading.Event = field(default_factory=threading.Event)
-    """End soon: the job in hand may finish its cycle, and is given back."""
+    """End soon: the current job may finish its cycle, then goes back to the queue."""
 
     stop_now: threading.Event = field(default_factory=threading.Event)
 
@@ -60,10 +60,10 @@ def run(
     worker: str,
     orders: Orders,
 ) -> None:
-    """Do a job if it can be had. Returns when its outcome is stored, or somebody else's to store.
+    """Do a job if it can be claimed. Returns when its outcome is stored, or is another worker's.
 
     Args:
-        worker: the name to sign with.
+        worker: the name to claim the job under.
     """
     with sessions.begin() as session:
         held = lease.claim(session, job_id, worker=worker, lease=settings.lease)
@@ -87,7 +87,7 @@ def run(
 
 
 def _spawn(held: Claim) -> subprocess.Popen[bytes]:
-    """Start the child. It ends by itself when this process dies: it holds the pipe's other end."""
+    """Start the child. It exits by itself when this process dies: the pipe between them closes."""
     command = [sys.executable, "-m", "worker.child", str(held.job_id), str(held.attempt), held.kind]
     return subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 (our own program)
 
@@ -99,7 +99,7 @@ def _watch(
     settings: WorkerSettings,
     orders: Orders,
 ) -> How:
-    """Keep the lease until the child ends or the job is no longer ours to do."""
+    """Renew the lease until the child ends or the job is no longer ours."""
     started = asked = renewed = time.monotonic()
     told_to_stop: float | None = None
     while True:
@@ -116,11 +116,11 @@ def _watch(
                     renewed = now
                 elif not _is_held(held, sessions):
                     raise LeaseLost
-            except LeaseLost:  # or the child has just stored the job's end, and is about to exit
+            except LeaseLost:  # or the child has just stored the outcome and is about to exit
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(GRACE_S)
                 return "lost"
-            except DBAPIError:  # Postgres is away: the lease may outlast that
+            except DBAPIError:  # Postgres is unreachable: the lease may outlast that
                 log.warning("lease.not_renewed", attempt=held.attempt)
         if now - renewed >= settings.lease.total_seconds():
             return "lost"
@@ -144,13 +144,17 @@ def _is_held(held: Claim, sessions: sessionmaker[Session]) -> bool:
 def _settle(
     how: How, code: int, held: Claim, sessions: sessionmaker[Session], settings: WorkerSettings
 ) -> None:
-    """Store the outcome of a child that could not store its own."""
+    """Store the outcome for a child that could not store its own."""
     try:
         for attempt in transaction(sessions):
             with attempt as session:
                 job = lease.hold(session, held)
                 if how == "time_limit":
-                    reason = f"The job ran longer than {settings.job_time_limit}, its time limit."
+                    reason = (
+                        f"The job ran longer than {settings.job_time_limit}, its time limit. Send "
+                        "fewer samples at once, or have the operator raise LETHE_JOB_TIME_LIMIT, "
+                        "then retry it."
+                    )
                     jobs.fail(session, job, actor="worker", kind="time_limit", reason=reason)
                 elif how == "stopped" or code == STOPPED:
                     jobs.release(session, job, actor="worker", why="the worker was stopped")

@@ -1,4 +1,4 @@
-"""What every job is handed: the database, the store, the settings and the device."""
+"""What every job works with: the database, the store, the settings and the device."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from worker.store.artifacts import Store
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """A claimed job's means of work. No transaction stays open while a job computes."""
+    """What a claimed job works with. No transaction stays open while a job computes."""
 
     claim: Claim
     _sessions: sessionmaker[Session]
@@ -25,21 +25,21 @@ class Workbench:
     settings: WorkerSettings
     device: torch.device
     stop: threading.Event = field(default_factory=threading.Event)
-    """Set when the job should be left where it can go on."""
+    """Set when the job should stop at the next point from which it can resume."""
 
     def transaction(self) -> Iterator[AbstractContextManager[Session]]:
-        """A job's only way to a transaction: it outlasts a restart of Postgres.
+        """The only way a job opens a transaction. It outlasts a restart of Postgres.
 
             for attempt in bench.transaction():
                 with attempt as session:
                     ...
 
-        See `retrying` for what the block must bear.
+        See `retrying` for what the block must tolerate.
         """
         return transaction(self._sessions)
 
     def report(self, phase: str, progress: float) -> None:
-        """Say how far the job is; raises LeaseLost when it is somebody else's by now."""
+        """Store how far the job is; raises LeaseLost when another worker has it."""
         for attempt in self.transaction():
             with attempt as session:
                 lease.report(session, self.claim, phase=phase, progress=progress)

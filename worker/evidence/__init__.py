@@ -1,1 +1,1 @@
-"""Keeping the audit trail: hashing, signing, anchoring, and issuing certificates."""
+"""Keeps the audit trail: hashes, signs and anchors it, and issues certificates."""

@@ -1,8 +1,8 @@
-"""Puts checkpoints where the keeper of the database cannot change them.
+"""Puts checkpoints where the database's administrator cannot change them.
 
-A directory that an operator mounts from write-once storage, a webhook, a time-stamp authority
-(RFC 3161): each as far as it is configured. One that fails is tried again with the next checkpoint
-or sweep; the age of the newest anchor is a metric.
+A directory that an operator mounts from write-once storage, a webhook, a time-stamp authority (RFC
+3161): each is used if configured. A failed anchor is retried with the next checkpoint or sweep; the
+age of the newest anchor is a metric.
 """
 
 import os
@@ -29,22 +29,22 @@ from evidence import tree
 from worker.store.artifacts import sync
 
 ANSWER_CAP = 64 * 2**10
-"""Bytes of an answer that are read; tokens have a few thousand."""
+"""Bytes of an answer that are read; tokens take a few thousand."""
 
 TIMEOUT_S = 10.0
 
 Anchor = Callable[[int, str], bytes | None]
-"""Puts the checkpoint of a size somewhere, and gives what came back for it."""
+"""Anchors the checkpoint of a given size, and returns the receipt, if there is one."""
 
 log = structlog.get_logger()
 
 
 class NotAnchored(Exception):
-    """The checkpoint is not there, or something else is."""
+    """The checkpoint could not be placed, or something else is in its place."""
 
 
 def configured(settings: WorkerSettings) -> dict[str, Anchor]:
-    """The anchors there are, by kind."""
+    """The configured anchors, by kind."""
     anchors: dict[str, Anchor] = {}
     if directory := settings.anchor_directory:
         anchors["directory"] = lambda size, note: put(directory, size, note)
@@ -56,9 +56,9 @@ def configured(settings: WorkerSettings) -> dict[str, Anchor]:
 
 
 def anchor_newest(sessions: sessionmaker[Session], anchors: Mapping[str, Anchor]) -> None:
-    """Anchor the newest checkpoint wherever it is not yet.
+    """Anchor the newest checkpoint in every place that lacks it.
 
-    It covers all that are older. Doing it twice is harmless.
+    It covers all older ones. Idempotent.
     """
     with sessions.begin() as session:
         newest = session.scalars(tree.NEWEST_CHECKPOINT).one_or_none()
@@ -75,22 +75,22 @@ def anchor_newest(sessions: sessionmaker[Session], anchors: Mapping[str, Anchor]
             continue
         with sessions.begin() as session:
             row = insert(LogAnchor).values(size=newest.size, kind=kind, receipt=receipt)
-            session.execute(row.on_conflict_do_nothing())  # somebody else may have been at it
+            session.execute(row.on_conflict_do_nothing())  # another process may have done it
         log.info("log.anchored", kind=kind, size=newest.size)
 
 
 def put(directory: Path, size: int, note: str) -> None:
-    """Write the checkpoint to a file of its own, and wait until it is on the disk.
+    """Write the checkpoint to a file of its own, and wait until it is on disk.
 
     Raises:
-        NotAnchored: another checkpoint of this size is there: the log was rewritten.
+        NotAnchored: a different checkpoint of this size is there: the log was rewritten.
     """
     file = directory / f"{size:020}.checkpoint"
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
     except FileExistsError:
         if file.read_text() != note:
-            raise NotAnchored(f"{file.name} is there already, and differs") from None
+            raise NotAnchored(f"{file.name} already exists and differs") from None
         return
     with os.fdopen(descriptor, "w") as written:
         written.write(note)
@@ -99,18 +99,18 @@ def put(directory: Path, size: int, note: str) -> None:
 
 
 def send(url: str, note: str) -> None:
-    """Send the checkpoint to whoever keeps it. Raises NotAnchored when that is refused."""
+    """Send the checkpoint to the webhook. Raises NotAnchored when it is refused."""
     _post(url, note.encode(), "text/plain; charset=utf-8")
 
 
 def stamp(url: str, note: str, roots: bytes) -> bytes:
-    """The answer of a time-stamp authority about the checkpoint: a token over its SHA-512.
+    """A time-stamp authority's token over the SHA-512 of the checkpoint.
 
     Args:
-        roots: certificates, in PEM, of those whom to trust.
+        roots: the trusted root certificates, in PEM.
 
     Raises:
-        NotAnchored: it was refused, or is not valid.
+        NotAnchored: the token was refused, or is not valid.
     """
     request = TimestampRequestBuilder().data(note.encode()).build()
     answer = _post(url, request.as_bytes(), "application/timestamp-query")

@@ -1,8 +1,9 @@
 """Issues certificates of completed requests: reads, signs and stores.
 
-Each time a checkpoint is made, for the requests of which it is the first to prove something new.
+Runs for every checkpoint, and certifies the requests about which it is the first to prove something
+new.
 
-What they say is in `statement`.
+The content of a certificate is built by `evidence.statement`.
 """
 
 import json
@@ -54,9 +55,9 @@ NO_PURGES: Mapping[UUID, Purge] = MappingProxyType({})
 
 
 def issue_due(sessions: sessionmaker[Session], signer: Signer) -> None:
-    """Certify what the newest checkpoint is the first to cover.
+    """Certify everything that the newest checkpoint is the first to cover.
 
-    Idempotent: where it breaks off, the next call goes on.
+    Idempotent: the next call resumes where this one stopped.
     """
     with sessions.begin() as session:
         newest = session.scalars(tree.NEWEST_CHECKPOINT).one_or_none()
@@ -80,12 +81,12 @@ def issue_due(sessions: sessionmaker[Session], signer: Signer) -> None:
             )
     with sessions.begin() as session:
         row = insert(CertifiedCheckpoint).values(size=newest.size)
-        session.execute(row.on_conflict_do_nothing())  # somebody else may have been at it
+        session.execute(row.on_conflict_do_nothing())  # another process may have done it
 
 
 def _with_news(start: int, end: int) -> Select[UUID]:
-    """Completed requests about which there is something new in the log from `start` to `end`:
-    their completion or shredding, or the purge of the version that was served before."""
+    """Completed requests with news in the log from `start` to `end`: their completion or shredding,
+    or the purge of the version served before."""
     news = (
         select(AuditEvent.event, AuditEvent.subject_id)
         .join(LogLeaf, LogLeaf.event_id == AuditEvent.id)
@@ -114,7 +115,7 @@ def _with_news(start: int, end: int) -> Select[UUID]:
 def _covered(
     session: Session, request_id: UUID, checkpoint: LogCheckpoint
 ) -> Sequence[Row[AuditEvent, int]]:
-    """The events about a request that a checkpoint covers; the keys that sign are no news of it."""
+    """The events about a request that a checkpoint covers; key introductions are left out."""
     return session.execute(
         entries.about(request_id).where(
             LogLeaf.position < checkpoint.size, AuditEvent.event != SigningKeyIntroduced.event
@@ -123,7 +124,7 @@ def _covered(
 
 
 def _keyed(request_id: UUID, events: Iterable[AuditEvent]) -> Keyed:
-    """The digests under the request's key, as the log has them: the key may be destroyed by now."""
+    """The digests under the request's key, from the log: the key may have been destroyed."""
     mine = [event for event in events if event.subject_id == request_id]
     received = next(event.data for event in mine if event.event == RequestReceived.event)
     return Keyed(
@@ -141,8 +142,8 @@ def _keyed(request_id: UUID, events: Iterable[AuditEvent]) -> Keyed:
 
 
 def _purges(session: Session, request_id: UUID) -> dict[UUID, Purge]:
-    """Of the superseded versions of the models that a request asked. Weights that another version
-    names too were not deleted with it."""
+    """The purges of the superseded versions of the models in a request. Weights that another
+    version also names were not deleted."""
     kept = exists().where(
         AuditEvent.subject_id == ModelVersion.id,
         AuditEvent.event == VersionPurged.event,
@@ -168,7 +169,7 @@ def _log(
     checkpoint: LogCheckpoint,
     events: Sequence[Row[AuditEvent, int]],
 ) -> Log:
-    """What the log says of a request at a checkpoint."""
+    """What the log says about a request at a checkpoint."""
     completion, position = next(
         (event, position)
         for event, position in reversed(events)
@@ -197,14 +198,15 @@ def issue(
     keyed: Keyed = Keyed(),  # noqa: B008 (it is frozen)
     purges: Mapping[UUID, Purge] = NO_PURGES,
 ) -> Certificate:
-    """The newest certificate of a request: the one it has, or one more if there is more to say.
+    """The newest certificate of a request, or a new one if there is more to certify.
 
-    One at a time: the request is locked. Issuing is itself an event, in the same transaction.
+    The request is locked, so only one is issued at a time. Issuing records an event in the same
+    transaction.
 
     Args:
-        log: what the log says of the request.
-        keyed: what stands for its personal data.
-        purges: of the weights of superseded versions, by version.
+        log: what the log says about the request.
+        keyed: the digests that stand for its personal data.
+        purges: purges of the weights of superseded versions, by version.
 
     Raises:
         ValueError: the request is not completed; nothing else is certified.
@@ -245,7 +247,7 @@ def issue(
 
 
 def envelope(payload: bytes, signer: Signer) -> str:
-    """A statement, as bytes, in the DSSE envelope that signs it: JSON."""
+    """The signed DSSE envelope around a statement's bytes, as JSON."""
     signed = Envelope(payload, PAYLOAD_TYPE, {})
     signed.sign(signer)
     return json.dumps(signed.to_dict())
@@ -295,11 +297,11 @@ def _outcome(
 
 
 def _served(session: Session, target: DeletionTarget) -> ModelVersion:
-    """The champion when the request was completed: of the versions there were, the one that had not
-    been superseded. A version with the verdict `fail` counts only from its acceptance on.
+    """The champion when the request was completed: the one version that existed and had not been
+    superseded. A version with the verdict `fail` counts only once it is accepted.
 
-    The time is that of the event, by the clock: it is later than everything that the transaction
-    had seen, while `finished_at` is when that began.
+    The time is the event's clock time: it is later than everything the transaction had seen, while
+    `finished_at` is when the transaction began.
     """
     completed_at = (
         select(func.max(AuditEvent.at))
@@ -326,7 +328,7 @@ def _served(session: Session, target: DeletionTarget) -> ModelVersion:
 
 
 def _superseded(session: Session, model_id: UUID, *, below: int) -> list[ModelVersion]:
-    """Old versions with lower numbers, discarded candidates included."""
+    """Superseded versions with lower numbers, discarded candidates included."""
     return list(
         session.scalars(
             select(ModelVersion)
@@ -338,7 +340,7 @@ def _superseded(session: Session, model_id: UUID, *, below: int) -> list[ModelVe
 
 
 def _tests(session: Session, tried: Round) -> list[VerdictTest]:
-    """In the order of the audit: before, after, guards."""
+    """The tests of a round, in the order of the audit: before, after, guards."""
     moment = func.array_position(["before", "after", "guard"], VerdictTest.moment)
     return list(
         session.scalars(

@@ -1,6 +1,6 @@
 """Keeps the audit trail's Merkle tree, signs checkpoints of it, and anchors them elsewhere.
 
-Idempotent, and one at a time under an advisory lock. Events are in the trail from the moment their
+Idempotent; an advisory lock admits one process at a time. Events are in the trail as soon as their
 transaction commits; they are hashed here, when a checkpoint is due.
 """
 
@@ -45,7 +45,7 @@ HASHED_AT_ONCE = 10_000
 URGENT = tuple(
     kind.event for kind in (RequestCompleted, RequestShredded, CertificateIssued, VersionPurged)
 )
-"""After one of these there is a checkpoint at once."""
+"""Events after which a checkpoint is made at once."""
 
 log = structlog.get_logger()
 
@@ -53,9 +53,9 @@ log = structlog.get_logger()
 def keep(
     sessions: sessionmaker[Session], signers: Sequence[Signer], settings: WorkerSettings
 ) -> None:
-    """Make a checkpoint, if one is due, and issue the certificates that it allows.
+    """Make a checkpoint if one is due, and issue the certificates it allows.
 
-    Those are events too: then there is one checkpoint more.
+    Certificates are events too, so another checkpoint follows.
     """
     keys = [signing.note_key(signer, settings.log_origin) for signer in signers]
     if not keys:
@@ -71,11 +71,11 @@ def keep(
 
 
 def introduce(sessions: sessionmaker[Session], keys: Sequence[signed_notes.NoteKey]) -> None:
-    """Put keys that sign for the first time into the trail, each with one that is known and signs
-    beside it: with its word for the new key, and the new one's for it.
+    """Record keys that sign for the first time in the trail. Each is paired with a known key that
+    signs beside it, and each of the two endorses the other.
 
-    So who trusts either can trust both, and nobody else can bring one in: whoever may write to the
-    database lacks those signatures.
+    Anyone who trusts either key can then trust both. No one else can introduce a key, because write
+    access to the database does not give these signatures.
     """
     with sessions.begin() as session:
         if not _alone(session):
@@ -101,7 +101,7 @@ def introduce(sessions: sessionmaker[Session], keys: Sequence[signed_notes.NoteK
 
 
 def due(sessions: sessionmaker[Session], settings: WorkerSettings) -> int | None:
-    """How long the log is, if there should be a checkpoint of it now."""
+    """The size of the log if a checkpoint is due now, else None."""
     with sessions.begin() as session:
         size = _size(session)
         newest = session.scalars(tree.NEWEST_CHECKPOINT).one_or_none()
@@ -123,7 +123,7 @@ def due(sessions: sessionmaker[Session], settings: WorkerSettings) -> int | None
 
 
 def hash_events(sessions: sessionmaker[Session], *, upto: int) -> bool:
-    """Add leaves for the next events before position `upto`; whether there was anything to do."""
+    """Add leaves for the next events before position `upto`; return whether there were any."""
     with sessions.begin() as session:
         if not _alone(session):
             return False
@@ -145,7 +145,7 @@ def hash_events(sessions: sessionmaker[Session], *, upto: int) -> bool:
 def checkpoint(
     sessions: sessionmaker[Session], keys: Sequence[signed_notes.NoteKey], origin: str, size: int
 ) -> bool:
-    """Sign what the log is at this size; False if that was done already, or is not hashed yet."""
+    """Sign the log at this size; False if that was done before, or events are not hashed yet."""
     with sessions.begin() as session:
         if not _alone(session) or _hashed(session) < size:
             return False
@@ -164,12 +164,12 @@ def _alone(session: Session) -> bool:
 
 
 def _size(session: Session) -> int:
-    """Events in the log."""
+    """The number of events in the log."""
     return session.scalars(select(func.coalesce(func.max(LogLeaf.position) + 1, 0))).one()
 
 
 def _hashed(session: Session) -> int:
-    """Events whose leaves are in the tree."""
+    """The number of events whose leaves are in the tree."""
     highest = select(func.coalesce(func.max(LogNode.index) + 1, 0)).filter_by(level=0)
     return session.scalars(highest).one()
 

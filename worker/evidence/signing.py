@@ -1,6 +1,6 @@
-"""The keys that sign the audit trail: Ed25519, in a file, in the environment or in a KMS.
+"""The Ed25519 keys that sign the audit trail: in a file, in the environment or in a KMS.
 
-Only the process that sweeps loads them; neither the API nor jobs ever see one.
+Only the sweeping process loads them; the API and the jobs never see one.
 """
 
 import os
@@ -17,20 +17,20 @@ from evidence.signed_notes import NoteKey
 
 
 class KeyUnusable(Exception):
-    """A signing key cannot be loaded; the message says which setting to look at, never the key."""
+    """A signing key cannot be loaded; the message names the setting to check, never the key."""
 
 
 def load(sources: Sequence[KeySource]) -> list[Signer]:
     """The signers, in the order of the setting.
 
     Raises:
-        KeyUnusable: there is no such key, or it is not Ed25519.
+        KeyUnusable: the key does not exist, or is not Ed25519.
     """
     return [_load(number, source) for number, source in enumerate(sources)]
 
 
 def note_key(signer: Signer, name: str) -> NoteKey:
-    """The same key, for signing notes under a name."""
+    """The same key, for signing notes under a given name."""
 
     def sign(text: bytes) -> bytes:
         return bytes.fromhex(signer.sign(text).signature)

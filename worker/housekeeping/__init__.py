@@ -1,1 +1,1 @@
-"""The sweep: planning waiting requests, freeing lost jobs, deleting what nobody needs."""
+"""The sweep: plans waiting requests, requeues lost jobs, deletes what is no longer needed."""

@@ -1,4 +1,4 @@
-"""Deletes what nobody needs any more. Idempotent, and one at a time under an advisory lock."""
+"""Deletes what is no longer needed. Idempotent; an advisory lock admits one process at a time."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,10 +24,10 @@ log = structlog.get_logger()
 
 
 def clean(sessions: sessionmaker[Session], store: Store, settings: WorkerSettings) -> None:
-    """Delete checkpoints of ended jobs, files that no version names, answers to old keys and old
-    deliveries; shred old requests.
+    """Delete checkpoints of ended jobs, files that no version names, answers to old idempotency
+    keys, and old deliveries; shred old requests.
 
-    What a running job has written stays, however long it takes to store the names.
+    What a running job has written stays, however long the job takes to store the names.
     """
     job_checkpoints.delete_of_ended(sessions, store)
     now = datetime.now(UTC)
@@ -38,7 +38,7 @@ def clean(sessions: sessionmaker[Session], store: Store, settings: WorkerSetting
         session.execute(delete(IdempotencyKey).where(too_old))
         webhooks.forget_old(session)
         shredding.shred(session, _linked_too_long(session, settings), actor="worker")
-        # First: a job that ends after this look has named its files before the next.
+        # Read this first: a job that ends after this query has named its files before the next one.
         oldest = session.scalar(
             select(func.min(Job.started_at)).filter_by(status=JobStatus.RUNNING)
         )
@@ -49,7 +49,7 @@ def clean(sessions: sessionmaker[Session], store: Store, settings: WorkerSetting
 
 
 def _linked_too_long(session: Session, settings: WorkerSettings) -> Sequence[UUID]:
-    """Some of the requests that ended longer ago than they may be linked to anybody."""
+    """Some requests that ended so long ago that they may no longer be linkable to a person."""
     return session.scalars(
         select(DeletionRequest.id)
         .where(
@@ -63,7 +63,7 @@ def _linked_too_long(session: Session, settings: WorkerSettings) -> Sequence[UUI
 
 
 def _digests() -> CompoundSelect[str]:
-    """Every file that a version names, but for those that were purged."""
+    """Every file that an unpurged version names."""
     columns = (
         ModelVersion.weights_sha256,
         ModelVersion.statistics_sha256,

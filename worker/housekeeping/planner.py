@@ -1,6 +1,6 @@
-"""The sweep: what Postgres says should happen next, whatever became of the doorbells.
+"""The sweep: does what Postgres says should happen next, even if doorbells were lost.
 
-Idempotent, and one at a time under an advisory lock.
+Idempotent; an advisory lock admits one process at a time.
 """
 
 from collections.abc import Sequence
@@ -51,20 +51,20 @@ from domain.tables import (
 from worker.housekeeping import purge_planner
 
 NEAR_DUE = timedelta(days=3)
-"""A request is not held back for others any more so long before its due date."""
+"""From this long before its due date, a request no longer waits for others to join it."""
 
 LONGEST_TRANSACTION = timedelta(minutes=10)
-"""Between the moment at which a request ended and that at which others see it."""
+"""Upper bound on the delay between the end of a request and its visibility to others."""
 
 AT_ONCE = 800
-"""Requests that one sweep puts into jobs, so that it stays short; the next sweep goes on."""
+"""Requests that one sweep puts into jobs, so that it stays short; the next sweep continues."""
 
 
 def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
     """Free expired leases, plan waiting requests and due purges; the ids of jobs to take, oldest
     first.
 
-    Nothing, while another sweep is at it, or somebody cancels or retries.
+    Returns nothing while another sweep is running, or someone cancels or retries.
     """
     with sessions.begin() as session:
         if not session.scalar(select(func.pg_try_advisory_xact_lock(PLANNING_LOCK))):
@@ -81,20 +81,20 @@ def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
 
 
 def free_expired(session: Session, *, max_losses: int) -> None:
-    """Take jobs from workers whose lease ran out."""
+    """Take jobs away from workers whose lease ran out."""
     silent = select(Job).where(Job.status == JobStatus.RUNNING, Job.lease_until < func.now())
     for job in session.scalars(silent.with_for_update(skip_locked=True)):
         jobs.lose(session, job, actor="worker", why="its lease ran out", max_losses=max_losses)
 
 
 def drop_estimated(session: Session) -> None:
-    """Delete the ids named to estimates that no open job needs, if any are left behind."""
+    """Delete sample ids of estimates that no open job needs, if any were left behind."""
     needed = exists().where(Job.id == EstimateSample.job_id, Job.status.in_(OPEN_JOBS))
     session.execute(delete(EstimateSample).where(~needed))
 
 
 def mark_overdue(session: Session) -> None:
-    """Say once of each request that its due date passed before it was answered."""
+    """Record, once per request, that its due date passed before it was answered."""
     unanswered = DeletionRequest.status.in_([*OPEN_REQUESTS, RequestStatus.FAILED])
     late = session.scalars(
         update(DeletionRequest)
@@ -110,10 +110,10 @@ def mark_overdue(session: Session) -> None:
 
 
 def plan_erasures(session: Session) -> None:
-    """Have rows erased from the files of datasets that want it, once requests are completed.
+    """Queue the erasure of rows from datasets that ask for it, once requests are completed.
 
-    One job for each dataset at a time; what is completed after it began is for the next. Which came
-    first is asked of the log: its order is that of commits.
+    One job per dataset at a time; what is completed after it began is left to the next. The log
+    decides which came first: its order is the order of commits.
     """
     wants = Dataset.definition["erase"]["parquet"].as_boolean()
     of_dataset = (Job.dataset_id == Dataset.id, Job.kind == JobKind.ERASE_ROWS)
@@ -147,7 +147,7 @@ def plan_erasures(session: Session) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A job that requests may join, and how many more samples they may name together."""
+    """A job that requests may join, and how many more samples they may name in total."""
 
     id: UUID
     room: int
@@ -157,8 +157,8 @@ class _Job:
 def plan(session: Session) -> None:
     """Put the waiting requests of each model into one job, if none runs for it already.
 
-    A job has one objective; requests with another one wait for the next job. One that asks for an
-    exact job gets it, and those that share the job get no less.
+    A job has one objective; requests with another one wait for the next job. A request that asks
+    for an exact job gets one, and those that share the job benefit too.
     """
     filled = []
     for waiting in _waiting(session):
@@ -173,13 +173,13 @@ def plan(session: Session) -> None:
 
 
 def _held_back(waiting: Row[Any], policy: Batching) -> bool:
-    """Whether these requests still wait for others to share a job with."""
+    """Whether these requests still wait for others to join them in a job."""
     alone, enough = waiting.requests == 1, waiting.samples >= policy.max_samples
     return not (alone or enough or waiting.near or waiting.waited >= policy.window)
 
 
 def _waiting(session: Session) -> Sequence[Row[Any]]:
-    """What waits for each model, with each objective: the longest waiting first."""
+    """What waits for each model and objective, longest waiting first."""
     oldest = func.min(DeletionRequest.created_at)
     counted = (
         select(
@@ -215,8 +215,8 @@ def _open_job(
 ) -> _Job | None:
     """The model's queued job with this objective, or a new one; None while another is open.
 
-    One that was tried before is as good as running: it goes on from where it was, with the samples
-    it began with.
+    A job that was tried before counts as running: it resumes where it was, with the samples it
+    began with.
     """
     job = session.scalars(
         select(Job)
@@ -243,9 +243,10 @@ def _open_job(
 
 
 def _schedule(session: Session, filled: Sequence[_Job]) -> None:
-    """Give these jobs what waits for them; in one step, so that requests are locked in one order.
+    """Assign to these jobs what waits for them, in one step, so that requests are always locked in
+    the same order.
 
-    Else a request to two models could be waited for here and in a job that ends, in a circle.
+    Otherwise a request to two models could cause a deadlock with a job that is ending.
     """
     room = values(
         column("job_id", Uuid), column("room", BigInteger), column("is_empty", Boolean), name="room"

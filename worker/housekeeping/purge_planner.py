@@ -1,4 +1,4 @@
-"""Which models have files to purge: a job is queued for each. Never imports torch."""
+"""Queues a purge job for each model that has files to purge. Never imports torch."""
 
 from datetime import timedelta
 
@@ -11,13 +11,13 @@ from domain.tables import Job, ModelVersion
 from worker.store.version_files import is_due
 
 AGAIN_AFTER = timedelta(hours=1)
-"""When a purge that failed is planned anew."""
+"""How long after a failed purge another one is planned."""
 
 
 def plan(session: Session) -> None:
     """Queue a job for each model that has something to purge.
 
-    Not for one that has such a job, or had one that failed a moment ago.
+    Skips models that have such a job, or had one fail recently.
     """
     lately = Job.finished_at > func.now() - AGAIN_AFTER
     at_it = exists().where(

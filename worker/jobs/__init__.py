@@ -1,1 +1,1 @@
-"""The jobs, one file for each kind."""
+"""The jobs, one file per kind."""

@@ -1,6 +1,6 @@
-"""The job that tells which rows of a Parquet file may not be trained on, and keeps no id of them.
+"""The job that finds the rows of a Parquet file that may not be trained on. It stores no ids.
 
-No transaction is open while the file is read: a piece of it is one question.
+No transaction is open while the file is read: each batch of ids is one query.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ from worker.engine import lease
 from worker.engine.workbench import Workbench
 
 KEPT = 100_000
-"""Positions that are stored, at most; the rows behind them are only counted."""
+"""The most positions that are stored; rows after them are only counted."""
 
 
 def check_dataset(bench: Workbench) -> None:
-    """Read the ids once, and store how many rows are suppressed and where they stand.
+    """Read the ids once, and store how many rows are suppressed and their positions.
 
     Raises:
         JobError: the file cannot be read, has no such column, or changed meanwhile.
-        LeaseLost: the job is somebody else's by now.
+        LeaseLost: another worker has the job.
     """
     for attempt in bench.transaction():
         with attempt as session:
@@ -39,7 +39,9 @@ def check_dataset(bench: Workbench) -> None:
     before = _fingerprints(source)
     count, positions = _find(bench, dataset, source)
     if _fingerprints(source) != before:
-        raise JobError("The file changed while it was read; ask again once it is as it should be.")
+        raise JobError(
+            "The file changed while it was read; request the check again once the file is final."
+        )
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)

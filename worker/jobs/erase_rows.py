@@ -1,8 +1,8 @@
 """The job that deletes rows of forgotten samples from a dataset's Parquet files.
 
-Positions follow the files: they are read anew from what the files will be, never counted down. So
-an attempt that was killed between the files and the rows of the database is repeated, and ends as
-it would have ended.
+Positions follow the files: they are read again from the new files, never decremented. So an attempt
+that was killed between replacing the files and updating the database can be repeated, with the same
+result.
 """
 
 import tempfile
@@ -36,21 +36,21 @@ from worker.engine.workbench import Workbench
 AT_ONCE = 10_000
 STAGED = pa.schema({"sample_id": pa.string(), "position": pa.int64()})
 UNKNOWN = (
-    "The dataset was indexed before its files were remembered, so nobody can tell whether they "
-    "changed. Register it anew under another name to have rows erased."
+    "The dataset was indexed before its files were recorded, so changes to them cannot be "
+    "detected. Register it again under another name to have rows erased."
 )
 
 Planned = dict[str, Any]
-"""What an attempt was about to put in a file's place, as it is kept in the job's configuration."""
+"""The planned replacement of a file, as kept in the job's configuration."""
 
 
 def erase_rows(bench: Workbench) -> None:
     """Delete the rows of every sample that all models of the dataset have forgotten.
 
     Raises:
-        JobError: a file changed, may not be written, or lies where it may not; no file of it was
-            replaced.
-        LeaseLost: the job is somebody else's by now.
+        JobError: a file changed, may not be written, or is outside the allowed locations; no file
+            was replaced.
+        LeaseLost: another worker has the job.
     """
     for attempt in bench.transaction():
         with attempt as session:
@@ -84,9 +84,9 @@ def erase_rows(bench: Workbench) -> None:
 
 
 def erasable(session: Session, dataset: Dataset) -> set[str]:
-    """Ids of the samples that every model of the dataset has forgotten.
+    """The ids of samples that every model of the dataset has forgotten.
 
-    One that waits for its registration has forgotten nothing yet.
+    A model whose registration is pending has forgotten nothing yet.
     """
     models = session.scalars(
         select(Model.id).where(
@@ -113,7 +113,7 @@ def erasable(session: Session, dataset: Dataset) -> set[str]:
 
 
 def _planned(session: Session, dataset_id: UUID) -> list[Planned]:
-    """What attempts that did not come to their end may have put in place."""
+    """The replacements that unfinished attempts may have put in place."""
     jobs = session.scalars(
         select(Job).where(
             Job.dataset_id == dataset_id,
@@ -127,8 +127,8 @@ def _planned(session: Session, dataset_id: UUID) -> list[Planned]:
 def _check_unchanged(
     dataset: Dataset, files: Sequence[Path], planned: Sequence[Planned]
 ) -> list[Planned]:
-    """What is in place already. Raises JobError unless every file is as it was indexed, or as an
-    attempt of ours left it."""
+    """The replacements already in place. Raises JobError unless every file is as it was indexed, or
+    as an earlier attempt left it."""
     if dataset.files is None:
         raise JobError(UNKNOWN)
     if {str(file) for file in files} != dataset.files.keys():
@@ -149,9 +149,9 @@ def _check_unchanged(
 def _rewriting(
     bench: Workbench, files: Sequence[Path], column: str, gone: set[str]
 ) -> Iterator[list[Rewritten]]:
-    """New files beside those that have rows to erase; whatever is not put in place goes."""
+    """New files beside those that have rows to erase; what is not put in place is deleted."""
     rewritten = []
-    places = [file.resolve() for file in files]  # a link would be replaced, not what it leads to
+    places = [file.resolve() for file in files]  # a link would be replaced, not its target
     try:
         for number, file in enumerate(places):
             bench.report("rewriting files", 0.7 * number / len(places))
@@ -167,7 +167,8 @@ def _rewriting(
 
 
 def _plan(bench: Workbench, done: Sequence[Planned], rewritten: Sequence[Rewritten]) -> None:
-    """Store what the files will be before they are: so the next attempt knows them again."""
+    """Store the fingerprints of the new files before they are put in place, so that the next
+    attempt recognises them."""
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
@@ -194,8 +195,8 @@ def _stage(dataset: Dataset, files: Sequence[Path], staged: IO[bytes]) -> None:
 
 
 def _follow(session: Session, dataset_id: UUID) -> int:
-    """Delete the samples that are in no file any more, and give the others their positions; how
-    many went."""
+    """Delete the samples that are no longer in any file, update the positions of the others, and
+    return how many were deleted."""
     removed = session.execute(
         text(
             "DELETE FROM samples WHERE dataset_id = :dataset_id AND NOT EXISTS (SELECT FROM "
@@ -221,7 +222,7 @@ def _record(
     replaced: Sequence[Planned],
     removed: int,
 ) -> None:
-    """Remember the files as they are now, and tell the audit trail."""
+    """Store the files' fingerprints, and record the erasure in the audit trail."""
     dataset = session.get_one(Dataset, dataset_id, with_for_update=True)
     dataset.files = fingerprints(files)
     told = ("before_sha256", "after_sha256", "rows_before", "rows_after")
@@ -234,7 +235,7 @@ def _record(
 
 
 def fingerprints(files: Sequence[Path]) -> dict[str, Fingerprint]:
-    """Of each file, by its path."""
+    """The fingerprint of each file, by path."""
     return {str(file): parquet_rewrite.fingerprint(file) for file in files}
 
 

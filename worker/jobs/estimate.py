@@ -1,4 +1,4 @@
-"""The job that says beforehand what a deletion request would meet. It changes nothing.
+"""The job that predicts what a deletion request would involve. It changes nothing.
 
 Shapes: F forget samples, C classes.
 """
@@ -44,35 +44,35 @@ from worker.unlearning.network import Network
 from worker.unlearning.samples import skew
 
 MEASURED = 2000
-"""Samples to forget that are looked at, at most."""
+"""The most forget samples that are measured."""
 
 TIMED_STEPS = 3
 REMEMBERED = 20
-"""Newest finished jobs that a prediction of time rests on."""
+"""How many of the newest finished jobs a prediction of time uses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the job is asked, read once."""
+    """The question of the job, read once."""
 
     order: Order
     labels: Tensor
-    """(F,) int64, of the samples to forget."""
+    """(F,) int64, labels of the samples to forget."""
 
     timings: Sequence[tuple[Mode, int, float]]
-    """How each job of the model that needed one round made its version, of how many samples, in
-    how many seconds; the newest first."""
+    """For each job of the model that needed one round: its mode, its number of samples and its
+    seconds; newest first."""
 
     training_seconds: float | None
-    """What a training on all samples takes, going by the reference models' on halves."""
+    """Seconds of a training on all samples, judged by the reference models' training on halves."""
 
 
 def estimate(bench: Workbench) -> None:
-    """Look at the named samples with the champion's eyes, once, and store what that tells.
+    """Run the champion over the named samples once, and store the estimate.
 
     Raises:
         JobError: a file, the data or the model is not what was registered.
-        LeaseLost: the job is somebody else's by now.
+        LeaseLost: another worker has the job.
     """
     started = monotonic()
     for attempt in bench.transaction():
@@ -151,7 +151,7 @@ def _training_seconds(session: Session, order: Order) -> float | None:
 
 
 def _planned(question: Question, class_counts: Tensor) -> dict[str, Any]:
-    """How the job would make its version, by the model's policy; None if it would fail."""
+    """How the job would make its version under the model's policy; None if it would fail."""
     order, remaining = question.order, int(class_counts.sum())
     planned: dict[str, Any] = {"forgotten_share": len(order.forget) / remaining}
     try:
@@ -169,7 +169,7 @@ def _planned(question: Question, class_counts: Tensor) -> dict[str, Any]:
 
 
 def _draw(bench: Workbench, question: Question, class_counts: Tensor) -> tuple[Order, Inputs]:
-    """What is looked at: at most MEASURED of the samples to forget, and what stays without all."""
+    """What is measured: at most MEASURED forget samples, and what is left without all of them."""
     order, labels = question.order, question.labels
     generator = torch.Generator().manual_seed(bench.claim.job_id.int % 2**31)
     chosen = set(proportional(labels, MEASURED, generator).tolist())
@@ -184,7 +184,7 @@ def _draw(bench: Workbench, question: Question, class_counts: Tensor) -> tuple[O
 
 
 def proportional(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Indices of at most `count` of the samples with these labels (N,), in their class mix."""
+    """Indices of at most `count` samples with these labels (N,), in their class mix."""
     order = torch.randperm(len(labels), generator=generator)
     place = torch.empty(len(labels), dtype=torch.float64)  # (N,) within its class, in (0, 1)
     for label in labels.unique():  # type: ignore[no-untyped-call]
@@ -194,7 +194,7 @@ def proportional(labels: Tensor, count: int, generator: torch.Generator) -> Tens
 
 
 def _measured(bench: Workbench, drawn: Order, inputs: Inputs, champion: Network) -> dict[str, Any]:
-    """How far the samples stand from hold-out samples now, and whether an audit could tell."""
+    """How far the samples differ from hold-out samples now, and whether an audit could tell."""
     observed = Observed.of(
         champion,
         forget=inputs.forget,
@@ -224,7 +224,7 @@ def _measured(bench: Workbench, drawn: Order, inputs: Inputs, champion: Network)
 
 
 def _memorisation(observed: Observed, known: Table | None) -> dict[str, Any]:
-    """How much of its answers the champion owes to having learned from these very samples."""
+    """How much of its answers the champion owes to training on these samples."""
     if known is not None:
         gap = (known.in_mean - known.out_mean).mean().item()
         return {"measure": "confidence_gap", "value": gap}
@@ -237,10 +237,10 @@ def _memorisation(observed: Observed, known: Table | None) -> dict[str, Any]:
 def _predicted(
     question: Question, mode: Mode | None, champion: Network, inputs: Inputs, overhead: float
 ) -> dict[str, Any]:
-    """How long the job would take, and what that rests on."""
+    """How long the job would take, and the basis of that figure."""
     alike = [(count, took) for how, count, took in question.timings if how is mode]
     if mode is None:
-        seconds, basis = None, "such a job would fail"
+        seconds, basis = None, "the job would fail"
     elif alike:
         seconds = on_line(alike, len(question.order.forget))
         basis = f"{len(alike)} finished jobs of this model"
@@ -250,14 +250,14 @@ def _predicted(
     elif question.training_seconds is not None:
         seconds, basis = question.training_seconds, "twice the time of a reference model"
     else:
-        seconds, basis = None, "no training of this model was ever timed"
+        seconds, basis = None, "no training of this model has been timed"
     return {"predicted_seconds": seconds, "prediction_basis": basis}
 
 
 def on_line(timings: Sequence[tuple[int, float]], count: int) -> float:
-    """Seconds for `count` samples: a constant and so much for each, by least squares.
+    """Seconds for `count` samples: a constant plus a cost per sample, by least squares.
 
-    The mean where all finished jobs had as many samples, or more took no longer.
+    The mean where all finished jobs had the same number of samples, or larger ones took no longer.
     """
     counts, took = zip(*timings, strict=True)
     if len(set(counts)) > 1:
@@ -268,7 +268,7 @@ def on_line(timings: Sequence[tuple[int, float]], count: int) -> float:
 
 
 def _steps_seconds(question: Question, champion: Network, inputs: Inputs) -> float:
-    """What the steps of one round take: forward and backward on a copy of the champion."""
+    """Seconds for the steps of one round: forward and backward on a copy of the champion."""
     order = question.order
     config = default_config(
         removing=order.removing,
@@ -289,7 +289,7 @@ def _steps_seconds(question: Question, champion: Network, inputs: Inputs) -> flo
 
 
 def _steps(config: Config, forget: int) -> float:
-    """How many steps with `Config.batch_size` samples a round is worth."""
+    """How many steps of `Config.batch_size` samples a round takes."""
     to_forget = config.forget_epochs * math.ceil(forget / config.forget_batch)
     beside = min(config.held, forget) / config.batch_size
     to_recover = math.ceil(config.recover_samples / config.batch_size) * (1 + beside)
@@ -297,7 +297,7 @@ def _steps(config: Config, forget: int) -> float:
 
 
 def _record(bench: Workbench, order: Order, found: dict[str, Any]) -> None:
-    """Store the answer; the named ids go with the end of the job."""
+    """Store the answer; the named ids are deleted when the job ends."""
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)

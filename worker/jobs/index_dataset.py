@@ -1,7 +1,7 @@
-"""The job that reads a dataset once: checks every row and keeps where each sample is.
+"""The job that reads a dataset once: checks every row and stores the position of each sample.
 
-The files are read, checked and staged with no transaction open; then one transaction loads what
-was staged, finds duplicates and keeps the rest.
+The files are read, checked and staged with no transaction open; then one transaction loads the
+staged rows, finds duplicates and stores the rest.
 """
 
 import tempfile
@@ -29,7 +29,7 @@ def index_dataset(bench: Workbench) -> None:
 
     Raises:
         JobError: the files cannot be read as the dataset's definition says.
-        LeaseLost: the job is somebody else's by now.
+        LeaseLost: another worker has the job.
     """
     for attempt in bench.transaction():
         with attempt as session:
@@ -43,7 +43,7 @@ def index_dataset(bench: Workbench) -> None:
         bench.report("storing the sample ids", 0.9)
         for attempt in bench.transaction():
             with attempt as session:
-                found = deepcopy(findings)  # done again, it finds the duplicates again
+                found = deepcopy(findings)  # a repeated transaction finds the duplicates again
                 staging.load(session, staged, "staged_samples", staging.COLUMNS)
                 staging.find_duplicates(session, found)
                 _store(session, bench, dataset.id, found, source.rows, files)
@@ -95,7 +95,7 @@ def _store(
 
 
 def _problem(dataset: Dataset, findings: BadRows) -> str | None:
-    """Why the dataset cannot be used, for people; None when it can."""
+    """Why the dataset cannot be used, in words; None when it can."""
     report: dict[str, Any] = dataset.report or {}
     if findings.rows and dataset.definition.get("bad_rows", "refuse") == "refuse":
         return (
@@ -109,6 +109,6 @@ def _problem(dataset: Dataset, findings: BadRows) -> str | None:
     if lacking:
         return (
             f"No usable row is in the split {' and '.join(lacking)}; unlearning needs training "
-            "samples, and hold-out samples to compare with. Correct the names of the splits."
+            "samples, and hold-out samples to compare them with. Correct the names of the splits."
         )
     return None

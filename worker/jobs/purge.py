@@ -1,4 +1,4 @@
-"""The job that deletes the files of superseded versions once their grace is over, and proves it.
+"""The job that deletes the files of superseded versions after their grace period, and proves it.
 
 The proof is a listing of the store.
 """
@@ -21,11 +21,11 @@ log = structlog.get_logger()
 
 
 def purge(bench: Workbench) -> None:
-    """Delete the files of all versions of the job's model that are due. Done twice, it changes
-    nothing; killed in between, the next attempt ends as this one would have.
+    """Delete the files of all versions of the job's model that are due. Idempotent: if this attempt
+    is killed, the next one finishes with the same result.
 
     Raises:
-        LeaseLost: the job is somebody else's by now.
+        LeaseLost: another worker has the job.
         StoreUnwritable: a file could not be deleted.
     """
     for attempt in bench.transaction():
@@ -47,12 +47,12 @@ def purge(bench: Workbench) -> None:
 
 
 def _purge(session: Session, store: Store, version_id: UUID, *, job_id: UUID) -> None:
-    """Delete one version's files, and say so in the transaction that marks it."""
+    """Delete one version's files, and record it in the transaction that marks the version."""
     version = session.get_one(ModelVersion, version_id, with_for_update=True)
     if version.purged_at is not None:
         return
     version.purged_at = func.now()
-    session.flush()  # from here on it names nothing
+    session.flush()  # from here on the version names no files
     digests = {name: str(getattr(version, name)) for name in FILES}
     named = delete_unnamed(session, store, digests.values())
     kept = [name.removesuffix("_sha256") for name, digest in digests.items() if digest in named]

@@ -1,7 +1,7 @@
 """The job that makes a trained model known: its weights become version 1, the champion.
 
-Weights and head are tried out on a few samples; then one pass over the dataset measures the
-features of all training samples and keeps the reservoir, so that no later job needs a pass.
+Weights and head are tried on a few samples. Then one pass over the dataset measures the features of
+all training samples and stores the reservoir, so that no later job needs a pass.
 
 Shapes: N samples, d feature dimensions, C classes.
 """
@@ -37,7 +37,7 @@ from worker.unlearning.evaluation import Outputs, accuracy
 from worker.unlearning.network import Network
 
 TRIED = 8
-"""Samples the network is tried out on before the pass."""
+"""Samples the network is tried on before the pass."""
 
 
 def register_model(bench: Workbench) -> None:
@@ -45,7 +45,7 @@ def register_model(bench: Workbench) -> None:
 
     Raises:
         JobError: the weights, the architecture, the head or the dataset is not as registered.
-        LeaseLost: the job is somebody else's by now.
+        LeaseLost: another worker has the job.
     """
     for attempt in bench.transaction():
         with attempt as session:
@@ -81,8 +81,8 @@ def _allowed(bench: Workbench, location: str) -> Path:
 def _draw(session: Session, model: Model) -> dict[Split, Sequence[tuple[str, int]]]:
     """Ids and positions of the samples to keep, by split, drawn by a hash of their ids.
 
-    Training samples evenly over the classes, as far as they have so many; hold-out and test
-    samples as they come, so that an accuracy on them is one of the whole split.
+    Training samples are spread evenly over the classes, as far as each has enough; hold-out and
+    test samples keep their class mix, so that an accuracy on them stands for the whole split.
     """
     place = cast(func.md5(func.concat(Sample.sample_id, model.id)), UUID)
     rank = func.row_number().over(partition_by=Sample.label, order_by=place)
@@ -105,7 +105,7 @@ def _network(bench: Workbench, module: nn.Module, model: Model) -> Network:
     if not model.head or model.head not in dict(module.named_modules()):
         linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
         raise JobError(
-            f"The network has no module {model.head!r} to be its head; its linear modules are "
+            f"The network has no module {model.head!r} to use as its head; its linear modules are "
             f"{', '.join(linear[-10:]) or 'none'}. Register the model with one of them."
         )
     prepare = decode.preparer(model.preprocessing)
@@ -120,9 +120,11 @@ def _try_out(
     model: Model,
     few: Sequence[tuple[str, int]],
 ) -> int:
-    """How many classes the network tells apart, after checks on a few real samples."""
+    """The number of classes of the network, after checks on a few real samples."""
     if not few:
-        raise JobError("The dataset has no training samples; register one that is ready.")
+        raise JobError(
+            "The dataset has no training samples; register the model with a dataset that has some."
+        )
     for attempt in bench.transaction():
         with attempt as session:
             highest = session.scalars(
@@ -139,26 +141,29 @@ def _try_out(
     if len(entries) != 1:
         raise JobError(
             f"The network enters its head {network.head!r} {len(entries)} times in one forward "
-            "pass; name the module that it enters once, last."
+            "pass; name the last module instead, which it enters once."
         )
     if network.pool is not None and not _heads_agree(network, features, logits):
         raise JobError(
-            f"What enters {network.head!r} does not give the network's answer; name the module "
-            "that does, last."
+            f"The input of {network.head!r} does not lead to the network's answer; name the last "
+            "module, which produces the logits."
         )
     if len(features) != len(samples) or len(logits) != len(samples):
-        raise JobError("The network does not answer with one row of logits for each sample.")
+        raise JobError(
+            "The network does not return one row of logits per sample; register an architecture "
+            "that does."
+        )
     require_finite(features, logits)
     if logits.shape[1] <= highest:
         raise JobError(
-            f"The network tells {logits.shape[1]} classes apart, but the dataset has the label "
-            f"{highest}. Register the model with the dataset it was trained on."
+            f"The network has {logits.shape[1]} classes, but the dataset has the label {highest}. "
+            "Register the model with the dataset it was trained on."
         )
     return logits.shape[1]
 
 
 def _heads_agree(network: Network, features: Tensor, logits: Tensor) -> bool:
-    """Whether the vectors that were picked from the sequences are those whose logits count."""
+    """Whether the vectors picked from the sequences are those whose logits count."""
     head = network.model.get_submodule(network.head)
     with torch.no_grad():
         again = head(features.to(network.device)).float().cpu()

@@ -1,7 +1,8 @@
-"""The job that trains reference models, keeps what they say of each sample, and discards them.
+"""The job that trains reference models, stores what they say of each sample, and discards them.
 
-They are never written anywhere: each lives in this process until the next one takes its place. The
-job starts anew when its worker is lost. Shapes: N samples, C classes, K reference models.
+They are never written anywhere: each lives in this process until the next one replaces it. When its
+worker is lost, the job starts again from the beginning. Shapes: N samples, C classes, K reference
+models.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ from worker.unlearning.reference_models import Summarised, Summary, halves
 from worker.unlearning.samples import Samples
 
 BLOCK = 4096
-"""Samples summed up at a time."""
+"""Samples added up at a time."""
 
 BATCH = 256
 """Samples that go through a network at a time."""
@@ -43,7 +44,7 @@ class Order:
     dataset: Dataset
     classes: int
     count: int
-    """K."""
+    """K, the number of reference models."""
 
     recipe: str
     training: Sequence[tuple[str, int]]
@@ -59,11 +60,11 @@ def queue(session: Session, model: Model) -> None:
 
 
 def train_references(bench: Workbench) -> None:
-    """Train the reference models one after the other, and store the two tables.
+    """Train the reference models in turn, and store the two tables.
 
     Raises:
-        JobError: the data is not as registered, or the architecture or the recipe fails.
-        LeaseLost: the job is somebody else's by now.
+        JobError: the data is not as registered, or the architecture or recipe fails.
+        LeaseLost: another worker has the job.
     """
     for attempt in bench.transaction():
         with attempt as session:
@@ -76,7 +77,7 @@ def train_references(bench: Workbench) -> None:
     )
     if len(training) < 2 or not len(holdout):
         raise JobError(
-            "Reference models need two training samples and a hold-out sample at least; register "
+            "Reference models need at least two training samples and one hold-out sample; register "
             "the model without them."
         )
     summarised = _summed_up(bench, order, training, holdout)
@@ -112,10 +113,10 @@ def _read_order(session: Session, bench: Workbench) -> Order:
 
 
 def _summed_up(bench: Workbench, order: Order, training: Samples, holdout: Samples) -> Summarised:
-    """Train K networks in turn; of each, only what it adds to the sums stays.
+    """Train K networks in turn; only the sums of what each one adds are kept.
 
-    The seed follows from the job, so that on the CPU a second attempt gives what the first would
-    have given.
+    The seed follows from the job, so on the CPU a second attempt gives the same result as the
+    first.
     """
     seed = bench.claim.job_id.int % 2**31
     generator = torch.Generator().manual_seed(seed)
@@ -156,7 +157,7 @@ def _trained(bench: Workbench, order: Order, half: Samples, *, seed: int) -> Net
 
 
 def _outputs(network: Network, samples: Samples, order: Order) -> Iterator[tuple[int, Outputs]]:
-    """What the network makes of the samples, block by block, each with its first index."""
+    """The network's answers on the samples, block by block, each with its first index."""
     for first in range(0, len(samples), BLOCK):
         block = samples.select(torch.arange(first, min(first + BLOCK, len(samples))))
         with functions.users_code(f"The network that {order.recipe!r} trained"):
@@ -165,7 +166,7 @@ def _outputs(network: Network, samples: Samples, order: Order) -> Iterator[tuple
 
 
 def _record(bench: Workbench, order: Order, summarised: Summarised) -> None:
-    """Store both tables, and that they are complete, in one transaction."""
+    """Store both tables, and mark them complete, in one transaction."""
     training, holdout = (
         [sample_id for sample_id, _ in named] for named in (order.training, order.holdout)
     )

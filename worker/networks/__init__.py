@@ -1,1 +1,1 @@
-"""From a registered architecture to a network, and how one is trained again."""
+"""Builds networks from registered architectures, and retrains them."""

@@ -1,4 +1,4 @@
-"""From a registered architecture and a file of weights to a network that answers with logits.
+"""Builds a network that returns logits from a registered architecture and a weights file.
 
 Two kinds: `python`, a factory on the operator's allow-list, and `transformers`, a configuration
 of a classifier that the installed library knows. No pickle, no remote code, no network.
@@ -22,10 +22,10 @@ from domain.errors import JobError
 from worker.networks import functions
 
 ANSWERS_WITH_LOGITS = "lethe_answers_with_logits"
-"""An attribute that marks what `build` made of a transformers config; copies carry it too."""
+"""An attribute that marks networks built from a transformers config; copies keep it."""
 
 LISTED = 5
-"""Names of tensors that a message lists, at most."""
+"""The most tensor names that a message lists."""
 
 ONLY_SAFETENSORS = (
     "Only safetensors weights are accepted; convert the weights with "
@@ -34,10 +34,10 @@ ONLY_SAFETENSORS = (
 
 
 def completed(architecture: dict[str, Any], location: Path) -> dict[str, Any]:
-    """The architecture with all it takes to build it again without the directory of its weights.
+    """The architecture with everything needed to build it without the directory of its weights.
 
     Raises:
-        JobError: there is no readable config.json beside the weights of a transformers model.
+        JobError: a transformers model has no readable config.json beside its weights.
     """
     if architecture["kind"] != "transformers":
         return architecture
@@ -52,15 +52,15 @@ def completed(architecture: dict[str, Any], location: Path) -> dict[str, Any]:
 
 
 def config_file(location: Path) -> Path:
-    """Where the config of a transformers model lies: in the directory of its weights."""
+    """The location of a transformers model's config: the directory of its weights."""
     return (location if location.is_dir() else location.parent) / "config.json"
 
 
 def weights_file(location: Path) -> Path:
-    """The one safetensors file at this location, which is it or the directory that holds it.
+    """The one safetensors file at this location, which is the file or its directory.
 
     Raises:
-        JobError: there is none, there are several, or it is something else.
+        JobError: there is none, there are several, or the file is of another kind.
     """
     file = location
     if location.is_dir():
@@ -78,13 +78,13 @@ def weights_file(location: Path) -> Path:
 
 
 def build(architecture: dict[str, Any], allowed: Iterable[str]) -> nn.Module:
-    """The network, not yet trained, in evaluation mode; calling it with inputs gives logits.
+    """The untrained network, in evaluation mode; calling it with inputs returns logits.
 
-    The submodules of a transformers network keep the names the library gives them, so its head
-    is "classifier", not "model.classifier". It computes in float32 whatever its config says.
+    The submodules of a transformers network keep the names the library gives them, so its head is
+    "classifier", not "model.classifier". It always computes in float32, whatever its config says.
 
     Args:
-        architecture: as `completed` gives it.
+        architecture: as returned by `completed`.
         allowed: `package.module:factory` or `package.module:*`, from the settings.
 
     Raises:
@@ -95,15 +95,18 @@ def build(architecture: dict[str, Any], allowed: Iterable[str]) -> nn.Module:
     else:
         module = _from_factory(architecture["factory"], architecture.get("arguments"), allowed)
     if next(module.parameters(), None) is None:
-        raise JobError("The architecture has no parameters; nothing can be unlearned.")
+        raise JobError(
+            "The architecture has no parameters, so there is nothing to unlearn; register a "
+            "trainable network."
+        )
     return module.eval()
 
 
 def pooling(module: nn.Module, head: str) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """How a transformers decoder picks one vector of each sequence: at its last real token.
+    """How a transformers decoder picks one vector per sequence: at its last real token.
 
-    Its linear head is put on every token, and the logits of the last one that is not padding
-    count. None for any other network: what enters the head is one vector already.
+    Its linear head is applied to every token, and the logits at the last non-padding token count.
+    None for any other network: its head already gets one vector.
     """
     parts = dict(module.named_modules())
     if not _of_transformers(module) or not isinstance(parts.get(head), nn.Linear):
@@ -120,7 +123,7 @@ def pooling(module: nn.Module, head: str) -> Callable[[Tensor, Tensor], Tensor] 
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Load all weights, strictly; tensors that are tied in the module are in the file once.
+    """Load all weights, strictly; tensors that are tied in the module occur once in the file.
 
     Raises:
         JobError: the file is not safetensors, does not fit the module, or holds NaN or infinity.
@@ -150,7 +153,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Write the weights as safetensors, under the names that users of the architecture know."""
+    """Write the weights as safetensors, under the names that users of the architecture expect."""
     if not _of_transformers(module):
         save_model(module, str(path))
         return
@@ -160,7 +163,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
 
 
 def load_factory(name: str, allowed: Iterable[str]) -> Callable[..., Any]:
-    """The factory of this name.
+    """The factory with this name.
 
     Args:
         name: `package.module:factory`.
@@ -180,12 +183,14 @@ def _from_factory(
         network = function(**(arguments or {}))
     if not isinstance(network, nn.Module):
         kind = type(network).__name__
-        raise JobError(f"The factory {factory!r} gave a {kind}, not a torch.nn.Module.")
+        raise JobError(
+            f"The factory {factory!r} returned a {kind}; make it return a torch.nn.Module."
+        )
     return network
 
 
 def _from_config(config: dict[str, Any]) -> nn.Module:
-    import transformers  # four seconds that `python` architectures need not pay
+    import transformers  # `python` architectures are spared these four seconds
 
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -211,9 +216,8 @@ def _from_config(config: dict[str, Any]) -> nn.Module:
                 break
         else:
             raise JobError(
-                "The transformers config is not that of an image or sequence classifier; "
-                "register a model of a ...ForImageClassification or ...ForSequenceClassification "
-                "class."
+                "The transformers config is not one of an image or sequence classifier; register a "
+                "model of a ...ForImageClassification or ...ForSequenceClassification class."
             )
     # Hooks rather than a wrapper: the names of the submodules stay as they are.
     module.register_forward_pre_hook(_named_inputs, with_kwargs=True)
@@ -244,9 +248,9 @@ def _of_transformers(module: nn.Module) -> bool:
 def _load_as_transformers(
     module: nn.Module, tensors: dict[str, Tensor]
 ) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
-    """Load under the names of the file, which from version 5 on differ from those in memory.
+    """Load by the names in the file, which differ from those in memory since version 5.
 
-    Only `from_pretrained` knows how they translate (tests/worker/networks/test_architectures.py).
+    Only `from_pretrained` can translate them (tests/worker/networks/test_architectures.py).
     """
     with functions.users_code("Loading the weights"):
         loaded, report = type(module).from_pretrained(  # type: ignore[attr-defined]
@@ -272,7 +276,7 @@ def _tensor_names(path: Path) -> list[str]:
     except FileNotFoundError as error:
         raise JobError(f"There is no file {path}; put it back or correct the URI.") from error
     except PermissionError as error:
-        raise JobError(f"The worker may not read {path}; give it permission.") from error
+        raise JobError(f"The worker may not read {path}; give it read permission.") from error
     except SafetensorError as error:
         raise JobError(f"{path.name} is not a safetensors file. {ONLY_SAFETENSORS}") from error
 

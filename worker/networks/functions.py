@@ -1,4 +1,4 @@
-"""Finds the functions that build and train networks: ours, and those of users on an allow-list."""
+"""Finds the functions that build and train networks: ours, and users' on an allow-list."""
 
 import hashlib
 import importlib
@@ -20,7 +20,7 @@ from domain.errors import JobError
 def users_code(what: str) -> Iterator[None]:
     """Turn whatever a registered network raises into a JobError: it is input, not our code.
 
-    Memory that runs out is the machine's fault and stays what it is.
+    An out-of-memory error is the machine's fault and passes through.
     """
     try:
         yield
@@ -32,10 +32,10 @@ def users_code(what: str) -> Iterator[None]:
 
 
 def load(kind: str, name: str, allowed: Iterable[str], *, setting: str) -> Callable[..., Any]:
-    """The function of this name.
+    """The function with this name.
 
     Args:
-        kind: what it is called in messages: `factory` or `recipe`.
+        kind: the word for it in messages: `factory` or `recipe`.
         name: `package.module:function`.
         allowed: such names, or `package.module:*` for what that module itself defines.
         setting: the environment variable that holds the list.
@@ -56,20 +56,21 @@ def load(kind: str, name: str, allowed: Iterable[str], *, setting: str) -> Calla
     home = getattr(function, "__module__", "")
     if not functions.is_listed(name, allowed) and not f"{home}.".startswith(f"{module.__name__}."):
         raise JobError(
-            f"{name!r} is only imported there; {module_name}:* allows what the module defines."
+            f"{name!r} is only imported there, and {module_name}:* allows only what the module "
+            "defines; name the module that defines it."
         )
     return function
 
 
 def source_sha256(function: Callable[..., Any]) -> str | None:
-    """SHA-256 of the file that defines the function; None where Python knows of no such file."""
+    """SHA-256 of the file that defines the function; None where Python knows no such file."""
     module = sys.modules.get(getattr(function, "__module__", ""))
     file = getattr(module, "__file__", None)
     return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def _imported(name: str) -> ModuleType:
-    """The module of this name, where there is one; else where it has moved to."""
+    """The module with this name, or the one it has moved to."""
     moved_to = functions.MOVED.get(name)
     return importlib.import_module(name if moved_to is None or _exists(name) else moved_to)
 
@@ -77,5 +78,5 @@ def _imported(name: str) -> ModuleType:
 def _exists(name: str) -> bool:
     try:
         return find_spec(name) is not None
-    except ModuleNotFoundError:  # not even the package around it
+    except ModuleNotFoundError:  # nor the package around it
         return False

@@ -1,8 +1,8 @@
-"""How a network is retrained: by the default recipe, or by a function of the user's.
+"""How a network is retrained: by the default recipe, or by a user's function.
 
 A recipe is a function `train(model, data, *, seed) -> model`. `model` is freshly built, in training
-mode, on the worker's device, and gives logits; `data` is a map-style dataset of pairs: an input as
-the model takes it, on the CPU, and its label. Shapes: N samples, C classes.
+mode, on the worker's device, and returns logits; `data` is a map-style dataset of pairs: an input
+as the model takes it, on the CPU, and its label. Shapes: N samples, C classes.
 """
 
 import math
@@ -23,25 +23,25 @@ DEFAULT = "worker.networks.recipes:train"
 
 EPOCHS = 18
 LEAST_STEPS = 600
-"""Small sets get more epochs, so that there are so many steps at least."""
+"""The least number of steps: small sets get more epochs."""
 
 BATCH = 128
 PEAK_LR = 0.1
-"""Of SGD, for networks with batch normalisation."""
+"""Highest learning rate of SGD, for networks with batch normalisation."""
 
 PEAK_LR_ADAM = 1e-3
-"""Of AdamW, for all others."""
+"""Highest learning rate of AdamW, for all others."""
 
 WEIGHT_DECAY = 5e-4
 CLIP = 1.0
-"""Longest gradient, as a Euclidean norm."""
+"""The largest gradient norm (Euclidean); longer gradients are clipped."""
 
 
 class TrainingData(Dataset[tuple[Tensor, int]]):
-    """Samples as a recipe gets them: one by one, or by the batch, which is much faster."""
+    """Samples as a recipe gets them: one by one, or in batches, which is much faster."""
 
     def __init__(self, samples: Samples, prepare: Callable[[Tensor], Tensor]) -> None:
-        """Offer the samples, their inputs prepared as the model takes them."""
+        """Offer the samples, with their inputs prepared for the model."""
         self.samples = samples
         self.prepare = prepare
 
@@ -61,16 +61,16 @@ class TrainingData(Dataset[tuple[Tensor, int]]):
 
 
 class Recipe(Protocol):
-    """What trains a freshly built model."""
+    """A function that trains a freshly built model."""
 
     def __call__(self, model: nn.Module, data: Any, *, seed: int) -> nn.Module: ...
 
 
 def train(model: nn.Module, data: TrainingData, *, seed: int) -> nn.Module:
-    """The default recipe: cross-entropy, without augmentation, for 600 steps at least.
+    """The default recipe: cross-entropy, without augmentation, for at least 600 steps.
 
-    SGD with Nesterov momentum where there is batch normalisation, else AdamW; a one-cycle rate and
-    clipped gradients. On the CPU the same arguments give the same weights.
+    SGD with Nesterov momentum if there is batch normalisation, else AdamW; a one-cycle learning
+    rate and clipped gradients. On the CPU the same arguments give the same weights.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
@@ -91,14 +91,14 @@ def train(model: nn.Module, data: TrainingData, *, seed: int) -> nn.Module:
 
 
 def load(name: str, allowed: Iterable[str]) -> Recipe:
-    """The recipe of this name; the default one is always allowed.
+    """The recipe with this name; the default one is always allowed.
 
     Args:
         name: `package.module:function`.
         allowed: such names, or `package.module:*`, from the settings.
 
     Raises:
-        JobError: the recipe is not allowed, or cannot be had.
+        JobError: the recipe is not allowed, or cannot be imported.
     """
     recipe: Recipe = functions.load("recipe", name, {*allowed, DEFAULT}, setting="LETHE_RECIPES")
     return recipe
@@ -114,9 +114,9 @@ def fresh(
     device: torch.device,
     seed: int,
 ) -> nn.Module:
-    """A network of the architecture with new weights, trained by the recipe, to be evaluated.
+    """A network of the architecture with new weights, trained by the recipe, in evaluation mode.
 
-    On the CPU the same arguments give the same weights, as far as the user's code does.
+    On the CPU the same arguments give the same weights, if the user's code is deterministic.
 
     Raises:
         JobError: the architecture or the recipe is not allowed, or fails.
@@ -129,12 +129,14 @@ def fresh(
             trained = train_on(model, data, seed=seed)
     if not isinstance(trained, nn.Module):
         kind = type(trained).__name__
-        raise JobError(f"The recipe {recipe!r} gave a {kind}, not a torch.nn.Module.")
+        raise JobError(
+            f"The recipe {recipe!r} returned a {kind}; make it return the trained torch.nn.Module."
+        )
     return trained.to(device).eval()
 
 
 def _optimizer(model: nn.Module) -> tuple[torch.optim.Optimizer, float]:
-    """The optimizer and its highest rate."""
+    """The optimizer and its highest learning rate."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
         sgd = torch.optim.SGD(

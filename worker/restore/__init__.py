@@ -1,1 +1,1 @@
-"""What was forgotten, kept outside the database, and compared after a backup was restored."""
+"""The suppression ledger outside the database, and the comparison with it after a restore."""

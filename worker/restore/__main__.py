@@ -1,4 +1,4 @@
-"""What a restored backup brought back, and how to forget it again: `python -m worker.restore`."""
+"""Finds what a restored backup brought back, to forget it again: `python -m worker.restore`."""
 
 import json
 from collections.abc import Iterator
@@ -30,24 +30,26 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class CommandSettings(WorkerSettings):
-    """What the command reads besides what beat reads."""
+    """The settings of the command, besides those of beat."""
 
     admin_key: SecretStr | None = None
     """The API's key; needed to apply."""
 
 
 class NotApplied(Exception):
-    """The API did not take a deletion request; the message says why."""
+    """The API did not accept a deletion request; the message says why."""
 
 
 @app.command()
 def check(
     apply: Annotated[
         bool,
-        typer.Option("--apply", help="Delete the files, and have the samples forgotten again."),
+        typer.Option(
+            "--apply", help=("Delete the files and request the deletion of the samples again.")
+        ),
     ] = False,
     api: Annotated[
-        str, typer.Option(help="Where the API listens; for --apply, with LETHE_ADMIN_KEY.")
+        str, typer.Option(help="The API's address; needed for --apply, with LETHE_ADMIN_KEY.")
     ] = "http://127.0.0.1:8000",
     directory: Annotated[
         Path | None,
@@ -58,18 +60,17 @@ def check(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Hold the database and the store against what was kept outside them.
+    """Compare the database and the store with the suppression ledger.
 
-    After a backup was restored: exits with 0 when nothing came back that had been forgotten, with 1
-    when something did (with --apply: when something could not be undone), with 2 when it cannot
-    tell.
+    Run it after restoring a backup. Exits with 0 when nothing forgotten came back, with 1 when
+    something did (with --apply: when something could not be undone), with 2 when it cannot tell.
     """
     settings = _settings()
     place = directory or settings.suppression_directory
     if place is None:
         raise _unusable("Set LETHE_SUPPRESSION_DIRECTORY, or give --directory.")
     if apply and settings.admin_key is None:
-        raise _unusable("Set LETHE_ADMIN_KEY: with --apply the API is asked to forget.")
+        raise _unusable("Set LETHE_ADMIN_KEY: --apply sends deletion requests to the API.")
     engine = sync_engine(settings.database_url)
     sessions, store = sync_sessions(engine), Store(settings.store)
     try:
@@ -97,7 +98,9 @@ def _settings() -> CommandSettings:
         return CommandSettings()
     except ValidationError as error:
         names = ", ".join(f"LETHE_{str(each['loc'][0]).upper()}" for each in error.errors())
-        raise _unusable(f"Set what beat has in its environment: {names}.") from error
+        raise _unusable(
+            f"Set these variables as beat has them in its environment: {names}."
+        ) from error
 
 
 def _unusable(why: str) -> typer.Exit:
@@ -114,10 +117,10 @@ def _apply(
 ) -> tuple[list[str], str | None]:
     """Delete the files that came back, and ask for the samples to be forgotten.
 
-    Done twice it asks for nothing more: the same demand has the same `Idempotency-Key`.
+    Idempotent: the same demand has the same `Idempotency-Key`.
 
     Returns:
-        Where to follow the requests, and the first refusal.
+        The URLs of the requests, and the first refusal.
     """
     with sessions.begin() as session:
         session.execute(select(func.pg_advisory_xact_lock(version_files.NAMING_LOCK)))
@@ -139,10 +142,10 @@ def _apply(
 
 
 def _ask(api: str, key: str, model: str, demand: Demand) -> tuple[str, bool]:
-    """Submit an ordinary deletion request: where to follow it, and whether it is a new one.
+    """Submit an ordinary deletion request; return its URL, and whether it is new.
 
     Raises:
-        NotApplied: the API cannot be reached, or refused it.
+        NotApplied: the API is unreachable, or refused it.
     """
     body = {
         "model": model,
@@ -168,7 +171,10 @@ def _ask(api: str, key: str, model: str, demand: Demand) -> tuple[str, bool]:
         httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException,
         httpcore2.UnsupportedProtocol,
     ) as error:  # fmt: skip
-        raise NotApplied(f"the API at {api} could not be asked ({error})") from error
+        raise NotApplied(
+            f"the API at {api} is unreachable ({error}); check that it runs and the address is "
+            "right"
+        ) from error
     if response.status != 202:
         raise NotApplied(f"the API answered {response.status}: {_detail(response.content)}")
     answered = {name.lower(): value.decode() for name, value in response.headers}
@@ -176,15 +182,15 @@ def _ask(api: str, key: str, model: str, demand: Demand) -> tuple[str, bool]:
 
 
 def _detail(problem: bytes) -> str:
-    """What a problem document says is wrong."""
+    """The detail of a problem document."""
     try:
         return str(json.loads(problem)["detail"])
     except (ValueError, KeyError, TypeError):
-        return "no problem document; is it the API?"
+        return "no problem document; check that the address is the API's"
 
 
 def _record(sessions: sessionmaker[Session], found: Findings, new_requests: int) -> None:
-    """Tell the audit trail, if anything was done, or if it is to learn that it was rolled back."""
+    """Record the check in the audit trail, if anything was done or the trail was rolled back."""
     rollback = found.rollback
     with sessions.begin() as session:
         told = select(AuditEvent.id).where(
@@ -206,7 +212,7 @@ def _record(sessions: sessionmaker[Session], found: Findings, new_requests: int)
 
 
 def _told(found: Findings, *, show_ids: bool) -> dict[str, Any]:
-    """The findings as JSON has them."""
+    """The findings as JSON."""
     models = []
     for model in found.models:
         told: dict[str, Any] = {
@@ -236,13 +242,13 @@ def _told(found: Findings, *, show_ids: bool) -> dict[str, Any]:
 
 
 def _lines(told: dict[str, Any], kept: int) -> Iterator[str]:
-    """The findings as people read them."""
+    """The findings as text."""
     yield f"{kept} tombstones are kept outside the database."
     for model in told["models"]:
         if not model["in_database"]:
             yield (
-                f"Model {model['model']}: not in this database; "
-                f"{model['tombstones_missing']} tombstones wait for it."
+                f"Model {model['model']}: not in this database; the ledger has "
+                f"{model['tombstones_missing']} tombstones for it."
             )
             continue
         yield (
@@ -253,7 +259,7 @@ def _lines(told: dict[str, Any], kept: int) -> Iterator[str]:
     for champion in told["champions"]:
         yield (
             f"Model {champion['model']}: version {champion['version']}, which had been superseded, "
-            "is served again, until the model has forgotten anew."
+            "is served again until the model has forgotten the samples again."
         )
     for file in told["files"]:
         yield (
@@ -263,8 +269,8 @@ def _lines(told: dict[str, Any], kept: int) -> Iterator[str]:
     if log := told["log"]:
         yield (
             f"The audit trail agrees with the anchored checkpoints up to event {log['agreed']}; "
-            f"the newest one has {log['anchored']}, the database now {log['size']}. What was lost "
-            "of it stays lost."
+            f"the newest one has {log['anchored']}, the database now {log['size']}. Events after "
+            "that cannot be recovered."
         )
     for where in told["requests"]:
         yield f"To be forgotten again: {where}"

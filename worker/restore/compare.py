@@ -1,7 +1,7 @@
-"""Holds database and store against what was kept outside them: what did a backup bring back?
+"""Compares database and store with the suppression ledger: what did a backup bring back?
 
-A backup from before a deletion knows nothing of it: its models have not forgotten, its versions are
-served again, its files hold what was deleted. `worker.restore.ledger` does.
+A backup from before a deletion knows nothing of it: its models have not forgotten, its superseded
+versions are served again, deleted files are back. The ledger knows.
 """
 
 from calendar import monthrange
@@ -30,24 +30,24 @@ from worker.restore.ledger import FILES, ForgottenSample, Kept, Retired
 from worker.store.artifacts import Store
 
 AT_ONCE = 10_000
-"""Samples fetched at a time, and named in one request."""
+"""Samples fetched at a time, and the most that one request names."""
 
 REASON = "restored from a backup"
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Samples that a model knows again, and how they are to be forgotten once more."""
+    """Samples that a model knows again, and how to have them forgotten again."""
 
     objective: Objective
     exact: bool
     sample_ids: Sequence[str] = field(repr=False)
     due_at: datetime
-    """When the last of them had been forgotten."""
+    """When the last of them was forgotten."""
 
     @property
     def received_at(self) -> datetime:
-        """A calendar month before: what is received then is due now."""
+        """A calendar month earlier, so that the request is due at `due_at`."""
         year, month = divmod(self.due_at.year * 12 + self.due_at.month - 2, 12)
         day = min(self.due_at.day, monthrange(year, month + 1)[1])
         return self.due_at.replace(year=year, month=month + 1, day=day)
@@ -60,22 +60,22 @@ class Reappeared:
     model: str
     dataset: str
     in_database: bool
-    """Without the model nothing came back: it is not there to know anything."""
+    """False if the model is missing; then nothing came back with it."""
 
     missing: int
-    """Tombstones."""
+    """Number of missing tombstones."""
 
     demands: Sequence[Demand]
 
     @property
     def samples(self) -> int:
-        """How many samples came back: those without a tombstone that the dataset still has."""
+        """How many samples came back: those that lack a tombstone and are still in the dataset."""
         return sum(len(demand.sample_ids) for demand in self.demands)
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A champion that had been superseded. It goes when its model has forgotten anew."""
+    """A champion that had been superseded. It is replaced once its model has forgotten again."""
 
     model: str
     number: int
@@ -83,7 +83,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file in the store of a version whose files had been deleted, or that nobody knows."""
+    """A file in the store that belongs to a purged version, or to none known."""
 
     model: str
     number: int
@@ -92,16 +92,16 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """A log that lacks events of which a checkpoint was anchored."""
+    """A log that lacks events covered by an anchored checkpoint."""
 
     anchored: int
-    """The size of the newest anchored checkpoint that is not the database's."""
+    """The size of the newest anchored checkpoint that the database's log does not match."""
 
     agreed: int
-    """The size of the newest one before which all are; what came after was lost, or is another."""
+    """The size of the newest anchored checkpoint that matches; later events were lost or differ."""
 
     size: int
-    """Of the log in the database."""
+    """The size of the log in the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Findings:
     served: Sequence[Served]
     files: Sequence[File]
     rollback: Rollback | None
-    """Not undone by anything: who holds a later checkpoint sees it."""
+    """Cannot be undone: anyone who holds a later checkpoint sees it."""
 
     @property
     def came_back(self) -> bool:
@@ -122,10 +122,10 @@ class Findings:
 def check(
     sessions: sessionmaker[Session], store: Store, kept: Kept, anchors: Path | None
 ) -> Findings:
-    """Compare; nothing is changed.
+    """Compare; change nothing.
 
     Args:
-        anchors: the directory of checkpoints, where there is one.
+        anchors: the directory of anchored checkpoints, if there is one.
     """
     with sessions.begin() as session:
         return Findings(
@@ -151,10 +151,10 @@ def _models(session: Session, kept: Kept) -> list[Reappeared]:
 def _reappeared(
     session: Session, key: bytes | None, forgotten: Sequence[ForgottenSample]
 ) -> Reappeared:
-    """What one model should have forgotten and has not.
+    """What a model should have forgotten and has not.
 
-    The model and its dataset go by their ids; where those are gone, by their names: then they were
-    registered anew, and the dataset has another key.
+    The model and its dataset are found by id. If the ids are gone, they are found by name: they
+    were registered again, and the dataset has a new key.
     """
     first = forgotten[0]
     wanted = {sample.digest: sample for sample in forgotten}
@@ -199,7 +199,7 @@ def _samples(session: Session, dataset_id: UUID) -> Iterator[str]:
 def _demands(
     objective: Objective, exact: bool, named: Sequence[tuple[str, ForgottenSample]]
 ) -> Iterator[Demand]:
-    """In pieces that a request may have; the same ones whenever they are asked for."""
+    """The samples in chunks that fit one request; the same chunks on every call."""
     for start in range(0, len(named), AT_ONCE):
         piece = named[start : start + AT_ONCE]
         due_at = max(sample.forgotten_at for _, sample in piece)
@@ -217,9 +217,9 @@ def _served(session: Session, retired: Mapping[UUID, Retired]) -> list[Served]:
 
 
 def _files(session: Session, store: Store, retired: Mapping[UUID, Retired]) -> list[File]:
-    """Files that no version may have any more, and that are in the store all the same.
+    """Files that no version may have any more but that are in the store.
 
-    What a champion, a candidate or a version in its time of grace has stays, whoever had it too.
+    A file of a champion, a candidate or a version in its grace period stays, even if others had it.
     """
     rows = {row.id: row for row in session.scalars(select(ModelVersion)).all()}
     named = {
@@ -239,7 +239,7 @@ def _files(session: Session, store: Store, retired: Mapping[UUID, Retired]) -> l
 
 
 def _rollback(session: Session, anchors: Path) -> Rollback | None:
-    """Whether checkpoints were anchored that are not the database's."""
+    """The rollback, if a checkpoint was anchored that the database's log does not match."""
     own = {row.size: row.note for row in session.scalars(select(LogCheckpoint)).all()}
     anchored = {int(file.stem): file.read_text() for file in anchors.glob("*.checkpoint")}
     lost = [size for size, note in anchored.items() if own.get(size) != note]

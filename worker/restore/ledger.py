@@ -1,9 +1,8 @@
-"""Keeps what was forgotten outside the database, so that a restored backup can be held against it.
+"""Keeps the suppression ledger outside the database, to compare a restored backup with.
 
 One file for each job that made samples forgotten, one for each version that was superseded or
 purged, one for the key of each dataset. A file is written once, under a name that says what is in
-it: the directory itself says what is missing there, whatever became of the database or of this
-process.
+it. The directory alone shows what it lacks, whatever happened to the database or this process.
 """
 
 import json
@@ -38,7 +37,7 @@ TOMBSTONES, SUPERSEDED, PURGED, KEY = (
     ".tombstones.jsonl", ".superseded.jsonl", ".purged.jsonl", ".key.jsonl",
 )  # fmt: skip
 FILES = ("weights", "statistics", "reservoir")
-"""What a version has in the store."""
+"""The files that a version has in the store."""
 
 AT_ONCE = 10_000
 """Tombstones fetched at a time."""
@@ -48,7 +47,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ForgottenSample:
-    """A sample that a model has forgotten, and how it was asked for."""
+    """A sample that a model has forgotten, and how that was requested."""
 
     dataset: str
     dataset_id: UUID
@@ -58,12 +57,12 @@ class ForgottenSample:
     forgotten_at: datetime
     objective: Objective
     exact: bool
-    """Whether a request took nothing but a training without it."""
+    """Whether a request accepted only a retraining without it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """A version that holds forgotten samples: it is not to be served, nor its files kept."""
+    """A version that holds forgotten samples: it may not be served, nor its files kept."""
 
     version_id: UUID
     model: str
@@ -71,25 +70,25 @@ class Retired:
     number: int
     at: datetime
     files: Sequence[str]
-    """Digests of its files in the store; once it is purged, of those that were deleted."""
+    """Digests of its files in the store, or after its purge, of the deleted ones."""
 
     purged: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """All that the directory holds."""
+    """Everything the directory holds."""
 
     keys: dict[UUID, bytes]
     """The key of each dataset's digests, by the dataset's id."""
 
     forgotten: list[ForgottenSample]
     retired: dict[UUID, Retired]
-    """By the version's id."""
+    """Retired versions, by id."""
 
 
 def keep(sessions: sessionmaker[Session], directory: Path | None) -> None:
-    """Write what is not in the directory yet. Doing it twice, or at once, is harmless."""
+    """Write what is not in the directory yet. Idempotent, also when run concurrently."""
     if directory is None:
         return
     try:
@@ -105,11 +104,11 @@ def keep(sessions: sessionmaker[Session], directory: Path | None) -> None:
 
 
 def read(directory: Path) -> Kept:
-    """All that was ever written to the directory.
+    """Everything that was ever written to the directory.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: a file in it is not as it was written.
+        ValueError: a file in it was changed or damaged.
     """
     kept = Kept({}, [], {})
     for path in sorted(path for path in directory.iterdir() if path.suffix == ".jsonl"):
@@ -117,16 +116,19 @@ def read(directory: Path) -> Kept:
             for line in path.read_text().splitlines():
                 _take(kept, path.name, json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path.name} is not as it was written ({error!r})") from error
+            raise ValueError(
+                f"{path.name} is changed or damaged ({error!r}); restore it from a copy of the "
+                "directory"
+            ) from error
     return kept
 
 
 File = tuple[str, Iterable[dict[str, Any]], int]
-"""A name, what each line says, and who may read it."""
+"""A file: its name, its lines and its permission bits."""
 
 
 def _missing(sessions: sessionmaker[Session], names: set[str]) -> Iterator[File]:
-    """The files that should be there and are not; keys first, as the others need them."""
+    """The files that the directory lacks; keys first, because the others need them."""
     with sessions.begin() as session:
         for dataset in session.scalars(select(Dataset)).all():
             if (name := f"{dataset.id}{KEY}") not in names:
@@ -144,8 +146,8 @@ def _missing(sessions: sessionmaker[Session], names: set[str]) -> Iterator[File]
 
 
 _ONE = select(Tombstone.forgotten_at).where(Tombstone.job_id == Job.id).limit(1)
-# A job writes its tombstones in one transaction, so they are of one moment. After a restore it may
-# do so again, at another.
+# A job writes its tombstones in one transaction, so they share one time. After a restore it may
+# write them again, at another time.
 _FORGETTING_JOBS = (
     select(Job.id, _ONE.scalar_subquery())
     .where(Job.kind == JobKind.UNLEARN, exists().where(Tombstone.job_id == Job.id))
@@ -194,7 +196,7 @@ def _superseded(session: Session) -> Iterator[Retired]:
 
 
 def _purged(session: Session) -> Iterator[Retired]:
-    """What the audit trail says of versions whose files were deleted."""
+    """The purged versions, from the audit trail."""
     rows = session.execute(
         select(ModelVersion, Model.name, AuditEvent.at, AuditEvent.data)
         .join(Model, Model.id == ModelVersion.model_id)
@@ -219,7 +221,7 @@ def _stamp(at: datetime) -> str:
 
 
 def _put(path: Path, lines: Iterable[dict[str, Any]], mode: int) -> bool:
-    """Write a file that is whole, and on the disk, before it has its name."""
+    """Write a file so that it is complete and on disk before it gets its name."""
     descriptor, name = tempfile.mkstemp(prefix="incoming-", dir=path.parent)
     unfinished = Path(name)
     try:
@@ -243,7 +245,7 @@ def _plain(value: object) -> str:
 
 
 def _take(kept: Kept, name: str, line: dict[str, Any]) -> None:
-    """Add what one line says."""
+    """Add the record of one line."""
     if name.endswith(KEY):
         kept.keys[UUID(line["dataset_id"])] = bytes.fromhex(line["key"])
     elif name.endswith(TOMBSTONES):
@@ -276,4 +278,4 @@ def _take(kept: Kept, name: str, line: dict[str, Any]) -> None:
             files = [*known.files, *told.files]
             kept.retired[told.version_id] = replace(known, files=sorted(set(files)))
     else:
-        raise ValueError("its name says nothing that is known")
+        raise ValueError("the file's name has an unknown ending")

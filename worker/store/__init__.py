@@ -1,1 +1,1 @@
-"""Files in the store: weights and the like by their hash, checkpoints of running jobs."""
+"""Files in the store: artifacts named by their hash, and checkpoints of running jobs."""

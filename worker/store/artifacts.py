@@ -1,6 +1,6 @@
-"""Files named by the SHA-256 of what is in them: weights, statistics, reservoirs.
+"""Files named by the SHA-256 of their content: weights, statistics, reservoirs.
 
-Nothing is ever changed in place, so a name in Postgres always means the same bytes.
+Files are never changed in place, so a name in Postgres always means the same bytes.
 """
 
 import fcntl
@@ -23,21 +23,21 @@ UNFINISHED = "incoming-"
 
 
 class Store:
-    """A directory of such files; `domain.objects` says where in it each lies."""
+    """A directory of such files; `domain.objects` says where each one is."""
 
     def __init__(self, root: Path, writer: str = "") -> None:
-        """Files under `root`; unfinished ones bear the name of their writer."""
+        """Files under `root`; unfinished ones carry the name of their writer."""
         self.root = root
         self._prefix = f"{UNFINISHED}{writer}-"
 
     def put(self, write: Callable[[Path], None]) -> str:
-        """Keep what `write` writes to the path it is given; its digest.
+        """Store what `write` writes to the path it is given; return its digest.
 
-        The file is complete and on the disk before it has its name. Doing it twice is harmless,
-        and repairs a damaged file.
+        The file is complete and on disk before it gets its name. Idempotent; a second call repairs
+        a damaged file.
 
         Raises:
-            StoreUnwritable: there is no room, or no right, to write it.
+            StoreUnwritable: there is no space for it, or no permission.
         """
         with self.writing():
             self.root.mkdir(parents=True, exist_ok=True)
@@ -60,17 +60,18 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Tell a store that cannot be written from other faults."""
+        """Turn a failure to write the store into StoreUnwritable."""
         try:
             yield
         except (OSError, SafetensorError) as error:
             raise StoreUnwritable(
                 f"the store at LETHE_STORE could not be written ({error.__class__.__name__}: "
-                f"{getattr(error, 'strerror', None) or error})"
+                f"{getattr(error, 'strerror', None) or error}); free space, or give the worker "
+                "write permission"
             ) from error
 
     def add(self, source: Path) -> str:
-        """Keep a copy of a file; its digest."""
+        """Store a copy of a file; return its digest."""
 
         def copy(path: Path) -> None:
             shutil.copyfile(source, path)
@@ -78,7 +79,7 @@ class Store:
         return self.put(copy)
 
     def path(self, digest: str) -> Path:
-        """Where the file is, after reading it whole to see that it is undamaged.
+        """The path of the file, after reading all of it to check that it is undamaged.
 
         Raises:
             JobError: the file is missing or damaged.
@@ -93,14 +94,14 @@ class Store:
         return path
 
     def holds(self, digest: str) -> bool:
-        """Whether there is a file of this name, damaged or not."""
+        """Whether a file with this name exists, damaged or not."""
         return self._location(digest).is_file()
 
     def remove(self, digest: str) -> None:
-        """Delete a file that no version names any more; one that is gone is no error.
+        """Delete a file that no version names any more; a missing file is not an error.
 
         Raises:
-            StoreUnwritable: there is no right to do so.
+            StoreUnwritable: there is no permission to delete it.
         """
         path = self._location(digest)
         with self.writing():
@@ -110,7 +111,7 @@ class Store:
                 sync(path.parent)
 
     def listed(self, digests: Collection[str]) -> set[str]:
-        """Those of the files that the store's directories list now, whatever is in them."""
+        """Which of these files the store's directories list now, whatever their content."""
         directories = {self._location(digest).parent for digest in digests}
         found = {
             path.name for folder in directories if folder.is_dir() for path in folder.iterdir()
@@ -118,23 +119,23 @@ class Store:
         return found.intersection(digests)
 
     def remove_unfinished(self) -> None:
-        """Delete what this writer left behind when it was killed."""
+        """Delete the unfinished files that this writer left when it was killed."""
         for path in self.root.glob(f"{self._prefix}*"):
             _remove(path)
 
     def remove_orphans(self, named: Collection[str], *, before: datetime) -> int:
-        """Delete files that are not among those named, and unfinished ones; how many.
+        """Delete unfinished files and files that are not named; return how many.
 
-        One that was written later than `before` may belong to a job that is about to store its
-        name. One that is dated as far ahead was misdated: a job's own files are dated when it puts
-        them.
+        A file written after `before` may belong to a job that is about to store its name. A file
+        dated equally far in the future has a wrong date, because a job's own files are dated when
+        it puts them.
         """
         unfinished = list(self.root.glob(f"{UNFINISHED}*"))
         files = self.root.glob(f"{objects.FOLDER}/*/*")
         nameless = [path for path in files if path.name not in named]
         removed = 0
         for path in (*unfinished, *nameless):
-            with self._alone():  # else it might be put again between the look and the removal
+            with self._alone():  # otherwise it might be put again between the check and the removal
                 if _is_outdated(path, before):
                     _remove(path)
                     removed += 1
@@ -145,14 +146,14 @@ class Store:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let nobody else give a file its name, or take one away, meanwhile."""
+        """Keep others from naming or removing files meanwhile."""
         with (self.root / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 def _is_outdated(path: Path, before: datetime) -> bool:
-    """Whether the file is dated earlier, or as far ahead of now; not if it is gone."""
+    """Whether the file is dated before this time, or equally far ahead of now; False if gone."""
     now = time.time()
     try:
         return abs(path.stat().st_mtime - now) > now - before.timestamp()
@@ -174,7 +175,7 @@ def digest_of(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a directory's names, are on the disk."""
+    """Wait until a file's bytes, or a directory's names, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,8 @@
-"""Checkpoints of running jobs: files from which the next attempt goes on, and their end.
+"""Checkpoints of running jobs: files from which the next attempt resumes, and their deletion.
 
-They hold models that know the forget set, so they are deleted when the job ends, and the directory
-is listed to prove it. Never imports torch: the parent of a job deletes, the child writes and reads.
+They hold models that know the forget set, so they are deleted when the job ends, and a listing of
+the directory proves it. Never imports torch: the parent of a job deletes, the child writes and
+reads.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ class Folder:
         """Write a file and wait until it is on the disk; its SHA-256.
 
         Raises:
-            StoreUnwritable: there is no room, or no right, to write it.
+            StoreUnwritable: there is no space for it, or no permission.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / name
@@ -46,18 +47,18 @@ class Folder:
         return digest_of(file)
 
     def find(self, name: str, sha256: str) -> Path | None:
-        """The file, if it is there and undamaged."""
+        """The file, if it exists and is undamaged."""
         file = self.path / name
         return file if file.is_file() and digest_of(file) == sha256 else None
 
     def drop(self, pattern: str, *, but: Collection[str]) -> None:
-        """Delete the files whose names match, but not these."""
+        """Delete the files whose names match, except these."""
         for file in self.path.glob(pattern):
             if file.name not in but:
                 file.unlink(missing_ok=True)
 
     def delete(self) -> tuple[int, int]:
-        """Delete the folder; how many files it had, and how many it has afterwards."""
+        """Delete the folder; return how many files it had, and how many are left."""
         had = self._count()
         shutil.rmtree(self.path, ignore_errors=True)
         if self.path.parent.is_dir():
@@ -71,7 +72,7 @@ class Folder:
 
 
 def delete_of_ended(sessions: sessionmaker[Session], store: Store) -> None:
-    """Delete the checkpoints of all jobs that have ended, or never were."""
+    """Delete the checkpoints of all jobs that have ended or do not exist."""
     found = {UUID(folder.name) for folder in (store.root / "checkpoints").glob("*-*-*-*-*")}
     with sessions.begin() as session:
         recorded = session.scalars(select(JobCheckpoint.job_id).distinct()).all()
@@ -80,9 +81,9 @@ def delete_of_ended(sessions: sessionmaker[Session], store: Store) -> None:
 
 
 def delete_if_ended(sessions: sessionmaker[Session], store: Store, job_id: UUID) -> None:
-    """Delete the checkpoints of a job unless it is open; the audit trail tells what is left.
+    """Delete the checkpoints of a job unless it is open; record in the audit trail what is left.
 
-    The files go first: while a row stands, somebody will try again.
+    The files are deleted first: as long as a row exists, deletion is retried.
     """
     with sessions.begin() as session:
         job = session.scalars(select(Job).filter_by(id=job_id).with_for_update()).one_or_none()

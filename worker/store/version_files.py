@@ -1,7 +1,7 @@
-"""The files that model versions name in the store: which are due to go, and who may delete them.
+"""The files that model versions name in the store: which are due for deletion, and who may delete.
 
-Files of a job appear before the row that names them, and two versions may name one file. So who
-names files and who deletes them take turns, under a lock in Postgres. Never imports torch.
+A job's files appear before the row that names them, and two versions may name one file. So naming
+and deleting take turns, under a lock in Postgres. Never imports torch.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,7 @@ FILES = ("weights_sha256", "statistics_sha256", "reservoir_sha256")
 
 
 def is_due() -> tuple[ColumnElement[bool], ...]:
-    """The conditions on a version whose files are to be deleted now.
+    """The conditions for deleting a version's files now.
 
     A job that began while it was the champion may still be reading them.
     """
@@ -39,10 +39,10 @@ def is_due() -> tuple[ColumnElement[bool], ...]:
 
 
 def delete_unnamed(session: Session, store: Store, digests: Collection[str]) -> set[str]:
-    """Delete these files but for those that a version names which was not purged; the latter.
+    """Delete these files, except those that an unpurged version names; return the exceptions.
 
     Raises:
-        StoreUnwritable: a file could not be deleted, or is listed still.
+        StoreUnwritable: a file could not be deleted, or is still listed.
     """
     session.execute(select(func.pg_advisory_xact_lock(NAMING_LOCK)))
     named: set[str] = set()
@@ -53,15 +53,18 @@ def delete_unnamed(session: Session, store: Store, digests: Collection[str]) -> 
     for digest in gone:
         store.remove(digest)
     if left := store.listed(gone):
-        raise StoreUnwritable(f"{len(left)} deleted files are listed in the store at LETHE_STORE")
+        raise StoreUnwritable(
+            f"{len(left)} deleted files are still listed in the store at LETHE_STORE; check its "
+            "file system"
+        )
     return named
 
 
 def keep_files(session: Session, store: Store, digests: Collection[str]) -> None:
-    """See that files are there, and stay until the transaction has named them.
+    """Check that the files exist, and keep them until the transaction has named them.
 
     Raises:
-        StoreUnwritable: one was deleted since it was put, as no version named it any more.
+        StoreUnwritable: a file was deleted since it was put, because no version named it.
     """
     session.execute(select(func.pg_advisory_xact_lock_shared(NAMING_LOCK)))
     if missing := {*digests} - store.listed(digests):

@@ -1,7 +1,7 @@
 """Dimensional alignment: how much of a feature lies in the directions the retain set spans.
 
-Shapes: N samples, d feature dimensions, k leading directions. The metric is named by Seo, Kim,
-Han, WACV 2025 (arXiv:2407.17710); the formulas are our reconstruction.
+Shapes: N samples, d feature dimensions, k leading directions. The metric comes from Seo, Kim, Han,
+WACV 2025 (arXiv:2407.17710); the formulas are our reconstruction.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ RESAMPLES = 1000
 """Bootstrap resamples behind an interval."""
 
 DRAWN_AT_ONCE = 1_000_000
-"""Samples, over all resamples: what is in memory does not grow with the set."""
+"""Draws held at a time over all resamples, so memory does not grow with the set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """First and second moment of features: built batch by batch, and taken apart again."""
+    """First and second moments of features, which can be merged and downdated."""
 
     count: float
-    """How many samples, or the sum of their weights."""
+    """Number of samples, or the sum of their weights."""
 
     mean: Tensor
     """(d,) float64."""
@@ -45,13 +45,15 @@ class Moments:
         return self._combined(other, sign=1)
 
     def without(self, features: Tensor) -> "Moments":
-        """Moments of what is left when the samples with these features (N, d) are taken out.
+        """Moments of what is left after removing the samples with these features (N, d).
 
         Raises:
             ValueError: nothing would be left.
         """
         if len(features) >= self.count:
-            raise ValueError(f"cannot take {len(features)} samples out of {self.count:g}")
+            raise ValueError(
+                f"cannot take {len(features)} samples out of {self.count:g}; some must be left"
+            )
         return self._combined(Moments.of(features), sign=-1) if len(features) else self
 
     def covariance(self) -> Tensor:
@@ -79,20 +81,20 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Eigenspace:
-    """Where the retain features lie: around `mean`, along the columns of `basis`."""
+    """The eigenspace of the retain features: around `mean`, along the columns of `basis`."""
 
     mean: Tensor
     """(d,) float64."""
 
     basis: Tensor
-    """(d, k) float64, orthonormal columns, the largest variance first."""
+    """(d, k) float64, orthonormal columns, largest variance first."""
 
     @property
     def k(self) -> int:
         return self.basis.shape[1]
 
     def to(self, device: torch.device) -> "Eigenspace":
-        """The same there: moved once, it need not be waited for at every step."""
+        """The same on that device: moving it once avoids a wait at every step."""
         return Eigenspace(self.mean.to(device), self.basis.to(device))
 
 
@@ -128,7 +130,7 @@ def alignment(features: Tensor, space: Eigenspace) -> Tensor:
 
 
 def standing(features: Tensor, space: Eigenspace) -> Tensor:
-    """What the audit sees in features, apart from what they say of the class: (N, 2).
+    """What the audit sees in features apart from the class they indicate: (N, 2).
 
     DA, and the logarithm of the norm.
 
@@ -172,11 +174,10 @@ def alignment_gap(
     holdout_labels: Tensor,
     generator: torch.Generator,
 ) -> Gap:
-    """How much better aligned the forget set is than unseen samples of the same class mix.
+    """How much better the forget set is aligned than unseen samples of the same class mix.
 
-    Both sides are resampled after their class means over the hold-out are taken out, so the
-    interval does not pay for differences between classes. Below about ten samples a bootstrap
-    interval is too narrow.
+    Both sides are resampled after subtracting the hold-out's class means, so differences between
+    classes do not widen the interval. Below about ten samples a bootstrap interval is too narrow.
 
     Args:
         forget_da: (F,) per-sample DA. forget_labels: (F,).
@@ -216,8 +217,8 @@ def _resampled(values: Tensor, weights: Tensor, generator: torch.Generator) -> T
 def subspace_overlap(features: Tensor, space: Eigenspace) -> float | None:
     """Mean squared cosine of the principal angles between the features' eigenspace and `space`.
 
-    |Uf'U|^2 / k in [0, 1], with Uf the k leading directions of features (N, d). None when
-    N <= k: so few samples do not span k directions.
+    |Uf'U|^2 / k in [0, 1], with Uf the k leading directions of features (N, d). None when N <= k:
+    too few samples to span k directions.
 
     Source:
         Our reconstruction of "alignment between the eigenspaces", arXiv:2407.17710.
@@ -232,7 +233,7 @@ def subspace_overlap(features: Tensor, space: Eigenspace) -> float | None:
 def effective_rank(features: Tensor) -> float:
     """How many directions features (N, d) use: exp of the entropy of the eigenvalues' shares.
 
-    From 1 (a line, or a point) to min(N - 1, d). Collapse shows here when it games DA.
+    From 1 (a line, or a point) to min(N - 1, d). A collapse that games DA shows here.
 
     Source:
         Roy and Vetterli, "The effective rank", EUSIPCO 2007, on the covariance.

@@ -1,4 +1,4 @@
-"""How a run is configured, and the one set of defaults that every problem starts from."""
+"""The configuration of a run, and the one set of defaults that every problem starts from."""
 
 import math
 from dataclasses import dataclass
@@ -13,78 +13,78 @@ class Config:
     """
 
     removing: bool
-    """The classes of the forget set are to be lost as a concept; else the network is to behave as
-    if it had never been trained on these samples."""
+    """Whether to remove the classes of the forget set as a concept; otherwise the network should
+    behave as if never trained on these samples."""
 
     cycles: int
-    """Forget phase plus recover phase, at most this many times."""
+    """The most cycles of a run; a cycle is one forget phase plus one recover phase."""
 
     forget_epochs: int
     """Passes over the forget set in each cycle."""
 
     forget_lr: float
-    """Of plain SGD, at the start; annealed by a cosine over the whole run."""
+    """Initial learning rate of plain SGD; cosine-annealed over the whole run."""
 
     recover_samples: int
     """Retain samples seen in each cycle, drawn from the reservoir."""
 
     hard_share: float = 0.4
-    """Of these, samples that the original found hardest: they are lost first when it is changed."""
+    """Share of these that the original found hardest: they are lost first when it is changed."""
 
     recover_lr: float
-    """Of SGD with momentum, at the start; annealed by a cosine over the whole run."""
+    """Initial learning rate of SGD with momentum; cosine-annealed over the whole run."""
 
     anneal: bool = True
-    """Let both rates fall; they stay otherwise."""
+    """Anneal both learning rates; otherwise they stay constant."""
 
     batch_size: int
-    """Of the recover phase. Five eighths of it are a batch of the forget phase."""
+    """Batch size of the recover phase. A batch of the forget phase has five eighths of it."""
 
     forget_batch: int
-    """Forget samples in a batch of the forget phase, at most; retain samples, the companions, fill
-    it up. Less than the whole of it."""
+    """The most forget samples in a batch of the forget phase; retain companions fill it up. Less
+    than the whole batch."""
 
     held: int
-    """Forget samples that stand beside a batch of the recover phase, at most, and are kept aligned;
-    where a class leaves, unseen samples of it are among them, and the means of both are noisy."""
+    """The most forget samples that accompany a batch of the recover phase and are kept aligned.
+    When a class is removed, unseen samples of it are among them, and the means of both are
+    noisy."""
 
     frozen_share: float = 0.1
-    """Leading convolutions that hold at most this share of the parameters stay as they are: they
-    hold little of single samples, and what retain samples rest on."""
+    """Leading convolutions with at most this share of the parameters are frozen: they hold little
+    about single samples, and retain samples depend on them."""
 
     alignment_weight: float
-    """Of the squared distance from where unseen samples stand, in units of the spread."""
+    """Weight of the squared distance from the mean of unseen samples, in units of the spread."""
 
     distillation_weight: float
     retain_weight: float = 1.0
-    """Of the cross-entropy of the companions in the forget phase."""
+    """Weight of the cross-entropy of the companions in the forget phase."""
 
     membership_weight: float = 0.3
-    """Of the distance between the losses of forget samples and those of unseen ones."""
+    """Weight of the distance between the losses of forget samples and those of unseen ones."""
 
     early_share: float | None = None
-    """Of an early layer's answers, in a mix with the model's own; None stands for what predicts
-    unseen samples best."""
+    """Share of an early layer's answers in the mix with the model's own; None picks the share that
+    predicts unseen samples best."""
 
     sharpen: bool = True
-    """Make the targets as sure as the original is of unseen samples: a mix is less sure."""
+    """Make the targets as confident as the original is on unseen samples: a mix is less so."""
 
     initial_shift: float
     """Nats by which the true class is pushed below its place in the targets in the first cycle."""
 
     shift_gain: float
-    """Nats added to the shift after a cycle for each unit of membership AUC above what it should
-    be."""
+    """Nats added to the shift after a cycle, per unit of membership AUC above its target."""
 
     stop_at: float = 0.2
-    """Over the last quarter of its cycles, a run ends once the tests on the calibration hold-out
-    have at least this p-value; above 1, it never ends early."""
+    """In the last quarter of its cycles, a run ends as soon as the tests on the calibration
+    hold-out have at least this p-value; above 1, it never ends early."""
 
     k: int | None = None
-    """Directions of the eigenspace; None stands for the number of retained classes - 1."""
+    """Directions of the eigenspace; None means the number of retained classes - 1."""
 
     scoring_samples: int = 500
-    """At most so many samples of each set are looked at between cycles."""
+    """The most samples of each set that are scored between cycles."""
 
     seed: int = 0
 
@@ -125,18 +125,18 @@ def default_config(
 ) -> Config:
     """The defaults, scaled to the size of the problem, the mix of its classes, and nothing else.
 
-    Small sets get small batches, so that each phase has enough steps to act, and small forget
-    sets get more epochs for the same reason, and less of a push. The more the classes of the forget
-    set differ from those of the retain set, the more retain samples stand beside them in a batch,
-    unless the class is to leave: else batch normalisation would see another mix than it sees when
-    the model is used. The work of a run does not grow with the dataset.
+    Small sets get small batches, so that each phase has enough steps; small forget sets also get
+    more epochs, and a smaller push. The more the class mix of the forget set differs from that of
+    the retain set, the more retain samples share its batches, unless the class is removed:
+    otherwise batch normalisation would see another mix than in use. The work of a run does not grow
+    with the dataset.
 
     Args:
-        skew: how far the class mix of the forget set is from that of the retain set; in [0, 1],
-            see `samples.skew`.
-        level: 0 for the first try; 1 for twice the cycles, of which the first pushes less: there is
-            time to see how much it takes; 2 for the same with twice the rate of the forget phase
-            and twice the recover samples.
+        skew: distance of the forget set's class mix from the retain set's, in [0, 1]; see
+            `samples.skew`.
+        level: 0 for the first try; 1 for twice the cycles, with a smaller first push, because there
+            is time to find how much it takes; 2 for the same with twice the rate of the forget
+            phase and twice the recover samples.
     """
     batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))
     half = batch_size // 2

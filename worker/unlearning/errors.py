@@ -2,7 +2,7 @@
 
 
 class UnlearningError(Exception):
-    """The job cannot be done with this model and these samples, however often it is tried."""
+    """The job cannot be done with this model and these samples; retrying does not help."""
 
 
 class NotFinite(UnlearningError):
@@ -10,4 +10,4 @@ class NotFinite(UnlearningError):
 
 
 class NothingStays(UnlearningError):
-    """Every class would be lost; there is nothing to recover on."""
+    """Every class would be removed; there is nothing to recover on."""

@@ -1,4 +1,4 @@
-"""Did it forget, did it keep: what a network answers and how its features lie.
+"""Did it forget, and did it keep the rest? What a network answers, and where its features lie.
 
 Shapes: N samples, d feature dimensions, C classes. Accuracies are fractions in [0, 1].
 """
@@ -27,7 +27,7 @@ from worker.unlearning.samples import Samples
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a network made of some samples, in evaluation mode, on the CPU."""
+    """A network's outputs on some samples, in evaluation mode, on the CPU."""
 
     features: Tensor
     """(N, d) float32."""
@@ -55,7 +55,7 @@ class Outputs:
         return Outputs(self.features[mask], self.logits[mask], self.labels[mask])
 
     def joined(self, other: "Outputs") -> "Outputs":
-        """These, then the other ones."""
+        """These outputs, followed by the others."""
         return Outputs(
             torch.cat([self.features, other.features]),
             torch.cat([self.logits, other.logits]),
@@ -63,7 +63,7 @@ class Outputs:
         )
 
     def losses(self) -> Tensor:
-        """(N,) cross-entropy in nats; float64, so that sure answers do not tie."""
+        """(N,) cross-entropy in nats; float64, so that confident answers do not tie."""
         return F.cross_entropy(self.logits.double(), self.labels, reduction="none")
 
 
@@ -73,16 +73,16 @@ class Evaluation:
 
     forget_accuracy: float
     retain_accuracy: float
-    """On the reservoir, weighted to the class mix of the whole retain set."""
+    """Accuracy on the reservoir, weighted to the class mix of the whole retain set."""
 
     holdout_accuracy: float | None
-    """On hold-out samples of retained classes only: a removed class is not to be kept."""
+    """Accuracy on hold-out samples of retained classes only: a removed class should not be kept."""
 
     test_accuracy: float | None
-    """On test samples of retained classes only."""
+    """Accuracy on test samples of retained classes only."""
 
     holdout_accuracy_same_classes: float | None
-    """On hold-out samples in the class mix of the forget set: what forget accuracy should be."""
+    """Accuracy on the hold-out in the forget set's class mix: what forget accuracy should be."""
 
     da_forget: float
     da_holdout: float
@@ -107,11 +107,11 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What one network made of each set."""
+    """One network's outputs on each set."""
 
     forget: Outputs
     retain: Outputs
-    """Of a class-balanced reservoir of the retain set."""
+    """Outputs on a class-balanced reservoir of the retain set."""
 
     holdout: Outputs
     test: Outputs | None
@@ -127,7 +127,7 @@ class Observed:
         test: Samples | None,
         batch_size: int = 500,
     ) -> "Observed":
-        """Show all sets to the network.
+        """Run the network over all sets.
 
         Raises:
             NotFinite: a feature or a logit is NaN or infinite.
@@ -150,13 +150,13 @@ def evaluate(
     moments: Moments | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Measure a network by what it made of the forget set and of what must stay.
+    """Measure a network by its outputs on the forget set and on what must stay.
 
     Args:
-        class_counts: (C,) how many retain samples each class has.
+        class_counts: (C,) number of retain samples per class.
         k: directions of the eigenspace; the number of retained classes - 1 by default.
-        moments: of the retain features of this very network; estimated from the reservoir
-            when not given.
+        moments: moments of this network's retain features; estimated from the reservoir when not
+            given.
     """
     mine, kept, unseen = observed.forget, observed.retain, observed.holdout
     tested = _of_retained(observed.test, class_counts) if observed.test else None
@@ -186,7 +186,7 @@ def evaluate(
 
 
 def accuracy(outputs: Outputs, weights: Tensor | None = None) -> float | None:
-    """Share of right answers, each counted by its weight (N,); None when nothing counts."""
+    """Share of correct answers, weighted by (N,); None when the weights sum to 0."""
     weights = torch.ones(len(outputs.labels)) if weights is None else weights
     weights = weights.double()
     if weights.sum() == 0:
@@ -236,7 +236,7 @@ def retain_moments(reservoir: Outputs, class_counts: Tensor) -> Moments:
 
 
 def default_k(class_counts: Tensor) -> int:
-    """Retained classes - 1: the directions in which class means can differ; at least 1."""
+    """Number of retained classes - 1, at least 1: class means differ in as many directions."""
     return max(int((class_counts > 0).sum()) - 1, 1)
 
 
@@ -244,7 +244,7 @@ def require_samples(**sets: Samples) -> None:
     """Raise ValueError, naming the set, if one of them is empty."""
     for name, samples in sets.items():
         if len(samples) == 0:
-            raise ValueError(f"the {name} set is empty")
+            raise ValueError(f"the {name} set is empty; give at least one sample")
 
 
 def _of_retained(outputs: Outputs, class_counts: Tensor) -> Outputs:

@@ -1,5 +1,5 @@
-"""The frozen part of a network, apart from the rest: what it makes of a sample never changes in a
-run, and is computed once.
+"""The frozen stem of a network: its output for a sample never changes in a run, so it is computed
+once and cached.
 
 Shapes: N samples.
 """
@@ -29,29 +29,29 @@ PLAIN_FUNCTIONS = (
     F.max_pool2d,
     F.avg_pool2d,
 )
-"""What has no parameters, draws no chance, and treats each sample alone."""
+"""Modules without parameters or randomness that treat each sample separately."""
 
 KEPT_BYTES = 2**30
-"""Of what the stem makes of a set, at most: a larger one goes through it at every step."""
+"""The largest cache of stem outputs per set; a larger set goes through the stem at every step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Divided:
-    """A network in two parts, one after the other, that shares its modules with the whole."""
+    """A network cut into two successive parts, which share their modules with the whole."""
 
     stem: Callable[[Tensor], Tensor]
-    """Stored inputs (N, ...) to what the rest takes (N, ...), without gradients."""
+    """Maps stored inputs (N, ...) to the inputs of the rest (N, ...), without gradients."""
 
     rest: Network
 
     def through(self, samples: Samples, batch_size: int) -> Samples:
-        """What the stem makes of samples, each seen once."""
+        """The stem's outputs for samples, each computed once."""
         made = [self.stem(inputs) for inputs, _ in samples.batches(batch_size)]
         return Samples(torch.cat(made), samples.labels)
 
 
 class StemOutputs:
-    """Samples that go through the stem when they are first asked for, and then are kept."""
+    """Samples with cached stem outputs: each goes through the stem when first needed."""
 
     def __init__(self, stem: Callable[[Tensor], Tensor], samples: Samples) -> None:
         self.labels = samples.labels
@@ -65,7 +65,7 @@ class StemOutputs:
         return len(self.labels)
 
     def inputs(self, chosen: Tensor) -> Tensor:
-        """(n, ...) what the stem makes of the samples at these indices (n,), on the CPU."""
+        """(n, ...) the stem's outputs for the samples at these indices (n,), on the CPU."""
         new = chosen[self._new[chosen]]
         if len(new):
             made = self._stem(rows(self._inputs, new))
@@ -79,12 +79,12 @@ class StemOutputs:
 
 
 def divided(network: Network, samples: Samples) -> Divided:
-    """The network cut where its frozen part ends, for a run in which these samples are changed.
+    """The network cut where its frozen part ends, for a run on these samples.
 
-    The stem is empty where nothing leading is frozen, where what it makes of the samples takes more
-    than `KEPT_BYTES`, where a pooled head needs the inputs, and where the model cannot be traced or
-    its trace answers differently: a run does the same then, and costs more. The network must be in
-    the mode in which it is trained.
+    The stem is empty if no leading layers are frozen, if its outputs take more than `KEPT_BYTES`,
+    if a pooled head needs the inputs, or if the model cannot be traced or its trace answers
+    differently. The run then does the same at a higher cost. The network must be in the mode in
+    which it is trained.
     """
     whole = Divided(_unchanged, network)
     parts = _cut(network.model) if network.pool is None else None
@@ -104,12 +104,12 @@ def divided(network: Network, samples: Samples) -> Divided:
 
 
 def _unchanged(inputs: Tensor) -> Tensor:
-    """A stem that is empty."""
+    """An empty stem."""
     return inputs
 
 
 def _same(network: Network, cut: Divided, few: Samples) -> bool:
-    """Whether both answer alike: a trace keeps what the model does while it is trained, always."""
+    """Whether both give the same answers: a trace freezes what the model does in training mode."""
     (features, logits), (others, answers) = (
         network.outputs(few, 2),
         cut.rest.outputs(cut.through(few, 2), 2),
@@ -120,12 +120,12 @@ def _same(network: Network, cut: Divided, few: Samples) -> bool:
 
 
 def _cut(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """The model in two, after the last place that nothing but one fixed tensor passes."""
+    """The model in two parts, cut after the last point that only one fixed tensor passes."""
     if all(parameter.requires_grad for parameter in model.parameters()) or _hooked(model):
         return None
     try:
         nodes = list(fx.Tracer().trace(model).nodes)
-    except Exception:  # there are as many ways to fail as there are models
+    except Exception:  # models fail to trace in many ways
         return None
     places = {node: place for place, node in enumerate(nodes)}
     cut = needed = 0
@@ -141,7 +141,7 @@ def _cut(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
 
 
 def _hooked(model: nn.Module) -> bool:
-    """Whether a trace would lose hooks: it keeps those of layers, not those of what holds them."""
+    """Whether a trace would lose hooks: it keeps those of layers, not those of their containers."""
     is_layer = fx.Tracer().is_leaf_module
     return any(
         module._forward_hooks
@@ -154,14 +154,14 @@ def _hooked(model: nn.Module) -> bool:
 
 
 def _fixed(model: nn.Module, node: fx.Node) -> bool:
-    """Whether what comes out for a sample depends on that sample only, and never changes."""
+    """Whether the output for a sample depends only on that sample and never changes."""
     if node.op == "call_function":
         return node.target in PLAIN_FUNCTIONS
     if node.op != "call_module":
         return False
     module = model.get_submodule(str(node.target))
     if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
-        return False  # takes the statistics of each batch, even in evaluation mode
+        return False  # uses the statistics of each batch, even in evaluation mode
     frozen = not any(parameter.requires_grad for parameter in module.parameters())
     return isinstance(module, PLAIN) or (
         isinstance(module, FREEZABLE) and frozen and not module.training
@@ -169,7 +169,7 @@ def _fixed(model: nn.Module, node: fx.Node) -> bool:
 
 
 def _part(model: nn.Module, nodes: list[fx.Node], entry: fx.Node | None = None) -> nn.Module:
-    """A module that does what these nodes do, and takes what comes out of `entry`."""
+    """A module that does what these nodes do, with the output of `entry` as its input."""
     graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     if entry is not None:
         copies[entry] = graph.placeholder("made")

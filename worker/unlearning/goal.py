@@ -1,6 +1,6 @@
-"""Where samples shall end up in a cycle, given how unseen samples stand at its start.
+"""The goal of a cycle: where samples should end up, given where unseen samples are at its start.
 
-Shapes: F forget samples, L unseen samples of classes that leave, N of both, C classes.
+Shapes: F forget samples, L unseen samples of removed classes, N of both, C classes.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from worker.unlearning.evaluation import Outputs, membership_auc
 from worker.unlearning.samples import Samples, classes
 
 SPREAD = 0.01
-"""The least spread of DA, or of the logarithm of norms, that distances are told in units of: where
-the eigenspace is all there is, every DA is 1."""
+"""Lower bound on the spread of DA and of log norms, the unit of distances: if the eigenspace is the
+whole space, every DA is 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a network stands: what is looked at before the first cycle and after each."""
+    """The state of a network: what is measured before the first cycle and after each cycle."""
 
     forget: Outputs
     retain: Outputs
@@ -32,35 +32,35 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Samples to be forgotten, and where they shall end up."""
+    """The samples to forget, and where they should end up."""
 
     samples: Samples
-    """The forget set, as the stem leaves it; where a class leaves, calibration samples of that
-    class after it, to be compared with: nothing is learned from them."""
+    """The stem's outputs for the forget set. If a class is removed, calibration samples of it
+    follow, for comparison only: nothing is learned from them."""
 
     forgotten: Tensor
-    """(N,) bool, on the CPU: the forget set."""
+    """(N,) bool, on the CPU: members of the forget set."""
 
     leaving: Tensor
-    """(N,) bool, on the CPU: of classes that leave."""
+    """(N,) bool, on the CPU: samples of removed classes."""
 
     answers: Tensor
-    """(F, C) probabilities."""
+    """(F, C) target probabilities."""
 
     offsets: Tensor
-    """(N,) by how much the DA of unseen samples of the same class is above that of retain samples:
-    negative, as a rule."""
+    """(N,) how much the DA of unseen samples of the same class exceeds that of retain samples;
+    usually negative."""
 
     spread: Tensor
     """(2,) positive: standard deviation of the `standing` of retain samples."""
 
     space: Eigenspace
     unseen_losses: Tensor
-    """(M,) losses of unseen samples as hard as the forget samples whose class stays, in their
+    """(M,) losses of unseen samples as hard as the forget samples of retained classes, in their
     class mix."""
 
     def to(self, device: torch.device) -> "Goal":
-        """The same, with what is calculated with on that device."""
+        """The same, with the tensors used in computation on that device."""
         return Goal(
             self.samples,
             self.forgotten,
@@ -78,7 +78,7 @@ def answers_as_unseen(
 ) -> Tensor:
     """(F, C) probabilities: what a model that never saw samples of these labels (F,) might answer.
 
-    The predictions (F, C), made as sure as those of one model. Nothing is left for lost classes.
+    The predictions (F, C), made as confident as those of one model. Removed classes get nothing.
     """
     predictions = without_classes(predictions, lost)
     if not config.sharpen:
@@ -101,7 +101,7 @@ def goal_of(
     view: View,
     lost: Tensor,
 ) -> Goal:
-    """Where the samples shall end up, given how unseen samples stand now."""
+    """Where the samples should end up, given where unseen samples are now."""
     labels = samples.labels
     staying = view.holdout.select(~lost[view.holdout.labels])
     unseen = staying if len(staying.labels) else view.holdout
@@ -126,12 +126,12 @@ def goal_of(
 def next_shift(shift: float, view: View, ease: Tensor, lost: Tensor, config: Config) -> float:
     """The shift after one more step of an integral controller of membership AUC.
 
-    It aims at what the AUC is where forget samples stand among unseen ones by how hard they are:
-    their mean ease, 0.5 for samples as hard as those. Few samples say little about the AUC: the
-    step is shrunk by n / (n + 10). Never negative: nothing is taught anew. Our reconstruction.
+    It aims at the AUC of forget samples placed among unseen ones by difficulty: their mean ease,
+    which is 0.5 for equally hard samples. Few samples say little about the AUC, so the step is
+    shrunk by n / (n + 10). Never negative: nothing is taught again. Our reconstruction.
 
     Args:
-        ease: (S,) of the forget samples whose class stays; only they are aimed at.
+        ease: (S,) of the forget samples of retained classes; the aim covers only these.
     """
     staying = view.forget.select(~lost[view.forget.labels])
     auc = membership_auc(staying, view.holdout) if len(staying.labels) else None
@@ -143,7 +143,7 @@ def next_shift(shift: float, view: View, ease: Tensor, lost: Tensor, config: Con
 
 
 def _quantiles(values: Tensor, weights: Tensor, places: Tensor) -> Tensor:
-    """(M,) the values (N,), each counted by its weight (N,), at these places (M,) in (0, 1)."""
+    """(M,) quantiles of the values (N,), weighted by (N,), at these places (M,) in (0, 1)."""
     ordered, order = values.sort()
     reached = weights[order].cumsum(0)
     chosen = torch.searchsorted(reached, places.double() * weights.sum())
@@ -151,7 +151,7 @@ def _quantiles(values: Tensor, weights: Tensor, places: Tensor) -> Tensor:
 
 
 def _class_means(values: Tensor, labels: Tensor, count: int) -> Tensor:
-    """(C,) mean of the values (N,) over each class; over all, for a class that is not there."""
+    """(C,) mean of the values (N,) over each class; over all values for an absent class."""
     means = values.mean().repeat(count)
     for label in classes(labels):
         means[label] = values[labels == label].mean()

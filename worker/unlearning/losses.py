@@ -1,6 +1,6 @@
 """Losses of the unlearning objective. Pure functions of tensors.
 
-Shapes: N samples, d feature dimensions, C classes. Our reconstruction of the losses named by
+Shapes: N samples, d feature dimensions, C classes. Our reconstruction of the losses described by
 Seo, Kim, Han, WACV 2025 (arXiv:2407.17710).
 """
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def standing_loss(standing: Tensor, aim: Tensor, spread: Tensor) -> Tensor:
-    """Pull forget samples, on average, to where unseen samples stand.
+    """Pull forget samples, on average, to the mean of unseen samples.
 
     Squared distance between the means, in units of the spread, summed over the figures and shrunk
-    by N / (N + 10): few samples say little about their mean. Means, because single samples must
-    keep their spread: DA is a property of a set. Squares, because the mean of a batch is noisy, and
-    their gradient is right on average.
+    by N / (N + 10), because few samples say little about their mean. It uses means because single
+    samples must keep their spread: DA is a property of a set. It squares because the mean of a
+    batch is noisy, and the gradient of a square is right on average.
 
     Args:
         standing: (N, S) of forget samples, N > 0; see `alignment.standing`.
@@ -32,10 +32,10 @@ def standing_loss(standing: Tensor, aim: Tensor, spread: Tensor) -> Tensor:
 
 
 def membership_loss(losses: Tensor, unseen: Tensor) -> Tensor:
-    """How far the losses of forget samples lie from those of unseen ones: a Wasserstein distance.
+    """The Wasserstein distance between the losses of forget samples and those of unseen ones.
 
-    Mean distance between each loss and the unseen loss at the same quantile. At 0 the losses tell
-    nothing about who was trained on.
+    Mean distance between each loss and the unseen loss at the same quantile. At 0 the losses do not
+    reveal which samples were trained on.
 
     Args:
         losses: (N,) of forget samples, in nats, N > 0; gradients flow into them only.

@@ -1,4 +1,4 @@
-"""A classifier seen from the method's side: stored inputs in, features and logits out.
+"""A classifier as the method sees it: stored inputs in, features and logits out.
 
 Shapes: N samples, d feature dimensions, C classes.
 """
@@ -14,24 +14,24 @@ from torch import Tensor, nn
 from worker.unlearning.samples import Samples, moved
 
 LAYER_KINDS = (nn.modules.conv._ConvNd, nn.Linear)
-"""What counts as a layer where layers are looked at."""
+"""The module types that count as layers when layers are inspected."""
 
 FREEZABLE = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
-"""Modules that `freeze_leading` may keep as they are."""
+"""The module types that `freeze_leading` may freeze."""
 
 LAYERS, WIDTH = 8, 512
-"""At most so many layers are looked at, and so many dimensions kept of what enters each."""
+"""The most layers that are inspected, and the most dimensions kept of each layer's input."""
 
 RESIDENT_SHARE = 0.25
-"""A set of samples stays on the GPU when it takes at most this share of the free memory there."""
+"""A set of samples stays on the GPU if it takes at most this share of the free memory there."""
 
 
 class Network:
-    """A classifier seen as features and logits; features are whatever enters the head module.
+    """A classifier seen as features and logits; features are the input of the head module.
 
-    On a GPU, images and convolutions are laid out channels last, and what is computed with
-    gradients is computed in bfloat16 where the GPU has it. Measurements are in full precision:
-    the ranks of losses are lost in the 8 bits of a bfloat16.
+    On a GPU, images and convolutions use the channels-last layout, and computations with gradients
+    run in bfloat16 if the GPU supports it. Measurements use full precision: the 8 bits of a
+    bfloat16 would lose the ranks of losses.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Network:
         prepare: Callable[[Tensor], Tensor],
         pool: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
-        """Watch `model` at its head.
+        """Hook `model` at its head.
 
         Args:
             model: answers `model(prepare(inputs))` with logits (N, C).
@@ -67,14 +67,14 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        """Where the model's first parameter lives."""
+        """The device of the model's first parameter."""
         return next(self.model.parameters()).device
 
     def freeze_leading(self, share: float) -> None:
-        """Let everything be trained but the leading convolutions, which keep what they have learnt.
+        """Train everything except the leading convolutions, which stay frozen.
 
-        Leading are the first modules, in the order in which the model names them, as long as they
-        are convolutions or normalise, and together hold at most `share` of all parameters. Other
+        Leading modules are the first ones, in the order the model names them, as long as they are
+        convolutions or normalisations and together hold at most `share` of all parameters. Other
         kinds are not frozen: a small text classifier was seen to memorise in its embeddings.
         """
         self.model.requires_grad_(True)
@@ -88,8 +88,8 @@ class Network:
                 parameter.requires_grad_(False)
 
     def train(self) -> None:
-        """Set the model to training mode, and what is frozen to evaluation mode: its running
-        statistics shall not move either."""
+        """Set the model to training mode, and frozen modules to evaluation mode, so that their
+        running statistics stay fixed too."""
         self.model.train()
         for module in self.model.modules():
             own = list(module.parameters(recurse=False))
@@ -154,8 +154,8 @@ class Network:
 
     @property
     def layers(self) -> list[str]:
-        """Names of the convolutions and linear layers, from the first to the last; of more than
-        `LAYERS` as many, evenly spaced."""
+        """Names of the convolutions and linear layers, in order; `LAYERS` of them, evenly spaced,
+        if there are more."""
         every = [
             name for name, module in self.model.named_modules() if isinstance(module, LAYER_KINDS)
         ]
@@ -166,11 +166,11 @@ class Network:
     def entering(
         self, samples: Samples, layers: Sequence[str], batch_size: int
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """What enters these layers (N, d), and logits (N, C), as `outputs` gives them.
+        """The inputs of these layers (N, d), and logits (N, C), as from `outputs`.
 
-        Of what enters a convolution, means over its parts are kept, 4 x 4 of them, or fewer, so
-        that d does not exceed `WIDTH`; of a sequence, its mean. Layers that are not reached once
-        for each sample are left out.
+        The input of a convolution is averaged over a grid of 4 x 4 parts, or fewer, so that d does
+        not exceed `WIDTH`; a sequence is averaged whole. Layers that are not reached once per
+        sample are left out.
         """
         kept: dict[str, list[Tensor]] = {name: [] for name in layers}
 
@@ -189,7 +189,7 @@ class Network:
         return reached, torch.cat(logits)
 
     def prepared(self, inputs: Tensor) -> Tensor:
-        """What the model takes for stored inputs, on its device."""
+        """The model's input for stored inputs, on its device."""
         prepared = self.prepare(moved(inputs, self.device))
         if self.device.type == "cuda" and prepared.ndim == 4:
             return prepared.contiguous(memory_format=torch.channels_last)
@@ -217,7 +217,7 @@ def _flattened(features: Tensor, head: str) -> Tensor:
 
 
 def _summary(layer: nn.Module, entered: Tensor) -> Tensor:
-    """(N, d) of what enters a layer: means over parts of a map, or over a sequence."""
+    """(N, d) from a layer's input: means over parts of a map, or over a sequence."""
     if isinstance(layer, nn.modules.conv._ConvNd):
         dimensions = entered.ndim - 2
         pool = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[dimensions - 1]

@@ -1,6 +1,6 @@
 """The two phases of a cycle: forget, then recover. Each changes the network in place.
 
-Shapes: F forget samples, C classes. The alternation is that of Seo, Kim, Han, WACV 2025
+Shapes: F forget samples, C classes. The alternation comes from Seo, Kim, Han, WACV 2025
 (arXiv:2407.17710); the steps are our reconstruction.
 """
 
@@ -22,25 +22,25 @@ from worker.unlearning.samples import Samples, batch_indices, class_balanced, mo
 from worker.unlearning.sgd import SGD
 
 MOMENTUM = 0.9
-"""Of the recover phase. The forget phase is plain SGD: momentum would carry it too far."""
+"""Momentum of the recover phase. The forget phase is plain SGD: momentum would carry it too far."""
 
 
 GRADIENT_NORM, GRADIENT_NORM_BATCH_NORMALISED = 1.0, 10.0
-"""Longer gradients are cut to this. Batch normalisation bears long steps, and needs them: norms
-of 10 falling to 3 were measured on a CNN. A small transformer diverged with such steps."""
+"""Gradients are clipped to this norm. Batch normalisation tolerates long steps and needs them:
+norms of 10 falling to 3 were measured on a CNN. A small transformer diverged with such steps."""
 
 
 class RetainCompanions:
-    """Retain samples that stand beside forget samples in a batch, each in its turn."""
+    """Retain companions: samples that share a batch with forget samples, each in turn."""
 
     def __init__(self, retain: StemOutputs, generator: torch.Generator) -> None:
         self._retain = retain
         self._generator = generator
         self.waiting = torch.empty(0, dtype=torch.int64)
-        """Indices of those whose turn is next."""
+        """Indices of the next companions."""
 
     def draw(self, count: int) -> Samples:
-        """What the stem makes of the next `count` samples, in random order over and over."""
+        """Stem outputs of the next `count` samples, in random order, cycling through all."""
         while len(self.waiting) < count:
             order = torch.randperm(len(self._retain), generator=self._generator)
             self.waiting = torch.cat([self.waiting, order])
@@ -58,8 +58,8 @@ def forget_phase(
 ) -> tuple[float, float]:
     """Move samples towards their goal; mean alignment and distillation loss.
 
-    Retain samples in each batch, under cross-entropy, keep the damage small, the statistics of
-    batch normalisation those of a mix, and the batch from being a single class or a single sample.
+    Retain samples in each batch, under cross-entropy, limit the damage, give batch normalisation
+    the statistics of a mix, and keep the batch from being a single class or a single sample.
     """
     network.train()
     optimizer = SGD(network.model.parameters(), config.forget_lr)
@@ -86,8 +86,8 @@ def forget_phase(
 
 
 def _forget_losses(network: Network, goal: Goal, chosen: Tensor, beside: Samples) -> Tensor:
-    """(4,) of a batch: alignment loss, distillation loss, cross-entropy of its companions, and how
-    far its losses are from those of unseen samples."""
+    """(4,) for a batch: alignment loss, distillation loss, cross-entropy of its companions, and the
+    distance of its losses from those of unseen samples."""
     features, logits = _together(network, goal, chosen, beside.inputs)
     count = len(chosen)
     labels = moved(goal.samples.labels[chosen], logits.device)
@@ -106,17 +106,17 @@ def _forget_losses(network: Network, goal: Goal, chosen: Tensor, beside: Samples
 def _together(
     network: Network, goal: Goal, chosen: Tensor, beside: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Features and logits of the chosen forget samples, then of what stands beside them."""
+    """Features and logits of the chosen forget samples, then of their companions."""
     parts = (rows(goal.samples.inputs, chosen), beside)
     return network(torch.cat([moved(part, network.device) for part in parts]))
 
 
 def _alignment(features: Tensor, goal: Goal, chosen: Tensor) -> Tensor:
-    """() how far the chosen forget samples stand from unseen ones.
+    """() distance of the chosen forget samples from unseen ones.
 
-    Where the class stays, unseen samples are told by their distance from retain samples, which
-    follow the chosen in `features`: so batch normalisation treats both alike. Only the DA is
-    compared there. Where the class leaves, unseen samples of it are in the batch themselves.
+    For retained classes, unseen samples are represented by their distance from retain samples,
+    which follow the chosen ones in `features`, so that batch normalisation treats both alike. Only
+    the DA is compared there. For a removed class, unseen samples of it are in the batch themselves.
     """
     here = standing(features, goal.space)
     mine, kept = here[: len(chosen)], here[len(chosen) :, 0].detach()
@@ -132,8 +132,8 @@ def _alignment(features: Tensor, goal: Goal, chosen: Tensor) -> Tensor:
 
 
 def _groups(goal: Goal, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Places among the chosen: forget samples whose class stays, those whose class leaves, and
-    unseen samples of a class that leaves."""
+    """Places among the chosen: forget samples of retained classes, those of removed classes, and
+    unseen samples of removed classes."""
     mine, leaving = goal.forgotten[chosen], goal.leaving[chosen]
     masks = (mine & ~leaving, mine & leaving, ~mine)
     staying, lost, unseen = (mask.nonzero().squeeze(1) for mask in masks)
@@ -141,10 +141,10 @@ def _groups(goal: Goal, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _membership(losses: Tensor, goal: Goal, chosen: Tensor) -> Tensor:
-    """() how far the losses (B,) of the chosen forget samples are from those of unseen ones.
+    """() distance of the losses (B,) of the chosen forget samples from those of unseen ones.
 
-    Where the class stays, from those that the goal names; where it leaves, from those of the unseen
-    samples in the batch.
+    For retained classes, from the losses that the goal names; for removed classes, from those of
+    the unseen samples in the batch.
     """
     staying, lost, unseen = (rows(losses, places) for places in _groups(goal, chosen))
     pairs = [(staying, goal.unseen_losses), (lost, unseen)]
@@ -159,9 +159,9 @@ def rehearsal(
 ) -> list[Tensor]:
     """Batches of reservoir indices for a recover phase, `Config.recover_samples` in all.
 
-    `Config.hard_share` of them are the samples that the original found hardest, for these are lost
-    first when it is changed; the rest are drawn from the others, class-balanced. A smaller
-    reservoir is seen over and over.
+    `Config.hard_share` of them are the samples that the original found hardest, because these are
+    lost first when it is changed; the rest is a class-balanced draw from the others. A smaller
+    reservoir is repeated.
 
     Args:
         labels: (R,) of the reservoir.
@@ -169,8 +169,8 @@ def rehearsal(
 
     Source:
         Jiang et al., "Accelerating Deep Learning by Focusing on the Biggest Losers", 2019,
-        arXiv:1910.00762, rehearses what has a high loss now; by the losses of the original, and
-        only for a share, is our reconstruction.
+        arXiv:1910.00762, rehearses what has a high loss now; using the original's losses, and only
+        for a share, is our reconstruction.
     """
     order = losses.argsort(descending=True)
     batches, left = [], config.recover_samples
@@ -196,8 +196,8 @@ def recover_phase(
     """Repair what forgetting damaged, on these batches of retain samples; mean cross-entropy in
     nats.
 
-    Forget samples stand beside them, `Config.held` at a time, and are kept aligned: what is
-    rehearsed would move them away from unseen samples again.
+    Forget samples accompany them, `Config.held` at a time, and are kept aligned: rehearsal would
+    move them away from unseen samples again.
     """
     network.train()
     optimizer = SGD(network.model.parameters(), config.recover_lr, momentum=MOMENTUM)
@@ -216,7 +216,7 @@ def recover_phase(
 
 
 def _turns(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of the indices 0..count-1, over and over."""
+    """Endless batches of the indices 0..count-1."""
     while True:
         yield from batch_indices(count, size, generator)
 

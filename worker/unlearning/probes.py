@@ -1,4 +1,4 @@
-"""A linear probe: what a simple reader finds in the features, whatever the head says.
+"""A linear probe: what a simple classifier finds in the features, whatever the head says.
 
 Shapes: N samples, d feature dimensions, C classes, B tables, K cells.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from worker.unlearning.samples import classes
 
 RIDGE = 0.01
-"""Weight of the penalty of the probe that audits."""
+"""Weight of the penalty of the audit's probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Probe:
         Args:
             features: (N, d). labels: (N,) int64.
             weights: (N,) how often each sample counts.
-            count: of classes, C.
+            count: number of classes, C.
             ridge: weight of the penalty, in units of the mean square of a standardised feature.
         """
         features, shares = features.double(), (weights.double() / weights.double().sum())[:, None]
@@ -55,11 +55,11 @@ class Probe:
         return cls(mean, scale, torch.linalg.solve(gram, inputs.T @ (shares * targets)), bias)
 
     def scores(self, features: Tensor) -> Tensor:
-        """(N, C) how much speaks for each class, about 0 or 1; of features (N, d)."""
+        """(N, C) score of each class, about 0 or 1, for features (N, d)."""
         return ((features.double() - self.mean) * self.scale) @ self.weights + self.bias
 
     def predict(self, features: Tensor) -> Tensor:
-        """(N,) the class each feature (N, d) is read as."""
+        """(N,) the predicted class of each feature (N, d)."""
         return self.scores(features).argmax(1)
 
 
@@ -95,7 +95,7 @@ class Cells:
         return counts.scatter_add_(1, self.index.expand(len(weights), -1), weights)
 
     def macro_f1(self, tables: Tensor) -> Tensor:
-        """(B,) mean over the labels of the F1 score, of tables (B, K)."""
+        """(B,) mean F1 score over the labels, for tables (B, K)."""
         labelled, predicted = self._labelled(tables), self._predicted(tables)
         right = _summed(tables * (self.labels == self.predictions), self.labels, labelled.shape[1])
         size = labelled + predicted[:, : labelled.shape[1]]
@@ -104,7 +104,7 @@ class Cells:
     def nmi(self, tables: Tensor) -> Tensor:
         """(B,) mutual information of label and prediction over the mean of their entropies.
 
-        In [0, 1]; 0 when both are constant, for then nothing is told.
+        In [0, 1]; 0 when both are constant, because there is no information then.
         """
         total = tables.sum(1, keepdim=True)
         of_label = torch.special.entr(self._labelled(tables) / total).sum(1)

@@ -1,7 +1,7 @@
-"""Reference models: what networks that never saw a sample answer to it, and how surely.
+"""Reference models: how networks that never saw a sample answer it, and how confidently.
 
-Networks of the same architecture are trained on random halves of the training samples; here is
-what is kept of them, built up one network at a time. Shapes: K networks, N samples, C classes.
+Networks of the same architecture are trained on random halves of the training samples. This module
+builds what is kept of them, one network at a time. Shapes: K networks, N samples, C classes.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from torch import Tensor
 from worker.unlearning.audit.verdict import scaled_confidence
 
 PRIOR = 16
-"""How many scores' worth the pooled variance weighs in the variance of a single sample."""
+"""The weight of the pooled variance in the variance of a single sample, in number of scores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Scaled confidence of the networks on one side: all that saw a sample, or all that did not."""
+    """Scaled confidence of the networks that saw a sample, or of those that did not."""
 
     mean: Tensor
     """(N,) float64."""
@@ -34,26 +34,26 @@ class Summarised:
     """(N, C) float32, mean softmax of the networks that did not see the training sample."""
 
     seen: Side
-    """(N,) training samples, under the networks that saw them."""
+    """(N,) for training samples, under the networks that saw them."""
 
     unseen: Side
-    """(N,) the same, under those that did not."""
+    """(N,) for training samples, under those that did not."""
 
     holdout: Side
-    """(H,) hold-out samples, under as many networks; none saw them."""
+    """(H,) for hold-out samples, under as many networks; none saw them."""
 
 
 def halves(count: int, networks: int, generator: torch.Generator) -> Tensor:
     """Which network learns from which sample: (K, N) bool.
 
-    Networks come in pairs, a random half of the samples and the other one, so that each sample
-    is seen by exactly K/2 of them.
+    Networks come in pairs: a random half of the samples and the other half, so that exactly K/2
+    networks see each sample.
 
     Raises:
         ValueError: K is odd, or below 2.
     """
     if networks < 2 or networks % 2:
-        raise ValueError(f"networks come in pairs; {networks} is none or odd")
+        raise ValueError(f"networks come in pairs; use an even number, 2 or more, not {networks}")
     seen = torch.zeros(networks, count, dtype=torch.bool)
     for pair in range(0, networks, 2):
         chosen = torch.randperm(count, generator=generator)[: count // 2]
@@ -63,10 +63,10 @@ def halves(count: int, networks: int, generator: torch.Generator) -> Tensor:
 
 
 class Summary:
-    """Running sums over the networks: memory does not grow with their number.
+    """Running sums over the networks, so memory does not grow with their number.
 
-    Hold-out samples are shared out like training samples, although no network saw them: so the
-    statistics of both rest on as many networks, drawn alike, and may be compared.
+    Hold-out samples are divided like training samples, although no network saw them, so that the
+    statistics of both rest on the same number of networks, drawn the same way, and can be compared.
     """
 
     def __init__(self, training: int, holdout: int, classes: int) -> None:
@@ -74,7 +74,7 @@ class Summary:
         self._training, self._holdout = _Sums.empty(training), _Sums.empty(holdout)
 
     def add(self, first: int, logits: Tensor, labels: Tensor, seen: Tensor) -> None:
-        """Count in what one network made of the training samples from `first` on.
+        """Add one network's outputs on the training samples from `first` on.
 
         Args:
             logits: (B, C). labels: (B,) int64.
@@ -85,16 +85,16 @@ class Summary:
         self._training.add(block, scaled_confidence(logits, labels), seen)
 
     def add_holdout(self, first: int, logits: Tensor, labels: Tensor, seen: Tensor) -> None:
-        """The same for hold-out samples; `seen` (B,) shares them out."""
+        """The same for hold-out samples; `seen` (B,) divides them."""
         block = slice(first, first + len(labels))
         self._holdout.add(block, scaled_confidence(logits, labels), seen)
 
     def result(self, networks: int) -> Summarised:
-        """What is known after `networks` of them, all of `halves`.
+        """The summary after `networks` networks, all those of `halves`.
 
-        The deviation of a sample is shrunk towards that of all samples, for K/2 scores tell
-        little about a spread: with n = K/2 scores, their sum of squares S around their mean, and
-        the pooled variance V,
+        The standard deviation of a sample is shrunk towards that of all samples, because K/2 scores
+        say little about a spread: with n = K/2 scores, their sum of squares S around their mean,
+        and the pooled variance V,
 
             std = sqrt((PRIOR V + S) / (PRIOR + n - 1)).
 
@@ -105,13 +105,15 @@ class Summary:
             ValueError: there are no hold-out samples.
 
         Source:
-            The statistics are those of Carlini et al., 2022, arXiv:2112.03570, section VI, who
-            take one variance for all samples when networks are few; the shrinkage between that
-            and a variance for each sample is our reconstruction.
+            The statistics are those of Carlini et al., 2022, arXiv:2112.03570, section VI, who use
+            one variance for all samples when there are few networks; the shrinkage between that and
+            a variance for each sample is our reconstruction.
         """
         count = networks // 2
         if self._holdout.sums.shape[1] == 0:
-            raise ValueError("without hold-out samples the spread of confidence is not known")
+            raise ValueError(
+                "without hold-out samples the spread of confidence is unknown; give some"
+            )
         scatter, holdout = self._training.scatter(count), self._holdout.together(networks)
         freedom = (count - 1) * scatter.shape[1]
         unseen = (scatter[0].sum() + holdout.sum()) / (freedom + (networks - 1) * len(holdout))
@@ -145,7 +147,7 @@ class _Sums:
         return (self.squares - self.sums.square() / count).clamp_min(0)
 
     def together(self, networks: int) -> Tensor:
-        """(N,) the same over both sides at once."""
+        """(N,) the same over both sides together."""
         return (self.squares.sum(0) - self.sums.sum(0).square() / networks).clamp_min(0)
 
     def side(self, row: int, count: int, pooled: Tensor) -> Side:
@@ -154,4 +156,4 @@ class _Sums:
 
 
 _SMALLEST = 1e-12
-"""Of a variance: networks that answer all alike must not make a division by zero."""
+"""The least variance: identical answers of all networks must not cause a division by zero."""

@@ -12,7 +12,7 @@ class Samples:
     """Labelled samples as they are stored: uint8 images, floats or token ids.
 
     Nothing is scaled here; `Network` does that batch by batch. Labels stay on the CPU: drawing
-    batches by them there keeps a GPU from being waited for.
+    batches by them there avoids waiting for a GPU.
 
     Raises:
         ValueError: the labels are not (N,) int64, or inputs and labels differ in length.
@@ -47,7 +47,7 @@ class Samples:
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on that device. On the way to a GPU the host does not wait."""
+    """The tensor on that device. The host does not wait for a copy to a GPU."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
@@ -78,7 +78,7 @@ def batch_indices(
 ) -> Iterator[Tensor]:
     """Indices 0..count-1 in batches of nearly equal size, at most `batch_size`.
 
-    Equal sizes keep a batch of one out of batch normalisation unless there is but one sample.
+    Equal sizes keep batches of one out of batch normalisation unless there is only one sample.
     """
     if count == 0:
         return
@@ -89,9 +89,9 @@ def batch_indices(
 
 
 def class_balanced(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Indices of `count` samples at most, with equal shares of every class present.
+    """Indices of at most `count` samples, with equal shares of every class present.
 
-    A class that has too few gives all it has, and the others share what it leaves.
+    A class with too few samples contributes all of them, and the others share the remainder.
 
     Args:
         labels: (N,) int64.

@@ -1,7 +1,7 @@
-"""Stochastic gradient descent with the steps of torch.optim.SGD, bit for bit, and a quick start.
+"""Stochastic gradient descent, bit for bit the steps of torch.optim.SGD, but quick to start.
 
-The first torch.optim.Optimizer of a process imports torch's compiler: half of what a job's process
-costs before its work begins, for something that no job uses. The function under it does not.
+The first torch.optim.Optimizer of a process imports torch's compiler: half the cost of a job's
+process before its work begins, for something no job uses. The underlying function does not.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from torch.optim.sgd import sgd
 
 
 class SGD:
-    """Moves parameters that have a gradient; with momentum, as Nesterov does."""
+    """Updates parameters that have a gradient; momentum, if any, is Nesterov's."""
 
     def __init__(
         self, parameters: Iterable[nn.Parameter], lr: float, *, momentum: float = 0
@@ -27,7 +27,7 @@ class SGD:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every parameter that has a gradient once."""
+        """Update every parameter that has a gradient once."""
         gradients = {p: p.grad for p in self._velocities if p.grad is not None}
         velocities = [self._velocities[parameter] for parameter in gradients]
         sgd(

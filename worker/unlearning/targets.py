@@ -10,11 +10,11 @@ from torch import Tensor
 from worker.unlearning.samples import classes
 
 ENOUGH = 10
-"""Samples of a class, on both sides, from which its own quantiles are used."""
+"""With this many samples of a class on both sides, its own quantiles are used."""
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """How far the logit of the true class stands above the best other one.
+    """How far the logit of the true class is above the best other one.
 
     Args:
         logits: (N, C). labels: (N,) int64.
@@ -28,9 +28,9 @@ def margins(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def places(logits: Tensor, labels: Tensor, among: Tensor, among_labels: Tensor) -> Tensor:
-    """Which share of others has a smaller margin than each sample.
+    """The share of others that have a smaller margin than each sample.
 
-    Others of its class when there are `ENOUGH`, else all.
+    The others are those of its class when there are `ENOUGH`, else all.
 
     Args:
         logits: (N, C), among: (H, C), H > 0.
@@ -55,17 +55,17 @@ def calibrated(
     holdout_labels: Tensor,
     ease: Tensor,
 ) -> Tensor:
-    """The original's answer, as sure of the true class as it is on samples it never saw.
+    """The original's answer, as confident in the true class as on samples it never saw.
 
     A sample keeps its rank among the forget samples' margins, and takes the hold-out margin at the
-    place (`ease`) which has that rank; within its class when both sides have `ENOUGH` samples of
-    it, else among all the rest. Only the logit of the true class moves, and only down: nothing is
-    taught anew.
+    place (`ease`) with that rank: within its class when both sides have `ENOUGH` samples of it,
+    else among all the rest. Only the logit of the true class moves, and only down: nothing is
+    taught again.
 
     Args:
         logits: (N, C), holdout_logits: (H, C), both of the original.
         labels: (N,), holdout_labels: (H,), int64.
-        ease: (N,) in (0, 1), where the samples stand among unseen ones; see `places`.
+        ease: (N,) in (0, 1), the samples' places among unseen ones; see `places`.
 
     Returns:
         (N, C) probabilities.
@@ -84,13 +84,13 @@ def calibrated(
 
 
 def sharpened(probabilities: Tensor, confidence: float) -> Tensor:
-    """Probabilities (N, C) at the temperature, at most 1, that makes them as sure as one model is.
+    """Probabilities (N, C) at the temperature, at most 1, at which they are as sure as one model.
 
-    A mean of several models is less sure than each of them.
+    A mean of several models is less confident than each of them.
 
     Args:
-        confidence: what the mean of the largest probabilities shall be; if they are as sure
-            already, or cannot become so, the nearest that can be had.
+        confidence: the wanted mean of the largest probabilities; if they already exceed it or
+            cannot reach it, the nearest possible value.
     """
     logits = probabilities.float().clamp_min(torch.finfo(torch.float32).tiny).log()
     low, high = 0.05, 1.0
@@ -108,14 +108,14 @@ def shifted(probabilities: Tensor, labels: Tensor, shift: float) -> Tensor:
 
 
 def _placed(values: Tensor, reference: Tensor, ease: Tensor) -> Tensor:
-    """Each value (N,) replaced by the reference value (H,) at the place of the same rank."""
+    """Each value (N,) replaced by the reference value (H,) of the same rank."""
     places = ease.sort().values[values.argsort().argsort()]
     chosen = (places * len(reference)).long().clamp_max(len(reference) - 1)
     return reference.sort().values[chosen]
 
 
 def _share_below(values: Tensor, reference: Tensor) -> Tensor:
-    """(N,) the share of reference values (H,) below each value, in (0, 1); equal ones by half."""
+    """(N,) the share of reference values (H,) below each value, in (0, 1); ties count half."""
     ordered, count = reference.sort().values, len(reference)
     ends = torch.searchsorted(ordered, values) + torch.searchsorted(ordered, values, right=True)
     return (ends / (2 * count)).clamp(0.5 / count, 1 - 0.5 / count)

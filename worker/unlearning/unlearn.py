@@ -37,25 +37,25 @@ from worker.unlearning.samples import Samples, class_balanced
 from worker.unlearning.unseen_answers import as_if_unseen
 
 EARLIEST = 0.75
-"""Share of the cycles before which a run does not end: cut off at high rates, it lost 2 points of
-retain accuracy more, and one more cycle with falling rates forgot too much."""
+"""A run does not end before this share of its cycles: stopped at high learning rates, it lost 2
+more points of retain accuracy, and one more cycle with falling rates forgot too much."""
 
 OUT_OF_SAMPLE = 0.7
-"""Of reference models' predictions in the targets; the rest is what the model itself would say."""
+"""Share of reference models' predictions in the targets; the rest is the model's own answers."""
 
 PERMUTATIONS = 200
-"""Of the tests between cycles: enough to tell a p-value of `Config.stop_at`."""
+"""Permutations of the tests between cycles: enough to resolve a p-value of `Config.stop_at`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleScores:
-    """How the network stands after a cycle; accuracies and DA are fractions in [0, 1].
+    """The scores of the network after a cycle; accuracies and DA are fractions in [0, 1].
 
     Measured on at most `Config.scoring_samples` of each set.
     """
 
     cycle: int
-    """From 1."""
+    """The number of the cycle, from 1."""
 
     da_forget: float
     da_holdout: float
@@ -63,7 +63,7 @@ class CycleScores:
     da_gap_low: float | None
     da_gap_high: float | None
     loss_alignment: float
-    """Mean over the steps of this cycle's forget phase, before its weight."""
+    """Mean over the steps of this cycle's forget phase, unweighted."""
 
     loss_distillation: float
     """The same, in nats."""
@@ -74,26 +74,26 @@ class CycleScores:
     forget_accuracy: float
     retain_accuracy: float
     holdout_accuracy: float | None
-    """On hold-out samples of the classes that stay."""
+    """Accuracy on hold-out samples of retained classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Where a run stands after a cycle: enough to go on as if it had never stopped.
+    """The state of a run after a cycle: enough to resume as if it had never stopped.
 
-    The tensors are those the run works with: read them before the next cycle begins. There is no
-    state of an optimiser, because each phase begins with a new one.
+    The tensors are the ones the run works with: read them before the next cycle begins. There is no
+    optimiser state, because each phase starts a new optimiser.
     """
 
     cycle: int
-    """The last one done."""
+    """The last completed cycle."""
 
     finished: bool
-    """No cycle follows."""
+    """Whether this was the last cycle."""
 
     shift: float
     weights: Mapping[str, Tensor]
-    """Of the changed model, its buffers included, by name."""
+    """The changed model's weights and buffers, by name."""
 
     generator: Tensor
     """State of the generator that draws samples, uint8."""
@@ -102,10 +102,10 @@ class State:
     """State of torch's generator on the CPU, uint8."""
 
     device_dropout: Tensor | None
-    """The same on the GPU; None where the model is on the CPU."""
+    """The same on the GPU; None if the model is on the CPU."""
 
     companions: Tensor
-    """Indices of the retain samples that are next beside the forget samples, int64."""
+    """Indices of the next retain companions, int64."""
 
 
 def unlearn(
@@ -124,36 +124,42 @@ def unlearn(
 ) -> nn.Module:
     """Return a copy of the model that behaves as if never trained on the forget set.
 
-    Ends at the first cycle, when rates are low, whose tests against the hold-out pass with room
-    (`Config.stop_at`), or after `Config.cycles`. The model given is left as it is. On the CPU the
-    same arguments give the same weights.
+    Ends after the first cycle at low learning rates whose tests against the hold-out pass with a
+    margin (`Config.stop_at`), or after `Config.cycles`. The given model is left unchanged. On the
+    CPU the same arguments give the same weights.
 
     Args:
         retain: a class-balanced reservoir of the retain set, not all of it.
-        retain_losses: (R,) of the reservoir under the original, in nats: what it found hardest is
-            rehearsed most. An audit looks at the same samples before a run.
-        holdout: labelled samples never trained on, to calibrate by; an audit needs others. Nothing
-            is learned from them: those of classes that leave stand in the batches of the forget
-            set, for it to be compared with.
-        moments: of the retain features of the original, without the forget set.
-        class_counts: (C,) how many retain samples each class has; 0 for a class that leaves.
-        on_cycle: called after each cycle, with how far the run is; what it raises stops the run.
+        retain_losses: (R,) losses of the reservoir under the original, in nats: what it found
+            hardest is rehearsed most. An audit measures the same samples before a run.
+        holdout: labelled samples never trained on, for calibration; an audit needs others. Nothing
+            is learned from them: those of removed classes are in the forget set's batches for
+            comparison only.
+        moments: moments of the original's retain features, without the forget set.
+        class_counts: (C,) number of retain samples per class; 0 for a removed class.
+        on_cycle: called after each cycle with the progress of the run; an exception from it stops
+        the run.
         predictions: (F, C) probabilities from models that have not seen the forget samples; mixed
             with what the original would say if it had not (`as_if_unseen`), else only the latter.
-        resume: where an earlier run with the same arguments stood; the cycles after it are done.
+        resume: the state of an earlier run with the same arguments; only the cycles after it are
+        done.
 
     Raises:
-        NotFinite: a loss or a weight became NaN or infinite, and in which cycle; or the model
-            given has such outputs already.
+        NotFinite: a loss or a weight became NaN or infinite (the message names the cycle), or the
+            given model already has such outputs.
         NothingStays: no class would be left to keep.
         ValueError: a set is empty, `predictions` do not fit the forget set, or `retain_losses` the
             reservoir.
     """
     require_samples(forget=forget, retain=retain, holdout=holdout)
     if predictions is not None and len(predictions) != len(forget):
-        raise ValueError(f"{len(predictions)} predictions, but {len(forget)} forget samples")
+        raise ValueError(
+            f"{len(predictions)} predictions, but {len(forget)} forget samples; give one for each"
+        )
     if len(retain_losses) != len(retain):
-        raise ValueError(f"{len(retain_losses)} losses, but {len(retain)} retain samples")
+        raise ValueError(
+            f"{len(retain_losses)} losses, but {len(retain)} retain samples; give one for each"
+        )
     lost = lost_classes(forget.labels, class_counts, removing=config.removing)
     if lost.all():
         raise NothingStays("no class would stay; train a new model instead")
@@ -258,7 +264,7 @@ def _restore(
 
 
 def _passes(view: View, class_counts: Tensor, config: Config) -> bool:
-    """Whether the tests of the audit, on the calibration hold-out, pass with room."""
+    """Whether the audit's tests pass with a margin on the calibration hold-out."""
     observed = Observed(forget=view.forget, retain=view.retain, holdout=view.holdout, test=None)
     family = exchangeability(
         observed, class_counts=class_counts, k=config.k, seed=config.seed, permutations=PERMUTATIONS
@@ -281,7 +287,7 @@ def _look(
     config: Config,
     space: Eigenspace | None = None,
 ) -> View:
-    """Outputs of the three sets, and the eigenspace of the network as it is now."""
+    """Outputs on the three sets, and the present eigenspace of the network."""
     forget, retain, holdout = (Outputs.of(network, s, config.batch_size) for s in scored)
     if space is None:
         space = eigenspace(retain_moments(retain, class_counts), k=_k(class_counts, config))

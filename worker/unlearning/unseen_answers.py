@@ -1,13 +1,13 @@
-"""What a model says of samples as if it had not seen them: read from a layer that did not memorise.
+"""How a model would answer samples it had not seen: read from a layer that did not memorise.
 
-Late layers hold single samples, early ones hardly do: a linear reader of an early layer, fitted to
-retain samples, is right about forget samples no more often than about unseen ones. Shapes: F forget
+Late layers memorise single samples, early ones hardly do: a linear reader of an early layer, fitted
+to retain samples, is right on forget samples no more often than on unseen ones. Shapes: F forget
 samples, N samples, d dimensions of what enters a layer, C classes.
 
 Source:
-    Linear readers of inner layers: Alain and Bengio, 2016, arXiv:1610.01644. How early a sample can
-    be told as a measure of its difficulty: Baldock, Maennel, Neyshabur, 2021, arXiv:2106.09647.
-    Taking the targets of unlearning from there is our reconstruction.
+    Linear readers of inner layers: Alain and Bengio, 2016, arXiv:1610.01644. Depth at which a
+    sample is classified as a measure of its difficulty: Baldock, Maennel, Neyshabur, 2021,
+    arXiv:2106.09647. Taking the targets of unlearning from there is our reconstruction.
 """
 
 from collections.abc import Sequence
@@ -26,21 +26,21 @@ from worker.unlearning.probes import Probe
 from worker.unlearning.samples import Samples, class_balanced, classes
 
 READ, UNSEEN = 3000, 600
-"""Retain samples that readers are fitted to, and unseen samples they are tried on, at most; of the
-latter more where a class would have too few to be told how hard its samples are."""
+"""The most retain samples that readers are fitted to, and the most unseen samples they are tried
+on; more of the latter if a class would have too few to rank the difficulty of its samples."""
 
 RIDGE = 0.25
 """Penalty of the readers: they have up to 512 dimensions and a few thousand samples."""
 
 MEMORISED = 2.0
-"""Standard errors by which a layer may be read better on samples that the model was trained on
-than on unseen ones."""
+"""Standard errors by which a reader may do better on trained samples than on unseen ones before its
+layer counts as memorising."""
 
 TEMPERATURES = [10 ** (n / 20) for n in range(31)]
-"""By which the scores of a reader, about 0 or 1, may be multiplied."""
+"""Candidate factors for the scores of a reader, which are about 0 or 1."""
 
 SHARES = [n / 20 for n in range(21)]
-"""That its answers may have in the mix."""
+"""Candidate shares of the reader's answers in the mix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Unseen:
     """(F, C) probabilities."""
 
     ease: Tensor
-    """(F,) which share of unseen samples of its class is harder than a sample; in (0, 1)."""
+    """(F,) the share of unseen samples of its class that are harder than a sample; in (0, 1)."""
 
 
 def as_if_unseen(
@@ -66,18 +66,19 @@ def as_if_unseen(
 ) -> Unseen:
     """What the model might answer to forget samples, had it never seen them.
 
-    A reader of each layer is fitted to half of a class-balanced draw of retain samples. It is right
-    about the other half more often than about unseen samples if the layer memorised. Of the layers
-    where that is not seen, the one that is read best on unseen samples is read again, with all of
-    the draw, at the temperature that predicts unseen samples best. Its answers are mixed with the
-    model's own, calibrated, in the proportion in which reader and model together predict unseen
-    samples best (`Config.early_share`). Where every layer memorised, only the latter are left.
+    A reader of each layer is fitted to half of a class-balanced draw of retain samples. If the
+    layer memorised, the reader is right on the other half more often than on unseen samples. Of the
+    layers that show no such gap, the one whose reader does best on unseen samples gets a new
+    reader, fitted to the whole draw, at the temperature that predicts unseen samples best. Its
+    answers are mixed with the model's own, calibrated, in the proportion in which reader and model
+    together predict unseen samples best (`Config.early_share`). If every layer memorised, only the
+    model's own answers are used.
 
-    How hard a sample is, is told by how surely the reader knows it, among unseen samples of its
+    A sample's difficulty is its place, by the reader's confidence, among unseen samples of its
     class.
 
     Args:
-        class_counts: (C,) how many retain samples each class has.
+        class_counts: (C,) number of retain samples per class.
     """
     staying = class_counts[holdout.labels] > 0
     unseen = holdout.select(staying) if staying.any() else holdout
@@ -106,7 +107,7 @@ def as_if_unseen(
 
 
 def _likeliest(offered: Sequence[tuple[float, Tensor]], labels: Tensor) -> float:
-    """The number that goes with the probabilities (N, C) which predict the labels best."""
+    """The number paired with the probabilities (N, C) that predict the labels best."""
 
     def log_likelihood(offer: tuple[float, Tensor]) -> float:
         own = offer[1].gather(1, labels[:, None])
@@ -122,7 +123,7 @@ def _best(
     unseen_labels: Tensor,
     weights: Tensor,
 ) -> str | None:
-    """The layer that is read best among those which do not betray who was trained on."""
+    """The layer with the best reader among those that do not reveal the training samples."""
     if len(seen_labels) < 2:
         return None
     fitted = torch.arange(len(seen_labels)) % 2 == 0

@@ -177,7 +177,7 @@ def test_token_ids_pass_through():
 
 
 def test_a_mean_for_other_channels_is_refused():
-    with pytest.raises(ValueError, match="names 3 channels in mean or std, the inputs have 1"):
+    with pytest.raises(ValueError, match="names 3 channels in mean or std, but the inputs have 1"):
         decode.preparer({"mean": [0.1, 0.2, 0.3]})(torch.zeros(2, 1, 4, 4))
 
 

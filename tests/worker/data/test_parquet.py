@@ -155,7 +155,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, definition):
     path = tmp_path / "data.parquet"
     path.write_bytes(b"PK not parquet")
 
-    with pytest.raises(JobError, match="is no readable Parquet file"):
+    with pytest.raises(JobError, match="is not a readable Parquet file"):
         Source.open(path, definition)
 
 

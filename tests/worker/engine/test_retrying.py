@@ -45,7 +45,7 @@ def terminate(sessions, pid):
 
 
 def test_patience_ends(monkeypatch):
-    monkeypatch.setattr(retrying, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(retrying, "GIVE_UP_S", 0.5)
     gone = sessionmaker(create_engine("postgresql+psycopg://nobody@localhost:1/nothing"))
 
     with pytest.raises(OperationalError):

@@ -112,7 +112,7 @@ def test_the_first_positions_are_kept_and_all_rows_counted(claimed, write, answe
     ("name", "column", "message"),
     [
         ("data/gone.parquet", "id", "There is no file"),
-        ("data/text.parquet", "id", "is no readable Parquet file"),
+        ("data/text.parquet", "id", "is not a readable Parquet file"),
         ("data/data.parquet", "sample_id", "has no column 'sample_id' for sample_id"),
         ("data/data.parquet", "pixels", "must be text or an integer"),
         ("../data.parquet", "id", "outside the allowed directories"),

@@ -271,7 +271,7 @@ def test_a_share_too_large_is_sent_to_retraining(registered, asked, outcome, syn
 
     _, result = outcome(bench)
     assert result["mode"] == "exact"
-    assert result["prediction_basis"] == "no training of this model was ever timed"
+    assert result["prediction_basis"] == "no training of this model has been timed"
 
 
 def test_only_so_many_samples_are_looked_at(registered, asked, outcome, sync_sessions, monkeypatch):

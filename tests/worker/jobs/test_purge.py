@@ -155,7 +155,7 @@ def test_a_file_that_cannot_be_deleted_leaves_the_version_unpurged(
     [job_id] = sweep(sync_sessions)
     monkeypatch.setattr(Store, "remove", lambda self, digest: None)
 
-    with pytest.raises(StoreUnwritable, match="2 deleted files are listed"):
+    with pytest.raises(StoreUnwritable, match="2 deleted files are still listed"):
         do(sync_sessions, store, taken(sync_sessions, job_id))
 
     assert refreshed(old).purged_at is None

@@ -96,7 +96,7 @@ def test_a_factory_that_is_not_allowed_is_not_called(allowed):
     [
         (python("toy_models:linear", depth=3), "raised TypeError: .*depth"),
         (python("toy_models:gone"), "raised AttributeError"),
-        (python("toy_models:number"), r"gave a int, not a torch\.nn\.Module"),
+        (python("toy_models:number"), r"returned a int; make it return a torch\.nn\.Module"),
         (python("toy_models:empty"), "has no parameters"),
     ],
 )

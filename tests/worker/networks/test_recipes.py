@@ -118,7 +118,7 @@ def test_a_users_recipe_trains(data):
     ("recipe", "message"),
     [
         ("toy_recipes:broken", r"recipe 'toy_recipes:broken' raised RuntimeError: no GPU left"),
-        ("toy_recipes:forgetful", r"recipe 'toy_recipes:forgetful' gave a NoneType"),
+        ("toy_recipes:forgetful", r"recipe 'toy_recipes:forgetful' returned a NoneType"),
         ("toy_recipes:missing", r"recipe 'toy_recipes:missing' raised AttributeError"),
         ("nowhere:train", r"'nowhere:train' is not on the allow-list \(LETHE_RECIPES\)"),
         ("toy_recipes:mean", r"'toy_recipes:mean' is only imported there"),

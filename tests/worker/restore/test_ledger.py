@@ -155,7 +155,7 @@ def test_a_file_that_was_changed_is_said_to_be(sync_sessions, directory, forgott
     path.chmod(0o600)
     path.write_text(json.dumps(line))
 
-    with pytest.raises(ValueError, match="not as it was written"):
+    with pytest.raises(ValueError, match="is changed or damaged"):
         ledger.read(directory)
 
 

@@ -1,1 +1,1 @@
-"""The job that makes a model forget: its rounds, their audits, and the new version."""
+"""The job that makes a model forget: rounds, audits, and the new version."""

@@ -16,7 +16,7 @@ from worker.unlearning.network import Network
 
 
 def load_champion(bench: Workbench, order: Order) -> Network:
-    """The version to serve, on the worker's device."""
+    """The champion's network, on the worker's device."""
     module = architectures.build(order.model.architecture, bench.settings.factories)
     architectures.load_weights(module, bench.store.path(order.champion.weights_sha256))
     return Network(
@@ -28,10 +28,10 @@ def load_champion(bench: Workbench, order: Order) -> Network:
 
 
 def users_code(bench: Workbench, model: Model) -> dict[str, str]:
-    """What the source files of the model's factory and recipe hold, by what they are.
+    """Digests of the source files of the model's factory and recipe, by name.
 
-    For example `factory nets.cnn:build` and `sha256.` with the digest. A recipe that is no longer
-    allowed is left out: no job calls it.
+    For example `factory nets.cnn:build` maps to `sha256.` and the digest. A recipe that is no
+    longer allowed is left out: no job calls it.
     """
     found: dict[str, Callable[..., Any]] = {}
     if model.architecture["kind"] == "python":

@@ -1,4 +1,4 @@
-"""What a job is to make forgotten, and the samples it works on.
+"""What a job must make the model forget, and the samples it works on.
 
 Shapes: C classes.
 """
@@ -46,10 +46,10 @@ class Order:
     dataset: Dataset
     champion: ModelVersion
     exact_asked: bool
-    """Whether one of the requests takes nothing but a training without its samples."""
+    """Whether a request accepts only a retraining without its samples."""
 
     forget: Sequence[tuple[str, int]]
-    """Ids and positions of the training samples to forget, in the order of their positions."""
+    """Ids and positions of the training samples to forget, ordered by position."""
 
     outside: frozenset[str]
     """Named ids outside the training split: nothing to unlearn, but not to be kept either."""
@@ -60,13 +60,13 @@ class Order:
 
     @property
     def removing(self) -> bool:
-        """Whether the classes of the forget set are to be lost as a concept."""
+        """Whether the classes of the forget set are removed as a concept."""
         return self.job.objective is Objective.REMOVE_CLASS
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything the method works on, and what it is judged by."""
+    """Everything the method works on and is judged by."""
 
     forget: Samples
     retain: Samples
@@ -74,18 +74,18 @@ class Inputs:
     """The half of the hold-out that the method may look at."""
 
     audit: Samples
-    """The half that only measures what came of it."""
+    """The half that only measures the result."""
 
     audit_ids: Sequence[str]
     test: Samples | None
     class_counts: Tensor
-    """(C,) training samples that stay."""
+    """(C,) training samples of each class that stay."""
 
     kept: pa.Table
     """The reservoir without the samples to forget."""
 
     def shown_to(self, network: Network) -> Observed:
-        """What the network makes of all that it is judged by."""
+        """The network's outputs on everything it is judged by."""
         return Observed.of(
             network,
             forget=self.forget,
@@ -97,7 +97,7 @@ class Inputs:
 
 
 def read_order(session: Session, job_id: UUID) -> Order:
-    """What the job's requests name that the model has not forgotten yet."""
+    """The order of a job: what its requests name and the model has not forgotten yet."""
     job = session.get_one(Job, job_id)
     served = (DeletionTarget.job_id == job.id) & (DeletionTarget.model_id == job.model_id)
     named = (
@@ -112,7 +112,7 @@ def read_order(session: Session, job_id: UUID) -> Order:
 
 
 def order_of(session: Session, job: Job, named: Select[str], *, exact_asked: bool) -> Order:
-    """The same for a job that is asked about samples with the ids that `named` selects.
+    """The same for a job about the samples whose ids `named` selects.
 
     Raises:
         JobError: the champion is a version that was superseded.
@@ -144,10 +144,10 @@ def order_of(session: Session, job: Job, named: Select[str], *, exact_asked: boo
 
 
 def _require_never_superseded(session: Session, champion: ModelVersion) -> None:
-    """Nothing is made from weights that hold forgotten samples, whatever was done to the rows.
+    """Refuse weights that hold forgotten samples, even if someone edited the rows.
 
     Raises:
-        JobError: they are those of a superseded version.
+        JobError: the weights are those of a superseded version.
     """
     old = exists().where(
         ModelVersion.model_id == champion.model_id,
@@ -158,9 +158,9 @@ def _require_never_superseded(session: Session, champion: ModelVersion) -> None:
     back = champion.superseded_at is not None or champion.purge_after is not None
     if back or session.scalar(select(old)):
         raise JobError(
-            f"Version {champion.number} is marked as the champion, but it was superseded: it holds "
-            "what was to be forgotten. Somebody changed the table model_versions; restore its rows "
-            "as the audit events tell them."
+            f"Version {champion.number} is marked as the champion, but it was superseded and holds "
+            "forgotten samples. The table model_versions was changed by hand; restore its rows "
+            "from the audit events."
         )
 
 
@@ -171,8 +171,8 @@ def read_inputs(bench: Workbench, order: Order, class_counts: Tensor) -> Inputs:
         class_counts: (C,) training samples that the champion has not forgotten.
 
     Raises:
-        JobError: a file is not what it was, nothing would be left to keep or to calibrate with,
-            or a class that is to be removed is not named whole.
+        JobError: a file has changed, nothing would be left to keep or to calibrate with, or some
+            samples of a class to remove are not named.
     """
     preprocessing, definition = order.model.preprocessing, order.dataset.definition
     forget = decode.fetch(open_source(bench, order.dataset), order.forget, preprocessing)
@@ -188,8 +188,8 @@ def read_inputs(bench: Workbench, order: Order, class_counts: Tensor) -> Inputs:
     calibration, audit = (reservoir.decoded(half, preprocessing, definition) for half in halves)
     if not len(retain) or not len(calibration) or not len(audit):
         raise JobError(
-            "Without these samples no retain samples are left, or fewer than two hold-out samples, "
-            "so nothing can be kept, calibrated and judged. Train a new model without them instead."
+            "Without these samples, no retain samples or fewer than two hold-out samples are left, "
+            "so the job cannot calibrate or judge anything. Train a new model without them instead."
         )
     class_counts = class_counts - forget.labels.bincount(minlength=len(class_counts))
     if order.removing and class_counts[forget.labels].any():
@@ -210,7 +210,7 @@ def read_inputs(bench: Workbench, order: Order, class_counts: Tensor) -> Inputs:
 
 
 def read_remaining(bench: Workbench, order: Order) -> Samples:
-    """Every training sample that stays, decoded: what a training without the others takes.
+    """Every training sample that stays, decoded: the data for a retraining.
 
     Raises:
         JobError: the dataset changed since it was indexed.

@@ -1,7 +1,7 @@
-"""The job that makes a model forget: load, evaluate, try until the audit agrees, store.
+"""The job that makes a model forget: load, evaluate, try until the audit passes, store.
 
-The shell around `worker.unlearning`: `inputs` reads, `rounds` tries, `record` stores what came of
-it in one transaction.
+The shell around `worker.unlearning`: `inputs` reads, `rounds` tries, `record` stores the result in
+one transaction.
 """
 
 from typing import Any
@@ -20,10 +20,10 @@ def unlearn_model(bench: Workbench) -> None:
     """Make the champion forget the samples of the job's requests, as a new version.
 
     Raises:
-        JobError: a file, the data or the model is not what was registered, or the model would have
-            to be retrained and cannot be.
-        UnlearningError: the method cannot do it.
-        LeaseLost: the job is somebody else's by now.
+        JobError: a file, the data or the model is not what was registered, or the model needs
+            retraining and has no recipe.
+        UnlearningError: the method cannot do the job.
+        LeaseLost: another worker has the job.
     """
     for attempt in bench.transaction():
         with attempt as session:
@@ -45,12 +45,12 @@ def unlearn_model(bench: Workbench) -> None:
     inputs = read_inputs(bench, order, known.class_counts)
     bench.report("evaluating the champion", 0.05)
     observed = inputs.shown_to(network)
-    if order.champion.mode is Mode.EXACT:  # measured over all samples it was trained on
+    if order.champion.mode is Mode.EXACT:  # measured on all samples it was trained on
         moments = known.moments.without(observed.forget.features)
-    else:  # estimated from the reservoir, as it was: better estimated from it as it is
+    else:  # estimated from an earlier reservoir: the present one gives a better estimate
         moments = retain_moments(observed.retain, inputs.class_counts)
-    # The seed follows from the job, so that on the CPU a second attempt gives what the first would
-    # have given.
+    # The seed follows from the job, so on the CPU a second attempt gives the same result as the
+    # first.
     seed = bench.claim.job_id.int % 2**31
     before = evaluate(observed, class_counts=inputs.class_counts, moments=moments, seed=seed)
     points = resume.find(bench, order)
@@ -77,7 +77,7 @@ def unlearn_model(bench: Workbench) -> None:
 
 
 def _known(bench: Workbench, order: Order, inputs: Inputs) -> dict[str, Any]:
-    """What reference models left behind about the samples, as `Basis` takes it."""
+    """What the reference tables hold about the samples, in the form `Basis` takes."""
     for attempt in bench.transaction():
         with attempt as session:
             forget = reference_tables.read(session, order.model.id, order.forget_ids)

@@ -8,21 +8,21 @@ from domain.policy import Escalation, Policy
 from domain.states import Mode
 
 LEVELS = {None: 0, Escalation.MORE_CYCLES: 1, Escalation.STRONGER: 2}
-"""The level of the method's configuration at each step that changes the champion."""
+"""The configuration level of the method for each step that changes the champion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a job does until a verdict is better than `fail`."""
+    """The steps a job takes until a verdict is better than `fail`."""
 
     mode: Mode
-    """Of the first round."""
+    """The mode of the first round."""
 
     reason: str
-    """Why this mode, for people."""
+    """Why this mode, in words."""
 
     steps: tuple[Escalation | None, ...]
-    """One for each round; None for the first."""
+    """The step of each round; None for the first."""
 
     def mode_of(self, step: Escalation | None) -> Mode:
         return Mode.EXACT if step is Escalation.RETRAIN else self.mode
@@ -40,14 +40,14 @@ def plan(
     """Decide between changing the champion and retraining.
 
     Args:
-        drift: of the champion.
-        exact_asked: a request of the job takes nothing else.
-        recipe: what retrains the model, if anything does.
-        forget: samples to forget.
-        remaining: training samples the champion has not forgotten, these included.
+        drift: the champion's.
+        exact_asked: a request of the job accepts only exact mode.
+        recipe: the recipe that retrains the model, if it has one.
+        forget: number of samples to forget.
+        remaining: number of training samples the champion has not forgotten, these included.
 
     Raises:
-        JobError: only a training would do, and the model has no recipe.
+        JobError: only a retraining would do, and the model has no recipe.
     """
     share = forget / remaining
     if exact_asked:
@@ -64,7 +64,7 @@ def plan(
     reason = "The model is changed"
     if drifts_away:
         reason += (
-            ", though that takes it beyond its policy's limits of drift: it has no recipe to be "
+            ", though that takes it beyond its policy's drift limits: it has no recipe to be "
             "retrained with"
         )
     steps = [step for step in policy.escalation if recipe or step is not Escalation.RETRAIN]
@@ -83,11 +83,11 @@ def _exact(why: str, recipe: str | None) -> Plan:
 
 
 def progress(number: int, share: float) -> float:
-    """How far a job is in the middle of a round, in [0, 1].
+    """The progress of a job in the middle of a round, in [0, 1].
 
     Args:
-        number: of the round, from 1. Most jobs need one; each further one is less likely.
-        share: of the round that is done.
+        number: the round's, from 1. Most jobs need one; each further round is less likely.
+        share: the part of the round that is done.
     """
 
     def done(rounds: int) -> float:

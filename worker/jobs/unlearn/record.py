@@ -40,8 +40,8 @@ EVALUATION_COLUMNS = (
 def start(
     bench: Workbench, order: Order, plan: Plan, before: Measured, points: Mapping[int, Point]
 ) -> None:
-    """Store how the job runs, and how the champion stood; what an earlier attempt left goes, but
-    for the cycles it need not do again."""
+    """Store how the job runs and the champion's evaluation. What an earlier attempt stored is
+    deleted, except for cycles that need not be repeated."""
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
@@ -122,13 +122,14 @@ def new_version(
 
 
 def _next_number(session: Session, model_id: UUID) -> int:
-    """Candidates have numbers too, so that the champion's is not always the highest."""
+    """The next version number. Candidates have numbers too: the champion's may not be the
+    highest."""
     highest = select(func.max(ModelVersion.number)).filter_by(model_id=model_id)
     return session.scalars(highest).one() + 1
 
 
 def _write_files(bench: Workbench, inputs: Inputs, made: JudgedVersion) -> dict[str, str]:
-    """Put weights, statistics and reservoir of the new version into the store; their digests."""
+    """Store the new version's weights, statistics and reservoir; return their digests."""
     known = version_statistics.describe(made.observed.holdout, made.moments, inputs.class_counts)
     return {
         "weights_sha256": bench.store.put(
@@ -142,7 +143,7 @@ def _write_files(bench: Workbench, inputs: Inputs, made: JudgedVersion) -> dict[
 def _figures(
     order: Order, version: ModelVersion, inputs: Inputs, before: Measured, after: Measured
 ) -> dict[str, Any]:
-    """What is known of the new version, under the names that version 1 has."""
+    """The figures of the new version, under the same names as those of version 1."""
     kept = {
         "train": len(inputs.retain),
         "holdout": len(inputs.calibration) + len(inputs.audit),
@@ -165,16 +166,16 @@ def _figures(
 
 
 def _accuracy(measured: Measured) -> float:
-    """On samples that are neither trained on nor to be forgotten."""
+    """The accuracy on samples that were neither trained on nor forgotten."""
     test, holdout = measured.test_accuracy, measured.holdout_accuracy
     return (holdout if test is None else test) or 0.0
 
 
 def without_training(bench: Workbench, order: Order) -> None:
-    """Nothing named is left for the model to forget: only what is kept for its jobs changes.
+    """Complete a job with nothing left to forget: only the reservoir changes.
 
-    So it is when other requests had all training samples forgotten meanwhile, and when hold-out
-    or test samples alone are named. The champion stays, with a reservoir that lacks them.
+    This happens when other requests had all the training samples forgotten meanwhile, or when only
+    hold-out or test samples are named. The champion stays, with a reservoir that lacks them.
     """
     kept = reservoir.read(bench.store, order.champion.reservoir_sha256)
     digest = reservoir.write(bench.store, reservoir.without(kept, order.outside))
@@ -207,7 +208,7 @@ def without_training(bench: Workbench, order: Order) -> None:
 
 
 def _evaluation(job_id: UUID, moment: str, measured: Measured) -> Evaluation:
-    """The row of an evaluation: columns for what is compared over jobs, JSON for the rest."""
+    """The row of an evaluation: columns for figures compared across jobs, JSON for the rest."""
     figures = asdict(measured)
     columns = {name: figures.pop(name) for name in EVALUATION_COLUMNS}
     return Evaluation(job_id=job_id, moment=moment, figures=figures, **columns)

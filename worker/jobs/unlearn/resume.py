@@ -1,6 +1,6 @@
-"""What a job goes on from when an attempt was lost: the state of each round after its last cycle.
+"""What a job resumes from after a lost attempt: the state of each round after its last cycle.
 
-The file is written first, then its row, in the transaction that stores the scores of the cycle.
+The file is written first, then its row, in the transaction that stores the cycle's scores.
 """
 
 import hashlib
@@ -34,14 +34,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a round can go on."""
+    """A point from which a round can resume."""
 
     path: Path
     cycle: int
 
 
 def find(bench: Workbench, order: Order) -> dict[int, Point]:
-    """By round, what an earlier attempt at the same order left behind, undamaged."""
+    """The undamaged checkpoints of earlier attempts at the same order, by round."""
     folder, wanted = Folder(bench.store, order.job.id), fingerprint(bench, order)
     for attempt in bench.transaction():
         with attempt as session:
@@ -57,7 +57,7 @@ def find(bench: Workbench, order: Order) -> dict[int, Point]:
 
 
 def begin(session: Session, order: Order, attempt: int, points: Mapping[int, Point]) -> None:
-    """Forget the scores of cycles that are done anew, and say where the job goes on."""
+    """Delete the scores of cycles that will be repeated, and record where the job resumes."""
     mine = {"job_id": order.job.id}
     scores = delete(AlignmentScore).filter_by(**mine)
     for number, point in points.items():
@@ -75,9 +75,10 @@ def begin(session: Session, order: Order, attempt: int, points: Mapping[int, Poi
 
 
 def write(bench: Workbench, order: Order, number: int, state: State) -> JobCheckpoint | None:
-    """Write the state of a round; the row that names the file, to be stored with the scores.
+    """Write the state of a round; return the row that names the file, to be stored with the scores.
 
-    None when the store cannot be written: the job goes on, and would begin the round anew.
+    None when the store cannot be written: the job continues, and a later attempt would repeat the
+    round.
     """
     name = f"round-{number}-cycle-{state.cycle}-attempt-{bench.claim.attempt}.safetensors"
     folder, of = Folder(bench.store, order.job.id), fingerprint(bench, order)
@@ -97,14 +98,14 @@ def write(bench: Workbench, order: Order, number: int, state: State) -> JobCheck
 
 
 def drop_older(bench: Workbench, number: int, latest: JobCheckpoint | None) -> None:
-    """Delete the files of a round but the latest, once that has its row."""
+    """Delete all files of a round except the latest, once that one has its row."""
     if latest is not None:
         folder = Folder(bench.store, bench.claim.job_id)
         folder.drop(f"round-{number}-*", but=[latest.name])
 
 
 def read(path: Path) -> State:
-    """The state in a file that `write` wrote."""
+    """Read the state from a file that `write` wrote."""
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         numbers = json.loads(file.metadata()["state"])
@@ -125,7 +126,7 @@ def read(path: Path) -> State:
 
 
 def fingerprint(bench: Workbench, order: Order) -> str:
-    """A digest of what a run follows from: the champion, the samples, and the code, ours and the
+    """A digest of everything that determines a run: the champion, the samples, our code and the
     user's."""
     digest = hashlib.sha256()
     for part in (
@@ -148,7 +149,7 @@ def _save(state: State, of: str, path: Path) -> None:
     for name in TENSORS:
         if (tensor := getattr(state, name)) is not None:
             tensors[name] = tensor.contiguous()
-    # As text, a float is read back as it was.
+    # As text, a float survives the round trip unchanged.
     numbers = {"cycle": state.cycle, "finished": state.finished, "shift": state.shift}
     save_file(tensors, path, metadata={"state": json.dumps(numbers), "order": of})
 

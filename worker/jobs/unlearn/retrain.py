@@ -1,4 +1,4 @@
-"""The exact way: a fresh network, trained by the model's own recipe on all that stays."""
+"""Exact mode: a fresh network, trained by the model's own recipe on all samples that stay."""
 
 import torch
 from torch import nn
@@ -18,14 +18,14 @@ def retrain(
     """Train the model without the samples to forget and those forgotten before.
 
     Args:
-        champion: shows where the head is; none of its weights are used.
+        champion: tells where the head is; none of its weights are used.
         seed: of the initial weights, and for the recipe.
 
     Returns:
         The network, and the moments of the features of all samples it was trained on.
 
     Raises:
-        JobError: the recipe is not allowed or fails, or its result is not such a network.
+        JobError: the recipe is not allowed or fails, or does not return such a network.
         UnlearningError: the trained network's answers are not finite.
     """
     recipe = str(order.model.recipe)
@@ -41,7 +41,7 @@ def retrain(
     )
     if _shapes(trained) != _shapes(champion.model):
         raise JobError(
-            f"The recipe {recipe!r} gives back another network than it was given; let it return "
+            f"The recipe {recipe!r} returned a different network than it was given; make it return "
             "the model itself, trained."
         )
     network = champion.around(trained)

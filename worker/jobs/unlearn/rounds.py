@@ -1,6 +1,6 @@
-"""The rounds of a job: each makes a version, and the audit says whether it will do.
+"""The rounds of a job: each makes a version, and the audit judges it.
 
-All are stored, with every test, whatever came of them. Shapes: F forget samples, C classes.
+All rounds are stored with every test, whatever the verdict. Shapes: F forget samples, C classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,39 +37,39 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
-    """What every round starts from."""
+    """What all rounds of a job share."""
 
     order: Order
     inputs: Inputs
     plan: Plan
     champion: Network
     moments: Moments
-    """Of the champion's retain features, without the forget set."""
+    """Moments of the champion's retain features, without the forget set."""
 
     before: Observed
-    """What the champion made of everything."""
+    """The champion's outputs on everything."""
 
     predictions: Tensor | None
-    """(F, C) what models that never saw the forget samples answer."""
+    """(F, C) answers of models that never saw the forget samples."""
 
     references: ReferenceScores | None
-    """How sure such models are of the forget and the audit samples."""
+    """Confidence of such models on the forget and the audit samples."""
 
     seed: int
     points: Mapping[int, Point]
-    """By round, where an earlier attempt was lost."""
+    """Where to resume each round after a lost attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedVersion:
-    """What a round made, and what the audit said of it."""
+    """A round's network and its audit."""
 
     number: int
     mode: Mode
     config: dict[str, Any]
     network: Network
     moments: Moments
-    """Of the retain features under the network."""
+    """Moments of the retain features under the network."""
 
     observed: Observed
     audit: Audit
@@ -80,20 +80,20 @@ class JudgedVersion:
 
     @property
     def failures(self) -> int:
-        """How many tests it failed."""
+        """The number of tests it failed."""
         return sum(not test.passed for test in (*self.audit.tests, *self.audit.guards))
 
 
 def run(bench: Workbench, basis: Basis) -> JudgedVersion:
-    """Try one step of the plan after the other until the verdict is better than `fail`.
+    """Try the steps of the plan in turn until the verdict is better than `fail`.
 
     Returns:
-        The round that got the better verdict; else the one that failed the fewest tests, the later
-        of equals.
+        The round with the better verdict; if all failed, the one that failed the fewest tests, and
+        the latest of those.
 
     Raises:
-        JobError, UnlearningError: no round came as far as an audit; the last one's reason.
-        LeaseLost: the job is somebody else's by now.
+        JobError, UnlearningError: no round reached its audit; the error of the last one.
+        LeaseLost: another worker has the job.
     """
     best: JudgedVersion | None = None
     for number, step in enumerate(basis.plan.steps, 1):
@@ -149,8 +149,8 @@ def _carry_out(
 def _change(
     bench: Workbench, basis: Basis, number: int, step: Escalation | None
 ) -> tuple[Network, None, dict[str, Any]]:
-    """The champion, made to forget. After every cycle its scores are a row in Postgres, and the
-    state of the run a file from which another attempt would go on."""
+    """Make a copy of the champion forget. After every cycle, the scores are stored as a row, and
+    the state of the run as a file from which another attempt can resume."""
     inputs, order = basis.inputs, basis.order
     config = default_config(
         removing=order.removing,
@@ -206,7 +206,7 @@ def _change(
 def _train(
     bench: Workbench, basis: Basis, number: int, step: Escalation | None
 ) -> tuple[Network, Moments, dict[str, Any]]:
-    """The model, retrained without what is to be forgotten."""
+    """The model, retrained without the forget set."""
     config = {"recipe": basis.order.model.recipe, "seed": basis.seed}
     _start(bench, Mode.EXACT, config)
     bench.report(_phase(number, step, "retraining"), plan.progress(number, 0.0))
@@ -226,7 +226,7 @@ def _start(bench: Workbench, mode: Mode, config: dict[str, Any]) -> None:
 
 
 def _store(bench: Workbench, made: JudgedVersion, step: Escalation | None) -> None:
-    """The round and every test of its audit."""
+    """Store the round and every test of its audit."""
     found = made.audit
     for attempt in bench.transaction():
         with attempt as session:
@@ -272,7 +272,7 @@ def _store_broken(
     step: Escalation | None,
     error: JobError | UnlearningError,
 ) -> None:
-    """A round that broke off: there is nothing to audit."""
+    """Store a round that broke off, with nothing to audit."""
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
@@ -292,6 +292,6 @@ def _store_broken(
 
 
 def _drop(session: Session, job_id: UUID, number: int) -> None:
-    """Delete what was stored of a round, should its transaction be done a second time."""
+    """Delete what was stored of a round, in case its transaction runs a second time."""
     session.execute(delete(VerdictTest).filter_by(job_id=job_id, round=number))
     session.execute(delete(Round).filter_by(job_id=job_id, number=number))

@@ -31,10 +31,10 @@ PROBED = 20
 """Forget samples from which F1 and NMI of the probe are compared."""
 
 DOUBT = 1.5
-"""By so much of its own size an adjustment for difficulty may be too small. Reference models are
-few, and what they say of a sample is noisy, which flattens every fit to it; and of two samples they
-find equally hard, one may be hard and the other mislabelled. Chosen on retrained CIFAR-10 models:
-for membership of mislabelled samples, they needed 0.5 to 1.5."""
+"""Share of its own size by which an adjustment for difficulty may be too small. Reference models
+are few and their answers noisy, which flattens every fit to them; and of two samples they find
+equally hard, one may be hard and the other mislabelled. Chosen on retrained CIFAR-10 models: for
+membership of mislabelled samples, they needed 0.5 to 1.5."""
 
 PER_SAMPLE = "membership_per_sample"
 RANKED = ("membership_loss", "membership_margin", PER_SAMPLE)
@@ -44,35 +44,35 @@ difference of ranks extrapolated to equal difficulty, and may leave [0, 1]."""
 
 
 FREE = ("alignment", "feature_norm")
-"""Scores that do not depend on the label: the figures of `standing`."""
+"""The scores that do not depend on the label: the figures of `standing`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Test:
-    """One figure, with what it was held against."""
+    """One figure, with what it is compared to."""
 
     __test__ = False  # for pytest: this is not one of its tests
 
     name: str
     value: float
     low: float | None
-    """With `high`, the simultaneous interval of a family test. Of a one-sided test, the only
-    bound."""
+    """The lower end of a family test's simultaneous interval; the only bound of a one-sided
+    test."""
 
     high: float | None
     expected: float
     threshold: float
-    """Of a family test, the largest distance that passes between value and `expected`; of a
-    one-sided test, what `low` must not exceed."""
+    """For a family test, the largest passing distance between value and `expected`; for a one-sided
+    test, what `low` must not exceed."""
 
     p_value: float
-    """Of a family test, adjusted for the family."""
+    """For a family test, adjusted for the family."""
 
     forget_samples: int
-    """How many were compared; 0 for a test that looks at others only."""
+    """Number of forget samples compared; 0 for a test that looks at others only."""
 
     holdout_samples: int
-    """How many the forget samples were compared to, or a guard was measured on."""
+    """Number of samples the forget samples were compared to, or a guard was measured on."""
 
     passed: bool
 
@@ -88,11 +88,11 @@ class Family:
     """The smallest of the adjusted p-values; 1 when there are no tests."""
 
     remarks: tuple[str, ...]
-    """What was left out, and why."""
+    """What was left out, and the reason."""
 
     @property
     def rejected(self) -> bool:
-        """Whether some test fails: the samples can be told apart."""
+        """Whether a test fails, so the samples can be told apart."""
         return not all(test.passed for test in self.tests)
 
 
@@ -112,9 +112,9 @@ def exchangeability(
     set is rejected at a rate of at most ALPHA, whatever their correlations.
 
     Without `references` the permutations are exact for a forget set drawn like the hold-out. With
-    them, scores that depend on the label are compared at equal out-of-sample confidence, and
-    scores of the features at equal confidence of the model's own answer, by a linear model, with
-    some doubt (`DOUBT`): the forget set may then be harder than the hold-out, or mislabelled. The
+    them, scores that depend on the label are compared at equal out-of-sample confidence, and scores
+    of the features at equal confidence of the model's own answer, by a linear model with a margin
+    of doubt (`DOUBT`): the forget set may then be harder than the hold-out, or mislabelled. The
     error rate is approximate in that case.
 
     Source:
@@ -176,13 +176,13 @@ class _Scores:
     """(N,) for scores that depend on the label, and for the others; see `contrast`."""
 
     scores: tuple[Tensor, Tensor]
-    """Of the same two groups: (N, S), (N, S')."""
+    """The scores of the same two groups: (N, S), (N, S')."""
 
     unadjusted: Tensor
-    """(S + S',) how much higher forget samples score when difficulty is not held equal."""
+    """(S + S',) how much higher forget samples score without adjusting for difficulty."""
 
     read_as: Tensor
-    """(N,) the class that the probe reads in each feature."""
+    """(N,) the class that the probe predicts from each feature."""
 
     def differences(self, places: Tensor) -> Tensor:
         """(b, S + S') how much higher forget samples score, for permuted places (b, N)."""
@@ -221,16 +221,16 @@ def _scores(retain: Outputs, pair: Pair, class_counts: Tensor, k: int | None) ->
 
 
 def _residuals(pair: Pair, scores: dict[str, Tensor], covariates: Tensor) -> Tensor:
-    """(N, S) what class and covariates leave of each score (N,)."""
+    """(N, S) the part of each score (N,) that class and covariates do not explain."""
     left = [pair.residuals(s, covariates, ranked=name in RANKED) for name, s in scores.items()]
     return torch.stack(left, 1)
 
 
 def _covariates(pair: Pair) -> tuple[Tensor, Tensor]:
-    """At what label-dependent scores are held equal, and at what the others: (N, Q) each.
+    """The covariates of label-dependent scores, and those of the others: (N, Q) each.
 
-    Nothing without references. With them the confidence of the reference models in the label,
-    and that of the model's own answer in itself.
+    Nothing without references. With them, the reference models' confidence in the label, and the
+    model's confidence in its own answer.
     """
     if pair.out_mean is None:
         return _nothing(pair), _nothing(pair)
@@ -263,7 +263,7 @@ class _Tables:
         return () if self.cells is None else ("probe_f1", "probe_nmi")
 
     def differences(self, places: Tensor) -> Tensor:
-        """(b, 2) by how much F1 and NMI are higher on forget samples; (b, 0) if not compared."""
+        """(b, 2) how much higher F1 and NMI are on forget samples; (b, 0) if not compared."""
         if self.cells is None:
             return torch.zeros(len(places), 0, dtype=torch.float64)
         mine = self.pair.mine.double().take(places)
@@ -303,7 +303,7 @@ def _mix(pair: Pair) -> Tensor:
 
 
 def _nearest_to_zero(values: Tensor, doubt: Tensor) -> Tensor:
-    """Of what lies between each value and value + doubt, that with the smallest magnitude."""
+    """The value of smallest magnitude between each value and value + doubt."""
     opposed = values * doubt < 0
     smaller = values.sign() * (values.abs() - doubt.abs()).clamp_min(0)
     return torch.where(opposed, smaller, values)

@@ -12,24 +12,24 @@ from worker.unlearning.audit.permutation import contrast, ranks, residuals
 from worker.unlearning.evaluation import Observed, Outputs
 
 AUDITED = 20_000
-"""Of a larger forget set, or hold-out, so many samples are drawn at random."""
+"""From a larger forget set or hold-out, this many samples are drawn at random."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceScores:
-    """Scaled confidence of models that had not seen the samples; see `scaled_confidence`."""
+    """Scaled confidence of models that have not seen the samples; see `scaled_confidence`."""
 
     forget_mean: Tensor
-    """(F,) over the reference models."""
+    """(F,) mean over the reference models."""
 
     forget_std: Tensor
-    """(F,) positive."""
+    """(F,) positive, standard deviation."""
 
     holdout_mean: Tensor
-    """(H,)."""
+    """(H,) the same for hold-out samples."""
 
     holdout_std: Tensor
-    """(H,) positive."""
+    """(H,) positive, the same for hold-out samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Pair:
     """(N,) bool, the forget samples."""
 
     out_mean: Tensor | None
-    """(N,) of the reference models' scaled confidence; None without them."""
+    """(N,) from the reference models' scaled confidence; None without them."""
 
     out_std: Tensor | None
     remarks: tuple[str, ...]
@@ -89,14 +89,14 @@ class Pair:
         return contrast(self.mine, self.outputs.labels, covariates)
 
     def residuals(self, score: Tensor, covariates: Tensor, *, ranked: bool) -> Tensor:
-        """What class and covariates do not explain of a score (N,), or of its rank."""
+        """The part of a score (N,), or of its rank, that class and covariates do not explain."""
         labels = self.outputs.labels
         left = residuals(score.double(), labels, covariates)
         return residuals(ranks(left, labels), labels, covariates) if ranked else left
 
 
 def _drawn(comparable: Tensor, generator: torch.Generator) -> Tensor:
-    """Indices where the mask is true; `AUDITED` of them at most, drawn at random, in order."""
+    """Indices where the mask is true, in order; a random draw of `AUDITED` if there are more."""
     places = comparable.nonzero().squeeze(1)
     if len(places) > AUDITED:
         chosen = torch.randperm(len(places), generator=generator)[:AUDITED]

@@ -1,4 +1,4 @@
-"""Do two groups of samples look alike: permutation tests whose family keeps its error rate.
+"""Do two groups of samples look alike? Permutation tests with a familywise error rate.
 
 Shapes: N samples of both groups together, S statistics, Q covariates, B permutations. Everything
 is float64. Permutations stay within strata (classes), and all statistics share them.
@@ -18,7 +18,7 @@ CHUNK = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Significance:
-    """Where observed statistics stand among their permutations."""
+    """Observed statistics, judged among their permutations."""
 
     deviation: Tensor
     """(S,) standard deviation over the permutations, around the centre."""
@@ -31,11 +31,11 @@ class Significance:
 
 
 def contrast(mine: Tensor, strata: Tensor, covariates: Tensor) -> Tensor:
-    """Weights (N,) whose product with a score is how much higher the first group scores.
+    """Weights (N,) whose product with a score tells how much higher the first group scores.
 
-    Without covariates: its mean minus the mean of the others, these weighted to its mix of strata.
-    With covariates: the same at equal covariates, in a linear model. Zero everywhere when strata
-    and covariates tell the groups apart by themselves, for then nothing can be said.
+    Without covariates: its mean minus the mean of the others, which are weighted to its mix of
+    strata. With covariates: the same at equal covariates, in a linear model. Zero everywhere when
+    strata and covariates alone separate the groups, because then no comparison is possible.
 
     Args:
         mine: (N,) bool, the first group; every stratum has samples of both.
@@ -52,7 +52,7 @@ def contrast(mine: Tensor, strata: Tensor, covariates: Tensor) -> Tensor:
 
 
 def residuals(values: Tensor, strata: Tensor, covariates: Tensor) -> Tensor:
-    """What stratum means and a linear model in the covariates leave of values (N,) float64."""
+    """Residuals of values (N,) float64 after stratum means and a linear fit on the covariates."""
     values, covariates = _centred(values[:, None], strata), _centred(covariates, strata)
     scale = covariates.square().sum(0).sqrt()
     covariates = covariates / scale.clamp_min(torch.finfo(scale.dtype).tiny)
@@ -75,9 +75,9 @@ def ranks(values: Tensor, strata: Tensor) -> Tensor:
 
 
 def shuffles(strata: Tensor, count: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """`count` rows of places (b, N), in chunks; the first row leaves everything where it is.
+    """`count` rows of places (b, N), in chunks; the first row is the identity.
 
-    Every other row shuffles the indices 0..N-1 within strata (N,), each order equally likely.
+    Every other row shuffles the indices 0..N-1 within strata (N,), all orders equally likely.
     """
     size = max(CHUNK // max(len(strata), 1), 1)
     groups = [(strata == stratum).nonzero().squeeze(1) for stratum in classes(strata)]

@@ -1,4 +1,4 @@
-"""The verdict: can the forget set still be told from samples the model never saw?
+"""The verdict: can the forget set still be told apart from samples the model never saw?
 
 Shapes: F forget samples, H hold-out samples, N of both, C classes. Accuracies and DA are
 fractions in [0, 1].
@@ -61,20 +61,20 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What the tests found, with everything that rests on.
+    """The result of the tests, with everything it rests on.
 
-    It passes where it neither fails nor lacks power.
+    The verdict is `pass` if it neither fails nor lacks power.
     """
 
     fails: bool
     """A test of the family or a guard fails on the model after the job."""
 
     has_power: bool
-    """The family would have rejected the model before the job. Where it would not, it says nothing
-    that it does not reject the model after the job."""
+    """The family would have rejected the model before the job. If not, it means nothing that it
+    does not reject the model after the job."""
 
     reason: str
-    """In words."""
+    """The reason of the verdict, in words."""
 
     tests: tuple[Test, ...]
     """The family, on the model after the job."""
@@ -83,7 +83,7 @@ class Audit:
     """The family, on the model before the job: what the tests can see."""
 
     guards: tuple[Test, ...]
-    """One-sided tests of what was kept, and of a removed class."""
+    """One-sided tests of retained utility, and of a removed class."""
 
     alpha: float
     permutations: int
@@ -101,7 +101,7 @@ def audit(
     k: int | None = None,
     seed: int = 0,
 ) -> Audit:
-    """Judge a job by what the model made of the same samples before and after it.
+    """Judge a job by the model's outputs on the same samples before and after it.
 
     A model retrained without the forget set fails with probability at most ALPHA, plus what the
     guards add. That holds where the forget set is, within its classes, drawn like the hold-out;
@@ -109,10 +109,10 @@ def audit(
     approximately.
 
     Args:
-        before, after: of the same samples in the same order; the hold-out must have played no
-            part in the job.
-        class_counts: (C,) how many retain samples each class has.
-        removing: the classes of the forget set are to be lost as a concept.
+        before, after: outputs on the same samples in the same order; the job must not have used the
+            hold-out.
+        class_counts: (C,) number of retain samples per class.
+        removing: the classes of the forget set are removed as a concept.
         k: directions of the eigenspace; the number of retained classes - 1 by default.
 
     Raises:
@@ -143,7 +143,7 @@ def audit(
 def _guards(
     before: Observed, after: Observed, lost: Tensor, removing: bool, limits: Limits
 ) -> tuple[Test, ...]:
-    """Drops of accuracy, and what is left of a removed class; left out where nothing shows it."""
+    """Drops of accuracy, and accuracy left on a removed class; omits a guard without samples."""
     seen = [o.test if o.test is not None else o.holdout for o in (before, after)]
     kept = [outputs.select(~lost[outputs.labels]) for outputs in seen]
     every = [
@@ -155,7 +155,7 @@ def _guards(
 
 
 def _worst_class(before: Outputs, after: Outputs, limit: float) -> Test | None:
-    """The class whose drop is surest to be large; the error is shared by all classes."""
+    """The class whose drop has the largest lower bound; the error is divided among all classes."""
     present = classes(before.labels)
     masks = [before.labels == label for label in present]
     drops = [
@@ -191,7 +191,7 @@ def _drop(
 def _concept(holdout: Outputs) -> Test | None:
     """Whether a removed class is still answered more often than by chance; None without samples.
 
-    Fails when the lower bound of the accuracy on unseen samples of it is above 1 / C.
+    Fails when the lower bound of the accuracy on its unseen samples is above 1 / C.
 
     Source:
         Wilson, "Probable inference", 1927.

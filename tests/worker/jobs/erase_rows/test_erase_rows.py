@@ -124,7 +124,7 @@ def test_where_no_new_file_can_be_written_nothing_changes(
     before = long.read_bytes()
     new = parquet_rewrite.beside(long, "a-job")
 
-    with pytest.raises(JobError, match="right to write"):
+    with pytest.raises(JobError, match="write permission"):
         parquet_rewrite.rewrite(long, "id", {"person-0"}, new)
 
     assert long.read_bytes() == before
@@ -137,5 +137,5 @@ def test_files_that_were_never_remembered_are_refused(
     with sync_sessions.begin() as session:
         session.execute(update(Dataset).values(files=None))
 
-    with pytest.raises(JobError, match="before its files were remembered"):
+    with pytest.raises(JobError, match="before its files were recorded"):
         erase_rows(claimed())

@@ -24,8 +24,8 @@ from worker.jobs.register_model import register_model
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"head": "fc"}, "no module 'fc' to be its head; its linear modules are 5, 7"),
-        ({"head": ""}, "no module '' to be its head"),
+        ({"head": "fc"}, "no module 'fc' to use as its head; its linear modules are 5, 7"),
+        ({"head": ""}, "no module '' to use as its head"),
         ({"head": "0"}, "'0' takes"),
         ({"weights_uri": "/etc/passwd"}, "outside the allowed directories"),
         (
@@ -34,7 +34,7 @@ from worker.jobs.register_model import register_model
         ),
         (
             {"preprocessing": {**PREPROCESSING, "mean": [0.1, 0.2, 0.3]}},
-            "names 3 channels in mean or std, the inputs have 1",
+            "names 3 channels in mean or std, but the inputs have 1",
         ),
     ],
 )
@@ -77,7 +77,7 @@ def test_fewer_classes_than_labels_are_refused(digits, named, run, tmp_path):
         },
     )  # fmt: skip
 
-    with pytest.raises(JobError, match="tells 9 classes apart, but the dataset has the label 9"):
+    with pytest.raises(JobError, match="has 9 classes, but the dataset has the label 9"):
         run(model)
 
 

@@ -132,4 +132,4 @@ def test_drift_without_a_recipe_is_said_with_the_result(registered, ask, outcome
 
     job, version, _, _ = outcome(bench)
     assert version.mode is Mode.APPROXIMATE
-    assert "beyond its policy's limits of drift" in job.mode_reason
+    assert "beyond its policy's drift limits" in job.mode_reason
