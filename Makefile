@@ -4,8 +4,8 @@ PYTHON ?= python3
 # Dependency groups need pip 25.1 or newer; the Dockerfiles name the same version.
 PIP := 26.3
 
-# Two files at once, in processes with servers of their own; in their order the longest come first.
-# One thread for each process: more of them than cores wait for each other.
+# Two files at a time, in processes with servers of their own; the longest come first. One thread
+# per process: more threads than cores only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
@@ -69,7 +69,7 @@ revision: .venv/installed ## write a migration from what the tables say: make re
 	@test -n "$$m" || { echo 'Say what it does: make revision m="add …"'; exit 1; }
 	.venv/bin/python -m alembic revision --autogenerate -m "$$m"
 
-# Keeps the versions that still fit; `make lock upgrade=1` takes the newest of everything.
+# Keeps versions that still fit; `make lock upgrade=1` takes the newest of everything.
 lock: | .venv/bin/python ## resolve the dependencies in pyproject.toml into constraints.txt
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check uv
 	.venv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \

@@ -8,8 +8,8 @@ RUN /venv/bin/pip install --no-cache-dir -c constraints.txt --group api
 
 FROM python:3.11-slim-trixie
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-# A new volume takes over the owner of the directory it is mounted on: here too, where it is only
-# read, as this container may be the first to see it.
+# A new volume takes its owner from the directory it is mounted on. Set it here too, although the
+# volume is only read: this container may be the first to mount it.
 RUN useradd --system --uid 10001 --no-create-home lethe && install -d -o lethe /var/lib/lethe
 WORKDIR /app
 COPY --from=build /venv /venv
@@ -19,7 +19,8 @@ COPY domain/ domain/
 COPY evidence/ evidence/
 COPY service/ service/
 COPY verifier/predicate.schema.json verifier/
-# The build fails when the API needs what is not here, or when what must not be here is.
+# The build fails if a module that the API needs is missing, or one that must be absent is
+# installed.
 RUN python -c "import service.app" \
  && python -c "from importlib.util import find_spec as f; exit(any(map(f, ('torch', 'worker'))))"
 USER 10001

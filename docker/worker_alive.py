@@ -1,7 +1,7 @@
-"""Exits 0 when this container's Celery worker answers a ping: it runs, and hears its broker.
+"""Exits 0 when this container's Celery worker answers a ping, so it runs and hears its broker.
 
-It asks through the broker, as jobs arrive. A job in progress does not delay the answer, because
-jobs run on a thread of their own.
+It asks through the broker, the way jobs arrive. A job in progress does not delay the answer,
+because jobs run on a thread of their own.
 """
 
 import os

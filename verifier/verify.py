@@ -1,22 +1,22 @@
-"""Checks what Lethe says of a deletion request, offline, trusting nobody but the keys you give.
+"""Checks what Lethe says about a deletion request, offline, trusting only the keys you give.
 
     python verify.py BUNDLE.json --key KEY [--older CHECKPOINT.txt] [--weights FILE ...]
     python verify.py log ENTRIES.jsonl --checkpoint CHECKPOINT.txt --key KEY
 
-One file; it needs Python 3.11 and `cryptography`, and nothing of the service. It first checks form
-and signatures, then Merkle proofs, then that the certificate is the one the log names, then that
-the certificate says what the events say. It stops at the first thing that is wrong.
+One file; it needs Python 3.11 and `cryptography`, and nothing from the service. It checks form and
+signatures, then Merkle proofs, then that the certificate is the one the log names, then that the
+certificate says what the events say. It stops at the first fault.
 
 Exit status:
   0  all checks passed
   2  wrong usage, or a key or file that cannot be read
   3  form: not JSON, an unknown or missing field, a leaf that is not canonical
-  4  signature: none by a key that is trusted, or one that does not hold
+  4  signature: none by a trusted key, or one that is invalid
   5  inclusion: an event is not in the log that the checkpoint signs
   6  consistency: the log does not continue an older state of itself (rewritten, rolled back)
   7  certificate: it is missing, replaced, of another request, or not the one the log names
-  8  content: the certificate says other than the events, its own figures or the weight files
-A genuine certificate of a bad outcome has status 0 too: read the verdict that is printed.
+  8  content: the certificate contradicts the events, its own figures or the weight files
+A genuine certificate of a bad outcome also has status 0: read the printed verdict.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 
 class Code(IntEnum):
-    """The exit status, by what is wrong."""
+    """The exit status, by kind of fault."""
 
     VALID = 0
     USAGE = 2
@@ -54,7 +54,7 @@ class Code(IntEnum):
 
 
 class Refusal(Exception):
-    """Something is wrong; the message names it."""
+    """The evidence is refused; the message names the fault."""
 
     def __init__(self, code: Code, reason: str) -> None:
         super().__init__(reason)
@@ -68,7 +68,7 @@ def require(holds: bool, code: Code, reason: str) -> None:
 
 @dataclass
 class Report:
-    """What is printed at the end, whether all was well or not."""
+    """The report that is printed at the end, valid or not."""
 
     checked: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
@@ -86,12 +86,12 @@ NOT_PROVEN = (
     "that no signing key was stolen: compare the keys with those that the operator publishes",
 )
 TOLERANCE = timedelta(hours=1)
-"""Between a time in the certificate and the event that reports it: the length of a transaction."""
+"""The most time between a time in the certificate and its event: the length of a transaction."""
 
 PAYLOAD = "application/vnd.in-toto+json"
 
 
-# Reading JSON, and the form it must have
+# Reading JSON, and checking its form
 
 
 def parse(text: str, where: str) -> Any:
@@ -124,7 +124,7 @@ def parse(text: str, where: str) -> Any:
 
 
 def canonical(value: Any) -> bytes:
-    """RFC 8785, for values without fractions. Raises ValueError for others."""
+    """The RFC 8785 form of values without fractions. Raises ValueError for others."""
 
     def ordered(value: Any) -> Any:
         if isinstance(value, dict):
@@ -140,7 +140,7 @@ def canonical(value: Any) -> bytes:
 
 
 def unbase64(text: str) -> bytes:
-    """Base64 that has one form only. Raises ValueError."""
+    """Decode base64 in its only canonical form. Raises ValueError."""
     raw = base64.b64decode(text, validate=True)
     if base64.b64encode(raw).decode() != text:
         raise ValueError("not base64 in its one form")
@@ -148,7 +148,7 @@ def unbase64(text: str) -> bytes:
 
 
 Form = Callable[[Any, str], None]
-"""Refuses a value, naming where it stands, unless it has this form."""
+"""Refuses a value, naming its place, unless it has this form."""
 
 
 def misformed(where: str, what: str) -> NoReturn:
@@ -244,7 +244,7 @@ def flag(value: Any, where: str) -> None:
 
 
 def anything(value: Any, where: str) -> None:
-    """Free JSON."""
+    """Any JSON."""
 
 
 def instant(value: Any, where: str) -> None:
@@ -350,7 +350,7 @@ def parent(left: bytes, right: bytes) -> bytes:
 
 
 def includes(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
-    """Whether a leaf stands at an index of the tree of that size and root (2.1.3.2)."""
+    """Whether a leaf is at an index of the tree with this size and root (2.1.3.2)."""
     if not 0 <= index < size:
         return False
     place, last, found = index, size - 1, leaf
@@ -368,7 +368,7 @@ def includes(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: b
 
 
 def continues(old: int, old_root: bytes, size: int, root: bytes, proof: Sequence[bytes]) -> bool:
-    """Whether the tree of `size` leaves begins with the one of `old` leaves (2.1.4.2)."""
+    """Whether the tree of `size` leaves extends the one of `old` leaves (2.1.4.2)."""
     if old == size:
         return not proof and old_root == root
     if old == 0:
@@ -396,12 +396,12 @@ def continues(old: int, old_root: bytes, size: int, root: bytes, proof: Sequence
 
 
 class Tree:
-    """A tree that grows leaf by leaf, in memory for the logarithm of its size."""
+    """A tree that grows leaf by leaf, in memory logarithmic in its size."""
 
     def __init__(self) -> None:
         self.size = 0
         self.complete: list[tuple[int, bytes]] = []
-        """The complete subtrees that cover it, largest first: size and hash."""
+        """The complete subtrees that cover the tree, largest first: size and hash."""
 
     def append(self, leaf: bytes) -> None:
         size, node = 1, leaf
@@ -420,19 +420,19 @@ class Tree:
 
 @dataclass(frozen=True)
 class Key:
-    """An Ed25519 key, and the name of the log that it signs."""
+    """An Ed25519 key, and the name of the log it signs."""
 
     name: str
     public: bytes
 
     @property
     def id(self) -> bytes:
-        """What a note calls it."""
+        """The key id in a signed note."""
         return sha256(self.name.encode() + b"\n\x01" + self.public).digest()[:4]
 
     @property
     def keyid(self) -> str:
-        """What a DSSE envelope calls it."""
+        """The key id in a DSSE envelope."""
         return sha256(self.public).hexdigest()
 
     def signed(self, message: bytes, signature: bytes) -> bool:
@@ -448,7 +448,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """How long the log was at a moment, and the root over all of it; and who says so."""
+    """The size and root of the log at one moment, and their signatures."""
 
     where: str
     origin: str
@@ -456,13 +456,13 @@ class Checkpoint:
     root: bytes
     text: bytes
     signatures: tuple[tuple[str, bytes], ...]
-    """Each the name of a key, and its four bytes with the signature."""
+    """For each, the name of a key, and the four bytes of its id with the signature."""
 
     def signer(self, trusted: Iterable[Key]) -> Key | None:
-        """The trusted key that signed it; None if none did. Others' signatures are ignored.
+        """The trusted key that signed it; None if none did. Other signatures are ignored.
 
         Raises:
-            Refusal: a signature that claims to be by a trusted key does not hold.
+            Refusal: a signature that claims to be by a trusted key is invalid.
         """
         found = None
         for key in trusted:
@@ -501,11 +501,11 @@ def read_checkpoint(note: str, where: str) -> Checkpoint:
 
 
 def read_key(given: str) -> Key:
-    """A public key in PEM (its name is empty: it may sign any log), or `name+id+key` as in a
-    signed note; the file of one, or the text itself.
+    """A public key in PEM (its name is empty: it may sign any log), or `name+id+key` as in a signed
+    note; given as a file or as text.
 
     Raises:
-        Refusal: it is neither.
+        Refusal: the key is neither.
     """
     try:
         path = Path(given)
@@ -527,20 +527,20 @@ def read_key(given: str) -> Key:
 
 
 def named(keys: Iterable[Key], origin: str) -> list[Key]:
-    """Keys that came without a name are keys of this log."""
+    """Give keys that came without a name the name of this log."""
     return [key if key.name else Key(origin, key.public) for key in keys]
 
 
 @dataclass(frozen=True)
 class Introduced:
-    """A key that an event of the log names, and the word of another one for it."""
+    """A key that an event of the log introduces, with another key's endorsement."""
 
     position: int
     key: Key
     word: bytes
 
     def by(self, trusted: Iterable[Key]) -> bool:
-        """Whether one of these keys vouches for it, by its signature."""
+        """Whether one of these keys vouches for it with a signature."""
         name, public = self.key.name, base64.b64encode(self.key.public).decode()
         message = f"{name}\nsigning key\n{public}\n".encode()
         return any(key.name == name and key.signed(message, self.word) for key in trusted)
@@ -549,11 +549,11 @@ class Introduced:
 def extended(
     given: Sequence[Key], checkpoints: Sequence[Checkpoint], introduced: Sequence[Introduced]
 ) -> list[Key]:
-    """The keys given, and those that trusted ones vouch for and proved introduced by a checkpoint.
+    """The given keys, and those that trusted keys vouch for and whose introduction is proven.
 
     Args:
-        checkpoints: of one log; that each continues the shorter ones was proven before.
-        introduced: what their events say, which were proven in the longest.
+        checkpoints: of one log; each is already proven to continue the shorter ones.
+        introduced: the keys in events that are proven to be in the longest one.
     """
     trusted = list(given)
     while True:
@@ -592,7 +592,7 @@ class Event:
 
 
 def read_event(leaf: str, where: str) -> Event:
-    """An entry, from its canonical JSON: another text with the same meaning is refused."""
+    """An entry from its canonical JSON; any other text with the same meaning is refused."""
     fields = parse(leaf, where)
     LEAF(fields, where)
     try:
@@ -610,7 +610,7 @@ def read_event(leaf: str, where: str) -> Event:
 
 
 def introductions(events: Iterable[Event]) -> list[Introduced]:
-    """New keys with the word of the one each replaced, and those with the word of the new ones."""
+    """New keys as endorsed by the key each replaced, and those as endorsed by the new keys."""
     return [
         Introduced(
             event.position,
@@ -665,7 +665,7 @@ def check_bundle(
     """Check everything in a bundle.
 
     Raises:
-        Refusal: at the first thing that is wrong.
+        Refusal: at the first fault.
     """
     bundle = parse(content, "the bundle")
     BUNDLE(bundle, "bundle")
@@ -834,7 +834,7 @@ def check_signatures(
 def check_identity(
     request_id: str, events: list[Event], certificate: Certificate, checkpoint: Checkpoint
 ) -> None:
-    """That the certificate is the newest one of this request, and rests on these events."""
+    """Check that the certificate is the newest one of this request and rests on these events."""
 
     def unless(holds: bool, reason: str) -> None:
         require(holds, Code.CERTIFICATE, reason)
@@ -898,7 +898,7 @@ def must(holds: bool, where: str, reason: str) -> None:
 
 
 def agree(where: str, said: Any, event: Event, field: str) -> None:
-    """That the certificate says what a field of an event says."""
+    """Check that the certificate says what a field of an event says."""
     found = event.data.get(field)
     must(
         said == found and type(said) is type(found),
@@ -909,7 +909,7 @@ def agree(where: str, said: Any, event: Event, field: str) -> None:
 
 
 def check_figures(predicate: dict[str, Any]) -> None:
-    """That each verdict follows from the tests beside it, as the service's rules have it."""
+    """Check that each verdict follows from its tests, by the service's rules."""
     for number, result in enumerate(predicate["results"]):
         where = f"results[{number}]"
         tests, verdict = result["tests"], result["verdict"]
@@ -935,7 +935,7 @@ def check_figures(predicate: dict[str, Any]) -> None:
 
 
 def follows(test: dict[str, Any], alpha: float | None) -> bool | None:
-    """Whether a test passed, by its figures: a guard by its bound, others by their p-value."""
+    """Whether a test passed: a guard by its bound, others by their p-value."""
     if test["moment"] == "guard":
         if test["low"] is None or test["threshold"] is None:
             return None
@@ -955,9 +955,9 @@ SUCCESS = re.compile(
 
 
 def check_wording(predicate: dict[str, Any]) -> None:
-    """That the plain words claim no success where the verdict is none.
+    """Check that the plain words claim no success unless the verdict is a pass.
 
-    A line that begins with `Model NAME:` is about that model; any other is about all.
+    A line that begins with `Model NAME:` is about that model; any other is about all models.
     """
     statement, results = predicate["scope"]["statement"], predicate["results"]
     said = NEVER_SAID.search(statement)
@@ -984,7 +984,7 @@ def check_wording(predicate: dict[str, Any]) -> None:
 
 
 def check_agreement(events: list[Event], certificate: Certificate, out: Report) -> None:
-    """That the certificate says what the events say."""
+    """Check that the certificate says what the events say."""
     said, request = certificate.predicate, certificate.predicate["request"]
     mine = [event for event in events if event.subject == request["id"]]
     received = only(mine, "request.received")
@@ -1030,7 +1030,7 @@ def check_no_version(result: dict[str, Any], where: str) -> None:
 def check_version(
     result: dict[str, Any], where: str, request: dict[str, Any], events: list[Event]
 ) -> None:
-    """That the version was made as the certificate says, of that base, with that verdict."""
+    """Check that the version was made as the certificate says: base, method and verdict."""
     before, after, kind, method = (result[name] for name in ("before", "after", "kind", "method"))
     nothing = "a version is made, unless there is nothing to forget"
     must(kind != "nothing_to_forget", f"{where}.kind", nothing)
@@ -1081,7 +1081,7 @@ def check_approval(
 
 
 def check_purge(result: dict[str, Any], where: str, events: list[Event], out: Report) -> None:
-    """That weights which are said to be deleted were deleted in the log."""
+    """Check that the log confirms every deletion of weights the certificate claims."""
     for number, old in enumerate(result["purge"]["superseded_weights"]):
         place = f"{where}.purge.superseded_weights[{number}]"
         made = versions(events, model=result["model_id"], number=old["version"])
@@ -1105,7 +1105,7 @@ def check_purge(result: dict[str, Any], where: str, events: list[Event], out: Re
 
 
 def check_subject(certificate: Certificate) -> None:
-    """That the statement is about the new versions; else about the request by its commitment."""
+    """Check that the statement is about the new versions, or else about the commitment."""
     request = certificate.predicate["request"]
     made = [
         {
@@ -1123,7 +1123,7 @@ def check_subject(certificate: Certificate) -> None:
 
 
 def versions(events: list[Event], **fields: Any) -> list[Event]:
-    """The events in which versions with these fields were made."""
+    """The events that created versions with these fields."""
     return [
         event
         for event in events
@@ -1181,7 +1181,7 @@ def check_anchors(anchors: list[dict[str, Any]], checkpoint: Checkpoint, out: Re
 
 
 def outcome(predicate: dict[str, Any]) -> list[str]:
-    """What came of the request, for each model."""
+    """The outcome of the request, for each model."""
     lines = []
     for result in predicate["results"]:
         if result["after"] is None:
@@ -1207,11 +1207,11 @@ def check_log(
     bundled: str | None,
     out: Report,
 ) -> None:
-    """Recompute the log from all its entries, and compare it with checkpoints of it; and see that
-    a bundle leaves out nothing about its subjects.
+    """Recompute the log from all its entries, compare it with its checkpoints, and check that a
+    bundle leaves out nothing about its subjects.
 
     Raises:
-        Refusal: at the first thing that is wrong.
+        Refusal: at the first fault.
     """
     bundle = None if bundled is None else parse(bundled, "the bundle")
     events: list[Event] = []
@@ -1265,7 +1265,7 @@ def check_log(
 
 
 def compare(tree: Tree, waiting: list[Checkpoint]) -> None:
-    """Compare the tree with the checkpoints of its size, which then wait no longer."""
+    """Compare the tree with the checkpoints of its size, and drop those from the waiting ones."""
     while waiting and waiting[0].size == tree.size:
         checkpoint = waiting.pop(0)
         reason = f"the first {tree.size} entries are not those that {checkpoint.where} signs"

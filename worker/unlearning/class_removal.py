@@ -1,7 +1,7 @@
-"""What differs where whole classes leave: which they are, what is said of them, and their rows.
+"""What is special about removing whole classes: which they are, their answers and their rows.
 
-How such a run is configured is in `config.default_config`, and the test that a removed class is no
-longer known in `audit.verdict`; both ask for `removing`. Shapes: N samples, C classes.
+Such a run is configured in `config.default_config`, and `audit.verdict` tests that a removed class
+is no longer known; both take `removing`. Shapes: N samples, C classes.
 """
 
 import torch
@@ -11,13 +11,13 @@ from worker.unlearning.network import Network
 
 
 def lost_classes(labels: Tensor, class_counts: Tensor, *, removing: bool) -> Tensor:
-    """(C,) bool: the classes that the model is no longer to know.
+    """(C,) bool: the classes that the model should no longer know.
 
     Args:
-        labels: (N,) of the forget set.
+        labels: (N,) labels of the forget set.
         class_counts: (C,) how many retain samples each class has.
-        removing: the objective is to remove the classes of the forget set. Without it a class is
-            lost only where no retain sample has it.
+        removing: the objective is to remove the classes of the forget set. Otherwise a class is
+            removed only if no retain sample has it.
     """
     lost = class_counts.cpu() == 0
     if removing:
@@ -26,16 +26,16 @@ def lost_classes(labels: Tensor, class_counts: Tensor, *, removing: bool) -> Ten
 
 
 def without_classes(probabilities: Tensor, lost: Tensor) -> Tensor:
-    """Probabilities (N, C) with nothing left for the lost classes (C,); uniform if nothing is."""
+    """Probabilities (N, C) with none for the removed classes (C,); uniform if nothing is left."""
     kept = probabilities.float().masked_fill(lost, 0).clamp_min(0) + 1e-7 * ~lost
     return kept / kept.sum(1, keepdim=True)
 
 
 @torch.no_grad()
 def silence(network: Network, lost: Tensor) -> None:
-    """Let a linear head say the same of every sample about lost classes, as one never taught them.
+    """Make a linear head give all samples the same logits for removed classes.
 
-    Distillation alone lowers their logits, but leaves the order of the samples in them.
+    Distillation alone lowers their logits but keeps the samples' order in them.
     """
     head = network.model.get_submodule(network.head)
     if isinstance(head, nn.Linear) and head.out_features == len(lost):

@@ -41,8 +41,8 @@ def retrain(
     )
     if _shapes(trained) != _shapes(champion.model):
         raise JobError(
-            f"The recipe {recipe!r} returned a different network than it was given; make it return "
-            "the model itself, trained."
+            f"The recipe {recipe!r} returned another network than it was given; make it return the "
+            "model itself, trained."
         )
     network = champion.around(trained)
     return network, Moments.of(Outputs.of(network, samples, BATCH).features)
