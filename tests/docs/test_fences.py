@@ -31,7 +31,6 @@ NOT_RUN = {
         "lethe cancel ID",
     ],
     "docs/quickstart.md": [
-        "export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu",
         "make up",
     ],
     "verifier/README.md": [
