@@ -43,26 +43,26 @@ def suppressed(session: Session, dataset: str, ids: Iterable[str]) -> set[str]:
 
 def count(session: Session, dataset_id: UUID) -> int:
     """How many samples models of the dataset have forgotten."""
-    graves = select(func.count(Tombstone.digest.distinct())).join(Model)
-    return session.scalars(graves.where(Model.dataset_id == dataset_id)).one()
+    digests = select(func.count(Tombstone.digest.distinct())).join(Model)
+    return session.scalars(digests.where(Model.dataset_id == dataset_id)).one()
 
 
 def elsewhere(session: Session, dataset_id: UUID) -> dict[str, int]:
     """How many samples of the dataset have the ids of samples that were forgotten in another one,
     by the name of that one: perhaps they come back under another name."""
-    buried = exists().where(Model.dataset_id == Dataset.id, Tombstone.model_id == Model.id)
-    others = select(Dataset).where(Dataset.id != dataset_id, buried).order_by(Dataset.name)
+    has_forgotten = exists().where(Model.dataset_id == Dataset.id, Tombstone.model_id == Model.id)
+    others = select(Dataset).where(Dataset.id != dataset_id, has_forgotten).order_by(Dataset.name)
     counted = {}
     for other in session.scalars(others).all():
         digest = tombstones.digest(literal(other.tombstone_key, LargeBinary), Sample.sample_id)
         mine = select(func.count()).where(
-            Sample.dataset_id == dataset_id, _is_buried(literal(other.id), digest)
+            Sample.dataset_id == dataset_id, _has_tombstone(literal(other.id), digest)
         )
         counted[other.name] = session.scalars(mine).one()
     return {name: samples for name, samples in counted.items() if samples}
 
 
-def _is_buried(
+def _has_tombstone(
     dataset_id: ColumnElement[UUID], digest: ColumnElement[bytes]
 ) -> ColumnElement[bool]:
     """Whether any model of the dataset has a tombstone with this digest."""
@@ -84,7 +84,7 @@ def _among() -> Select[str]:
         .cte("each")
         .prefix_with("MATERIALIZED")  # one digest for each id, however many models there are
     )
-    return select(each.c.sample_id).where(_is_buried(dataset_id, each.c.digest))
+    return select(each.c.sample_id).where(_has_tombstone(dataset_id, each.c.digest))
 
 
 AMONG = _among()

@@ -30,12 +30,12 @@ each AS (
     FROM (SELECT dataset_id, tombstone_key AS key FROM asked{if_} LIMIT 1) AS its
     JOIN samples USING (dataset_id) JOIN each USING (sample_id)
 ), counted AS (
-    SELECT model_id, count(*) AS known, count(grave.digest) AS forgotten,
+    SELECT model_id, count(*) AS known, count(tombstone.digest) AS forgotten,
            count(*) FILTER (WHERE split <> 'train') AS untrained
     FROM asked CROSS JOIN known LEFT JOIN LATERAL (
         SELECT t.digest FROM tombstones t
         WHERE t.model_id = asked.model_id AND t.digest = known.digest LIMIT 1
-    ) AS grave ON true
+    ) AS tombstone ON true
     GROUP BY model_id
 ), named AS (
     SELECT dataset_id, dataset, model_id, model, model_status, recipe, coalesce(known, 0) AS known,
