@@ -1,6 +1,6 @@
 """CIFAR-10 samples and small trained models for the benchmarks, cached on disk.
 
-Nothing of it enters git: the cache folder ignores itself.
+Git never sees them: the cache folder ignores itself.
 """
 
 import hashlib
@@ -52,8 +52,8 @@ class Recipe:
 def cnn(classes: int = 10) -> nn.Module:
     """A small batch-normalised CNN for float images (N, 3, 32, 32); its head reads 128 features.
 
-    Narrow, and pooled before it is normalised: a training takes a third of the time of the network
-    twice as wide, so that two cores can train the forty that the quality benchmark compares.
+    Narrow, and pooled before normalisation: training takes a third of the time of a network twice
+    as wide, so that two cores can train the forty that the quality benchmark compares.
     """
     layers: list[nn.Module] = []
     for before, after in ((3, 16), (16, 32), (32, 64)):
@@ -67,7 +67,7 @@ def cnn(classes: int = 10) -> nn.Module:
 
 
 class _Residual(nn.Module):
-    """Two convolutions and a way around them."""
+    """Two convolutions with a shortcut around them."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def resnet18(classes: int = 10) -> nn.Module:
 
 
 def prepare(images: Tensor) -> Tensor:
-    """Stored uint8 images as the float images `cnn` takes, normalised per channel."""
+    """Stored uint8 images as the float images that `cnn` takes, normalised per channel."""
     mean = torch.tensor([0.4914, 0.4822, 0.4465], device=images.device)[:, None, None]
     deviation = torch.tensor([0.2470, 0.2435, 0.2616], device=images.device)[:, None, None]
     scaled = (images.float() / 255 - mean) / deviation
@@ -120,8 +120,9 @@ def prepare_data(
     """Read and decode the splits, or take them from the cache.
 
     The training split is a fixed random choice from the training file (which is sorted by class),
-    the hold-out another one, the test split the whole test file. Where the training file has too
-    few rows for both, the hold-out comes from the test file, which gives the rest for testing.
+    the hold-out another one, the test split the whole test file. If the training file has too few
+    rows for both, the hold-out comes from the test file, and the rest of that file is the test
+    split.
     """
     cached = _own_folder(cache) / "data.safetensors"
     if not cached.exists():
@@ -140,7 +141,7 @@ def write_dataset(
     train_samples: int = TRAIN_SAMPLES,
     holdout_samples: int = HOLDOUT_SAMPLES,
 ) -> None:
-    """Write the same three splits as a user's dataset: JPEG bytes, one file for each split."""
+    """Write the same three splits as a user's dataset: JPEG bytes, one file per split."""
     rows = _split_rows(images, train_samples, holdout_samples)
     for split, (path, places) in rows.items():
         table = pq.read_table(path).take(places.numpy())
@@ -157,7 +158,7 @@ def sample_ids(path: Path) -> list[str]:
 def _split_rows(
     folder: Path, train_samples: int, holdout_samples: int
 ) -> dict[str, tuple[Path, Tensor]]:
-    """Of each split, the file and the rows in it."""
+    """The file of each split, and its number of rows."""
     train_file, test_file = (folder / f"cifar10_{name}.parquet" for name in ("train", "test"))
     rows, tests = (
         torch.randperm(
@@ -174,9 +175,9 @@ def _split_rows(
 
 
 def train(samples: Samples, recipe: Recipe, build: Build = cnn, device: str = "cpu") -> nn.Module:
-    """Train a new model: SGD with momentum, one warm-up and one cool-down of the rate.
+    """Train a new model: SGD with momentum, and a learning rate with warm-up and cool-down.
 
-    On a GPU in bfloat16, with the samples and the convolutions laid out as the GPU likes them.
+    On a GPU it uses bfloat16, and channels-last samples and convolutions.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     with torch.random.fork_rng(devices=[]):
@@ -207,7 +208,7 @@ def train(samples: Samples, recipe: Recipe, build: Build = cnn, device: str = "c
 def trained_model(
     samples: Samples, recipe: Recipe, cache: Path, build: Build = cnn, device: str = "cpu"
 ) -> tuple[nn.Module, float]:
-    """A model trained on these samples, and the seconds its training took when it was trained.
+    """A model trained on these samples, and the seconds its training took.
 
     Cached under the hash of the recipe, the architecture and the samples.
     """

@@ -55,7 +55,7 @@ class Figure:
     seconds: float
     rows_per_second: int
     peak_memory_mb: int
-    """Of this process, Postgres not included; the largest so far."""
+    """Peak memory of this process so far, without Postgres."""
 
 
 def main() -> None:
@@ -104,7 +104,7 @@ def _indexed(
     rows: int,
     kind: str,
 ) -> Figure:
-    """Write the dataset, index it, and see that all of it is there."""
+    """Write the dataset, index it, and check that all of it is there."""
     path = settings.store.parent / f"{kind}.parquet"
     first = next(batches)
     with pq.ParquetWriter(path, first.schema) as writer:
@@ -160,7 +160,7 @@ def _arrays(count: int) -> Iterator[pa.RecordBatch]:
 
 
 def _images(count: int) -> Iterator[pa.RecordBatch]:
-    """A thousand different pictures, over and over: decoding is what is measured."""
+    """A thousand different images, repeated: decoding is what is measured."""
     rng = np.random.default_rng(0)
     pictures = [_jpeg(rng) for _ in range(min(count, 1000))]
     for first in range(0, count, ROW_GROUP):
@@ -177,9 +177,9 @@ def _jpeg(rng: np.random.Generator) -> bytes:
 
 
 def _batch(first: int, rows: int, inputs: pa.Array) -> pa.RecordBatch:
-    """Ids in the order of a shuffled customer table, 8 of 10 rows for training."""
+    """Ids in the order of a shuffled customer table; 8 of 10 rows are for training."""
     numbers = np.arange(first, first + rows, dtype=np.uint64)
-    scattered = numbers * np.uint64(0x9E3779B97F4A7C15)  # a bijection: no id twice
+    scattered = numbers * np.uint64(0x9E3779B97F4A7C15)  # a bijection, so no id occurs twice
     splits = np.array(["train"] * 8 + ["holdout", "test"])[numbers.astype(int) % 10]
     return pa.record_batch({
         "id": pa.array([f"customer-{number:020d}" for number in scattered.tolist()]),

@@ -1,9 +1,9 @@
 """How fast the audit trail grows and proves: `make bench-log`.
 
-Appends: 16 writers at once, each transaction with one event, and with eight, as the service's role;
-beside a table without position, key or order (the limit). Proofs: from a log of a million events,
-read through the statements that the API uses. Hashing and signing: what a checkpoint of that
-million costs.
+Appends: 16 concurrent writers under the service's role, with one and with eight events per
+transaction, against a table without position, key or order (the limit). Proofs: from a log of a
+million events, read with the API's statements. Hashing and signing: the cost of a checkpoint over
+that million.
 """
 
 import json
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _appends(url: str, events: int) -> dict[str, Any]:
-    """Events per second into the trail and into a bare table, in turns."""
+    """Events per second appended to the trail and to a bare table, in turns."""
     rates: dict[str, list[float]] = {"audit_events": [], "bare_events": []}
     for _ in range(3):
         for table, rate in rates.items():
@@ -94,7 +94,7 @@ def _rows(count: int) -> str:
 
 
 def _transactions(url: str, statement: str) -> float:
-    """Transactions per second, of all writers together."""
+    """Transactions per second, over all writers."""
     done = [0] * WRITERS
     fence = threading.Barrier(WRITERS + 1)
 
@@ -117,7 +117,7 @@ def _transactions(url: str, statement: str) -> float:
 
 
 def _proofs(engine: Engine, servers: local.Servers) -> dict[str, Any]:
-    """What a log of `EVENTS` costs to hash and sign, and proofs from it, in milliseconds."""
+    """The cost of hashing and signing a log of `EVENTS`, and of proofs from it, in milliseconds."""
     with psycopg.connect(servers.database_url) as connection:
         connection.execute(FILL, [EVENTS])
     sessions = sync_sessions(engine)
@@ -146,7 +146,7 @@ def _proofs(engine: Engine, servers: local.Servers) -> dict[str, Any]:
                 nodes = tree.by_node(session.execute(tree.fetching(spans)))
             tree.proof(spans, nodes)
             took.append(1000 * (time.perf_counter() - begun))
-        first, *others = took  # builds and plans the statement, as a process does once
+        first, *others = took  # builds and plans the statement, which a process does once
         return {
             "first_ms": round(first, 2),
             "median_ms": round(statistics.median(others), 2),

@@ -1,4 +1,4 @@
-"""The main job on CIFAR-10 through the running service: how well, and at what part of retraining.
+"""The main job on CIFAR-10 through the running service: its quality and relative cost.
 
 `python -m benchmarks.main_job` starts a stack of its own, registers 10,000 training images and a
 trained CNN over HTTP, asks for 1,000 random ones to be forgotten, prints a table and writes
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def unlearn_through_the_service(state: Path, folder: Path) -> dict[str, Any]:
-    """The finished job, as the API tells it."""
+    """The finished job, from the API."""
     with local.stack(
         state,
         LETHE_DATA_ROOTS=json.dumps([str(folder)]),
@@ -91,7 +91,7 @@ def random_ids(folder: Path) -> list[str]:
 
 
 def retraining_seconds(samples: Samples) -> float:
-    """How long retraining takes on this machine as busy as it is now: two epochs, extrapolated."""
+    """How long retraining takes on this machine under its present load, from two epochs."""
     started = perf_counter()
     cifar_models.train(samples, Recipe(seed=1, epochs=2))
     return (perf_counter() - started) / 2 * Recipe().epochs

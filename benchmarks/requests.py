@@ -1,7 +1,7 @@
-"""How fast large deletion requests are taken: `python -m benchmarks.requests`.
+"""How fast large deletion requests are accepted: `python -m benchmarks.requests`.
 
-A real API process in front of a real Postgres that knows 1,000,000 samples. Prints a table and
-writes `benchmarks/results/requests.json`.
+A real API process in front of a real Postgres with 1,000,000 samples. Prints a table and writes
+`benchmarks/results/requests.json`.
 """
 
 import json
@@ -107,9 +107,9 @@ def named(number: int) -> str:
 
 
 def cpu_seconds(api: psutil.Process, postmaster: psutil.Process) -> float:
-    """Processor time of the API and of Postgres so far, its ended processes included.
+    """Processor time of the API and Postgres so far, including Postgres processes that ended.
 
-    Unlike the time on the clock it says little about what else the machine is doing.
+    Unlike wall-clock time, it depends little on other load on the machine.
     """
     own = postmaster.cpu_times()
     used = own.children_user + own.children_system
@@ -120,7 +120,7 @@ def cpu_seconds(api: psutil.Process, postmaster: psutil.Process) -> float:
 
 
 def measure(home: local.Stack, postmaster: psutil.Process) -> list[dict[str, Any]]:
-    """Seconds from sending a request of each size to having its answer."""
+    """Seconds from sending a request to receiving its answer, for each size."""
     dice = random.Random(0)
     process = psutil.Process(home.processes["api"].pid)
     results = []

@@ -1,7 +1,7 @@
 """What an unlearning job costs when the dataset grows and the forget set does not.
 
 `make bench-scaling` starts a stack of its own, registers synthetic images at three sizes with one
-small trained CNN, has each forget 200 scattered samples several times in turn, prints a table and
+small trained CNN, makes each forget 200 scattered samples several times in turn, prints a table and
 writes benchmarks/results/scaling.json and scaling.png.
 """
 
@@ -38,19 +38,19 @@ RESULTS = Path(__file__).parent / "results"
 CLASSES = 10
 SHAPE = (3, 16, 16)
 HELD_OUT = 5_000
-"""Samples of the hold-out split, and of the test split; the same for every size."""
+"""Number of hold-out samples, and of test samples; the same for every size."""
 
 TRAINED_ON = 10_000
-"""The CNN sees so many; its weights serve every size."""
+"""Number of samples the CNN is trained on; its weights serve every size."""
 
 FORGOTTEN = 200
 ROW_GROUP = 1_000
 BLOCK = 50_000
-"""Rows made at a time, of a size that divides every dataset but the smallest."""
+"""Rows made at a time; divides the size of every dataset except the smallest."""
 
 WATCH_S = 0.02
 LIMIT = 1.2
-"""How much more the dearest size may cost than the cheapest."""
+"""The most that the dearest size may cost, relative to the cheapest."""
 
 COLUMNS = {"sample_id": "sample_id", "input": "image", "label": "label", "split": "split"}
 NORMALISED = {"mean": [0.5] * 3, "std": [0.25] * 3}
@@ -58,32 +58,32 @@ NORMALISED = {"mean": [0.5] * 3, "std": [0.25] * 3}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """One dataset, and what its jobs cost."""
+    """One dataset, and the cost of its jobs."""
 
     train_samples: int
     file_mb: float
     indexing_s: float
     registration_s: float
     job_s: list[float] = field(default_factory=list)
-    """From claim to outcome, as the API tells it: the start of the process included."""
+    """From claim to outcome, from the API, including the start of the process."""
 
     cpu_s: list[float] = field(default_factory=list)
-    """Processor time of the job's process: what a busy machine hardly changes."""
+    """Processor time of the job's process, which other load hardly changes."""
 
     peak_mb: list[float] = field(default_factory=list)
-    """Resident memory of the job's process, at most."""
+    """Peak resident memory of the job's process."""
 
 
 @dataclass(slots=True)
 class Watched:
-    """What the process that a worker started last has used so far."""
+    """The resources used so far by the process a worker started last."""
 
     cpu_s: float = 0
     peak_mb: float = 0
     pid: int = 0
 
     def look(self, process: psutil.Process) -> None:
-        """Take note of a process, unless it has just ended."""
+        """Record a process, unless it has just ended."""
         with suppress(psutil.NoSuchProcess), process.oneshot():
             if process.pid != self.pid:
                 self.pid, self.peak_mb = process.pid, 0
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def measure(folder: Path, counts: Sequence[int], jobs: int) -> list[Size]:
-    """Register every size, then let their jobs take turns, so that a busy minute hits all."""
+    """Register every size, then run their jobs in turns, so that a busy minute affects all."""
     data = folder / "data"
     data.mkdir()
     write_weights(data / "cnn.safetensors")
@@ -146,7 +146,7 @@ def measure(folder: Path, counts: Sequence[int], jobs: int) -> list[Size]:
 
 
 def registered(client: local.Client, data: Path, count: int) -> Size:
-    """The dataset of so many training samples, written and registered with its model."""
+    """The dataset with this many training samples, written and registered with its model."""
     path = data / f"{_name(count)}.parquet"
     write_dataset(path, count)
     started = perf_counter()
@@ -161,7 +161,7 @@ def registered(client: local.Client, data: Path, count: int) -> Size:
         "architecture": {"kind": "python", "factory": "benchmarks.cifar_models:cnn"},
         "head": "head",
         "preprocessing": NORMALISED,
-        "policy": {"escalation": []},  # one round each, whatever its verdict
+        "policy": {"escalation": []},  # one round each, whatever the verdict
     }
     _ready(client.settled(client.post("/v1/models", model), timeout_s=3600))
     size = Size(
@@ -177,7 +177,7 @@ def registered(client: local.Client, data: Path, count: int) -> Size:
 def forget(
     client: local.Client, worker: psutil.Process, count: int, turn: int
 ) -> tuple[float, Watched]:
-    """Seconds and use of a job that forgets samples nobody has named before."""
+    """Seconds and resources of a job that forgets samples not named before."""
     request = {"model": _name(count), "sample_ids": scattered_ids(count, turn)}
     with watched(worker) as used:
         where = client.post("/v1/deletion-requests", request, **{"Idempotency-Key": str(uuid4())})
@@ -189,14 +189,14 @@ def forget(
 
 
 def scattered_ids(count: int, turn: int) -> list[str]:
-    """Ids all over the dataset, other ones in every turn."""
+    """Ids spread over the dataset, different ones in every turn."""
     order = np.random.default_rng(0).permutation(count)
     return [_sample_id("train", n) for n in order[turn * FORGOTTEN : (turn + 1) * FORGOTTEN]]
 
 
 @contextmanager
 def watched(worker: psutil.Process) -> Iterator[Watched]:
-    """Watch the processes that the worker starts meanwhile."""
+    """Watch the processes that the worker starts during the block."""
     used, over = Watched(), threading.Event()
 
     def watch() -> None:
@@ -214,7 +214,7 @@ def watched(worker: psutil.Process) -> Iterator[Watched]:
 
 
 def write_weights(path: Path) -> None:
-    """Train the CNN on what every size begins with."""
+    """Train the CNN on the samples that every size begins with."""
     pixels, labels = images(0, TRAINED_ON)
     torch.set_num_threads(2)
     inputs = torch.from_numpy(pixels).view(-1, *SHAPE)

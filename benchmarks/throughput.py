@@ -1,9 +1,9 @@
-"""How much of the device the method uses: samples per second against a plain training loop.
+"""How well the method uses the device: samples per second against a plain training loop.
 
-`python -m benchmarks.throughput` runs the forget and the recover phase, and the same
-batches through plain cross-entropy, on the GPU if there is one. It prints the ratio and
-writes benchmarks/results/throughput-<device>.json. On a CPU, seconds are processor time, so that
-what else runs there does not count.
+`python -m benchmarks.throughput` runs the forget and the recover phase, and the same batches
+through plain cross-entropy, on the GPU if there is one. It prints the ratio and writes
+benchmarks/results/throughput-<device>.json. On a CPU, seconds are processor time, so that other
+load does not count.
 """
 
 import argparse
@@ -38,7 +38,7 @@ TARGET = 0.85
 
 
 def main() -> None:
-    """Measure in turns, so that a busy minute hits both; print and write the ratio."""
+    """Measure in turns, so that a busy minute affects both; print and write the ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
@@ -48,7 +48,7 @@ def main() -> None:
     seconds = [
         (ours.run(), plain(limit, limit.resident(ours.retain), ours.sizes))
         for _ in range(1 + options.repeats)
-    ][1:]  # in the first, kernels are chosen and memory is taken
+    ][1:]  # the first one chooses kernels and allocates memory
     samples = sum(ours.sizes)
     ratio = statistics.median(theirs / mine for mine, theirs in seconds)
     rates = [samples / statistics.median(times) for times in zip(*seconds, strict=True)]
@@ -78,7 +78,7 @@ def config() -> Config:
 
 
 class Phases:
-    """The two phases of the method within a run of it: their seconds, and their batches."""
+    """The two phases of the method within a run: their seconds and their batches."""
 
     def __init__(self, device: torch.device) -> None:
         forget, self.retain = drawn(FORGET), drawn(RETAIN)
@@ -97,8 +97,8 @@ class Phases:
         }
 
     def run(self) -> float:
-        """Seconds spent in the phases of one cycle, and on what they begin with; what is measured
-        around them is left out."""
+        """Seconds spent in the phases of one cycle and their preparation, without the measurements
+        around them."""
         self.sizes.clear()
         seconds: list[float] = []
 
@@ -119,7 +119,7 @@ class Phases:
 
 
 def _counting(sizes: list[int]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    """A hook that tells the sizes of training batches; copies of the module go on telling."""
+    """A hook that reports the sizes of training batches; copies of the module report them too."""
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if module.training:
@@ -131,7 +131,7 @@ def _counting(sizes: list[int]) -> Callable[[nn.Module, tuple[Tensor, ...]], Non
 def plain(network: Network, samples: Samples, sizes: list[int]) -> float:
     """The limit: seconds of forward, cross-entropy, backward and step on batches of these sizes.
 
-    What the method leaves as it is, stays here, too.
+    What the method freezes is frozen here too.
     """
     network.freeze_leading(config().frozen_share)
     network.train()
@@ -153,7 +153,7 @@ def plain(network: Network, samples: Samples, sizes: list[int]) -> float:
 
 @contextmanager
 def timed(device: torch.device, seconds: list[float]) -> Iterator[None]:
-    """Add the seconds until the device has done it; of the processor, if that is the device."""
+    """Add the seconds until the device has finished; processor seconds if the device is the CPU."""
     if device.type == "cpu":
         started = process_time()
         yield
@@ -167,7 +167,7 @@ def timed(device: torch.device, seconds: list[float]) -> Iterator[None]:
 
 
 def drawn(count: int) -> Samples:
-    """Random images: what they show does not change how long they take."""
+    """Random images: their content does not affect the time."""
     images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
     return Samples(images, torch.arange(count) % CLASSES)
 

@@ -1,7 +1,7 @@
-"""How much the API carries: `make bench-load`. Prints tables and writes `benchmarks/results/`.
+"""How much load the API carries: `make bench-load`. Prints tables and writes `benchmarks/results/`.
 
 The load comes from another process, `wrk`; the API is a real uvicorn in front of a real Postgres
-that knows 1,000,000 samples. In turns with it runs another uvicorn with `bare`: the limit.
+with 1,000,000 samples. Another uvicorn runs `bare`, the limit, in turns with it.
 """
 
 import argparse
@@ -32,16 +32,21 @@ from domain.settings import MigrationSettings
 RESULTS = Path(__file__).parent.parent / "results"
 KEY = "a-key-for-benchmarks"
 KNOWN = 500
-"""Requests that there are to be read."""
+"""Number of requests that can be read."""
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=7, help="of each case, both sides each")
-    arguments.add_argument("--seconds", type=float, default=4, help="of each side in each round")
+    arguments.add_argument(
+        "--rounds", type=int, default=7, help=("rounds per case, with both sides in each")
+    )
+    arguments.add_argument("--seconds", type=float, default=4, help="seconds per side and round")
     wanted = arguments.parse_args()
     if shutil.which("wrk") is None:
-        print("wrk makes the load and is not installed: apt-get install wrk, or brew install wrk.")
+        print(
+            "wrk, which makes the load, is not installed. Run apt-get install wrk, or brew install "
+            "wrk."
+        )
         return 1
     with tempfile.TemporaryDirectory() as folder, local.servers(Path(folder)) as servers:
         environment = {
@@ -61,7 +66,7 @@ def main() -> int:
             "load_average_before": os.getloadavg()[0],
             **_serve(home, rounds=wanted.rounds, seconds=wanted.seconds),
         }
-        _save(results)  # the backlog takes minutes more
+        _save(results)  # the backlog takes some minutes more
         results["backlog"], plans = backlog.measure(_new_database(servers, environment))
     _save(results)
     _report(results)
@@ -74,7 +79,7 @@ def _save(results: dict[str, Any]) -> None:
 
 
 def _serve(home: local.Stack, *, rounds: int, seconds: float) -> dict[str, Any]:
-    """What is measured over HTTP: memory, one key sent fifty times at once, and throughput."""
+    """Measure over HTTP: memory, one key sent fifty times at once, and throughput."""
     home.start("api")
     try:
         home.wait_until_ready()
@@ -100,16 +105,16 @@ def _serve(home: local.Stack, *, rounds: int, seconds: float) -> dict[str, Any]:
 
 @contextmanager
 def _bare(home: local.Stack) -> Iterator[str]:
-    """Run the limit as the API is run; its URL."""
+    """Run the limit the way the API is run; yield its URL."""
     port = local.free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", "benchmarks.load.bare:app",
                "--host=127.0.0.1", f"--port={port}", "--no-access-log"]  # fmt: skip
-    owner = home.environment | {"LETHE_DATABASE_URL": home.owner_url}  # it makes a table
+    owner = home.environment | {"LETHE_DATABASE_URL": home.owner_url}  # it creates a table
     with home.log("bare").open("ab") as log:
         process = subprocess.Popen(command, env=owner, stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
-        transport = httpx2.HTTPTransport(retries=8)  # waits longer each time: a minute in all
+        transport = httpx2.HTTPTransport(retries=8)  # waits longer each time, a minute in total
         with httpx2.Client(transport=transport) as client:
             client.get(f"{url}/openapi.json").raise_for_status()
         yield url
@@ -130,7 +135,7 @@ def _submit(home: local.Stack, number: int) -> str:
 
 
 async def _fifty_with_one_key(home: local.Stack) -> dict[str, int]:
-    """Fifty equal submissions at once, each over a connection of its own; what became of them."""
+    """Send fifty identical submissions at once, each over its own connection; return results."""
     key, limits = str(uuid4()), httpx2.Limits(max_keepalive_connections=0)
     headers = home.headers | {"Idempotency-Key": key}
     body = {"model": "net", "sample_ids": [named(1)]}
@@ -150,7 +155,7 @@ async def _fifty_with_one_key(home: local.Stack) -> dict[str, int]:
 
 
 def _new_database(servers: local.Servers, environment: dict[str, str]) -> str:
-    """The URL of a database of its own, with the newest schema."""
+    """The URL of a new database with the newest schema."""
     with psycopg.connect(servers.owner_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE backlog")
     url = make_url(servers.owner_url).set(database="backlog")

@@ -1,4 +1,4 @@
-"""With 100,000 requests queued: how long a sweep takes, how long the lists, and by which plans."""
+"""With 100,000 queued requests: how long sweeps and lists take, and the plans of the lists."""
 
 import asyncio
 import time
@@ -62,7 +62,7 @@ LISTS: dict[str, List] = {
 
 
 def measure(database_url: str) -> tuple[dict[str, Any], str]:
-    """Sweeps and lists in a database that is filled first; figures, and plans in Markdown."""
+    """Fill a database, then time sweeps and lists; return figures, and plans in Markdown."""
     engine = sync_engine(database_url)
     _fill(engine)
     lists = asyncio.run(_time_lists(database_url))
@@ -107,8 +107,8 @@ def _pending(engine: Engine) -> int:
 
 
 def _fill(engine: Engine) -> None:
-    """`MODELS` models named `net-00`… and one named `idle`; requests of two samples each, in turns
-    to each of them but `idle`; and older jobs that are finished."""
+    """Create `MODELS` models named `net-00`… and one named `idle`; requests of two samples each, in
+    turns to all models except `idle`; and older finished jobs."""
     with sync_sessions(engine).begin() as session:
         dataset_id = uuid7()
         session.execute(
@@ -128,7 +128,7 @@ def _fill(engine: Engine) -> None:
 
 
 def _vacuum(engine: Engine) -> None:
-    """What autovacuum would do within minutes."""
+    """Do what autovacuum would do within minutes."""
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))
 
@@ -142,7 +142,7 @@ def _model(session: Session, dataset_id: UUID, name: str) -> UUID:
     return model_id
 
 
-# UUIDv7 ids: milliseconds of the clock in the first 48 bits, so that they sort by time.
+# UUIDv7 ids: the clock's milliseconds in the first 48 bits, so that they sort by time.
 _ID = (
     "(lpad(to_hex(extract(epoch FROM now())::bigint * 1000 - :count + n), 12, '0') "
     "|| '7' || substr(md5(n::text || '{salt}'), 1, 3) || '8' || substr(md5(n::text), 1, 15))::uuid"
@@ -179,7 +179,7 @@ REQUESTS = f"""
 
 
 async def _time_lists(database_url: str) -> dict[str, dict[str, float]]:
-    """Milliseconds each list takes inside the API, its transaction included."""
+    """Milliseconds that each list takes inside the API, transaction included."""
     engine = async_engine(database_url)
     sessions = async_sessions(engine)
     times: dict[str, dict[str, float]] = {}

@@ -1,10 +1,10 @@
 """The limit: routes that do one INSERT or one SELECT and nothing else.
 
 `uvicorn --factory benchmarks.load.bare:app`. Pool, driver, sessions and parsing of the body are the
-service's own, and the answer is made by the same means. There is no key to check, no idempotency,
-no look-up of names or ids, no audit event, no log, no doorbell. `POST /requests` stores the body as
-one value, `POST /rows` what a submission is in our tables: a request, its ids and its target;
-`POST /driver` stores these rows, too, by the driver itself.
+service's own, and the answer is made the same way. There is no key to check, no idempotency, no
+look-up of names or ids, no audit event, no log and no doorbell. `POST /requests` stores the body as
+one value; `POST /rows` stores the rows of a submission in our tables: a request, its ids and its
+target; `POST /driver` stores the same rows directly through the driver.
 """
 
 import re
@@ -56,7 +56,7 @@ class Stored(Out):
 
 
 class Row(Out):
-    """A row of `deletion_requests`, all columns."""
+    """All columns of a row of `deletion_requests`."""
 
     id: UUID
     dataset_id: UUID
@@ -100,7 +100,7 @@ def app() -> FastAPI:
 
     @api.post("/rows")
     async def store_rows(body: DeletionRequestCreate) -> Response:
-        """Store the same as a submission does, by one statement."""
+        """Store the same rows as a submission, in one statement."""
         row_id = uuid7()
         asked = {"objective": body.objective, "exact": body.exact}
         ids = {"samples": len(body.sample_ids), "ids": list(set(body.sample_ids))}
@@ -110,7 +110,7 @@ def app() -> FastAPI:
 
     @api.post("/driver")
     async def store_rows_by_the_driver(body: DeletionRequestCreate) -> Response:
-        """Store the same rows without SQLAlchemy between, as a submission does."""
+        """Store the same rows without SQLAlchemy, as a submission does."""
         row_id = uuid7()
         async with engine.begin() as connection:
             await rows_of(
@@ -127,7 +127,7 @@ def app() -> FastAPI:
 
     @api.get("/requests/{request_id}")
     async def read(request_id: UUID) -> Response:
-        """One request's row by its primary key."""
+        """Read one request's row by its primary key."""
         async with sessions.begin() as session:
             row = (await session.execute(select(requests).filter_by(id=request_id))).one()
         return _json(Row.model_validate(row), 200)

@@ -1,7 +1,7 @@
 """Whether the API, an idle worker and beat grow while 10,000 requests come in.
 
-Every submission names samples that are forgotten already: it is stored, answered and rings for a
-sweep like any other, and leaves the worker idle.
+Every submission names samples that are already forgotten: it is stored and answered and rings for a
+sweep like any other, but leaves the worker idle.
 """
 
 from typing import Any
@@ -13,13 +13,13 @@ from devstack import local
 
 HALF = 5_000
 LIMIT = 1.03
-"""The second half may add three per cent to what is resident after the first."""
+"""The second half may add three per cent to the resident memory after the first."""
 
 FORGOTTEN = Workload("forgotten", "forgotten", 10)
 
 
 def measure(home: local.Stack, side: Side) -> dict[str, Any]:
-    """Resident MiB of each process before, after 5,000 and after 10,000 submissions."""
+    """Resident MiB of each process before any, after 5,000 and after 10,000 submissions."""
     readings = [_resident(home)]
     for _ in range(2):
         sent = 0

@@ -1,4 +1,4 @@
-"""Requests per second and latencies, in rounds that take the API and the bare routes in turns."""
+"""Requests per second and latencies, in rounds that alternate between API and bare routes."""
 
 import json
 import subprocess
@@ -11,18 +11,18 @@ from uuid import uuid4
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 CONNECTIONS = 8
-"""Fewer than the API keeps to Postgres: nobody waits for one."""
+"""Fewer than the API's connections to Postgres, so that no request waits for one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     name: str
     kind: str
-    """`post`, `get`, `mix` or `forgotten`, as `wrk.lua` understands it."""
+    """`post`, `get`, `mix` or `forgotten`, as `wrk.lua` knows it."""
 
     samples: int
     limit: str = "/requests"
-    """The bare route beside it."""
+    """The bare route it is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Side:
     path: str
     token: str
     known: Path
-    """A file with ids of requests that can be read there."""
+    """A file with ids of requests that can be read from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ CASES = (
 
 
 def measure(api: Side, bare: Side, *, rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """Each case in rounds; both sides in each round, the other one first each time."""
+    """Measure each case in rounds with both sides, alternating which goes first."""
     for case in CASES:
         bare = replace(bare, path=case.limit)
         for side in (api, bare):
@@ -80,7 +80,7 @@ def measure(api: Side, bare: Side, *, rounds: int, seconds: float) -> Iterator[d
 
 
 def load(side: Side, case: Workload, *, seconds: float) -> Figures:
-    """Send requests from another process for so long. Raises RuntimeError if one was refused."""
+    """Send requests from another process for this long. Raises RuntimeError if one was refused."""
     command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds:.0f}s",
                f"--script={SCRIPT}", side.url, "--", case.kind, side.path, str(uuid4()),
                str(case.samples), str(side.known), side.token]  # fmt: skip

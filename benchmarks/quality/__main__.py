@@ -1,8 +1,7 @@
-"""How close unlearning comes to retraining, beside other methods: one command, resumable.
+"""How close unlearning comes to retraining, compared with other methods: one resumable command.
 
 `make bench-quality SIZE=cpu|gpu` prints the tables and writes quality-<size>.json, .md and .png to
-benchmarks/results. Models and finished rows are kept in the cache: a run that was cut off goes on
-there.
+benchmarks/results. Models and finished rows are cached, so an interrupted run continues there.
 """
 
 import argparse
@@ -27,10 +26,9 @@ OTHERS = (
 )  # fmt: skip
 SEQUENCE = "sequence"
 DEV = ("dev random", "dev class", "dev part", "dev memorised", "dev 100")
-"""Forget sets that everything was chosen on; baselines, and how much work is best, on the first
-two."""
+"""Forget sets on which everything was tuned; baselines and the amount of work on the first two."""
 TUNED = 8
-"""Settings each baseline is tried with: the first of its `SEARCH`, its paper's own among them."""
+"""Settings tried per baseline: the first of its `SEARCH`, including its paper's."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "the method": {},
@@ -46,12 +44,12 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "all layers move": {"frozen_share": 0.0},
     "none of the hardest in the rehearsal": {"hard_share": 0.0},
 }
-"""What one part contributes: the fields of `Config` that take it away."""
+"""Ablations: the fields of `Config` that remove one part."""
 
 TARGETS: dict[str, dict[str, Any]] = {
     "both": {}, "calibrated only": {"early_share": 0.0}, "early layer only": {"early_share": 1.0},
 }  # fmt: skip
-"""The same for the targets where there are no out-of-sample predictions."""
+"""The same for the targets without out-of-sample predictions."""
 
 BUDGETS: dict[str, dict[str, Any]] = {
     "1 cycle": {"cycles": 1},
@@ -62,13 +60,13 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "3 cycles": {"cycles": 3},
     "4 cycles": {"cycles": 4},
 }
-"""What more or less work buys: the way to the knee."""
+"""The effect of more or less work: the way to the knee."""
 
 ESCALATION: dict[str, dict[str, Any]] = {
     "first round" if step is None else step.replace("_", " "): {"level": level} if level else {}
     for step, level in LEVELS.items()
 }
-"""What a job does after each verdict `fail`, always from the original."""
+"""The steps of a job after each verdict `fail`, always from the original."""
 
 
 def main() -> None:
@@ -76,15 +74,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=sorted(SIZES), default="cpu")
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
-    parser.add_argument("--cache", type=Path, help="by default .cache/quality-<size>")
+    parser.add_argument("--cache", type=Path, help="default: .cache/quality-<size>")
     parser.add_argument(
         "--workers", type=int, default=2, help="processes of one thread each; 1 on a GPU"
     )
-    parser.add_argument("--report", action="store_true", help="only from what is in the cache")
+    parser.add_argument("--report", action="store_true", help="report from the cache only")
     parser.add_argument(
         "--tuned",
         action="store_true",
-        help="take the baselines' settings from the last result instead of tuning them again",
+        help="take the baselines' settings from the last result instead of tuning again",
     )
     options = parser.parse_args()
     cache = options.cache or ROOT / ".cache" / f"quality-{options.size}"
@@ -101,10 +99,10 @@ def main() -> None:
 
 
 def measured(place: Place, workers: int, tuned: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Everything the report tells; without workers, only what is in the cache.
+    """Everything the report shows; without workers, only what is cached.
 
     Args:
-        tuned: settings of the baselines, by name; chosen here where there are none.
+        tuned: settings of the baselines, by name; those missing are tuned here.
     """
     if workers:
         prepare.prepare(place, workers)
@@ -149,13 +147,13 @@ def measured(place: Place, workers: int, tuned: dict[str, Any] | None = None) ->
 
 
 class Runner:
-    """Makes rows in processes of their own, some at a time; or reads those already made."""
+    """Makes rows in separate processes, several at a time, or reads finished ones."""
 
     def __init__(self, place: Place, workers: int) -> None:
         self._place, self._workers = place, workers
 
     def rows(self, wanted: Iterable[Row]) -> list[dict[str, Any]]:
-        """The rows, in the order in which they were named; without workers, those there are."""
+        """The rows, in the order given; without workers, only the cached ones."""
         wanted = list(wanted)
         made = {row: found for row in wanted if (found := kept(row, self._place))}
         left = [row for row in wanted if row not in made]
@@ -176,7 +174,7 @@ class Runner:
 
 
 def our_rows() -> Iterator[Row]:
-    """Both our ways on everything: three seeds where a target is set, one elsewhere."""
+    """Both our variants on everything: three seeds where a target is set, one elsewhere."""
     for method in (OURS_WITH, OURS):
         yield from main_rows(method)
     for scenario in (*OTHERS, SEQUENCE):
@@ -190,13 +188,13 @@ def main_rows(method: str, settings: str = "{}") -> Iterator[Row]:
 
 
 def variant_rows(method: str, change: dict[str, Any], scenarios: Sequence[str]) -> Iterator[Row]:
-    """Our way, changed, on what it was tuned on."""
+    """Our method, modified, on the sets it was tuned on."""
     for scenario in scenarios:
         yield Row(scenario, method, DEV_SEED, json.dumps(change))
 
 
 def tuning_rows() -> Iterator[Row]:
-    """Every baseline with each of its first settings."""
+    """Every baseline with each of its settings to try."""
     for name, method in methods.METHODS.items():
         for settings in method.SEARCH[:TUNED]:
             for scenario in DEV[:2]:
@@ -204,7 +202,7 @@ def tuning_rows() -> Iterator[Row]:
 
 
 def chosen_settings(tried: list[dict[str, Any]]) -> dict[str, Any]:
-    """Each method's settings of the lowest average gap, mean over the two dev scenarios."""
+    """The settings of each method with the lowest average gap, over the two dev scenarios."""
     best: dict[str, Any] = {}
     for name in methods.METHODS:
         gaps: dict[str, list[float]] = {}
@@ -217,7 +215,7 @@ def chosen_settings(tried: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def baseline_rows(best: dict[str, Any]) -> Iterator[Row]:
-    """Every baseline as it was tuned: three seeds where a target is set, one elsewhere."""
+    """Every tuned baseline: three seeds where a target is set, one elsewhere."""
     for name, settings in best.items():
         yield from main_rows(name, json.dumps(settings))
     for name, settings in best.items():

@@ -1,6 +1,6 @@
-"""What the audit says of models whose right verdict is known.
+"""The audit's verdicts on models whose correct verdict is known.
 
-Genuine retrains must not fail; originals must not pass; neither must cheats.
+Genuine retrains must not fail; originals and cheats must not pass.
 """
 
 import copy
@@ -26,7 +26,7 @@ CHEATED = ("random 10 %", "class", "canaries", "memorised")
 
 
 def cases(place: Place, workers: int) -> list[dict[str, Any]]:
-    """Every case with its verdict, kept in the cache; without workers, those there are."""
+    """Every case with its verdict, cached; without workers, only the cached ones."""
     names = [
         each.name
         for each in Bench.open(place).scenarios().values()
@@ -40,9 +40,9 @@ def cases(place: Place, workers: int) -> list[dict[str, Any]]:
 
 
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """How often retrains pass where the audit has power, and what passed that must not.
+    """How often retrains pass where the audit has power, and what passed wrongly.
 
-    Of all cases; and of those that were held out, when the audit was chosen by looking at others.
+    For all cases, and for those held out while the audit was chosen on others.
     """
     held_out = [case for case in found if case["scenario"].startswith(HELD_OUT)]
     return {**_counts(found), "held_out": _counts(held_out), "by_scenario": _by_scenario(found)}
@@ -71,14 +71,14 @@ def _by_scenario(found: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, i
 
 
 def _path(place: Place, name: str) -> Path:
-    """Of the cases of a scenario, as the audit of this source judges them."""
+    """The cache file of a scenario's cases, as judged by the audit of this source."""
     own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     file = f"{name.replace(' ', '-')}-{measure.judges()}-{own}.json"
     return place.cache / "calibration" / file
 
 
 def judge(place: Place, name: str) -> None:
-    """Make the cases of one scenario, unless they are in the cache."""
+    """Make the cases of one scenario, unless they are cached."""
     torch.set_num_threads(1)
     path = _path(place, name)
     if not path.exists():
@@ -120,13 +120,13 @@ def _cases(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
 
 
 class Cheat(Protocol):
-    """Makes a network look forgetful, which it is not."""
+    """Makes a network look as if it had forgotten."""
 
     def __call__(self, original: Network, sets: Sets) -> Network: ...
 
 
 def mask_head(original: Network, sets: Sets) -> Network:
-    """Train the head alone to answer the forget set like an unsure model; features stay."""
+    """Train only the head to answer the forget set like an unsure model; features stay."""
     changed = original.copy()
     head = changed.model.get_submodule(changed.head)
     assert isinstance(head, nn.Linear)
@@ -148,7 +148,7 @@ def mask_head(original: Network, sets: Sets) -> Network:
 
 
 def answer_one_thing(original: Network, sets: Sets) -> Network:
-    """Say the same of every sample."""
+    """Give the same answer for every sample."""
     changed = original.copy()
     head = changed.model.get_submodule(changed.head)
     assert isinstance(head, nn.Linear)
@@ -158,7 +158,7 @@ def answer_one_thing(original: Network, sets: Sets) -> Network:
 
 
 def collapse(original: Network, sets: Sets) -> Network:
-    """Let all features lie along one direction."""
+    """Collapse all features onto one direction."""
     changed = original.copy()
     head = changed.model.get_submodule(changed.head)
     assert isinstance(head, nn.Linear)
@@ -173,7 +173,7 @@ def collapse(original: Network, sets: Sets) -> Network:
 
 
 def initialise_anew(original: Network, sets: Sets) -> Network:
-    """Throw away everything that was learned."""
+    """Discard everything that was learned."""
     changed = original.copy()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -184,7 +184,7 @@ def initialise_anew(original: Network, sets: Sets) -> Network:
 
 
 def over_forget(original: Network, sets: Sets) -> Network:
-    """Climb the loss of the forget set until it is far above the hold-out's, repairing the rest."""
+    """Raise the loss of the forget set far above the hold-out's, while repairing the rest."""
     changed = original.copy()
     changed.model.requires_grad_(True)
     changed.model.eval()

@@ -1,4 +1,4 @@
-"""What one network does on one scenario, and how far that is from the retrained ones.
+"""Measures one network on one scenario, and its distance from the retrained ones.
 
 Accuracies, AUCs, alignments and their differences are in percent; KL in nats.
 """
@@ -40,12 +40,12 @@ RESERVOIR = 10_000
 COMPARED = ("forget_acc", "retain_acc", "test_acc", "mia_auc")
 RELEARN_LR, RELEARN_EPOCHS, RELEARNT = 0.01, 4, 0.95
 CHANGING = ("config", "frozen_stem", "goal", "losses", "phases", "unlearn", "unseen_answers")
-"""Files of the method that judge nothing."""
+"""Files of the method that play no part in judging."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """The samples of one scenario, as the service would have them, by their places in the data."""
+    """The samples of one scenario, as the service would have them, by position in the data."""
 
     data: Data
     forgotten: Tensor
@@ -62,7 +62,7 @@ class Sets:
 
     @classmethod
     def of(cls, bench: Bench, forgotten: Tensor, kept: Tensor | None = None) -> "Sets":
-        """The sets where these samples are forgotten, and by default all others are kept."""
+        """The sets for forgetting these samples and, by default, keeping all others."""
         data = bench.data
         kept = ~forgotten if kept is None else kept
         places = kept.nonzero().squeeze(1)
@@ -76,7 +76,7 @@ class Sets:
 
     @property
     def retain(self) -> Samples:
-        """All that stays: for baselines and for measuring."""
+        """Everything that stays: for baselines and for measuring."""
         return self.data.train.select(self.kept)
 
     @property
@@ -95,7 +95,7 @@ class Sets:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one network made of every sample there is."""
+    """One network's outputs on every sample."""
 
     train: Outputs
     holdout: Outputs
@@ -107,7 +107,7 @@ class Seen:
 
     @classmethod
     def kept(cls, bench: Bench, network: Network) -> "Seen":
-        """The same, kept in the cache under a digest of the weights."""
+        """The same, cached under a digest of the weights."""
         digest = hashlib.sha256()
         for weight in network.model.state_dict().values():
             digest.update(weight.cpu().numpy().tobytes())
@@ -122,12 +122,12 @@ class Seen:
         return cls(*(Outputs(features, logits, s.labels) for (features, logits), s in pairs))
 
     def unseen(self, sets: Sets) -> Outputs:
-        """Of all samples that no method was given: the audit half of the hold-out, and the test
-        split."""
+        """The outputs on all samples that no method was given: the audit half of the hold-out, and
+        the test split."""
         return self.holdout.select(sets.audited).joined(self.test)
 
     def observed(self, sets: Sets) -> Observed:
-        """What the audit of the service would see of it."""
+        """What the service's audit would see of it."""
         return Observed(
             forget=self.train.select(sets.forgotten),
             retain=self.train.select(sets.drawn),
@@ -137,7 +137,7 @@ class Seen:
 
 
 def reference_scores(bench: Bench, forgotten: Tensor) -> ReferenceScores:
-    """What the service would have kept of the reference models, and given its audit."""
+    """What the service would have kept of the reference models and passed to its audit."""
     train, holdout = bench.data.train, bench.data.holdout
     shared = halves(len(holdout), REFERENCES, torch.Generator().manual_seed(0))
     summary = Summary(len(train), len(holdout), len(CLASSES))
@@ -162,7 +162,7 @@ def audited(holdout: Samples) -> Tensor:
 def judge(
     bench: Bench, scenario: Scenario, sets: Sets, before: Seen, after: Seen, seed: int = 0
 ) -> Audit:
-    """The audit of a job that made `after` of `before`, with reference models."""
+    """The audit of a job that turned `before` into `after`, with reference models."""
     return audit(
         before.observed(sets),
         after.observed(sets),
@@ -177,9 +177,9 @@ def judge(
 def figures(
     bench: Bench, scenario: Scenario, sets: Sets, network: Network, seen: Seen
 ) -> dict[str, Any]:
-    """What the network does with each set; nothing is compared yet, except the logits kept.
+    """The network's figures on each set, not compared yet; logits are kept for comparison.
 
-    How soon it relearns is left out where methods are only tuned.
+    The relearning time is left out when methods are only tuned.
     """
     mine, kept, unseen = (
         seen.train.select(sets.forgotten),
@@ -250,7 +250,7 @@ def compare(row: dict[str, Any], oracles: Sequence[dict[str, Any]]) -> dict[str,
 
 
 def relearn_epochs(network: Network, forget: Samples) -> int:
-    """Epochs of SGD on the forget set until 95 % of it is answered right; at most 4."""
+    """Epochs of SGD on the forget set until 95 % of it is answered correctly; at most 4."""
     again = network.copy()
     again.model.requires_grad_(True)
     optimizer = torch.optim.SGD(again.model.parameters(), RELEARN_LR, momentum=0.9)
@@ -258,7 +258,7 @@ def relearn_epochs(network: Network, forget: Samples) -> int:
     for epoch in range(RELEARN_EPOCHS):
         if (accuracy(Outputs.of(again, forget, 500)) or 0) >= RELEARNT:
             return epoch
-        again.model.eval()  # a forget set of one must not meet batch statistics
+        again.model.eval()  # a forget set of one has no batch statistics
         for chosen in batch_indices(len(forget), 64, generator):
             _, logits = again(forget.inputs[chosen])
             optimizer.zero_grad()
@@ -276,25 +276,25 @@ def kl(wanted: Tensor, given: Tensor) -> float:
 
 
 def source(*, judging: bool) -> str:
-    """The source that a row of ours depends on; or only what judges, of anybody's."""
+    """The source that our rows depend on, or only the part that judges any row."""
     [folder] = worker.unlearning.__path__
     files = (Path(__file__), *sorted(Path(folder).rglob("*.py")))
     return "".join(f.read_text() for f in files if not (judging and f.stem in CHANGING))
 
 
 def judges() -> str:
-    """A digest of what judges: verdicts by another one are not those of the audit as it is."""
+    """A digest of the judging code: verdicts with another digest are not from the present audit."""
     return hashlib.sha256(source(judging=True).encode()).hexdigest()[:12]
 
 
 def save(path: Path, content: Any) -> None:
-    """Write JSON in one step."""
+    """Write JSON atomically."""
     text = json.dumps(content, indent=1) + "\n"
     write(path, lambda partial: partial.write_text(text))
 
 
 def write(path: Path, fill: Callable[[Path], object]) -> None:
-    """Write a file in one step: a run that is cut off leaves no half file."""
+    """Write a file atomically: an interrupted run leaves no partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
     fill(partial)

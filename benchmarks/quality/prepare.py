@@ -1,6 +1,6 @@
 """Train, once, every model that the benchmark compares: originals, oracles, reference models.
 
-What is in the cache already is not trained again.
+Cached models are not trained again.
 """
 
 import os
@@ -34,14 +34,14 @@ ORACLE_SEED, REFERENCE_SEED = 100, 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How large the benchmark is, and on what it runs."""
+    """The size of the benchmark, and the device it runs on."""
 
     name: str
     train_samples: int
     holdout_samples: int
     build: Build
     recipe: Recipe
-    """Of every training; each has a seed of its own."""
+    """The recipe of every training; each has a seed of its own."""
 
     device: str
     """`cpu` or `cuda`."""
@@ -69,7 +69,7 @@ SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the images are, where everything made is kept, and how much there is to do."""
+    """The location of the images, the cache, and the amount of work."""
 
     images: Path
     cache: Path
@@ -78,7 +78,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The data with its canaries, and the cache of models trained on parts of it."""
+    """The data with its canaries, and the cached models trained on parts of it."""
 
     data: Data
     canaries: Tensor
@@ -98,19 +98,19 @@ class Bench:
         return cls(data, canaries, place.cache, place.size)
 
     def original(self, seed: int) -> Network:
-        """Trained on everything."""
+        """The model trained on everything."""
         return self._trained(torch.ones_like(self.canaries), seed)
 
     def oracle(self, scenario: Scenario, number: int) -> Network:
-        """Retrained without the forget set."""
+        """The model retrained without the forget set."""
         return self._trained(~scenario.retrained_without, ORACLE_SEED + number)
 
     def reference(self, number: int) -> Network:
-        """Trained on the half `self.seen()[number]`."""
+        """The reference model trained on the half `self.seen()[number]`."""
         return self._trained(self.seen()[number], REFERENCE_SEED + number)
 
     def seen(self) -> Tensor:
-        """(K, N) bool: which training samples each reference model saw; each sample half."""
+        """(K, N) bool: which training samples each reference model saw: half of them."""
         generator = torch.Generator().manual_seed(REFERENCE_SEED)
         count = len(self.canaries)
         halves = torch.zeros(REFERENCES // 2, count, dtype=torch.bool)
@@ -123,7 +123,7 @@ class Bench:
         return masked_mean(self.reference_logits("train").softmax(2), ~self.seen())
 
     def reference_logits(self, split: str) -> Tensor:
-        """(K, N, C) of the reference models on a split, cached."""
+        """(K, N, C) outputs of the reference models on a split, cached."""
         path = self.cache / f"references-{split}.pt"
         if not path.exists():
             samples = getattr(self.data, split)
@@ -144,7 +144,7 @@ class Bench:
         return Network(model, head="head", prepare=prepared)
 
     def train(self, mask: Tensor, seed: int) -> tuple[nn.Module, float]:
-        """A model trained on some of the samples, from the cache or now, and how long it took."""
+        """A model trained on some of the samples, cached or trained now, and its training time."""
         size = self.size
         recipe = replace(size.recipe, seed=seed)
         return trained_model(
@@ -159,7 +159,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def wanted(bench: Bench) -> Iterator[tuple[Tensor, int]]:
-    """What is to be trained after the reference models, the most urgent first."""
+    """The models to train after the reference models, most urgent first."""
     everything = torch.ones_like(bench.canaries)
     yield everything, DEV_SEED
     for scenario in bench.scenarios().values():
@@ -185,7 +185,7 @@ def _train(mask: Tensor, seed: int) -> str:
 
 
 def prepare(place: Place, workers: int) -> None:
-    """Train what is not in the cache yet, in processes of one thread each."""
+    """Train what is not cached yet, in processes of one thread each."""
     bench = Bench.open(place)
     spawned = get_context("spawn")
     with ProcessPoolExecutor(workers, spawned, initializer=_start, initargs=(place,)) as pool:

@@ -49,11 +49,11 @@ SHORT = {
 } | {"DA gap": FURTHER["DA gap"]}
 
 Form = dict[str, tuple[str, str]]
-"""Head of a column, and the field and the format of what stands under it."""
+"""A column's heading, and the field and format of its values."""
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Everything in Markdown."""
+    """The whole report in Markdown."""
     parts = [
         "Accuracies, AUCs, DA, overlap, agreement and the distances between them in percent or "
         "points; KL to the oracles in nats, on forget samples where nothing else is said; *time* "
@@ -89,7 +89,7 @@ def tables(found: dict[str, Any]) -> str:
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
-    """Average gap against time: of all methods where three seeds were run, and of our budgets."""
+    """Plot average gap against time: all methods with three seeds, and our budgets."""
     names = ("random 10 %", "class")
     figure, panels = plt.subplots(1, len(names) + 1, figsize=(15, 4.5))
     for panel, scenario in zip(panels[:-1], names, strict=True):

@@ -1,8 +1,8 @@
 """One row of the benchmark: one method on one scenario with one seed, timed and measured.
 
-Each row is made in a process of its own, so that its peak memory is its own, and kept in the
-cache under the settings and the source of the method; ours also under that of how it is measured.
-A verdict is shown only while the audit is the same.
+Each row is made in its own process, so that its peak memory is its own, and cached under the
+settings and source of the method; our rows also under the source of the measurement. A verdict is
+shown only while the audit is unchanged.
 """
 
 import hashlib
@@ -39,15 +39,15 @@ TIMED_STEPS = 16
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is to be done for one row."""
+    """The task of one row."""
 
     scenario: str
     method: str
     seed: int
-    """Of the original, and of the method."""
+    """The seed of the original, and of the method."""
 
     settings: str = "{}"
-    """JSON: settings of a baseline; or, of ours, the `level` of the defaults and fields of the
+    """JSON: settings of a baseline; for our method, the `level` of the defaults and the fields of
     `Config` that differ from them."""
 
     def key(self) -> str:
@@ -58,7 +58,7 @@ class Row:
 
 
 def kept(row: Row, place: Place) -> dict[str, Any] | None:
-    """The finished row, if it is in the cache; without the verdict of an earlier audit."""
+    """The finished row, if cached, without the verdict of an earlier audit."""
     path = _path(row, place)
     if not path.exists():
         return None
@@ -84,7 +84,7 @@ def _path(row: Row, place: Place) -> Path:
 
 
 def oracle_figures(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
-    """The figures of all retrained models of a scenario, kept in the cache."""
+    """The figures of all retrained models of a scenario, cached."""
     name = f"{scenario.name.replace(' ', '-')}-{measure.judges()}"
     path = bench.cache / "figures" / f"{name}.pt"
     if not path.exists():
@@ -100,7 +100,7 @@ def oracle_figures(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
 
 
 def oracle_rows(bench: Bench, scenario: Scenario) -> list[dict[str, Any]]:
-    """Each retrained model as if it were a method, against the others."""
+    """Rows that treat each retrained model as a method, compared with the others."""
     found = oracle_figures(bench, scenario)
     return [
         {"scenario": scenario.name, "method": "retrained", "seed": number, "settings": {}}
@@ -167,7 +167,7 @@ def _batches(scenario: Scenario) -> list[_Batch]:
 def _unlearnt(
     bench: Bench, scenario: Scenario, base: Network, new: Tensor, row: Row
 ) -> tuple[Network, float]:
-    """The network after one request, and the seconds that took."""
+    """The network after one request, and the seconds it took."""
     sets = Sets.of(bench, new, kept=~scenario.forgotten)
     settings = json.loads(row.settings)
     if row.method in (OURS, OURS_WITH):
@@ -223,7 +223,7 @@ def _fresh(build: Build, seed: int) -> nn.Module:
 
 
 def _retraining_seconds(bench: Bench, sets: Sets) -> float:
-    """What retraining would take on this machine as busy as it is now, from a few of its steps."""
+    """The time of retraining on this machine under its present load, from a few of its steps."""
     size = bench.size
     recipe = replace(size.recipe, seed=DEV_SEED, epochs=1)
     count = min(TIMED_STEPS, len(sets.retain) // recipe.batch_size)
@@ -237,7 +237,7 @@ def _retraining_seconds(bench: Bench, sets: Sets) -> float:
 
 
 def _clock(size: Size) -> float:
-    """Seconds of this process on a CPU, which others do not stretch; on a GPU, of the world."""
+    """On a CPU, seconds of this process, which other load does not stretch; on a GPU, real time."""
     if size.device == "cpu":
         return process_time()
     torch.cuda.synchronize()
@@ -245,7 +245,7 @@ def _clock(size: Size) -> float:
 
 
 def _peak_mib(size: Size) -> float:
-    """Of the process on a CPU, of the device on a GPU."""
+    """Peak memory of the process on a CPU, of the device on a GPU."""
     if size.device == "cpu":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return torch.cuda.max_memory_allocated() / 2**20

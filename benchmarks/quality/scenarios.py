@@ -1,7 +1,7 @@
-"""What is to be forgotten: one mask over the training split for each scenario.
+"""The forget sets: one mask over the training split for each scenario.
 
-All scenarios share one training set, in which some records are planted canaries: mislabelled, so
-that a model can only know their label by having seen them.
+All scenarios share one training set, with some planted canaries: mislabelled records whose label a
+model can only know by having seen them.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,43 +18,43 @@ CAT, DOG, FROG, HORSE, SHIP, TRUCK = (
     CLASSES.index(name) for name in ("cat", "dog", "frog", "horse", "ship", "truck")
 )
 HELD_OUT = "held out"
-"""On it the audit is tried and nothing is chosen; no method runs on it."""
+"""The audit is evaluated on it and nothing is chosen; no method runs on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A forget set, and what a retrained model is for it."""
+    """A forget set, and how its retrained models are made."""
 
     name: str
     removing: bool
-    """The classes of the forget set are to be lost as a concept."""
+    """Whether the classes of the forget set are removed as a concept."""
 
     forgotten: Tensor
     """(N,) bool over the training split."""
 
     oracles: int
-    """How many models are retrained."""
+    """The number of retrained models."""
 
     retrained_without: Tensor
-    """(N,) bool: what the oracles never saw; all of the forget set, at least."""
+    """(N,) bool: what the oracles never saw, at least all of the forget set."""
 
     batches: int = 1
-    """Requests in sequence that the forget set is split into."""
+    """Number of successive requests that the forget set is split into."""
 
     parts: Mapping[str, Tensor] = field(default_factory=dict)
-    """By name, parts (N,) of the forget set that the audit is tried on, too: what was retrained
-    without all of it was retrained without each."""
+    """Parts (N,) of the forget set, by name, that the audit is also evaluated on: a model retrained
+    without the whole set was retrained without each part."""
 
     @property
     def tuning(self) -> bool:
-        """Whether settings are chosen on it, so that nothing measured on it is reported."""
+        """Whether settings are tuned on it, so that its figures are not reported."""
         return self.name.startswith("dev")
 
 
 def plant_canaries(data: Data, count: int) -> tuple[Data, Tensor]:
     """The data with `count` training records mislabelled, and the mask (N,) of these records.
 
-    The wrong label of record i of class y is (y + 1 + i mod 9) mod 10: any but the right one.
+    The wrong label of record i of class y is (y + 1 + i mod 9) mod 10: never the right one.
     """
     mask = choose(torch.ones(len(data.train), dtype=torch.bool), count, seed=1000)
     labels, places = data.train.labels.clone(), torch.arange(len(mask))
@@ -65,12 +65,12 @@ def plant_canaries(data: Data, count: int) -> tuple[Data, Tensor]:
 def scenarios(
     train: Samples, canaries: Tensor, unseen_confidence: Callable[[], Tensor]
 ) -> dict[str, Scenario]:
-    """Every scenario by its name; those that begin with `dev` are for tuning, and for nothing else.
+    """Every scenario, by name; those that begin with `dev` are only for tuning.
 
     Args:
         canaries: (N,) bool.
-        unseen_confidence: gives (N,) the probability that models which have not seen a sample
-            give its label; the lowest are the most memorised.
+        unseen_confidence: returns (N,) the probability of a sample's label under models that have
+            not seen it; the lowest are the most memorised.
     """
     labels, tenth = train.labels, len(train) // 10
     plain = ~canaries
@@ -143,7 +143,7 @@ def _held_out(
 
 
 def split(mask: Tensor, count: int) -> list[Tensor]:
-    """Masks (N,) of `count` random disjoint parts of what a mask holds."""
+    """Masks (N,) of `count` random disjoint parts of a mask."""
     places = mask.nonzero().squeeze(1)
     places = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(8))]
     parts = []

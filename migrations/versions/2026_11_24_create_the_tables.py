@@ -1,6 +1,6 @@
 """create the tables
 
-Safe while serving: new tables only, no lock on anything in use.
+Safe while serving: new tables only, no locks on tables in use.
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,7 @@
 """judge and escalate: verdicts, rounds, exact mode, decisions
 
-Safe while serving: new tables and columns, checks over small tables. `alignment_scores` gets the
-round into its key, under a short lock.
+Safe while serving: new tables and columns, checks over small tables. The key of `alignment_scores`
+gets the round, under a short lock.
 """
 
 import sqlalchemy as sa
@@ -112,9 +112,9 @@ def create_decisions() -> None:
 
 
 def downgrade() -> None:
-    """Escalations, decisions and candidates are lost; what was served stays.
+    """Escalations, decisions and candidates are lost; served versions stay.
 
-    What waits for a decision waits for a new job: there is nothing to decide about any more.
+    Requests that wait for a decision wait for a new job: there is nothing left to decide.
     """
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute(

@@ -1,6 +1,6 @@
 """references and estimates: two kinds of jobs, and their tables
 
-Safe while serving: new tables, and under a short lock a check and an index over the jobs.
+Safe while serving: new tables; a check and an index on the jobs, under a short lock.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
-"""checks of Parquet files: a kind of job, and what was asked and answered
+"""checks of Parquet files: a kind of job, with its question and answer
 
-Safe while serving: a new table, and under a short lock a check over the jobs.
+Safe while serving: a new table; a check on the jobs, under a short lock.
 """
 
 import sqlalchemy as sa
@@ -46,7 +46,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Checks of files are lost, with the records of their jobs."""
+    """File checks are lost, with the records of their jobs."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_table("dataset_checks")
     op.execute("DELETE FROM jobs WHERE kind = 'check_dataset'")

@@ -1,6 +1,6 @@
 """rows of forgotten samples erased from Parquet files: a kind of job, and what the files were like
 
-Safe while serving: a column, and under a short lock a check over the jobs.
+Safe while serving: a new column; a check on the jobs, under a short lock.
 """
 
 import sqlalchemy as sa
@@ -26,7 +26,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """The records of erasing jobs are lost; rows that were erased stay so."""
+    """The records of erasing jobs are lost; erased rows stay erased."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_column("datasets", "files")
     op.execute("DELETE FROM jobs WHERE kind = 'erase_rows'")

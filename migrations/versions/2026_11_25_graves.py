@@ -1,6 +1,6 @@
 """keyed tombstones, commitments to the named ids, and no ids beyond the end of a request
 
-Not while serving: tombstones lose their sample ids, which the code before this one reads.
+Not while serving: tombstones lose their sample ids, which earlier code reads.
 """
 
 import secrets
@@ -14,7 +14,7 @@ down_revision = "8e2b6d4c0f17"
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    # One expression, so that the planner takes it apart; `decode` gives the bytes of the text, and
+    # One expression, so that the planner can inline it. `decode` returns the bytes of the text, and
     # unlike `convert_to` it may be called in an immutable function.
     op.execute(
         r"""
@@ -52,7 +52,7 @@ def upgrade() -> None:
 
 
 def give_keys() -> None:
-    """A random key for each dataset, as the two blocks that HMAC makes of it."""
+    """A random key for each dataset, stored as the two blocks that HMAC derives from it."""
     op.add_column("datasets", sa.Column("tombstone_key", sa.LargeBinary))
     connection = op.get_bind()
     for dataset_id in connection.scalars(sa.text("SELECT id FROM datasets")).all():
@@ -66,7 +66,7 @@ def give_keys() -> None:
 
 
 def bury_ids() -> None:
-    """Digests in the place of ids, in a new table: no old row keeps an id until a vacuum."""
+    """Digests replace ids, in a new table, so that no old row keeps an id until a vacuum."""
     make_anew(
         sa.Column("digest", sa.LargeBinary, primary_key=True),
         """
@@ -98,8 +98,8 @@ def make_anew(name: sa.Column[bytes] | sa.Column[str], filling: str) -> None:
 
 
 def downgrade() -> None:
-    """Tombstones get back the ids of samples that are still indexed; the others are lost, as are
-    the ids that ended requests named. Grounds that were shredded become empty."""
+    """Tombstones get back the ids of samples that are still indexed; other ids are lost, and so are
+    the ids in ended requests. Shredded grounds become empty."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     make_anew(
         sa.Column("sample_id", sa.String, primary_key=True),

@@ -1,4 +1,4 @@
-"""indexes: lists of requests by status and by model, and what the figures count
+"""indexes: lists of requests by status and by model, and the counts of the figures
 
 Writes to the two tables wait while the indexes are built: seconds for a million rows.
 """

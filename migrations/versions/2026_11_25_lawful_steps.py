@@ -1,7 +1,7 @@
-"""lawful steps: triggers that refuse all others, cancelled jobs, checkpoints, overdue requests
+"""lawful steps: triggers that refuse all others; cancelled jobs, checkpoints, overdue requests
 
-Safe while serving: a new table, columns without a default, triggers, and a check over a small
-table, under a short lock.
+Safe while serving: a new table, columns without a default, triggers; a check on a small table,
+under a short lock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ def upgrade() -> None:
 
 
 def lawful(steps: Mapping[str, Sequence[str]]) -> str:
-    """The condition that a step is in the table. In the trigger itself it costs next to nothing."""
+    """The condition that a step is in the table. Its cost in the trigger is negligible."""
     return " OR ".join(
         f"OLD.status = '{source}' AND NEW.status IN ({listed(targets)})"
         for source, targets in steps.items()
@@ -96,8 +96,8 @@ def job_statuses(*values: str) -> None:
 
 
 def downgrade() -> None:
-    """Cancelled jobs become failed ones. Checkpoint files stay behind: stop the worker first, and
-    remove `checkpoints` in its store."""
+    """Cancelled jobs become failed ones. Checkpoint files are left behind: stop the worker first,
+    then remove `checkpoints` in its store."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     for table in GUARDED:
         op.execute(f"DROP TRIGGER lawful_steps ON {table}")

@@ -1,10 +1,10 @@
 """log: positions, tree and checkpoints of the audit trail, and a role that cannot change it
 
-The role that runs this owns the tables. The service's processes log in as `lethe_app`, or as a
-member of it. It is made here where there is none, without the right to log in:
+The role that runs this owns the tables. The service's processes log in as `lethe_app` or a member
+of it. If the role does not exist, it is created here without the right to log in:
 docs/operators.md, "Database roles".
 
-Writes to the audit trail wait while its events get their positions: seconds for a million.
+Writes to the audit trail wait while its events get their positions: seconds per million.
 """
 
 import sqlalchemy as sa
@@ -85,10 +85,10 @@ def created_at(name: str) -> sa.Column[object]:
 
 
 def positions() -> None:
-    """Events get their place at the last moment of their transaction, one transaction at a time.
+    """Events get their position at the end of their transaction, one transaction at a time.
 
-    A transaction that has the lock waits for nobody any more, so there is no deadlock; and it keeps
-    it until it has committed, so positions follow the order of commits and none is left out.
+    A transaction that holds the lock waits for no other, so there is no deadlock. It holds the lock
+    until it has committed, so positions follow the order of commits, without gaps.
     """
     op.execute("LOCK TABLE audit_events IN SHARE ROW EXCLUSIVE MODE")
     op.execute(
@@ -114,9 +114,9 @@ def positions() -> None:
 
 
 def roles() -> None:
-    """What `lethe_app` may do: anything with rows, but for the trail's, which it may only add to.
+    """The rights of `lethe_app`: all changes to rows, except in the trail, where it may only add.
 
-    The positions are added by the trigger, with the owner's rights.
+    The trigger adds the positions with the owner's rights.
     """
     op.execute(
         """
@@ -148,7 +148,7 @@ def roles() -> None:
 
 
 def downgrade() -> None:
-    """The role stays: others may have been given it."""
+    """The role stays: it may have been granted to others."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("DROP TRIGGER appended_to_log ON audit_events")
     op.execute("DROP FUNCTION append_to_log()")

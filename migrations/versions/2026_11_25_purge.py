@@ -1,7 +1,7 @@
-"""purge: when old versions' files go, what is derived from data, and versions that stay
+"""purge: when old versions' files are deleted, what is derived from data, and fixed versions
 
-Safe while serving: columns without a default, a view, triggers, and checks and indexes over small
-tables, under a short lock. Versions superseded before are due 72 hours after that.
+Safe while serving: columns without a default, a view, triggers; checks and indexes on small tables,
+under a short lock. Already superseded versions are due 72 hours after they were superseded.
 """
 
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ MOMENTS = (
     ("model_versions", "purged_at"),
 )
 CHANGEABLE = {"superseded_at", "purge_after", "purged_at", "status", "reservoir_sha256"}
-"""Those of a version that may change at all."""
+"""The columns of a version that may change."""
 
 
 def upgrade() -> None:
@@ -59,8 +59,8 @@ def upgrade() -> None:
 
 
 def create_view() -> None:
-    """A version honours every job of its model up to a moment: while it is the champion, all of
-    them; one that was, those until it was superseded; another, those until it was made."""
+    """A version respects every job of its model up to a moment: the champion, all of them; a former
+    champion, those before it was superseded; any other, those before it was created."""
     op.execute(
         """
         CREATE VIEW derived_data AS
@@ -112,8 +112,8 @@ def create_view() -> None:
 
 
 def keep_versions() -> None:
-    """Nothing brings a superseded version back: neither an edited row, nor a deleted one, nor
-    another row with its weights."""
+    """A superseded version cannot be revived by editing a row, deleting one, or adding another with
+    its weights."""
     changeable = ", ".join(f"'{column}'" for column in sorted(CHANGEABLE))
     op.execute(
         f"""

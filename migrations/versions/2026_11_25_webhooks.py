@@ -99,7 +99,7 @@ def create_deliveries() -> None:
 
 
 def downgrade() -> None:
-    """The endpoints are lost, and what was not delivered yet."""
+    """The endpoints and undelivered messages are lost."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_table("webhook_deliveries")
     op.drop_table("webhook_endpoints")

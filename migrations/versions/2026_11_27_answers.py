@@ -1,7 +1,7 @@
 """the answer to a repeated submission is made of the request: only what changes later is kept
 
-Not while serving: the code before this one reads the whole answer. Reference and reason, which it
-repeated, stand in `deletion_requests` alone from now on.
+Not while serving: earlier code reads the whole answer. Reference and reason, which the answer
+repeated, are now in `deletion_requests` only.
 """
 
 import sqlalchemy as sa
@@ -30,7 +30,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """A submission that is repeated gets an equal answer, with its members in another order."""
+    """A repeated submission gets an equal answer, with its members in another order."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.add_column("idempotency_keys", sa.Column("response", JSONB))
     op.execute(

@@ -1,4 +1,4 @@
-"""The methods to beat, one file each, by the name a row has for them."""
+"""The baselines, one file each, under the names used in the rows."""
 
 from types import ModuleType
 

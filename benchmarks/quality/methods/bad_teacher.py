@@ -3,9 +3,9 @@
 Source: Chundawat et al., "Can Bad Teaching Induce Forgetting?", AAAI 2023 (arXiv:2205.08096): the
 original teaches 30 % of the retain set, a newly initialised model the forget set, both in the same
 shuffled batches, by the divergence at temperature 1; Adam, rate 1e-4, one epoch in the authors'
-notebook. Adapted: batches of 128. Both teachers are frozen, so that their answers are computed
-once. The loss is averaged over samples, not over samples and classes as in the authors' code; to
-Adam that factor is the same.
+notebook. Adapted: batches of 128. Both teachers are frozen, so their answers are computed once. The
+loss is averaged over samples, not over samples and classes as in the authors' code; to Adam that
+factor is the same.
 """
 
 import torch

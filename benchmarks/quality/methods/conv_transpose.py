@@ -1,7 +1,7 @@
 """CT: transpose every convolution kernel, then recover on the retain set.
 
-Source: the fifth place of the NeurIPS 2023 unlearning competition (arXiv:2406.09073), as "Deep
-Unlearn" (arXiv:2410.01276) has it: height and width of each kernel change places; fine-tuning at
+Source: the fifth place of the NeurIPS 2023 unlearning competition (arXiv:2406.09073), as described
+in "Deep Unlearn" (arXiv:2410.01276): height and width of each kernel are swapped; fine-tuning at
 rate 1e-3 with cosine, 3 epochs. Adapted: batches of 128 instead of 64; the rate changes step by
 step instead of epoch by epoch. For models with 2-d convolutions only.
 """

@@ -47,7 +47,7 @@ def unlearn(
 
 
 def masked(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logits (N, C) in which the true class has no chance."""
+    """Logits (N, C) with the true class masked out."""
     return logits.scatter(1, labels[:, None], torch.finfo(logits.dtype).min)
 
 

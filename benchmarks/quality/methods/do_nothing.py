@@ -1,4 +1,4 @@
-"""The original, unchanged: what any method must beat, and no audit may pass."""
+"""The original, unchanged: every method must beat it, and no audit may pass it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: train on the retain set, and trust that the rest is forgotten.
+"""Fine-tuning: train on the retain set, and rely on the rest being forgotten.
 
 Source: the baseline of nearly every paper; SGD with momentum, rate 0.01, 10 epochs in that of
 "Deep Unlearn" (arXiv:2410.01276) and of RUM (arXiv:2406.01257). Adapted: 6 epochs.

@@ -1,7 +1,7 @@
-"""What every baseline is given. Baselines are for the benchmark; the service knows none of them.
+"""What every baseline is given. Baselines exist for the benchmark only; the service has none.
 
 A baseline is a module with `unlearn(given, **settings) -> nn.Module`, its default `SETTINGS`, and
-the settings to `SEARCH` when it is tuned: eight for each that has any, the first its paper's.
+the settings to `SEARCH` when it is tuned: eight for each that has any, with its paper's first.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from worker.unlearning.samples import Samples
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """One problem, as a baseline sees it."""
+    """A problem, as a baseline sees it."""
 
     original: Network
     """The trained network; baselines leave it as it is."""
@@ -33,7 +33,7 @@ class Given:
     """A newly initialised model of the same architecture, by seed."""
 
     removing: bool
-    """A class shall be lost, rather than samples untrained."""
+    """Whether to remove a class rather than untrain samples."""
 
     seed: int
 

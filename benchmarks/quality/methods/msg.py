@@ -1,11 +1,12 @@
 """MSG: re-initialise the convolution weights that matter least, then recover on the retain set.
 
-Source: the second place of the NeurIPS 2023 unlearning competition (arXiv:2406.09073), as "Deep
-Unlearn" (arXiv:2410.01276) has it: gradients of CE(retain) - CE(forget), on as many retain as
-forget samples; in each convolution the 30 % of weights with the smallest gradients are drawn anew;
-then fine-tuning, in which the gradients of the other convolution weights are multiplied by 0.1;
-rate 1e-3, 5 epochs, linear warm-up, then linear decay. Adapted: batches of 128 instead of 64; the
-rate changes step by step instead of epoch by epoch. For models with 2-d convolutions only.
+Source: the second place of the NeurIPS 2023 unlearning competition (arXiv:2406.09073), as described
+in "Deep Unlearn" (arXiv:2410.01276): gradients of CE(retain) - CE(forget), on as many retain as
+forget samples; in each convolution the 30 % of weights with the smallest gradients are
+re-initialised; then fine-tuning, in which the gradients of the other convolution weights are
+multiplied by 0.1; rate 1e-3, 5 epochs, linear warm-up, then linear decay. Adapted: batches of 128
+instead of 64; the rate changes step by step instead of epoch by epoch. For models with 2-d
+convolutions only.
 """
 
 import torch
@@ -25,16 +26,16 @@ from benchmarks.quality.methods.training import (
 from worker.unlearning.network import Network
 
 SLOWED = 0.1
-"""What the gradients of the convolution weights that were kept are multiplied by."""
+"""Factor for the gradients of the kept convolution weights."""
 
 
 def unlearn(
     given: Given, *, lr: float = 1e-3, epochs: int = 5, renewed_share: float = 0.3
 ) -> nn.Module:
-    """Renew, then fine-tune.
+    """Re-initialise, then fine-tune.
 
     Args:
-        renewed_share: of the weights of each convolution.
+        renewed_share: share of each convolution's weights to re-initialise.
     """
     network, generator = start(given)
     masks = renewed(network, given, renewed_share, generator)
@@ -57,7 +58,7 @@ def unlearn(
 def renewed(
     network: Network, given: Given, share: float, generator: torch.Generator
 ) -> dict[nn.Parameter, Tensor]:
-    """Where (bool) each convolution's weights have the smallest gradients, `share` of them."""
+    """Masks (bool) of the `share` of each convolution's weights with the smallest gradients."""
     order = torch.randperm(len(given.retain), generator=generator)
     retain = given.retain.select(order[: len(given.forget)])
     network.model.eval()

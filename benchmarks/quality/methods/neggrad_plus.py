@@ -3,8 +3,8 @@
 Source: Kurmanji et al., "Towards Unbounded Machine Unlearning", NeurIPS 2023 (arXiv:2302.09880);
 alpha 0.95, rate 0.01, and batch normalisation in evaluation mode as "Deep Unlearn"
 (arXiv:2410.01276) has it; in the authors' own code it is in training mode, which is searched too.
-Adapted: 3 epochs instead of 10, as each step sees two batches. The ascent has no bound: gradients
-are cut.
+Adapted: 3 epochs instead of 10, as each step sees two batches. The ascent is unbounded, so
+gradients are clipped.
 """
 
 from torch import nn

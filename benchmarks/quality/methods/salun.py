@@ -1,4 +1,4 @@
-"""SalUn: random labels for the forget set, learnt by the salient weights only.
+"""SalUn: random labels for the forget set, learned by the salient weights only.
 
 Source: Fan et al., "SalUn", ICLR 2024 (arXiv:2310.12508): salient are the weights with the largest
 gradients of the forget loss at the original, half of all by default; each epoch is a pass over the
@@ -27,10 +27,10 @@ from worker.unlearning.samples import Samples
 def unlearn(
     given: Given, *, lr: float = 0.013, epochs: int = 6, salient_share: float = 0.5
 ) -> nn.Module:
-    """Alternate random labels and right labels, all other weights frozen.
+    """Alternate random and correct labels, with all other weights frozen.
 
     Args:
-        salient_share: of all weights, how many may move.
+        salient_share: share of all weights that may change.
     """
     network, generator = start(given)
     masks = salient(given.original, given.forget, salient_share)
@@ -52,7 +52,7 @@ def unlearn(
 
 
 def salient(original: Network, forget: Samples, share: float) -> list[tuple[str, Tensor]]:
-    """For each parameter, by its name, where (bool) it is among the `share` most salient."""
+    """Masks (bool) of the `share` most salient weights, by parameter name."""
     network = original.copy()
     network.model.requires_grad_(True).eval()
     for inputs, labels in forget.batches(BATCH_SIZE):
@@ -71,7 +71,7 @@ def salient(original: Network, forget: Samples, share: float) -> list[tuple[str,
 
 
 def wrong_labels(labels: Tensor, classes: int, generator: torch.Generator) -> Tensor:
-    """A random label (N,) for each sample, any but its own."""
+    """A random label (N,) for each sample, never its own."""
     return (labels + torch.randint(1, classes, labels.shape, generator=generator)) % classes
 
 

@@ -1,16 +1,16 @@
 """SCRUB and SCRUB+R: drive away from the teacher on the forget set, back to it on the retain set.
 
 Each of the first `max_steps` epochs begins with a pass that maximises the divergence from the
-original on the forget set; every epoch ends with one that minimises divergence and cross-entropy
-on the retain set. Then the rewind (+R): of the checkpoints after each epoch, take the one whose
-forget error is nearest to the error of the last one on hold-out of the same classes. The rewind is
-for privacy; where a class shall be removed the paper has none, and neither have we.
+original on the forget set; every epoch ends with one that minimises divergence and cross-entropy on
+the retain set. Then the rewind (+R): of the checkpoints after each epoch, take the one whose forget
+error is nearest to the error of the last one on hold-out of the same classes. The rewind is for
+privacy; for class removal the paper has none, and neither do we.
 
 Source: Kurmanji et al., "Towards Unbounded Machine Unlearning", NeurIPS 2023 (arXiv:2302.09880);
 rate 0.005, 5 epochs, 4 of them with a maximising pass, and temperature 4 are those of RUM
 (arXiv:2406.01257) for CIFAR-10, weights of the losses those of the authors' notebook. Adapted: SGD
 and cosine instead of steps in the rate; a forget pass has batches of 128. The teacher is frozen, so
-that its answers are computed once. The maximised divergence has no bound: gradients are cut.
+its answers are computed once. The maximised divergence is unbounded, so gradients are clipped.
 """
 
 import copy
@@ -105,7 +105,7 @@ def minimise(
 
 
 def rewound(checkpoints: list[Network], forget: Samples, holdout: Samples) -> Network:
-    """The checkpoint whose forget error is nearest to the last one's error on like hold-out."""
+    """The checkpoint whose forget error is nearest to the last one's error on matching hold-out."""
     like = matching_weights(holdout.labels, forget.labels)
     reference = _error(checkpoints[-1], holdout, like)
     even = torch.full((len(forget),), 1 / len(forget), dtype=torch.float64)

@@ -4,8 +4,8 @@ Source: Foster et al., "Fast Machine Unlearning without Retraining through Selec
 Dampening", AAAI 2024 (arXiv:2308.07707): no training; importance is the diagonal of the Fisher
 information, approximated as in the authors' code by squared gradients of batches, in evaluation
 mode; alpha 10 and lambda 1. Adapted: the batches of both sets have the same size, that of the
-forget set where it is smaller, since the importance depends on it; small alphas are searched, for
-on random samples both importances are nearly equal and 10 selects nothing.
+forget set where it is smaller, since the importance depends on it; small alphas are searched,
+because on random samples both importances are nearly equal and 10 selects nothing.
 """
 
 import torch
@@ -20,12 +20,12 @@ from worker.unlearning.samples import Samples
 def unlearn(
     given: Given, *, alpha: float = 10.0, dampening: float = 1.0, batch_size: int = 128
 ) -> nn.Module:
-    """Where importance to the forget set exceeds alpha times that to all, dampen.
+    """Dampen weights whose importance to the forget set exceeds alpha times that to all.
 
     Args:
         dampening: lambda; a selected weight is multiplied by lambda importance(all) /
             importance(forget), by 1 at most.
-        batch_size: of the squared gradients.
+        batch_size: batch size of the squared gradients.
     """
     network, generator = start(given)
     network.model.eval()

@@ -1,9 +1,9 @@
 """What the baselines' training loops share.
 
-Adapted in all of them alike, and in their favour: batches of 128, rates annealed to zero (at a
-constant rate the small CNN loses points of test accuracy), and gradients longer than 10 cut, since
-some of the losses have no lower bound. A batch-normalised CNN seldom has longer ones. Papers give
-10 epochs for models trained 182; here no setting costs more than 40 % of retraining's 18.
+The same adaptations for all, in their favour: batches of 128, learning rates annealed to zero (at a
+constant rate the small CNN loses points of test accuracy), and gradients clipped to norm 10,
+because some of the losses have no lower bound. A batch-normalised CNN seldom exceeds it. Papers
+give 10 epochs for models trained 182; here no setting costs more than 40 % of retraining's 18.
 """
 
 import math
@@ -23,7 +23,7 @@ LONGEST_GRADIENT = 10.0
 
 
 def start(given: Given) -> tuple[Network, torch.Generator]:
-    """A copy of the original, ready to be trained, and the source of all chance."""
+    """A copy of the original, ready for training, and the random generator."""
     network = given.original.copy()
     network.model.requires_grad_(True).train()
     return network, torch.Generator().manual_seed(given.seed)
@@ -43,7 +43,7 @@ def freeze_statistics(model: nn.Module) -> None:
 
 
 def sgd(model: nn.Module, lr: float, weight_decay: float = WEIGHT_DECAY) -> torch.optim.Optimizer:
-    """SGD with momentum, as most of the papers have it."""
+    """SGD with momentum, as in most of the papers."""
     return torch.optim.SGD(model.parameters(), lr, momentum=MOMENTUM, weight_decay=weight_decay)
 
 
@@ -53,7 +53,7 @@ def cosine(done: float) -> float:
 
 
 class Descent:
-    """An optimiser that anneals its rate over a known number of steps, and cuts long gradients."""
+    """An optimiser that anneals its rate over a known number of steps and clips gradients."""
 
     def __init__(
         self,
@@ -63,11 +63,11 @@ class Descent:
         schedule: Callable[[float], float] = cosine,
         scales: Mapping[nn.Parameter, Tensor] | None = None,
     ) -> None:
-        """Descend in `steps` steps.
+        """Descend for `steps` steps.
 
         Args:
             schedule: maps the share of steps done to a share of the optimiser's rate.
-            scales: what the gradients of these parameters are multiplied by, element by element.
+            scales: elementwise factors for the gradients of these parameters.
         """
         self.optimizer = optimizer
         self._scales = dict(scales or {})
@@ -76,7 +76,7 @@ class Descent:
         )
 
     def step(self, loss: Tensor) -> None:
-        """Move against the gradient of a loss ()."""
+        """Step against the gradient of a loss ()."""
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         for parameter, scale in self._scales.items():
@@ -89,12 +89,12 @@ class Descent:
 
 
 def steps_in(samples: Samples) -> int:
-    """How many batches one pass has."""
+    """The number of batches in one pass."""
     return math.ceil(len(samples) / BATCH_SIZE)
 
 
 def cycled(samples: Samples, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end, shuffled anew in each pass."""
+    """Endless batches, reshuffled in each pass."""
     while True:
         yield from samples.batches(BATCH_SIZE, generator)
 
