@@ -1,4 +1,4 @@
-"""`python -m attacks`: attack an honest bundle in every way known, and say what was not caught."""
+"""`python -m attacks`: attack an honest bundle in every known way, report misses."""
 
 import sys
 from collections import Counter
@@ -14,7 +14,10 @@ def main() -> int:
     for given in (evidence.main, evidence.other, evidence.failed):
         exit_status, reason = judge(given)
         if exit_status:
-            print(f"The honest bundle itself is refused: {reason}")
+            print(
+                f"The honest bundle itself is refused: {reason}. Repair the verifier or "
+                "attacks/story.py first."
+            )
             return 1
     judgements = run(everything(evidence), evidence)
     print(table(judgements))
@@ -23,12 +26,12 @@ def main() -> int:
 
 
 def everything(evidence: Evidence) -> list[Attack]:
-    """The attacks by hand first."""
+    """Handwritten attacks first."""
     return [*by_hand.ATTACKS, *generated.attacks(evidence)]
 
 
 def table(judgements: Sequence[Judgement]) -> str:
-    """A line for each attack by hand, one for each kind of generated attack, and whatever was not
+    """One line per handwritten attack, one per kind of generated attack, and one for everything not
     caught."""
     by_names = {attack.name for attack in by_hand.ATTACKS}
     hand = [each for each in judgements if each.attack.name in by_names]

@@ -1,6 +1,6 @@
-"""What an operator can make with the signing keys in hand: logs, checkpoints, bundles.
+"""What an operator can make with the signing keys: logs, checkpoints, bundles.
 
-An honest operator makes the evidence with it, a dishonest one the forgeries.
+The honest evidence and the forgeries are both made with it.
 """
 
 import json
@@ -36,7 +36,7 @@ class Signer:
 
     @classmethod
     def of(cls, origin: str, secret: str) -> "Signer":
-        """The key that follows from a secret."""
+        """The key derived from a secret."""
         seed = sha256(secret.encode()).digest()
         return cls(origin, Ed25519PrivateKey.from_private_bytes(seed))
 
@@ -50,12 +50,12 @@ class Signer:
 
     @property
     def text(self) -> str:
-        """The public key as the verifier takes it: name, id and key."""
+        """The public key in the form the verifier takes: name, id and key."""
         encoded = b64encode(b"\x01" + self.public).decode()
         return f"{self.origin}+{self.note_key.hash.hex()}+{encoded}"
 
     def word_for(self, other: "Signer") -> str:
-        """Its word for another key, as the event that brings that one in has it."""
+        """Its endorsement of another key, as in the event that introduces that key."""
         return b64encode(self.private.sign(endorsing(self.origin, other.public))).decode()
 
     def envelope(self, payload: bytes, payload_type: str = PAYLOAD_TYPE) -> Json:
@@ -82,7 +82,7 @@ class Log:
         return self.of([*self.entries, *entries])
 
     def of(self, entries: Iterable[Json]) -> "Log":
-        """A log of these entries, numbered anew."""
+        """A log of these entries, renumbered."""
         numbered = ({**entry, "position": n} for n, entry in enumerate(entries))
         return replace(self, entries=tuple(numbered))
 
@@ -108,7 +108,7 @@ class Log:
         return [b64encode(merkle.hash_of(span, self._nodes)).decode() for span in spans]
 
     def entry(self, position: int, size: int) -> Json:
-        """An entry with its proof of inclusion, as a bundle has it."""
+        """An entry with its inclusion proof, as in a bundle."""
         return {
             "position": position,
             "leaf": self.leaf(position),
@@ -116,7 +116,7 @@ class Log:
         }
 
     def continued(self, old: int) -> Json:
-        """The proof that the log continues its own first entries."""
+        """The proof that the log extends its own first entries."""
         return {"from": old, "proof": self.hashes(merkle.consistency(old, self.size))}
 
     def checkpoint(self, signers: Sequence[Signer], size: int | None = None) -> str:
@@ -128,10 +128,10 @@ class Log:
 
 @dataclass(frozen=True)
 class Given:
-    """What an auditor has in hand."""
+    """What an auditor holds."""
 
     bundle: Json | str
-    """As JSON; as text where an attack is in the text."""
+    """As JSON; as text if the attack is in the text."""
 
     keys: tuple[str, ...]
     older: str | None
@@ -144,7 +144,7 @@ class Given:
 
     @property
     def statement(self) -> Json:
-        """A copy of what the certificate says."""
+        """A copy of the certificate's statement."""
         return dict(json.loads(b64decode(self.parsed["certificate"]["payload"])))
 
     def changed(self, change: Change) -> "Given":
@@ -155,14 +155,14 @@ class Given:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """A log, and what auditors of some of its requests have in hand."""
+    """A log, and what the auditors of some of its requests hold."""
 
     log: Log
     signers: tuple[Signer, ...]
-    """Those that sign now; the first signs certificates."""
+    """The keys that sign now; the first one signs certificates."""
 
     main: Given
-    """A request whose certificate was followed by a further one."""
+    """A request whose certificate was replaced by another one."""
 
     other: Given
     """Another request."""
@@ -178,7 +178,7 @@ class Evidence:
         return self.signers[0]
 
     def resigned(self, given: Given, change: Change) -> Given:
-        """Another statement under the operator's signature; the log says nothing of it."""
+        """Another statement under the operator's signature, which the log does not mention."""
         statement = given.statement
         change(statement)
         envelope = self.signer.envelope(rfc8785.dumps(statement))
@@ -187,12 +187,12 @@ class Evidence:
     def reissued(
         self, given: Given, change: Change, log: Log | None = None, *, shift: int = 0
     ) -> Given:
-        """The best an operator can do: another statement, and a log made anew, from the first
-        entry on, in which it was always there; all of it signed.
+        """The best an operator can do: another statement, and a log rewritten from the first entry
+        on that always contained it, all signed.
 
         Args:
-            log: the entries of the new log, if others than its certificate are to change.
-            shift: how far those about the request have moved in it.
+            log: the entries of the new log, if more than the certificate's entry must change.
+            shift: how far the request's entries have moved in it.
         """
         log = log or self.log
         request_id, statement = given.parsed["request_id"], given.statement
@@ -208,7 +208,7 @@ class Evidence:
         return self.rebuilt(given, log.edited(issued, data=data), self.signer.envelope(payload))
 
     def rebuilt(self, given: Given, log: Log, envelope: Json | None = None) -> Given:
-        """The bundle of the same request from another log, with proofs and signatures to match."""
+        """The bundle of the same request from another log, with matching proofs and signatures."""
         old = given.parsed
         subjects = {json.loads(each["leaf"])["subject_id"] for each in old["events"]}
         envelope = envelope or old["certificate"]
@@ -238,7 +238,7 @@ def bundle(
     keys: list[Json],
     anchors: list[Json],
 ) -> Json:
-    """A bundle as the service answers it: everything in the log about these subjects."""
+    """A bundle as the service returns it: everything in the log about these subjects."""
     said = json.loads(b64decode(envelope["payload"]))["predicate"]["log"]
     certified = read(said["checkpoint"]).size
     return {

@@ -1,7 +1,7 @@
-"""The attacks that a program thought of: each field altered, each field left out.
+"""Generated attacks: each field altered, each field left out.
 
-One for each column of each event, one for each field of the bundle and of the certificate; by
-somebody without keys, and by the operator, who signs anew what was altered.
+One for each column of each event and each field of the bundle and the certificate, both without
+keys and by the operator, who signs the altered evidence again.
 """
 
 import copy
@@ -20,13 +20,13 @@ from evidence.signed_notes import read
 
 Path = tuple[str | int, ...]
 Forgery = Callable[[Evidence, str, Path], Given]
-"""Alters a field of a certificate: of which request, and where."""
+"""Alters a field of a certificate, given the request and the path."""
 
 Rules = Sequence[tuple[str, int, str]]
-"""Which paths, the exit status they lead to, and what the reason says; the first that fits."""
+"""Paths, the exit status they lead to, and the text of the reason; the first match counts."""
 
 UNGUARDED = r"anchors\[\d+\]\.(kind|size|at|receipt)$"
-"""Fields of a bundle that the verifier says it does not check."""
+"""Bundle fields that the verifier does not check, and says so."""
 
 IN_BUNDLE: Rules = (
     (r"^bundle$", FORM, r"bundle\.bundle"),
@@ -71,11 +71,12 @@ ISSUED_FALSELY: Rules = (
     (r"^issued\.number$", CERTIFICATE, "calls itself number"),
     (r"^issued\.at$", CONTENT, r"^issued\.at"),
 )
-"""The operator issues another certificate, and has made the log anew to name it. What fits no rule
-stands in no event: then only who holds an older checkpoint, or the honest certificate, can tell."""
+"""The operator issues another certificate, and rewrites the log to name it. Fields that match no
+rule are in no event: only someone who holds an older checkpoint, or the honest certificate, can
+detect the change."""
 
 NOT_REPEATED = r"^results\[0\]\.before\."
-"""Where nothing was to be forgotten, no event in the bundle repeats these."""
+"""If there was nothing to forget, no event in the bundle repeats these."""
 
 ANOTHER = {
     "pass": "no_power",
@@ -147,7 +148,7 @@ def attacks(evidence: Evidence) -> list[Attack]:
 
 
 def on_bundle(evidence: Evidence) -> list[Attack]:
-    """Those that need no more of the evidence than the main bundle and the signing key."""
+    """The attacks that need only the main bundle and the signing key."""
     return [
         *_columns(evidence),
         *_fields_of_the_bundle(evidence),
@@ -177,7 +178,7 @@ def _alter_column(evidence: Evidence, number: int, path: Path) -> Given:
 
 
 def _columns_of_the_past(evidence: Evidence) -> Iterator[Attack]:
-    """The operator alters one and makes all that follows anew; the auditor kept a checkpoint."""
+    """The operator alters one and rebuilds all that follows; the auditor kept a checkpoint."""
     shown = {event["position"] for event in evidence.main.parsed["events"]}
     for entry in evidence.log.entries[: read(evidence.main.older or "").size]:
         for path, _ in leaves_of(entry):
@@ -236,7 +237,7 @@ def _fields_of_certificates(
 def _left_out(evidence: Evidence, of: str) -> Iterator[Attack]:
     for path in fields_of(getattr(evidence, of).statement):
         title = f"a field of a certificate is left out and signed anew: {of} {written(path)}"
-        if "config" not in path and "libraries" not in path:  # what is in these is free
+        if "config" not in path and "libraries" not in path:  # the content of these is free
             says = f"lacks the field {path[-1]}"
             yield Attack(title, FORM, says, _against(of, path, _leave_out))
 
@@ -285,11 +286,11 @@ def _expected(rules: Rules, name: str) -> tuple[int, str] | None:
     return None
 
 
-# Values in JSON, by their paths
+# JSON values, by their paths
 
 
 def leaves_of(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Each value that is neither an object nor a list, with its path."""
+    """Each scalar value, with its path."""
     if isinstance(value, dict | list):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for name, inner in items:
@@ -314,14 +315,14 @@ def written(path: Path) -> str:
 
 
 def holder(value: Any, path: Path) -> Any:
-    """What holds the value at a path."""
+    """The container of the value at a path."""
     for part in path[:-1]:
         value = value[part]
     return value
 
 
 def altered(value: Json, path: Path) -> Json:
-    """A copy with another value of the same form at a path."""
+    """A copy with a different value of the same form at a path."""
     changed = copy.deepcopy(value)
     of = holder(changed, path)
     of[path[-1]] = other(of[path[-1]], next(p for p in reversed(path) if isinstance(p, str)))

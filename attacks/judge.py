@@ -1,4 +1,4 @@
-"""Runs the verifier as it stands in its file, and says whether it refused as it should."""
+"""Runs the verifier from its file, and says whether it refused as it should."""
 
 import importlib.util
 import json
@@ -14,16 +14,16 @@ from attacks.evidence import Evidence, Given
 VERIFIER = Path(__file__).parents[1] / "verifier" / "verify.py"
 
 FORM, SIGNATURE, INCLUSION, CONSISTENCY, CERTIFICATE, CONTENT = range(3, 9)
-"""The exit statuses by which the verifier refuses; its users rely on these numbers."""
+"""The verifier's exit statuses for a refusal; its users rely on these numbers."""
 
 
 def load(path: Path) -> ModuleType:
-    """The verifier, which is a file and no package."""
+    """The verifier, loaded from a file because it is not a package."""
     spec = importlib.util.spec_from_file_location("lethe_verify", path)
     assert spec is not None  # noqa: S101 (a path to a .py file has one)
     assert spec.loader is not None  # noqa: S101
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
@@ -37,17 +37,17 @@ class Attack:
 
     name: str
     exit_status: int
-    """Of the verifier that catches it."""
+    """The exit status with which the verifier must refuse it."""
 
     says: str
-    """A regular expression for words in the reason, so that it names what is wrong."""
+    """A regular expression that the reason must match, so that it names what is wrong."""
 
     act: Callable[[Evidence], Given]
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the verifier made of an attack."""
+    """The verifier's answer to an attack."""
 
     attack: Attack
     exit_status: int
@@ -60,7 +60,7 @@ class Judgement:
 
 
 def judge(given: Given, weights: Sequence[Path] = ()) -> tuple[int, str]:
-    """The exit status of the verifier, and its reason."""
+    """The verifier's exit status and reason."""
     text = given.bundle if isinstance(given.bundle, str) else json.dumps(given.bundle)
     try:
         keys = [verify.read_key(key) for key in given.keys]

@@ -1,8 +1,8 @@
-"""A small honest log, with three requests and their certificates.
+"""A small honest log with three requests and their certificates.
 
-One was met and audited with `pass`, and certified again when the old weights were purged; one
-found nothing to forget; one got `fail` and was accepted by a person. Meanwhile the log changed its
-signing key.
+One completed with the verdict `pass`, and was certified again when the old weights were purged; one
+had nothing to forget; one got `fail` and was accepted by a person. The log changed its signing key
+meanwhile.
 """
 
 from base64 import b64encode
@@ -23,18 +23,18 @@ OLD_WEIGHTS, NEW_WEIGHTS, LAST_WEIGHTS = b"version 1", b"version 2", b"version 3
 
 
 def evidence() -> Evidence:
-    """The evidence as three auditors have it, each with the key that signs now and an older
-    checkpoint, which the key before it signed."""
+    """The evidence as three auditors hold it, each with the current signing key and an older
+    checkpoint signed by the previous key."""
     return _Story().told()
 
 
 def hexed(name: str | bytes) -> str:
-    """The hash of something, for what is a digest in evidence."""
+    """A hash that stands in for a digest in the evidence."""
     return sha256(name if isinstance(name, bytes) else name.encode()).hexdigest()
 
 
 def row_id(name: str) -> str:
-    """The id of the row of this name."""
+    """The id of the row with this name."""
     return str(UUID(bytes=sha256(name.encode()).digest()[:16], version=5))
 
 
@@ -176,7 +176,7 @@ class _Story:
         return self.signers[0].envelope(payload)
 
     def _about(self, name: str) -> set[str]:
-        """What the events about a request are about."""
+        """The subjects of the events about a request."""
         versions = {"main": ("version-1", "version-2"), "failed": ("version-2", "version-3")}
         keys = {
             entry["subject_id"]

@@ -1,7 +1,7 @@
-"""`python -m chaos --schedules N --seed S`: play N schedules, say what broke and how to replay it.
+"""`python -m chaos --schedules N --seed S`: run N schedules, say what broke and how to replay it.
 
-Schedule n has the seed S + n; so the schedule of a failing seed alone is
-`python -m chaos --schedules 1 --seed SEED`. Writes benchmarks/results/chaos.json.
+Schedule n has the seed S + n, so `python -m chaos --schedules 1 --seed SEED` replays a failing seed
+alone. Writes benchmarks/results/chaos.json.
 """
 
 import argparse
@@ -28,7 +28,7 @@ RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 def main() -> int:
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so end what was started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started
     state = options.state or Path(tempfile.mkdtemp(prefix="lethe-chaos-"))
     schedules = run(
         range(options.seed, options.seed + options.schedules),
@@ -53,9 +53,11 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("--schedules", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--stacks", type=int, default=1, help="so many at once, each its share")
+    parser.add_argument(
+        "--stacks", type=int, default=1, help=("stacks at a time; they share the schedules")
+    )
     parser.add_argument("--state", type=Path, help="empty folder for logs, database and store")
-    parser.add_argument("--result", type=Path, help="file for the report, as JSON")
+    parser.add_argument("--result", type=Path, help="file for the JSON report")
     parser.add_argument(
         "--lease-default",
         action="store_true",
@@ -65,7 +67,7 @@ def _options() -> argparse.Namespace:
 
 
 def summary(schedules: Sequence[Played], lease_default: bool) -> dict[str, Any]:
-    """What the run was and what came of it."""
+    """The settings of the run, and its results."""
     kinds = Counter(fault.kind.value for each in schedules for fault in each.schedule.faults)
     rules = Counter(found.rule for each in schedules for found in each.violations)
     recovered = [each for played in schedules for each in played.recoveries]

@@ -1,7 +1,6 @@
-"""Clients of the API as they should be: they keep a key, and send it again until they know.
+"""Well-behaved API clients: they keep a key and resend it until they have an answer.
 
-Each is a thread. What it was promised, and what it saw that it should not have seen, is in its
-`Promise`.
+Each is a thread. What it was promised, and what it should not have seen, is in its `Promise`.
 """
 
 import threading
@@ -17,17 +16,17 @@ from chaos.schedule import Asked, Submission
 from chaos.stack import Stack
 
 GIVE_UP_S = 90.0
-"""A request that is not accepted for so long is a complaint."""
+"""A client complains if its request is not accepted within this time."""
 
 PAUSE_S = 0.2
 AWAY = frozenset({502, 503, 504})
-"""Answers of a service that is not well: try again. A bare 500 is a bug, whatever is hurt."""
+"""Answers of a disturbed service: try again. A bare 500 is a bug, whatever the fault."""
 
 REQUESTS = "/v1/deletion-requests"
 
 
 class Client:
-    """One deletion request, from the first try to the last look."""
+    """One deletion request, from the first attempt to the last check."""
 
     def __init__(
         self, stack: Stack, submission: Submission, body: dict[str, object], promise: Promise
@@ -38,7 +37,7 @@ class Client:
         self.promise = promise
 
     def run(self) -> None:
-        """Send the request, several times at once if told so; cancel it if told so."""
+        """Send the request, concurrently if planned; cancel it if planned."""
         if self.submission.impatient:
             self._hang_up()
         threads = [
@@ -57,17 +56,17 @@ class Client:
             self._cancel(self.promise.request_id)
 
     def look(self) -> None:
-        """Whoever got a 202 finds the request, whatever happened since."""
+        """A client that got a 202 finds the request, whatever happened since."""
         response = self._patiently("GET", f"{REQUESTS}/{self.promise.request_id}")
         if response is not None and response.status_code != 200:
             self._complain(f"GET after 202 was answered {response.status_code}: {response.text}")
 
     def ask_again(self) -> None:
-        """The key still has its answer."""
+        """Check that the key still gives its answer."""
         self._send_until_accepted()
 
     def _hang_up(self) -> None:
-        """Send, and never hear the answer."""
+        """Send, and hang up before the answer."""
         with suppress(httpx2.TransportError):
             self._post(timeout=0.005)
 
@@ -109,7 +108,7 @@ class Client:
             self.promise.answers.add(response.content)
 
     def _cancel(self, request_id: UUID) -> None:
-        """Take it back; too late is no error."""
+        """Cancel the request; too late is not an error."""
         self.promise.cancel_asked = True
         response = self._patiently("POST", f"{REQUESTS}/{request_id}/cancel")
         if response is None:
@@ -120,7 +119,7 @@ class Client:
             self._complain(f"cancel was answered {response.status_code}: {response.text}")
 
     def _patiently(self, method: str, path: str) -> httpx2.Response | None:
-        """The answer, once the service is well enough to give one."""
+        """The answer, once the service can give one."""
         deadline = time.monotonic() + GIVE_UP_S
         while time.monotonic() < deadline:
             try:
@@ -136,7 +135,7 @@ class Client:
 
     def _connection(self, timeout: float) -> httpx2.Client:
         home = self.stack.home
-        # Plain http: nothing to verify, and reading the certificates takes longer than the rest.
+        # Plain http: nothing to verify, and loading the certificates takes longer than the rest.
         return httpx2.Client(base_url=home.url, headers=home.headers, timeout=timeout, verify=False)
 
     def _complain(self, what: str) -> None:
@@ -152,10 +151,10 @@ def client(
     dataset: str,
     models: Sequence[str],
 ) -> Client:
-    """Whoever sends this submission.
+    """The client that sends this submission.
 
     Args:
-        samples: the fresh ids that its positions stand for.
+        samples: the fresh ids at its positions.
         models: names of the two models, both trained on the dataset.
     """
     named = [samples[position] for position in submission.samples]

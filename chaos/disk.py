@@ -1,8 +1,8 @@
-"""A disk that can be full for the store, and for nothing else.
+"""A disk that can be full for the store only.
 
-A library that is preloaded into the processes makes their writes fail; see full_disk.c. It takes a
-C compiler and Linux, but not root. Elsewhere Python does it: less true, as it knows only of files
-that are opened, and nothing of bytes that are written.
+A library preloaded into the processes makes their writes fail; see full_disk.c. It needs a C
+compiler and Linux, but not root. Elsewhere Python does it, less realistically: it sees files being
+opened, but not bytes being written.
 """
 
 import shutil
@@ -14,7 +14,7 @@ SOURCE = Path(__file__).with_name("full_disk.c")
 
 
 def environment(state: Path) -> dict[str, str]:
-    """What processes need in theirs, so that the disk of `state / "store"` can be full for them."""
+    """The environment variables with which processes see a full disk for `state / "store"`."""
     where = {
         "CHAOS_STORE": str(state / "store"),
         "CHAOS_DISK_FULL": str(_flag(state)),
@@ -30,17 +30,17 @@ def environment(state: Path) -> dict[str, str]:
 
 
 def fill(state: Path) -> None:
-    """From now on nothing can be written to the store."""
+    """Make all writes to the store fail from now on."""
     _flag(state).touch()
 
 
 def was_felt(state: Path) -> bool:
-    """Whether a process was refused since the disk is full."""
+    """Whether a write was refused since the disk became full."""
     return _felt(state).exists()
 
 
 def empty(state: Path) -> None:
-    """There is room again."""
+    """Make writes succeed again."""
     for path in (_flag(state), _felt(state)):
         path.unlink(missing_ok=True)
 

@@ -1,6 +1,7 @@
-"""What is done to the stack, one function for each kind of fault.
+"""The faults, one function for each kind.
 
-Each leaves the stack whole when it returns: what ended is started again, what stopped goes on.
+Each leaves the stack whole when it returns: ended processes are started again, stopped ones
+continue.
 """
 
 import random
@@ -23,14 +24,14 @@ from chaos.waiting import wait
 from domain import doorbell
 
 GIVE_UP_S = 4.0
-"""How long a blow waits for its victim to have a job, or to be asked something."""
+"""How long a fault waits for its victim to have a job or a request."""
 
 FELT_S = 20.0
-"""How long it waits for a job to store its files."""
+"""How long a fault waits for a job to store its files."""
 
 
 def strike(stack: Stack, fault: Fault) -> Death | None:
-    """Do it. Returns what a worker lost by it, if it held a job."""
+    """Inject the fault. Returns what a worker lost, if it held a job."""
     if fault.kind in WORKER_BLOWS:
         name = _victim(stack, fault)
         with stack.locks[name]:
@@ -60,7 +61,7 @@ def _term_parent(stack: Stack, name: str, fault: Fault) -> Death | None:
 
 
 def _stop_parent(stack: Stack, name: str, fault: Fault) -> Death | None:
-    """SIGSTOP and, later, SIGCONT: if that takes longer than the lease, the worker was lost."""
+    """SIGSTOP and later SIGCONT; if that takes longer than the lease, the worker counts as lost."""
     death = _death(fault, stack.held_by(name))
     stack.signal(name, signal.SIGSTOP)
     time.sleep(fault.lasts)
@@ -69,7 +70,7 @@ def _stop_parent(stack: Stack, name: str, fault: Fault) -> Death | None:
 
 
 def _stop_child(stack: Stack, name: str, fault: Fault) -> None:
-    """The job stands still, while its parent keeps the lease."""
+    """Stop the job's process while its parent keeps the lease."""
     held = stack.held_by(name)
     if held is not None:
         _send(held[0], signal.SIGSTOP)
@@ -104,9 +105,9 @@ def _restart_postgres(stack: Stack, fault: Fault) -> None:
 
 
 def _kill_api(stack: Stack, fault: Fault) -> None:
-    """While a request is being answered, if one comes in time."""
+    """Kill the API while it answers a request, if one comes in time."""
     while stack.posting.acquire(blocking=False):
-        pass  # those are sent
+        pass  # the doorbells are sent
     stack.posting.acquire(timeout=GIVE_UP_S)
     time.sleep(fault.aim / 100)
     stack.signal("api", signal.SIGKILL)
@@ -117,7 +118,7 @@ def _kill_api(stack: Stack, fault: Fault) -> None:
 
 
 def _ring(stack: Stack, fault: Fault) -> None:
-    """Ring for jobs that ended, wait, run and never were: often, and in any order."""
+    """Ring for ended, waiting, running and unknown jobs: often, and in any order."""
     dice = random.Random(fault.aim)
     with stack.locks["postgres"], psycopg.connect(stack.database_url) as connection:
         known = connection.execute("SELECT id FROM jobs ORDER BY id DESC LIMIT 20").fetchall()
@@ -136,7 +137,7 @@ def _second_beat(stack: Stack, fault: Fault) -> None:
 
 
 def _step_lease(stack: Stack, fault: Fault) -> None:
-    """What a jump of the clock is to the protocol: all leases end earlier, or later."""
+    """Simulate a clock jump: all leases end earlier or later."""
     move = "UPDATE jobs SET lease_until = lease_until + make_interval(secs => %s)"
     with psycopg.connect(stack.database_url) as connection:
         connection.execute(f"{move} WHERE status = 'running'", [fault.step])
@@ -161,7 +162,7 @@ BLOWS: Mapping[Kind, tuple[str, Callable[[Stack, Fault], None]]] = {
     Kind.LEASE_STEPPED: ("postgres", _step_lease),
     Kind.DISK_FULL: ("disk", _fill_disk),
 }
-"""What each kind strikes, and how."""
+"""The function and the target of each kind."""
 
 WORKER_BLOWS: Mapping[Kind, Callable[[Stack, str, Fault], Death | None]] = {
     Kind.KILL_PARENT: _kill_parent,
@@ -171,11 +172,11 @@ WORKER_BLOWS: Mapping[Kind, Callable[[Stack, str, Fault], Death | None]] = {
     Kind.TERM_PARENT: _term_parent,
     Kind.TERM_CHILD: _end_child,
 }
-"""The same for those that strike a worker."""
+"""The same for faults that hit a worker."""
 
 
 def _victim(stack: Stack, fault: Fault) -> str:
-    """The worker meant, unless only the other one gets a job."""
+    """The intended worker, unless only the other one gets a job."""
     meant, other = f"worker-{fault.victim}", f"worker-{3 - fault.victim}"
     wait(GIVE_UP_S, lambda: bool(stack.held_by(meant) or stack.held_by(other)))
     return meant if stack.held_by(meant) or not stack.held_by(other) else other
@@ -195,6 +196,6 @@ def _death(fault: Fault, held: tuple[psutil.Process, UUID, int] | None) -> Death
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:
-    """Signal a job's process; psutil makes sure that it still is the one that was found."""
+    """Signal a job's process; psutil checks that it is still the process that was found."""
     with suppress(psutil.Error):
         process.send_signal(number)

@@ -1,7 +1,7 @@
-"""Plays schedules on a stack, and asks the checker after each.
+"""Plays schedules on a stack, and runs the checker after each.
 
-A *stand* is a dataset and two models trained on it, registered in peace. Some schedules share one,
-each with samples of its own.
+A *stand* is a dataset and two models trained on it, registered without faults. Several schedules
+share one, each with samples of its own.
 """
 
 import threading
@@ -25,13 +25,13 @@ from chaos.waiting import wait
 from devstack import local
 
 SHARED = 10
-"""Schedules that one stand serves."""
+"""Number of schedules that share a stand."""
 
 QUIET_S = 120.0
-"""So long, and three leases more, may what was asked take to be done, once nothing is hurt."""
+"""Time, plus three leases, for all open work to finish once the faults have stopped."""
 
 SWEPT_S = 4.0 * ORPHAN_AGE_S
-"""And so long what dead processes left behind to be swept away, once all is done."""
+"""Time to remove what dead processes left behind, once all work is done."""
 
 OPEN = """
     SELECT 'job' AS kind, id::text FROM jobs WHERE status IN ('queued', 'running')
@@ -44,7 +44,7 @@ OPEN = """
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """What deletion requests are about."""
+    """The dataset and models that deletion requests are about."""
 
     dataset: str
     models: tuple[str, str]
@@ -52,7 +52,7 @@ class Stand:
     holdout_ids: Sequence[str]
 
     def fresh(self, turn: int) -> list[str]:
-        """The samples that the schedule whose turn it is may name."""
+        """The samples that the current schedule may name."""
         return [
             *self.train_ids[turn * TRAIN : (turn + 1) * TRAIN],
             *self.holdout_ids[turn * HOLDOUT : (turn + 1) * HOLDOUT],
@@ -61,37 +61,37 @@ class Stand:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of one schedule."""
+    """The result of one schedule."""
 
     schedule: Schedule
     clients: int
     accepted: int
-    """Requests that were answered with 202."""
+    """Number of requests answered with 202."""
 
     posts: int
     recoveries: list[Recovery]
     violations: list[Violation]
     seconds: float
     settling_s: float
-    """Of them, those from the last fault until nothing was left to be done."""
+    """The part of them from the last fault until all work was done."""
 
 
 @dataclass(slots=True)
 class Player:
-    """A stack, and all that was promised in it so far."""
+    """A stack, and everything promised in it so far."""
 
     stack: Stack
     stand: Stand | None = None
     turn: int = 0
     promises: list[Promise] = field(default_factory=list)
     known: set[Violation] = field(default_factory=set)
-    """Violations of earlier schedules, which are told once."""
+    """Violations of earlier schedules, so that each is reported once."""
 
     stuck: set[tuple[str, str]] = field(default_factory=set)
-    """What earlier schedules left open for good: nobody waits for it again."""
+    """Work that earlier schedules left open for good: it is not waited for again."""
 
     def play(self, schedule: Schedule) -> Played:
-        """Let it happen, wait until all is done, and look."""
+        """Run the schedule, wait until all work is done, and check."""
         if self.stand is None or self.turn == SHARED:
             self.stand, self.turn = _build(self.stack, seed=schedule.seed), 0
         started = time.monotonic()
@@ -132,7 +132,7 @@ class Player:
         )
 
     def _wait_until_quiet(self) -> None:
-        """Return when nothing is open or left over; or too late, for the checker to tell."""
+        """Return when nothing is open or left over, or time is up; the checker reports the rest."""
         url, store = self.stack.database_url, self.stack.store
         with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
 
@@ -168,7 +168,7 @@ def _build(stack: Stack, *, seed: int) -> Stand:
 
 
 def _model(name: str, dataset: str, written: samples.Files) -> dict[str, object]:
-    """One round ends its jobs."""
+    """Jobs of one round only."""
     return {
         "name": name,
         "dataset": dataset,
@@ -190,7 +190,7 @@ def _let_happen(stack: Stack, schedule: Schedule, clients: Sequence[Client]) -> 
             time.sleep(max(started + moment - time.monotonic(), 0))
             try:
                 death = act()
-            except BaseException as error:  # raised again below, in the thread that plays
+            except BaseException as error:  # raised again below, in the main thread
                 broken.append(error)
                 return
             if death is not None:

@@ -1,4 +1,4 @@
-"""What a client was told: the yardstick of the checker."""
+"""What a client was told; the checker measures the service against it."""
 
 import threading
 from dataclasses import dataclass, field
@@ -8,35 +8,35 @@ from uuid import UUID
 
 @dataclass(slots=True)
 class Promise:
-    """One deletion request as its client knows it; several threads may add to it."""
+    """One deletion request as its client sees it; several threads may add to it."""
 
     key: str
     samples: frozenset[str]
     models: frozenset[str]
-    """Names of those that are to forget."""
+    """The names of the models that must forget."""
 
     request_id: UUID | None = None
-    """Known as soon as a 202 came."""
+    """Known after the first 202."""
 
     answers: set[bytes] = field(default_factory=set)
-    """The different bodies that answered the key."""
+    """The distinct bodies in answers to the key."""
 
     sent: int = 0
-    """How often the key was sent."""
+    """How many times the key was sent."""
 
     cancel_asked: bool = False
     cancelled: bool = False
-    """Whether a cancellation was answered with success."""
+    """Whether a cancellation succeeded."""
 
     complaints: list[str] = field(default_factory=list)
-    """What the client saw and should not have seen."""
+    """What the client saw but should not have."""
 
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A worker that was lost, or ended, while it held a job."""
+    """A worker that was lost or ended while it held a job."""
 
     kind: str
     job_id: UUID

@@ -1,4 +1,4 @@
-"""How long a job lay still after its worker was lost."""
+"""How long a job stood still after its worker was lost."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,24 +9,24 @@ import psycopg
 from chaos.promise import Death
 
 LIMIT_S = 60.0
-"""Promised for the lease of production; with a shorter one it is quicker."""
+"""Promised for the production lease; with a shorter one it is faster."""
 
 ENDS = ("job.completed", "job.failed", "job.cancelled")
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """A loss, and the seconds until the job was held by a live attempt, or had ended."""
+    """A loss, and the seconds until a live attempt held the job, or it had ended."""
 
     death: Death
     seconds: float | None
-    """None: that never came."""
+    """None if that never happened."""
 
 
 def recoveries(
     connection: psycopg.Connection[dict[str, Any]], deaths: Iterable[Death]
 ) -> list[Recovery]:
-    """One for each death that met a job before its end."""
+    """One for each death that hit an unfinished job."""
     found = []
     for death in deaths:
         events = connection.execute(

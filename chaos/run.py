@@ -1,4 +1,4 @@
-"""Plays many schedules, in one stack or in several at once, and tells how each went."""
+"""Plays many schedules, in one or several stacks at a time, and reports each result."""
 
 import signal
 import sys
@@ -15,7 +15,7 @@ from chaos.schedule import draw
 def run(
     seeds: Sequence[int], state: Path, settings: dict[str, str], *, stacks: int = 1
 ) -> list[Played]:
-    """Play these schedules in stacks under `state`, telling how each went."""
+    """Play these schedules in stacks under `state`, and report each result."""
     if stacks == 1:
         return run_in_one(seeds, state, settings)
     shares = [
@@ -29,7 +29,7 @@ def run(
 
 
 def _end_when_told() -> None:
-    """And so end what was started, when the pool is terminated."""
+    """So that started processes are ended when the pool is terminated."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
@@ -45,7 +45,7 @@ def run_in_one(seeds: Sequence[int], state: Path, settings: dict[str, str]) -> l
 
 
 def tell(played: Played, state: Path) -> None:
-    """One line for each schedule; for one that broke something, all that is needed to replay it."""
+    """One line per schedule, and how to replay it if it broke something."""
     schedule = played.schedule
     recovered = ", ".join(
         f"{each.death.kind} {'never' if each.seconds is None else f'{each.seconds:.1f} s'}"

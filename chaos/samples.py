@@ -1,6 +1,6 @@
-"""A model and a dataset so small that a job on them costs little beside the start of its process.
+"""A model and a dataset so small that a job costs little more than the start of its process.
 
-Points with eight features, of three classes, and an MLP that knows its training samples by heart.
+Points with eight features in three classes, and an MLP that has memorised its training samples.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def mlp(width: int = 24) -> nn.Module:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where a dataset and a trained model are, and the ids of the samples that may be named."""
+    """The files of a dataset and a trained model, and the sample ids that may be named."""
 
     dataset: Path
     weights: Path

@@ -1,7 +1,7 @@
-"""From a seed to what happens and when: faults, and what clients ask for meanwhile. Pure.
+"""Turns a seed into a schedule: faults, and what clients ask for meanwhile. Pure.
 
-Times are seconds from the start of the schedule. What a fault meets depends on the machine; what is
-done, in which order and when, depends on the seed alone.
+Times are seconds from the start of the schedule. What a fault hits depends on the machine; which
+faults occur, in which order and when, depends on the seed alone.
 """
 
 import random
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What can be done to the stack; `faults.py` does it."""
+    """The kinds of fault; `faults.py` injects them."""
 
     KILL_PARENT = "kill_parent"
     KILL_CHILD = "kill_child"
@@ -43,10 +43,10 @@ DECK = (
     Kind.TERM_PARENT, Kind.DISK_FULL, Kind.REDIS_FLUSHED,
     Kind.TERM_CHILD, Kind.POSTGRES_RESTARTED, Kind.STOP_CHILD,
 )  # fmt: skip
-"""Every schedule takes the next three; so any five seeds in a row have every kind."""
+"""Every schedule takes the next three, so any five consecutive seeds include every kind."""
 
 TRAIN, HOLDOUT = 36, 4
-"""Fresh samples that a schedule may name: the first are training samples."""
+"""Fresh samples that a schedule may name; the first ones are training samples."""
 
 LONG = {
     Kind.STOP_PARENT: (0.5, 9.0),
@@ -54,11 +54,11 @@ LONG = {
     Kind.SECOND_BEAT: (2.0, 6.0),
     Kind.DISK_FULL: (0.0, 3.0),
 }
-"""Seconds that a fault lasts, where it is not up to three."""
+"""How many seconds a fault lasts, if not up to three."""
 
 
 class Asked(StrEnum):
-    """Whom a request names."""
+    """What a request names."""
 
     FIRST = "first model"
     SECOND = "second model"
@@ -67,26 +67,26 @@ class Asked(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong."""
+    """One fault."""
 
     at: float
     kind: Kind
     victim: int
-    """Of the two workers, where it strikes one and both have a job."""
+    """Which of the two workers to hit, if the fault hits one and both have a job."""
 
     aim: float
-    """Seconds between the start of a job in the victim and the blow; where none starts in time,
-    the blow comes all the same."""
+    """Seconds between the start of a job in the victim and the fault; if none starts in time, the
+    fault occurs anyway."""
 
     storing: bool
-    """Whether it waits until a job stores its files instead; `aim` then counts hundredths."""
+    """Whether to wait until a job stores its files instead; `aim` is then in units of 10 ms."""
 
     lasts: float
-    """Until what was stopped goes on, or what ended is started again; of a full disk, from when it
-    was felt."""
+    """Seconds until a stopped process continues or an ended one is started again; for a full disk,
+    counted from the first refused write."""
 
     step: float
-    """Seconds by which the clock of the leases jumps."""
+    """Seconds by which the lease clock jumps."""
 
     def __str__(self) -> str:
         if self.kind is Kind.LEASE_STEPPED:
@@ -110,16 +110,16 @@ class Submission:
     number: int
     asked: Asked
     samples: tuple[int, ...]
-    """Positions among the schedule's fresh samples."""
+    """Positions in the schedule's fresh samples."""
 
     copies: int
-    """How many of it are sent at once, with one key."""
+    """How many copies are sent at once, with one key."""
 
     impatient: bool
-    """Whether it hangs up before the first answer can come."""
+    """Whether the client hangs up before the first answer can come."""
 
     cancel_after: float | None
-    """Seconds after its 202."""
+    """Seconds from its 202 to its cancellation."""
 
     def __str__(self) -> str:
         cancelled = f", cancelled {self.cancel_after:.2f} s later" if self.cancel_after else ""
@@ -132,7 +132,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What happens to the stack for some seconds."""
+    """What happens to the stack during some seconds."""
 
     seed: int
     faults: tuple[Fault, ...]
@@ -145,13 +145,13 @@ class Schedule:
 
 
 def draw(seed: int) -> Schedule:
-    """The schedule of this seed."""
+    """The schedule for this seed."""
     dice = random.Random(seed)
     start = 3 * seed % len(DECK)
     kinds = [*DECK[start : start + 3], *dice.choices(DECK, k=dice.randrange(3))]
     faults = sorted((_fault(dice, kind) for kind in kinds), key=lambda fault: fault.at)
     times = [dice.uniform(0.0, 3.0) for _ in range(dice.randint(2, 4))]
-    # The API is to be killed while it answers: somebody asks it just then.
+    # The API should be killed while it answers, so a client asks it at that moment.
     times += [fault.at for fault in faults if fault.kind is Kind.API_KILLED]
     asked = dice.choice([[Asked.FIRST], [Asked.SECOND], [Asked.BOTH], list(Asked)])
     submissions = (

@@ -1,7 +1,7 @@
-"""The stack that is treated badly: servers and processes that can be hurt, and made whole again.
+"""The stack under test: servers and processes that can be damaged and restored.
 
-One API, one clock and two workers, as in production but for short leases, so that a schedule takes
-seconds. `LETHE_MAX_LOSSES` is so high that no number of lost workers makes a failed job right.
+One API, one beat and two workers, as in production except for short leases, so that a schedule
+takes seconds. `LETHE_MAX_LOSSES` is so high that no number of lost workers excuses a failed job.
 """
 
 import json
@@ -29,21 +29,21 @@ QUICK = {
     "LETHE_SWEEP_INTERVAL": "PT1S",
     "LETHE_POLL_INTERVAL": "PT2S",
 }
-"""So that a schedule takes seconds; the lease of production is 45."""
+"""Short, so that a schedule takes seconds; the production lease is 45."""
 
 ORPHAN_AGE_S = 5
 
 
 @dataclass(slots=True)
 class Stack:
-    """A running stack, with one lock for each thing that can be hurt: one hand at a time."""
+    """A running stack, with one lock per part that can be damaged: one fault at a time."""
 
     home: local.Stack
     servers: local.Servers
     lease_s: float
     locks: Mapping[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
     posting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    """Released whenever a client begins to send a request."""
+    """Released whenever a client starts sending a request."""
 
     @property
     def database_url(self) -> str:
@@ -54,11 +54,11 @@ class Stack:
         return self.home.state / "store"
 
     def held_by(self, worker: str) -> tuple[psutil.Process, UUID, int] | None:
-        """The process of the job that a worker has, the job and its attempt; None if it has none.
+        """The process of a worker's job, the job and its attempt; None if it has none.
 
-        Read from the process table, as Postgres may be away.
+        Read from the process table, because Postgres may be down.
         """
-        with suppress(psutil.Error, KeyError):  # it may just be stopped and started
+        with suppress(psutil.Error, KeyError):  # it may be restarting
             for child in psutil.Process(self.home.processes[worker].pid).children():
                 command = child.cmdline()
                 if "worker.child" in command:
@@ -67,18 +67,18 @@ class Stack:
         return None
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a process of ours; one that has ended is no error."""
+        """Send a signal to a process of ours; an ended process is not an error."""
         with suppress(ProcessLookupError):
             self.home.processes[name].send_signal(number)
 
     def start_again(self, name: str) -> None:
-        """Start what has ended; leave alone what runs."""
+        """Start ended processes; leave running ones alone."""
         process = self.home.processes.get(name)
         if process is None or process.poll() is not None:
             self.home.start(name)
 
     def stop_postgres(self, *, crash: bool) -> None:
-        """Shut Postgres down; in a crash without a checkpoint or a word to its clients."""
+        """Shut Postgres down; a crash happens without a checkpoint or a notice to clients."""
         pid = int((self.home.state / "postgres" / "postmaster.pid").read_text().split()[0])
         postmaster = psutil.Process(pid)
         postmaster.send_signal(signal.SIGQUIT if crash else signal.SIGINT)
@@ -94,16 +94,16 @@ class Stack:
         local.start_valkey(self.servers.valkey)
 
     def last_stored(self) -> float:
-        """When a job last began to write a file, or gave it its name."""
+        """When a job last started to write a file, or named one."""
         return self.store.stat().st_mtime
 
 
 @contextmanager
 def running(state: Path, **settings: str) -> Iterator[Stack]:
-    """Run servers and processes with everything under `state`, and end them all.
+    """Run servers and processes with everything under `state`, and end them all on exit.
 
     Args:
-        settings: environment variables beside those that make a schedule take seconds.
+        settings: environment variables, in addition to those that make a schedule take seconds.
     """
     state.mkdir(parents=True, exist_ok=True)
     with local.servers(state) as servers, ExitStack() as cleanup:

@@ -1,4 +1,4 @@
-"""The attacks that somebody thought of, a module for each part of the evidence."""
+"""Handwritten attacks, one module for each part of the evidence."""
 
 from attacks.by_hand import checkpoints, claims, entries, envelope, form, history, which_certificate
 

@@ -104,8 +104,8 @@ def a_key_is_added_to_those_that_are_named(evidence: Evidence) -> Given:
 
 @attack(SIGNATURE, "not signed by a trusted key")
 def a_key_is_introduced_by_who_may_write_to_the_database(evidence: Evidence) -> Given:
-    """The operator's keeper signs a log in which the event stands; the key in it signs what comes
-    after."""
+    """The operator's keeper signs a log with the event in it; the key in the event signs what
+    follows."""
     forger, entries = mallory(evidence), evidence.log.entries
     real = next(entry for entry in reversed(entries) if entry["event"] == "signing_key.introduced")
     said = {

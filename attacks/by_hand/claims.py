@@ -1,4 +1,4 @@
-"""False certificates: the operator issues them, signs them, and names them in the log."""
+"""False certificates, which the operator issues, signs and names in the log."""
 
 from attacks.by_hand.forging import adding_to, result, said_of
 from attacks.evidence import Evidence, Given, Json
@@ -148,7 +148,7 @@ def somebody_else_is_said_to_have_approved(evidence: Evidence) -> Given:
 
 @attack(CONTENT, "purged_at")
 def weights_are_said_to_be_deleted_that_were_not(evidence: Evidence) -> Given:
-    """The entry of their deletion is made another, after the older checkpoint."""
+    """The entry of the deletion is changed, after the older checkpoint."""
     entries = list(evidence.log.entries)
     purged = next(e["position"] for e in entries if e["event"] == "version.purged")
     log = evidence.log.edited(purged, event="version.looked_at")
@@ -157,7 +157,7 @@ def weights_are_said_to_be_deleted_that_were_not(evidence: Evidence) -> Given:
 
 @attack(CONTENT, "purged_at: the log says")
 def weights_are_said_to_be_deleted_that_were_kept(evidence: Evidence) -> Given:
-    """The entry says that another version still had them."""
+    """The entry says that another version still used the weights."""
     entries = list(evidence.log.entries)
     purged = next(e for e in entries if e["event"] == "version.purged")
     log = evidence.log.edited(purged["position"], data={**purged["data"], "kept": ["weights"]})
@@ -166,7 +166,7 @@ def weights_are_said_to_be_deleted_that_were_kept(evidence: Evidence) -> Given:
 
 @attack(CONTENT, "request.commitment")
 def the_commitment_is_another(evidence: Evidence) -> Given:
-    """A commitment to other sample ids than the request had."""
+    """A commitment to sample ids other than those of the request."""
     return evidence.reissued(
         evidence.main, lambda s: s["predicate"]["request"].update(commitment="0" * 64)
     )

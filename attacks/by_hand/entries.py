@@ -1,4 +1,4 @@
-"""Attacks on the entries of the log: edited, left out, moved, invented, or written another way."""
+"""Attacks on the entries of the log: edited, left out, moved, invented, or written differently."""
 
 import json
 from base64 import b64decode, b64encode
@@ -84,7 +84,7 @@ def an_entry_is_invented_with_the_proof_of_a_real_one(evidence: Evidence) -> Giv
 
 @attack(FORM, "is not JSON")
 def a_node_is_passed_off_as_an_entry(evidence: Evidence) -> Given:
-    """Second preimage: the two children of a node, as the text of an entry."""
+    """Second preimage: a node's two children as the text of an entry."""
     children = "".join(map(chr, b64decode(evidence.log.hashes([(0, 1)])[0])))
     return with_leaf(evidence.main, "request.received", lambda _: children)
 

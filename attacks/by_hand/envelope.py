@@ -1,4 +1,4 @@
-"""Attacks on the envelope of the certificate: its payload and its signatures."""
+"""Attacks on the certificate's envelope: its payload and its signatures."""
 
 from base64 import b64decode, b64encode
 
@@ -54,7 +54,7 @@ def the_operator_signs_another_payload_type(evidence: Evidence) -> Given:
 
 @attack(SIGNATURE, "certificate's signature")
 def the_signature_is_over_the_payload_alone(evidence: Evidence) -> Given:
-    """Not over the payload with its type, as DSSE has it."""
+    """The signature is not over the payload with its type, as DSSE requires."""
     honest = evidence.main.parsed["certificate"]
     raw = evidence.signer.private.sign(b64decode(honest["payload"]))
     signature = {**honest["signatures"][0], "sig": b64encode(raw).decode()}

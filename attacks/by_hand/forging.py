@@ -1,4 +1,4 @@
-"""What attacks by hand have in common: how each is registered, and how evidence is altered."""
+"""What handwritten attacks share: how each is registered, and how evidence is altered."""
 
 import json
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from attacks.evidence import Evidence, Given, Json, Signer
 from attacks.judge import Attack
 
 MALLORY = "mallory"
-"""Whose key is not trusted."""
+"""A name whose key is not trusted."""
 
 Act = Callable[[Evidence], Given]
 
 
 def adding_to(attacks: list[Attack]) -> Callable[[int, str], Callable[[Act], None]]:
-    """A decorator that adds an attack under its function's name; the verifier must refuse it with
-    this exit status, for a reason that says this."""
+    """A decorator that adds an attack under its function's name. The verifier must refuse it with
+    this exit status and a reason that contains this text."""
 
     def attack(exit_status: int, says: str) -> Callable[[Act], None]:
         def add(act: Act) -> None:
@@ -27,13 +27,13 @@ def adding_to(attacks: list[Attack]) -> Callable[[int, str], Callable[[Act], Non
 
 
 def place(given: Given, event: str) -> int:
-    """Where the last such event stands in the bundle's list."""
+    """The index of the last such event in the bundle's list."""
     leaves = [json.loads(each["leaf"]) for each in given.parsed["events"]]
     return max(n for n, leaf in enumerate(leaves) if leaf["event"] == event)
 
 
 def with_leaf(given: Given, event: str, change: Callable[[str], str]) -> Given:
-    """Another text of one entry; nothing else."""
+    """Replace the text of one entry; change nothing else."""
     at = place(given, event)
 
     def alter(bundle: Json) -> None:
@@ -51,13 +51,13 @@ def with_envelope(given: Given, **fields: Any) -> Given:
 
 
 def said_of(given: Given, event: str) -> Json:
-    """What the last such event says, the whole entry."""
+    """The whole entry of the last such event."""
     leaf = given.parsed["events"][place(given, event)]["leaf"]
     return dict(json.loads(leaf))
 
 
 def result(statement: Json) -> Json:
-    """What a statement says of its first model."""
+    """What a statement says about its first model."""
     found: Json = statement["predicate"]["results"][0]
     return found
 

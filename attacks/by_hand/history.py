@@ -1,4 +1,4 @@
-"""Attacks on the past of the log: it was rewritten, rolled back, or spliced from two."""
+"""Attacks on the log's past: rewritten, rolled back, or spliced from two logs."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ attack = adding_to(ATTACKS)
 
 @attack(CONSISTENCY, "was rewritten")
 def the_operator_rewrites_the_past(evidence: Evidence) -> Given:
-    """The whole log anew, with the real key, against the checkpoint that the auditor kept."""
+    """The whole log is rewritten with the real key, but the auditor kept a checkpoint."""
     log = evidence.log
     received = log.find("request.received", evidence.main.parsed["request_id"])
     at = "2026-03-02T07:00:00.000000Z"
@@ -44,7 +44,7 @@ def the_operator_swaps_two_entries_of_the_past(evidence: Evidence) -> Given:
 
 
 def _renumbered(evidence: Evidence, change: Callable[[list[Json]], Any], *, shift: int) -> Given:
-    """The log with other entries, and everything that follows from them made to fit."""
+    """The log with other entries, and everything that depends on them made to fit."""
     entries = list(evidence.log.entries)
     change(entries)
     log = evidence.log.of(entries)
@@ -72,7 +72,7 @@ def the_log_is_rolled_back_before_the_certificate(evidence: Evidence) -> Given:
 
 @attack(CONSISTENCY, "certificate's checkpoint")
 def the_certificate_is_of_a_branch_of_the_log(evidence: Evidence) -> Given:
-    """Splice: the certificate's checkpoint is of a log whose beginning was another."""
+    """Splice: the certificate's checkpoint is of a log with a different beginning."""
     branch = evidence.log.edited(3, actor="api")
     size = read(evidence.main.statement["predicate"]["log"]["checkpoint"]).size
     done = evidence.log.find("request.completed", evidence.main.parsed["request_id"])

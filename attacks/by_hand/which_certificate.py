@@ -1,4 +1,4 @@
-"""Attacks that show another certificate than the one that counts."""
+"""Attacks that present a certificate other than the valid one."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def a_second_certificate_is_signed_that_the_log_does_not_name(evidence: Evidence
 
 @attack(CERTIFICATE, "not numbered")
 def an_earlier_certificate_is_left_out(evidence: Evidence) -> Given:
-    """Its event too; the certificate does not name it, so nothing else shows it."""
+    """Its event is removed too; the certificate does not name it, so nothing else reveals it."""
     bundle = evidence.main.parsed
     first = next(n for n, e in enumerate(bundle["events"]) if '"certificate.issued"' in e["leaf"])
     gone = bundle["events"][first]["position"]

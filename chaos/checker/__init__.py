@@ -1,8 +1,7 @@
-"""What is wrong with a database and a store, whatever the service says of them.
+"""Finds what is wrong with a database and a store, without trusting the service.
 
-Independent on purpose: plain SQL and hashes, nothing from `service` or `worker`; what is lawful is
-written down here a second time. Each rule yields the violations it finds, and has a test that
-plants one.
+Independent on purpose: plain SQL and hashes, nothing from `service` or `worker`; the rules are
+written down here a second time. Each rule yields its violations, and has a test that plants one.
 """
 
 from collections.abc import Iterable
@@ -21,10 +20,10 @@ __all__ = ["Violation", "check"]
 def check(
     connection: psycopg.Connection[dict[str, Any]], store: Path, promised: Iterable[Promise]
 ) -> list[Violation]:
-    """Everything that is wrong, when nothing is left to be done.
+    """Everything that is wrong once no work is left.
 
     Args:
-        promised: all deletion requests that clients have sent to this database.
+        promised: all deletion requests that clients sent to this database.
     """
     promised = list(promised)
     forgotten = tombstones.read(connection)

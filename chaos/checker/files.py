@@ -1,4 +1,4 @@
-"""The store holds what versions name, under its own hash, and nothing else."""
+"""The store holds the files that versions name, under their own hashes, and nothing else."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from chaos.checker.violation import Violation
 
 Connection = psycopg.Connection[dict[str, Any]]
 LOCK = Path("lock")
-"""Held while a file gets its name."""
+"""The lock held while a file gets its name."""
 
 ROLES = ("weights_sha256", "statistics_sha256", "reservoir_sha256")
 
@@ -40,7 +40,7 @@ def violations(
 
 
 def left_over(connection: Connection, store: Path) -> Iterator[Violation]:
-    """Files and directories that nothing names; the sweep removes them when they are old enough."""
+    """Files and directories that nothing names; the sweep removes them once they are old enough."""
     rows = connection.execute("SELECT * FROM model_versions").fetchall()
     named = {Path("objects", digest[:2], digest) for digest in _named(rows)}
     for path in sorted(_walk(store)):
@@ -55,21 +55,21 @@ def left_over(connection: Connection, store: Path) -> Iterator[Violation]:
 
 
 def _named(versions: list[dict[str, Any]]) -> set[str]:
-    """What the files are called of versions that were not purged."""
+    """The file names of unpurged versions."""
     unpurged = [version for version in versions if version["purged_at"] is None]
     return {version[role] for version in unpurged for role in ROLES}
 
 
 def _walk(store: Path) -> Iterator[Path]:
-    """All that is in the store; what is deleted while it is read is not in it."""
-    for folder, folders, names in os.walk(store):  # skips a folder that is gone
+    """Everything in the store, without what is deleted while it is read."""
+    for folder, folders, names in os.walk(store):  # skips a deleted folder
         yield from (Path(folder, name) for name in (*folders, *names))
 
 
 def _kept_though_forgotten(
     connection: Connection, objects: Path, tombstones: list[dict[str, Any]]
 ) -> Iterator[Violation]:
-    """No champion's reservoir has a sample that its model has forgotten."""
+    """Check that no champion's reservoir has a sample that its model has forgotten."""
     forgotten: dict[Any, set[str]] = defaultdict(set)
     for row in tombstones:
         forgotten[row["model_id"]].add(row["sample_id"])

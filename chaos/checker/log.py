@@ -1,4 +1,4 @@
-"""The log that was signed is the log that is there: every checkpoint's root is computed anew."""
+"""The log matches what was signed: every checkpoint's root is recomputed."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from chaos.checker.violation import Violation
 
 
 def violations(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Violation]:
-    """Checkpoints that sign other entries than those in the tables."""
+    """Checkpoints that do not match the entries in the tables."""
     rows = connection.execute("SELECT size, note FROM audit_checkpoints").fetchall()
     notes = {row["size"]: row["note"] for row in rows}
     complete: list[tuple[int, bytes]] = []  # subtrees, largest first: leaves and hash (RFC 9162)
@@ -32,7 +32,7 @@ def violations(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Viola
         if note is not None and note.split("\n")[1:3] != [str(size), b64encode(root).decode()]:
             yield Violation("checkpoint_differs", f"of {size} events")
     for size in notes:
-        yield Violation("checkpoint_differs", f"of {size} events, which there are not")
+        yield Violation("checkpoint_differs", f"of {size} events, more than the log has")
 
 
 def _entry(event: dict[str, Any]) -> bytes:

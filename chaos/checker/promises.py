@@ -1,4 +1,4 @@
-"""Every accepted request is stored once, and came to a right end."""
+"""Every accepted request is stored once and ends correctly."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from chaos.checker.violation import Violation
 from chaos.promise import Promise
 
 ENDS = ("completed", "needs_review", "cancelled")
-"""A request may fail, too; but nothing that is done to this stack makes that right."""
+"""The statuses in which a request may end. `failed` is not among them: no fault here excuses it."""
 
 GONE = ("completed", "cancelled", "refused")
-"""From which a request never comes back: the ids that it named are gone."""
+"""Final statuses: the ids that the request named are deleted."""
 
 Rows = list[dict[str, Any]]
 
@@ -97,7 +97,7 @@ def _of_request(
 
 
 def _sum(targets: Rows) -> str:
-    """What a request is whose targets have ended."""
+    """The status of a request whose targets have ended."""
     found = {target["status"] for target in targets}
     ends = ("needs_review", "failed", "cancelled", "completed")
     return next((status for status in ends if status in found), "nothing")
@@ -115,7 +115,7 @@ def _of_target(where: str, target: dict[str, Any]) -> Iterator[Violation]:
 def _doubled(
     requests: dict[Any, dict[str, Any]], keys: dict[str, list[Any]], promised: list[Promise]
 ) -> Iterator[Violation]:
-    """One key, one request; and no request that nobody sent."""
+    """One request per key, and no request that no client sent."""
     answered = Counter(request_id for ids in keys.values() for request_id in ids)
     for request_id in requests:
         if answered[request_id] != 1:

@@ -1,5 +1,5 @@
-"""Which samples have tombstones: only keyed digests of their ids are kept, so every id that a
-dataset has is digested again."""
+"""Which samples have tombstones. Only keyed digests of ids are kept, so every id of a dataset is
+digested again."""
 
 import hmac
 from typing import Any
@@ -13,8 +13,8 @@ BLOCK, INNER = 64, 0x36
 
 
 def read(connection: psycopg.Connection[dict[str, Any]]) -> Rows:
-    """All of them, each with the id and the split of its sample; of one that is in no dataset, the
-    digest in place of the id."""
+    """All tombstones, each with the id and split of its sample, or with the digest if the sample is
+    in no dataset."""
     known: dict[tuple[UUID, bytes], dict[str, Any]] = {}
     for row in connection.execute("SELECT id, tombstone_key FROM datasets").fetchall():
         key = bytes(byte ^ INNER for byte in row["tombstone_key"][:BLOCK])

@@ -1,4 +1,4 @@
-"""The audit trail tells how everything came to be as it is, step by lawful step."""
+"""The audit trail explains the present state, in lawful steps only."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ REQUEST_STEPS: Mapping[str, frozenset[str]] = {
         {"pending", "scheduled", "completed", "needs_review", "failed", "cancelled"}
     ),
 }
-"""From what an event says to what the next one may; after all others nothing follows."""
+"""Which events may follow each event; all others are final."""
 
 NO_STEPS = frozenset(
     {
@@ -32,7 +32,7 @@ NO_STEPS = frozenset(
         "checkpoints.deleted",
     }
 )
-"""What is told of a request or a job without a change of its status."""
+"""Events of a request or a job that do not change its status."""
 
 GIVEN_BACK = frozenset({"released"})
 JOB_STEPS: Mapping[str, frozenset[str]] = {
@@ -46,7 +46,7 @@ FIRST = {"request": "received", "job": "queued"}
 def violations(
     connection: psycopg.Connection[dict[str, Any]], tombstones: list[dict[str, Any]]
 ) -> Iterator[Violation]:
-    """What is wrong with the events, on their own and beside the tables."""
+    """What is wrong with the events, alone and compared with the tables."""
     by_subject: dict[UUID, Events] = defaultdict(list)
     events = connection.execute(
         "SELECT * FROM audit_events LEFT JOIN audit_leaves ON event_id = id ORDER BY position"
@@ -106,7 +106,7 @@ def _of_job(row: dict[str, Any], events: Events) -> Iterator[Violation]:
 
 
 def _of_checkpoints(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Violation]:
-    """Those of a job that ended are told to be gone; none has a row any more."""
+    """The checkpoints of ended jobs: the trail reports their deletion, and none has a row."""
     deleted = "SELECT subject_id, data FROM audit_events WHERE event = 'checkpoints.deleted'"
     for event in connection.execute(deleted).fetchall():
         if event["data"]["left"]:
@@ -134,8 +134,8 @@ def _of_versions(
     by_subject: dict[UUID, Events],
     tombstones: list[dict[str, Any]],
 ) -> Iterator[Violation]:
-    """Created once, superseded once, purged once, promoted only if a candidate; with the files of
-    the row."""
+    """A version is created, superseded and purged at most once, promoted only if a candidate, and
+    its events name the files of its row."""
     forgot = Counter(row["job_id"] for row in tombstones if row["split"] == "train")
     for row in connection.execute("SELECT * FROM model_versions").fetchall():
         where = f"version {row['number']} of model {row['model_id']}"

@@ -1,4 +1,4 @@
-"""What was forgotten was forgotten once, and what is served honours it."""
+"""Samples were forgotten once, and the served versions respect it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -57,8 +57,7 @@ def _of_jobs(jobs: Rows) -> Iterator[Violation]:
 
 
 def _of_tombstones(asked: set[tuple[UUID, UUID, str]], tombstones: Rows) -> Iterator[Violation]:
-    """Every sample that a client named to a completed target has one tombstone, and no other sample
-    has any."""
+    """Every sample named to a completed target has one tombstone, and no other sample has any."""
     count = Counter((row["model_id"], row["sample_id"]) for row in tombstones)
     for (model_id, sample_id), times in count.items():
         if times > 1:
@@ -80,7 +79,7 @@ def _of_tombstones(asked: set[tuple[UUID, UUID, str]], tombstones: Rows) -> Iter
 def _one_for_each_job(
     jobs: Rows, by_job: dict[UUID, Rows], tombstones: Rows
 ) -> Iterator[Violation]:
-    """A completed job that had something to forget made one version; no other job made any."""
+    """Each completed job with something to forget made one version; no other job made any."""
     forgot = Counter(row["job_id"] for row in tombstones if row["split"] == "train")
     for job in jobs:
         made = by_job[job["id"]]
@@ -108,7 +107,7 @@ def _of_models(
 
 
 def _of_model(model_id: UUID, versions: Rows, honoured: set[UUID]) -> Iterator[Violation]:
-    """One champion, which goes back to version 1 through all versions that forgot something."""
+    """Each model has one champion, descended from version 1 through all versions that forgot."""
     where = f"model {model_id}"
     numbers = [version["number"] for version in versions]
     if numbers != list(range(1, len(versions) + 1)):
@@ -139,7 +138,7 @@ def _of_model(model_id: UUID, versions: Rows, honoured: set[UUID]) -> Iterator[V
 
 
 def _of_purges(versions: Rows) -> Iterator[Violation]:
-    """Files go when the grace is over, and not before."""
+    """Files are deleted when the grace period is over, and not before."""
     now = datetime.now(UTC)
     for version in versions:
         due, purged = version["purge_after"], version["purged_at"]
@@ -151,8 +150,8 @@ def _of_purges(versions: Rows) -> Iterator[Violation]:
 
 
 def _of_measurements(connection: Connection, versions: Rows) -> Iterator[Violation]:
-    """A version that a job made from another has one kept round and both evaluations, and the
-    cycles of each of its rounds are all there, later ones from later attempts."""
+    """A version made by a job has one kept round and both evaluations; all cycles of each round are
+    present, later ones from the same or later attempts."""
     kept = {
         row["job_id"]: row["kept"]
         for row in connection.execute(

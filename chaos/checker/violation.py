@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class Violation:
-    """What was broken, and where."""
+    """What is wrong, and where."""
 
     rule: str
     detail: str
@@ -15,7 +15,7 @@ class Violation:
 
 
 LOST = frozenset({"request_lost", "request_open", "request_failed", "target_missing"})
-"""Rules whose breach means that an accepted request was not carried out."""
+"""Rules whose violation means that an accepted request was not carried out."""
 
 DOUBLED = frozenset({"request_doubled", "sample_doubled", "version_doubled"})
-"""Rules whose breach means that something was done twice."""
+"""Rules whose violation means that something was done twice."""

@@ -1,8 +1,8 @@
-"""What Python imports when a process of the stack starts.
+"""Python imports this when a process of the stack starts.
 
-It leaves out torch's compiler, which optimisers import and these jobs never use: that takes half as
-long as the job. And it is the full disk of `full_disk.c` where there is no C compiler; here files
-cannot even be opened for writing.
+It skips torch's compiler, which optimisers import and these jobs never use: the import takes half
+as long as the job. It also replaces `full_disk.c` if there is no C compiler: files then cannot even
+be opened for writing.
 """
 
 import errno
@@ -14,7 +14,7 @@ STORE, FULL = os.environ.get("CHAOS_STORE"), os.environ.get("CHAOS_DISK_FULL")
 
 
 def no_compiler() -> ModuleType:
-    """All of `torch._dynamo` that an optimiser asks for."""
+    """The part of `torch._dynamo` that an optimiser needs."""
     absent = ModuleType("torch._dynamo")
     absent.disable = lambda function=None, *_, **__: function  # type: ignore[attr-defined]
     absent.graph_break = lambda *_, **__: None  # type: ignore[attr-defined]
@@ -22,7 +22,7 @@ def no_compiler() -> ModuleType:
 
 
 def refuse(event: str, arguments: tuple[object, ...]) -> None:
-    """Raise what a full disk raises when a file of the store is opened for writing."""
+    """Raise the error of a full disk when a file of the store is opened for writing."""
     if event != "open" or not STORE or not FULL:
         return
     path, _, flags = arguments
