@@ -1,4 +1,4 @@
-"""What certificates are made of: rows of completed requests, a log, and a key."""
+"""The inputs of certificates: rows of completed requests, a log, and a key."""
 
 import json
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""How RFC 9162 has proofs verified, for tests: what roots they lead to."""
+"""Proof verification by RFC 9162, for tests: the roots that proofs lead to."""
 
 from collections.abc import Sequence
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""Migrations make what the tables say, and can be undone."""
+"""Migrations create the tables as declared, and can be undone."""
 
 from collections.abc import Sequence
 

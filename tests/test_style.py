@@ -1,4 +1,4 @@
-"""What keeps the code easy to find one's way in: short files, telling names, docstrings."""
+"""What keeps the code easy to navigate: short files, telling names, docstrings."""
 
 import ast
 import os

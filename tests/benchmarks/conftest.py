@@ -1,4 +1,4 @@
-"""A network that knows the toy problem by heart; trained once per run."""
+"""A network that has memorised the toy problem; trained once per run."""
 
 import pytest
 import torch

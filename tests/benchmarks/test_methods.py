@@ -1,4 +1,4 @@
-"""All the methods keep to the same rules, on a toy problem, within their share of retraining."""
+"""All methods follow the same rules on a toy problem, within their share of retraining time."""
 
 from dataclasses import replace
 

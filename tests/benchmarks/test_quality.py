@@ -1,4 +1,5 @@
-"""The benchmark of quality on a few random images: every row has its figures, and they are kept."""
+"""The benchmark of quality on a few random images: every row has its figures, and they are
+cached."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Each of the baselines does what its paper says, on a toy problem."""
+"""Each baseline does what its paper says, on a toy problem."""
 
 from dataclasses import replace
 

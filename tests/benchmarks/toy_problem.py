@@ -1,4 +1,4 @@
-"""A toy problem on which methods of unlearning are tried, and what is measured on it."""
+"""A toy problem for unlearning methods, and the measurements on it."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A stack in which all is well: a model that forgot three samples."""
+"""A stack without defects: a model that forgot three samples."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

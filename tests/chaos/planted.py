@@ -1,4 +1,4 @@
-"""A stack in which all is well, and by what means a test plants a defect into it."""
+"""A stack without defects, and the means to plant one."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The checker finds every defect it is there for: each is planted into a stack that has none."""
+"""The checker finds every defect it is meant for: each is planted into a stack without any."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How long a job lies still after its worker died."""
+"""How long a job stands still after its worker died."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""A seed stands for one schedule, and few seeds have every kind of fault."""
+"""A seed gives one schedule, and a few seeds cover every kind of fault."""
 
 from chaos.schedule import HOLDOUT, TRAIN, Kind, draw
 

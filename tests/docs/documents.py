@@ -1,4 +1,4 @@
-"""The documents, and what is fenced in them."""
+"""The documents, and their fenced blocks."""
 
 import re
 from dataclasses import dataclass

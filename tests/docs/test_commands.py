@@ -1,4 +1,4 @@
-"""What is a command in the documents is run as it stands: in order, against a real stack."""
+"""Commands in the documents are run as written, in order, against a real stack."""
 
 import json
 import os

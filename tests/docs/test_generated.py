@@ -1,4 +1,4 @@
-"""The parts of the documents that are made from the code are those that the code makes now."""
+"""The generated parts of the documents match the code."""
 
 import tomllib
 from typing import Any

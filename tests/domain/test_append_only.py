@@ -1,4 +1,4 @@
-"""What the role of the service may not do, whatever its programs try."""
+"""What the service's database role may not do, whatever its programs try."""
 
 import psycopg
 import pytest

@@ -1,4 +1,4 @@
-"""Every event of the trail is declared once, and told as it is declared."""
+"""Every event of the trail is declared once, and recorded as declared."""
 
 import ast
 from dataclasses import fields

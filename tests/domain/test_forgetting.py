@@ -1,4 +1,4 @@
-"""A model has forgotten: the same rows, whether its job passed or a person accepted its version."""
+"""Forgetting leaves the same rows, whether the job passed or a person accepted its version."""
 
 from collections import Counter
 from datetime import timedelta

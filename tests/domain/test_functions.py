@@ -1,4 +1,4 @@
-"""Names of functions in databases and settings outlive a move of the code."""
+"""Function names in databases and settings survive a move of the code."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A job's life, whoever takes it one step further."""
+"""A job's life, whoever makes each step."""
 
 import ast
 from datetime import timedelta

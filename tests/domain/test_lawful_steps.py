@@ -1,4 +1,4 @@
-"""The database takes every step of `domain.states`, and no other, whoever tries it."""
+"""The database accepts every step of `domain.states`, and no other, whoever tries it."""
 
 from contextlib import suppress
 from datetime import timedelta

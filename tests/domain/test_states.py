@@ -1,4 +1,4 @@
-"""The words for what was found."""
+"""The words for results."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Nothing that is done to the rows of versions brings a superseded one back."""
+"""No edit to the rows of versions brings a superseded one back."""
 
 import pytest
 from sqlalchemy import create_engine, text

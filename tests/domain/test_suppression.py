@@ -1,4 +1,4 @@
-"""Which ids may not come back, asked of the database."""
+"""Which ids may not come back, according to the database."""
 
 import pytest
 

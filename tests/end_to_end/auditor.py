@@ -1,4 +1,4 @@
-"""What an auditor gets from a running stack, and what the verifier says of it."""
+"""What an auditor gets from a running stack, and what the verifier says about it."""
 
 import time
 from typing import Any

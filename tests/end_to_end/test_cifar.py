@@ -1,6 +1,6 @@
 """The main job on real photographs: CIFAR-10, 5,000 training images, through the API.
 
-The images are not part of the project; where they are not, this test says so and is skipped.
+The images are not part of the project; without them, this test says so and is skipped.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""From POST to the answer: what a deletion request would meet, and reference models on the way."""
+"""From POST to the answer: estimates of deletion requests, with reference models on the way."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a job: it ends `failed` with a reason for people, and the champion stays."""
+"""Jobs that go wrong end `failed` with a readable reason, and the champion stays."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""From a verdict of `fail` to a person's decision, and the exact way, through the running stack."""
+"""From the verdict `fail` to a person's decision, and exact mode, through the running stack."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a webhook is told while a real stack forgets."""
+"""What a webhook receives while a real stack forgets."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A commitment binds to ids, and opens to one of them without showing the others."""
+"""A commitment binds to ids, and opens for one of them without revealing the others."""
 
 import hmac
 from hashlib import sha256

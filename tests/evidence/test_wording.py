@@ -1,4 +1,4 @@
-"""What is said in words says what was measured, and no more."""
+"""The wording says what was measured, and no more."""
 
 import json
 import re

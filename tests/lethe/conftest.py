@@ -1,4 +1,4 @@
-"""The real API as a process, with a real database; and a fake server for what networks do."""
+"""The real API as a process, with a real database; and a fake server for network faults."""
 
 import hashlib
 import io

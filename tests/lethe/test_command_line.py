@@ -1,4 +1,4 @@
-"""The command line against the real API: what it prints, and with which status it ends."""
+"""The command line against the real API: what it prints, and its exit status."""
 
 import json
 import sys

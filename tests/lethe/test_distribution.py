@@ -1,4 +1,4 @@
-"""The distribution: built, installed where nothing else is, and used."""
+"""The distribution: built, installed in an empty environment, and used."""
 
 import subprocess
 import sys

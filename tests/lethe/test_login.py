@@ -1,4 +1,4 @@
-"""Which service the command line speaks to, with which key, and what happens without an answer."""
+"""Which service the command line calls, with which key, and what happens without an answer."""
 
 import stat
 

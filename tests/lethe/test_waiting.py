@@ -1,4 +1,4 @@
-"""Waiting: how often the service is asked, what is told, and what an outage does."""
+"""Waiting: how often the service is polled, what is reported, and what an outage does."""
 
 from uuid import uuid4
 

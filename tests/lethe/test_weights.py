@@ -1,4 +1,4 @@
-"""Downloading weights: whatever happens on the way, a wrong file is never left."""
+"""Downloading weights: whatever happens, no wrong file is left behind."""
 
 import hashlib
 from base64 import b64encode

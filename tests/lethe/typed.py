@@ -1,4 +1,4 @@
-"""What type checkers know of the clients. Never run: `mypy` checks it."""
+"""What type checkers know about the clients. Never run: `mypy` checks it."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type

@@ -1,4 +1,4 @@
-"""Registers webhooks, submits requests, and reads what is to be sent."""
+"""Registers webhooks, submits requests, and reads pending messages."""
 
 from typing import Any
 

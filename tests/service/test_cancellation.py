@@ -1,4 +1,4 @@
-"""A deletion request that is taken back before it is answered."""
+"""A deletion request that is cancelled before it is answered."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,5 @@
-"""Certificates over HTTP: the envelope for programs, a page for people, and why there is none."""
+"""Certificates over HTTP: the envelope for programs, the page for people, and the reason if there
+is none."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a person decides where every attempt of a job got the verdict `fail`."""
+"""What a person may decide after every round of a job got the verdict `fail`."""
 
 import asyncio
 from contextlib import asynccontextmanager

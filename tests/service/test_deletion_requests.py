@@ -1,4 +1,4 @@
-"""Deletion requests are accepted, stored, and rung for."""
+"""Deletion requests are accepted and stored, and the doorbell is rung."""
 
 from datetime import datetime
 from unittest.mock import ANY

@@ -1,4 +1,4 @@
-"""One key stands for one request, and a replay gets the answer of then."""
+"""One key stands for one request, and a replay gets the original answer."""
 
 from datetime import timedelta
 

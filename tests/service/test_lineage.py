@@ -1,4 +1,4 @@
-"""Where what was to be forgotten still is, as the API tells it."""
+"""Where forgotten data still is, according to the API."""
 
 from datetime import timedelta
 from unittest.mock import ANY

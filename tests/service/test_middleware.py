@@ -1,4 +1,4 @@
-"""Nobody gets past without the key, and nobody is read to the end who sends too much."""
+"""No request passes without the key, and none that is too large is read to the end."""
 
 import re
 from collections.abc import AsyncIterator

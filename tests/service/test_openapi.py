@@ -1,4 +1,4 @@
-"""A reader of the OpenAPI document has never seen this service: every field is explained there."""
+"""The OpenAPI document explains every field to a reader who does not know the service."""
 
 import re
 from collections.abc import Iterator

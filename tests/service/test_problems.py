@@ -1,4 +1,4 @@
-"""Every failure is a problem document; nonsense is never a bug; nothing given is repeated."""
+"""Every failure is a problem document, nonsense never causes a 500, and no input is echoed."""
 
 import random
 

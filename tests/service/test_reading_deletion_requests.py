@@ -1,4 +1,4 @@
-"""How deletion requests are read: what came of them, lists, filters."""
+"""How deletion requests are read: outcomes, lists, filters."""
 
 from unittest.mock import ANY
 from uuid import uuid4

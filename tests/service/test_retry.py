@@ -1,4 +1,4 @@
-"""A failed job that an operator has tried again."""
+"""A failed job that an operator retries."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""What people can be shown of a deletion request, and what is destroyed for their sake."""
+"""What a person can be shown about a deletion request, and what is destroyed to protect them."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Submissions at the same time, over connections of their own, which commit."""
+"""Concurrent submissions, over separate connections that commit."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Honest evidence, and the verifier in a place where nothing of the service can be imported."""
+"""Honest evidence, and the verifier where nothing of the service can be imported."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Every attack is caught, for the reason that it deserves; and one that is not would be seen."""
+"""Every attack is caught for the right reason, and a missed one would be noticed."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""A job's means of work on a real database, and small real datasets in Parquet."""
+"""A job's workbench on a real database, and small real datasets in Parquet."""
 
 import sys
 from collections.abc import Callable, Iterator

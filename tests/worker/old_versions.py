@@ -1,4 +1,4 @@
-"""A model with a version whose files are to be purged, and the champion after it."""
+"""A model with a version whose files are due to be purged, and the champion after it."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Names that outlive a release: they stand in databases, settings, brokers and process lists."""
+"""Names that outlive a release: they are in databases, settings, brokers and process lists."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Deliveries that fail: sent again later, given up in the end, and never waited for long."""
+"""Failing deliveries: retried later, given up in the end, and never waited for long."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""To which servers a delivery may go: their addresses and their certificates."""
+"""Which servers a delivery may go to: their addresses and certificates."""
 
 import socket
 

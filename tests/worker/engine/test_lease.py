@@ -1,4 +1,4 @@
-"""Who has a job: claims, leases, the fencing number, and what becomes of lost jobs."""
+"""Which worker has a job: claims, leases, the fencing token, and lost jobs."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Transactions are repeated while Postgres is away, and not for any other reason."""
+"""Transactions are repeated while Postgres is unreachable, and for no other reason."""
 
 import psycopg
 import pytest

@@ -1,4 +1,4 @@
-"""Issuing certificates: what is read, signed, numbered and told to the audit trail."""
+"""Issuing certificates: what is read, signed, numbered and recorded in the audit trail."""
 
 import json
 from base64 import b64decode

@@ -1,4 +1,4 @@
-"""What is deleted when it is old, besides files."""
+"""What is deleted when it is old, apart from files."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Which versions' files are due to go, and when a job for them is queued."""
+"""Which versions' files are due for deletion, and when a job is queued for them."""
 
 from datetime import timedelta
 

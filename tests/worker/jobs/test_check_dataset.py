@@ -1,4 +1,4 @@
-"""Rows of a Parquet file that may not be trained on are found, and no id of it is kept."""
+"""Rows of a Parquet file that may not be trained on are found, and no ids are kept."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""Old versions' files go when their grace is over, whatever happens meanwhile, and stay gone."""
+"""Old versions' files are deleted after their grace period, whatever happens meanwhile, and stay
+deleted."""
 
 import os
 import signal

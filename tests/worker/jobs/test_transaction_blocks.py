@@ -1,4 +1,4 @@
-"""How jobs write transactions: on the workbench, and so that they can be repeated."""
+"""How jobs write transactions: through the workbench, and repeatable."""
 
 import ast
 

@@ -1,4 +1,4 @@
-"""What the command line says when it cannot tell; the drill is in `end_to_end/test_restore.py`."""
+"""What the command says when it cannot tell; the drill is in `end_to_end/test_restore.py`."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What was forgotten, in files outside the database, and what a database lacks of it."""
+"""The suppression ledger outside the database, and what a database lacks of it."""
 
 import json
 import stat

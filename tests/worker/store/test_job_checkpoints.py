@@ -1,4 +1,4 @@
-"""Checkpoints of jobs last as long as their job, and the audit trail says that they are gone."""
+"""Checkpoints last as long as their job, and the audit trail records their deletion."""
 
 import os
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Who names files and who deletes them."""
+"""Naming files and deleting them, without collisions."""
 
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import sessionmaker

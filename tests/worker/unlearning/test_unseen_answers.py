@@ -1,5 +1,5 @@
-"""On a network whose first layer tells classes dimly, and whose second knows every training sample
-by heart."""
+"""Tested on a network whose first layer separates classes weakly and whose second layer has
+memorised every training sample."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Models that cannot be registered, and datasets that are not what they were."""
+"""Models that cannot be registered, and datasets that have changed."""
 
 import sys
 

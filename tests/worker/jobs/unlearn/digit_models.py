@@ -1,4 +1,4 @@
-"""Kinds of models and inputs that can be registered, small ones, on handwritten digits."""
+"""Small models and inputs of each registrable kind, on handwritten digits."""
 
 from functools import cache
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""What was derived from a forgotten sample: which files go, and which hold it still."""
+"""What was derived from a forgotten sample: which files are deleted, and which still hold it."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""Retraining: on request, where it is cheaper, and after much drift."""
+"""Retraining: on request, when it is cheaper, and after much drift."""
 
 import numpy as np
 import pytest

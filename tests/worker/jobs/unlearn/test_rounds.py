@@ -1,4 +1,4 @@
-"""The audit of each round, and what comes after one that fails."""
+"""The audit of each round, and what follows a failed one."""
 
 from sqlalchemy import func, select
 

@@ -1,4 +1,4 @@
-"""The audit on real models: what was retrained passes, what only looks forgotten does not.
+"""The audit on real models: retrained ones pass, those that only look forgetful do not.
 
 Handwritten digits with a tenth of the labels wrong, in the training set as in the hold-out, so
 that models have something to memorise; the planted canaries are wrong labels of the training set.

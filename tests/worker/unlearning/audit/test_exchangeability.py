@@ -1,4 +1,4 @@
-"""The tests of exchangeability on synthetic outputs, where every figure is known."""
+"""The exchangeability tests on synthetic outputs, where every figure is known."""
 
 from dataclasses import replace
 

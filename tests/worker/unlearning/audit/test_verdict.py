@@ -1,4 +1,4 @@
-"""The verdict and the guards of utility on synthetic outputs, where every figure is known."""
+"""The verdict and the utility guards on synthetic outputs, where every figure is known."""
 
 from dataclasses import replace
 
