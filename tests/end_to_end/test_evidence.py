@@ -66,7 +66,7 @@ def test_a_byte_that_is_changed_in_the_database_is_told(client, certified, alone
 
 def test_no_field_of_a_real_bundle_can_be_altered_unnoticed(client, certified):
     """Each column of each event and each field of bundle and certificate, altered or left out;
-    what the operator's key signs, signed anew."""
+    what the operator's key signs, signed again."""
     request_id, _, kept = certified
     bundle = bundle_of(client, request_id, kept.splitlines()[1])
     signer = signer_of(client)

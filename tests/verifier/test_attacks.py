@@ -47,7 +47,7 @@ def test_every_field_of_a_certificate_is_attacked_with_and_without_the_key(evide
         for path, _ in leaves_of(getattr(evidence, of).statement):
             name = written(path).removeprefix("predicate.")
             assert f"a field of a certificate is altered: {of} {name}" in tried
-            assert f"a field of a certificate is altered and signed anew: {of} {name}" in tried
+            assert f"a field of a certificate is altered and signed again: {of} {name}" in tried
 
 
 def test_every_field_of_a_bundle_is_attacked_but_what_anchors_say(evidence, outcomes):

@@ -37,7 +37,7 @@ def stage(
     bench: Workbench,
     source: Source,
     definition: dict[str, Any],
-    findings: BadRows,
+    faults: BadRows,
     staged: IO[bytes],
 ) -> None:
     """Check every row, and write those with a usable id to the staged file as CSV."""
@@ -55,7 +55,7 @@ def stage(
                 "split_unknown": _mask(splits.is_null()),
                 **decode.bad_inputs(batch["input"], length),
             }
-            usable = findings.add(first, ids, bad_ids | bad_rows)
+            usable = faults.add(first, ids, bad_ids | bad_rows)
             position = pa.array(np.arange(first, first + batch.num_rows))
             columns = [ids, position, batch["label"], splits, pa.array(usable)]
             writer.write_batch(
@@ -102,7 +102,7 @@ def load(session: Session, staged: IO[bytes], table: str, columns: str) -> None:
             copy.write(block)
 
 
-def find_duplicates(session: Session, findings: BadRows) -> None:
+def find_duplicates(session: Session, faults: BadRows) -> None:
     """Leave out all rows of an id that occurs more than once: nothing says which one is right."""
     session.execute(
         text(
@@ -117,7 +117,7 @@ def find_duplicates(session: Session, findings: BadRows) -> None:
     examples = session.execute(
         text(f"SELECT position, sample_id {named} ORDER BY position LIMIT 10")
     ).all()
-    findings.add_found("sample_id_duplicate", count, newly_bad, examples)
+    faults.add_found("sample_id_duplicate", count, newly_bad, examples)
     session.execute(
         text(
             "UPDATE staged_samples SET usable = false FROM duplicates "

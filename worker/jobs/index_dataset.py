@@ -37,13 +37,13 @@ def index_dataset(bench: Workbench) -> None:
             dataset = session.get_one(Dataset, job.dataset_id)
     source = open_source(bench, dataset)
     files = {str(file): fingerprint(file) for file in source.files}
-    findings = BadRows()
+    faults = BadRows()
     with tempfile.TemporaryFile() as staged:
-        staging.stage(bench, source, dataset.definition, findings, staged)
+        staging.stage(bench, source, dataset.definition, faults, staged)
         bench.report("storing the sample ids", 0.9)
         for attempt in bench.transaction():
             with attempt as session:
-                found = deepcopy(findings)  # a repeated transaction finds the duplicates again
+                found = deepcopy(faults)  # a repeated transaction finds the duplicates again
                 staging.load(session, staged, "staged_samples", staging.COLUMNS)
                 staging.find_duplicates(session, found)
                 _store(session, bench, dataset.id, found, source.rows, files)
@@ -53,7 +53,7 @@ def _store(
     session: Session,
     bench: Workbench,
     dataset_id: Any,
-    findings: BadRows,
+    faults: BadRows,
     rows: int,
     files: dict[str, Fingerprint],
 ) -> None:
@@ -66,9 +66,9 @@ def _store(
     ).all()
     job = lease.hold(session, bench.claim)
     dataset = session.get_one(Dataset, dataset_id)
-    dataset.report = findings.report(rows, [(split, label, n) for split, label, n in counts])
+    dataset.report = faults.report(rows, [(split, label, n) for split, label, n in counts])
     session.execute(delete(Sample).filter_by(dataset_id=dataset_id))
-    problem = _problem(dataset, findings)
+    problem = _problem(dataset, faults)
     if problem is not None:
         jobs.fail(session, job, actor="worker", kind="input", reason=problem)
         return
@@ -87,19 +87,19 @@ def _store(
     trail.record(
         session, "worker", dataset_id,
         DatasetIndexed(
-            rows=rows, samples=dataset.report["samples"], bad_rows=findings.rows,
+            rows=rows, samples=dataset.report["samples"], bad_rows=faults.rows,
             suppressed=sum(suppressed.values()),
         ),
     )  # fmt: skip
     jobs.complete(session, job, actor="worker")
 
 
-def _problem(dataset: Dataset, findings: BadRows) -> str | None:
+def _problem(dataset: Dataset, faults: BadRows) -> str | None:
     """Why the dataset cannot be used, in words; None when it can."""
     report: dict[str, Any] = dataset.report or {}
-    if findings.rows and dataset.definition.get("bad_rows", "refuse") == "refuse":
+    if faults.rows and dataset.definition.get("bad_rows", "refuse") == "refuse":
         return (
-            f"{findings.rows} of {report['rows']} rows are bad ({findings.summary()}); see the "
+            f"{faults.rows} of {report['rows']} rows are bad ({faults.summary()}); see the "
             "dataset's report for examples. Correct them, or register the dataset with "
             'bad_rows "skip" to leave them out.'
         )

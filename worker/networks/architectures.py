@@ -216,8 +216,8 @@ def _from_config(config: dict[str, Any]) -> nn.Module:
                 break
         else:
             raise JobError(
-                "The transformers config is not one of an image or sequence classifier; register a "
-                "model of a ...ForImageClassification or ...ForSequenceClassification class."
+                "The transformers config is not that of an image or sequence classifier; register "
+                "a model of a ...ForImageClassification or ...ForSequenceClassification class."
             )
     # Hooks rather than a wrapper: the names of the submodules stay as they are.
     module.register_forward_pre_hook(_named_inputs, with_kwargs=True)
