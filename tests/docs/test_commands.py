@@ -19,7 +19,7 @@ BEGIN = "docs/quickstart.md"
 """The other documents go on from here."""
 
 ORDER = ["README.md", BEGIN, "docs/auditors.md", "docs/privacy-teams.md", "docs/ml-teams.md",
-         "docs/api.md", "docs/operators.md"]  # fmt: skip
+         "docs/api.md", "docs/client.md", "docs/operators.md"]  # fmt: skip
 """One that shreds a request comes after those that look at it."""
 
 SHOWN = {
@@ -29,6 +29,7 @@ SHOWN = {
     "docs/privacy-teams.md": ['"commitment":', "shredded"],
     "docs/ml-teams.md": ["approximate", "digits/0001"],
     "docs/api.md": ['"status":"cancelled"', "urn:lethe:problem:unknown-samples", '"unlearn"'],
+    "docs/client.md": ["cancelled", "walk-cnn", "lethe 0."],
     "docs/operators.md": ['"status":"ready"', "lethe_requests_overdue"],
 }
 """What each document's commands print, among other things."""
