@@ -232,14 +232,21 @@ class Stack:
         """Return once the API can serve; raise StackError with its log if it cannot."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.processes["api"].poll() is None:
-            try:
-                if httpx2.get(f"{self.url}/readyz").is_success:
-                    return
-            except httpx2.TransportError:
-                pass
+            if self._serves():
+                return
             time.sleep(0.1)
         end = self.log("api").read_text()[-3000:]
         raise StackError(f"The API did not start. The end of {self.log('api')}:\n{end}")
+
+    def _serves(self) -> bool:
+        """Whether our API answers. Another stack that took the port first does not know our key."""
+        try:
+            return all(
+                httpx2.get(self.url + path, headers=self.headers).is_success
+                for path in ("/readyz", "/v1/jobs?limit=1")
+            )
+        except httpx2.TransportError:
+            return False
 
     def require_alive(self) -> None:
         """Raise StackError if a process has ended that was not stopped."""

@@ -5,12 +5,14 @@ import multiprocessing
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from devstack import local
 from devstack.startup import StackError, explained_postgres, keep_secret, sole_user, writable
+from tests.http_servers import Handler, serving
 
 
 def failing(state: Path, error: Exception) -> str:
@@ -117,3 +119,24 @@ def test_an_empty_key_is_made_again(tmp_path):
 
     assert path.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----")
     assert (tmp_path / "operator.pem").exists()
+
+
+def test_another_stack_on_the_port_is_not_taken_for_ours(tmp_path):
+    class Other(Handler):
+        """Ready, like ours, but for those who know another key."""
+
+        def do_GET(self) -> None:  # noqa: N802 (the base class calls it)
+            self.send_response(200 if self.path == "/readyz" else 401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with serving(Other) as port:
+        home = local.Stack(tmp_path, "", {"LETHE_ADMIN_KEY": "ours"}, port)
+        home.log("api").parent.mkdir()
+        home.log("api").write_text("address already in use")
+        home.processes["api"] = subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(1)"]
+        )
+
+        with pytest.raises(StackError, match="address already in use"):
+            home.wait_until_ready()
