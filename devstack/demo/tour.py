@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -32,21 +33,28 @@ def run(arguments: Sequence[str]) -> int:
     """Run it all; 0 if the deletion request was completed, else 1.
 
     Raises:
-        StackError: the stack cannot run, or refuses what it is given.
+        StackError: the stack cannot run, refuses what it is given, or does not answer.
     """
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m devstack.demo", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of records, labels and training")
     seed = parser.parse_args(arguments).seed
     console.print(words.INTRODUCTION)
     with ExitStack() as cleanup:
         with console.status("Starting Postgres, Valkey, the API and the worker …"):
             home = cleanup.enter_context(local.stack(local.STATE, port=local.PORT))
-        return show(home, seed)
+        try:
+            return show(home, seed)
+        except (TimeoutError, httpx2.HTTPError) as error:
+            raise StackError(
+                f"The service did not answer as it should: {error}\nThe logs in "
+                f"{home.state / 'logs'} may say why. Run the demo again."
+            ) from error
 
 
 def show(home: local.Stack, seed: int) -> int:
     """Train, register, ask, follow and report."""
-    with console.status("Training the network until it knows the records by heart …"):
+    training = console.status("Training the network until it knows the records by heart …")
+    with writable(home.state), training:
         files = case.prepare(home.state / "data" / f"demo-{seed}", seed=seed)
     client = local.Client(home)
     with client.http:
@@ -135,7 +143,7 @@ def follow(home: local.Stack, client: local.Client, where: str) -> dict[str, Any
             bar.update(task, completed=done, description=job.get("phase") or row["status"])
             return row["status"] not in local.OPEN
 
-        return client.wait(where, closed)
+        return client.wait(where, closed, timeout_s=1800)  # a busy machine takes long to retrain
 
 
 def keep(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,15 @@ import pytest
 
 from devstack import local
 from devstack.startup import sole_user
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The demo, running, with its state in `tmp_path`; stopped should the test fail before."""
+    with start(tmp_path) as running:
+        yield running
+        if running.poll() is None:
+            ctrl_c(running)
 
 
 def start(state: Path) -> subprocess.Popen[str]:
@@ -49,8 +59,7 @@ def left_behind(state: Path) -> list[str]:
     return found
 
 
-def test_the_network_knew_the_records_and_the_audit_passes_once_it_forgot_them(tmp_path):
-    demo = start(tmp_path)
+def test_the_network_knew_the_records_and_the_audit_passes_once_it_forgot_them(demo, tmp_path):
     printed, _ = demo.communicate(timeout=600)
 
     assert demo.returncode == 0, printed
@@ -100,12 +109,11 @@ def command_line(process: psutil.Process) -> list[str]:
 
 
 @pytest.mark.parametrize("moment", [imports, postgres_starts, the_network_is_trained, a_job_runs])
-def test_ctrl_c_stops_everything(tmp_path, moment):
-    demo = start(tmp_path)
-    deadline = time.monotonic() + 120
+def test_ctrl_c_stops_everything(demo, tmp_path, moment):
+    deadline = time.monotonic() + 300
     while not moment(psutil.Process(demo.pid), tmp_path):
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.05)
     started = psutil.Process(demo.pid).children(recursive=True)
 
     ctrl_c(demo)
