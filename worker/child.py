@@ -1,17 +1,14 @@
-"""One job in a process of its own: a fork of one that has imported this module.
+"""One job in a process of its own: `python -m worker.child JOB ATTEMPT KIND`.
 
 It stores its own outcome and exits 0; any other exit code tells the parent that it could not.
 """
 
-import gc
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import NoReturn
 from uuid import UUID
 
 import structlog
@@ -55,27 +52,16 @@ WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
 log = structlog.get_logger()
 
 
-def main(job_id: str, attempt: int, kind: str) -> NoReturn:
-    """Do the job, store how it ended, and exit."""
-    gc.freeze()  # what was imported is never garbage: to look through it takes a third of a second
+def main(job_id: str, attempt: str, kind: str) -> int:
+    """Do the job, store its outcome, and return the exit status of the process."""
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    status = _do(Claim(UUID(job_id), attempt, JobKind(kind)), stop)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # taking torch apart would keep the parent, and the GPU, waiting for seconds
-
-
-def _do(claim: Claim, stop: threading.Event) -> int:
-    """The exit status of the job's process."""
     settings = WorkerSettings()
-    logs.configure(
-        settings.log_format, process="job", job_id=str(claim.job_id), attempt=claim.attempt
-    )
+    logs.configure(settings.log_format, process="job", job_id=job_id, attempt=int(attempt))
     engine = sync_engine(settings.database_url)
+    claim = Claim(UUID(job_id), int(attempt), JobKind(kind))
     bench = Workbench(
         claim,
         sync_sessions(engine),
@@ -172,12 +158,11 @@ def _lose(bench: Workbench, *, kind: str, why: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit as soon as the worker is gone, however it went."""
-    worker = multiprocessing.parent_process()
-    assert worker is not None  # noqa: S101 (nobody else starts a job)
+    """Exit as soon as the parent is gone for any reason: its end of our stdin closes then."""
 
     def wait() -> None:
-        worker.join()
+        # Not sys.stdin.read(): at exit, Python aborts when a thread holds its lock.
+        os.read(sys.stdin.fileno(), 1)
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -187,3 +172,10 @@ def _device(wanted: str) -> torch.device:
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)
+
+
+if __name__ == "__main__":
+    status = main(*sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # unloading torch would hold up the parent and the GPU for seconds

