@@ -83,6 +83,8 @@ def run(
         _settle(how, code, held, sessions, settings)
     job_checkpoints.delete_if_ended(sessions, store, job_id)
     duration_s = round(time.monotonic() - started, 1)
+    if code == 0:  # the child stored the outcome, though the lease may have been seen to be over
+        how = "ended"
     log.info("job.left", attempt=held.attempt, how=how, returncode=code, duration_s=duration_s)
 
 
