@@ -1,5 +1,7 @@
 """Function names in databases and settings survive a move of the code."""
 
+import sys
+
 import pytest
 
 from domain import functions
@@ -41,6 +43,10 @@ def test_a_users_own_module_of_an_earlier_name_is_the_users(tmp_path, monkeypatc
     (tmp_path / "demo" / "digits.py").write_text("def cnn():\n    return 'the user'\n")
     monkeypatch.syspath_prepend(tmp_path)
 
-    function = load("factory", "demo.digits:cnn", ["demo.digits:*"], setting="ALLOWED")
+    try:
+        function = load("factory", "demo.digits:cnn", ["demo.digits:*"], setting="ALLOWED")
+    finally:  # later tests find the module that moved
+        for name in ("demo", "demo.digits"):
+            sys.modules.pop(name, None)
 
     assert function() == "the user"
