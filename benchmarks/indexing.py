@@ -22,7 +22,6 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from PIL import Image
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -148,7 +147,7 @@ def _claimed(
         claim = lease.claim(session, job.id, worker="benchmark", lease=timedelta(hours=1))
     assert claim is not None
     store = Store(settings.store)
-    return Workbench(claim, sessions, store, settings, torch.device("cpu")), dataset.id
+    return Workbench(claim, sessions, store, settings), dataset.id
 
 
 def _arrays(count: int) -> Iterator[pa.RecordBatch]:

@@ -22,3 +22,14 @@ def test_the_api_starts_without_torch_and_without_an_environment():
         cwd=local.REPOSITORY, env={"PATH": "/usr/bin"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_jobs_without_a_network_start_without_torch():
+    modules = [
+        f"worker.jobs.{kind}" for kind in ("check_dataset", "erase_rows", "index_dataset", "purge")
+    ]
+    code = f"import sys, worker.child, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=local.REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -9,10 +9,10 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from importlib import import_module
 from uuid import UUID
 
 import structlog
-import torch
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
@@ -27,27 +27,21 @@ from worker.engine.exits import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOP
 from worker.engine.lease import Claim
 from worker.engine.retrying import is_transient
 from worker.engine.workbench import Workbench
-from worker.jobs.check_dataset import check_dataset
-from worker.jobs.erase_rows import erase_rows
-from worker.jobs.estimate import estimate
-from worker.jobs.index_dataset import index_dataset
-from worker.jobs.purge import purge
-from worker.jobs.register_model import register_model
-from worker.jobs.train_references import train_references
-from worker.jobs.unlearn.job import unlearn_model
 from worker.store.artifacts import Store
 from worker.unlearning.errors import UnlearningError
 
-WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
-    JobKind.INDEX_DATASET: index_dataset,
-    JobKind.REGISTER_MODEL: register_model,
-    JobKind.TRAIN_REFERENCES: train_references,
-    JobKind.UNLEARN: unlearn_model,
-    JobKind.ESTIMATE: estimate,
-    JobKind.ERASE_ROWS: erase_rows,
-    JobKind.CHECK_DATASET: check_dataset,
-    JobKind.PURGE: purge,
+WORK: Mapping[JobKind, tuple[str, str]] = {
+    JobKind.INDEX_DATASET: ("worker.jobs.index_dataset", "index_dataset"),
+    JobKind.REGISTER_MODEL: ("worker.jobs.register_model", "register_model"),
+    JobKind.TRAIN_REFERENCES: ("worker.jobs.train_references", "train_references"),
+    JobKind.UNLEARN: ("worker.jobs.unlearn.job", "unlearn_model"),
+    JobKind.ESTIMATE: ("worker.jobs.estimate", "estimate"),
+    JobKind.ERASE_ROWS: ("worker.jobs.erase_rows", "erase_rows"),
+    JobKind.CHECK_DATASET: ("worker.jobs.check_dataset", "check_dataset"),
+    JobKind.PURGE: ("worker.jobs.purge", "purge"),
 }
+"""The module and the function of each kind of job. Only the job's own module is imported: half of
+the kinds need no torch, which takes seconds."""
 
 log = structlog.get_logger()
 
@@ -67,7 +61,6 @@ def main(job_id: str, attempt: str, kind: str) -> int:
         sync_sessions(engine),
         Store(settings.store, claim.signature),
         settings,
-        _device(settings.device),
         stop,
     )
     try:
@@ -87,7 +80,7 @@ def main(job_id: str, attempt: str, kind: str) -> int:
 def _carry_out(bench: Workbench) -> int:
     started = _now(bench)
     try:
-        WORK[bench.claim.kind](bench)
+        _work(bench.claim.kind)(bench)
     except JobError as error:
         if not _give_back_if_rewritten(bench, started):
             _fail(bench, kind="input", reason=str(error))
@@ -97,7 +90,7 @@ def _carry_out(bench: Workbench) -> int:
         raise  # not the job's fault: another worker has it, or will take it
     except StoreUnwritable as error:
         _lose(bench, kind="storage", why=str(error))
-    except (MemoryError, torch.OutOfMemoryError):
+    except _out_of_memory():
         reason = (
             "There is too little memory for this model and this many samples; send fewer at once."
         )
@@ -112,6 +105,18 @@ def _carry_out(bench: Workbench) -> int:
         )
         _fail(bench, kind="bug", reason=reason)
     return 0
+
+
+def _work(kind: JobKind) -> Callable[[Workbench], None]:
+    module, name = WORK[kind]
+    work: Callable[[Workbench], None] = getattr(import_module(module), name)
+    return work
+
+
+def _out_of_memory() -> tuple[type[Exception], ...]:
+    """What is raised where memory ends; torch, if the job imported it, has an error of its own."""
+    torch = sys.modules.get("torch")
+    return (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
 
 
 def _fail(bench: Workbench, *, kind: str, reason: str) -> None:
@@ -166,12 +171,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def _device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
 
 
 if __name__ == "__main__":

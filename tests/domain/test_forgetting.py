@@ -89,11 +89,14 @@ class World:
             requests.move(session, RequestStatus.SCHEDULED, asked, actor="worker", job_id=job.id)
             held = lease.claim(session, job.id, worker="w", lease=timedelta(minutes=1))
         settings = WorkerSettings(
-            database_url="postgresql://unused", broker_url="redis://unused", store=self.folder
+            database_url="postgresql://unused",
+            broker_url="redis://unused",
+            store=self.folder,
+            device="cpu",
         )
         store = Store(self.folder, held.signature)
         self.job_id = held.job_id
-        return Workbench(held, self.sessions, store, settings, torch.device("cpu"))
+        return Workbench(held, self.sessions, store, settings)
 
     def end(self, verdict):
         """As the job does, with what it made."""

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from sqlalchemy.orm import Session, sessionmaker
 
 from domain.settings import WorkerSettings
@@ -131,10 +130,10 @@ def workbench(sync_sessions: sessionmaker[Session], tmp_path: Path) -> Callable[
             broker_url="redis://unused",
             store=tmp_path / "store",
             data_roots=[tmp_path],
-            **settings,
+            **{"device": "cpu", **settings},
         )
         store = Store(tmp_path / "store")
-        return Workbench(claimed, sync_sessions, store, known, torch.device("cpu"))
+        return Workbench(claimed, sync_sessions, store, known)
 
     return make
 

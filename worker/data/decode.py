@@ -3,88 +3,20 @@
 Shapes: N samples, C channels, H x W pixels.
 """
 
-import math
-import os
-import struct
-import warnings
-import zlib
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import cache
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
-from PIL import Image
 from torch import Tensor
 
 from domain.errors import JobError
+from worker.data import images
+from worker.data.inputs import array_length, bad_inputs
 from worker.data.parquet import CHANGED, Source
 from worker.unlearning.samples import Samples
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
-"""The formats that may be opened. Not all that Pillow knows: EPS would start Ghostscript."""
-
-BROKEN = (
-    OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError,
-    struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
-)  # fmt: skip
-"""What Pillow's decoders raise on bytes that are not a valid image of reasonable size."""
-
-THREADS = min(os.cpu_count() or 1, 16)
-CHUNK = 32
-"""Images per thread and chunk."""
-
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-
-Mask = npt.NDArray[np.bool_]
-
-
-def bad_inputs(column: pa.Array, length: int | None) -> dict[str, Mask]:
-    """The inputs that cannot be used, by kind of fault.
-
-    Images are decoded to the last byte: the header of a truncated image is valid.
-
-    Args:
-        column: N inputs, as `parquet.Source` gives them.
-        length: how many values an array must have; None for images.
-
-    Returns:
-        Masks (N,), true where the input is bad.
-    """
-    missing = column.is_null().to_numpy(zero_copy_only=False)
-    if pa.types.is_large_binary(column.type):
-        return {"input_missing": missing, "input_undecodable": _undecodable(column)}
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    odd = np.zeros(len(column), dtype=bool)
-    values = column.flatten()
-    if values.null_count or pa.types.is_floating(values.type):
-        unsound = values.is_null().to_numpy(zero_copy_only=False)
-        if pa.types.is_floating(values.type):
-            unsound |= ~np.isfinite(values.to_numpy(zero_copy_only=False))
-        odd[pc.list_parent_indices(column).to_numpy()[unsound]] = True
-    return {
-        "input_missing": missing,
-        "input_wrong_length": ~missing & (lengths != length),
-        "input_not_finite": odd,
-    }
-
-
-def array_length(column: pa.Array, input_shape: Sequence[int] | None) -> int | None:
-    """How many values each array must have: from the shape, or else from the first array.
-
-    None for images, and while neither is known.
-    """
-    if pa.types.is_large_binary(column.type):
-        return None
-    if input_shape is not None:
-        return math.prod(input_shape)
-    lengths = pc.list_value_length(column).drop_null()
-    return lengths[0].as_py() if len(lengths) else None
 
 
 def decode(
@@ -107,7 +39,7 @@ def decode(
     if column.null_count:
         raise JobError(CHANGED)
     if pa.types.is_large_binary(column.type):
-        return _images(column, preprocessing)
+        return torch.from_numpy(images.pixels(column, preprocessing))
     return _arrays(column, input_shape)
 
 
@@ -165,71 +97,6 @@ def _per_channel(numbers: Tensor, values: Tensor) -> Tensor:
             f"{values.shape[1]}; register the model with one value per channel"
         )
     return numbers.view(-1, *[1] * (values.ndim - 2))
-
-
-def _undecodable(column: pa.Array) -> Mask:
-    bad = np.zeros(len(column), dtype=bool)
-
-    def look(chunk: Iterable[int]) -> None:
-        for index in chunk:
-            try:
-                with _opened(column, index) as image:
-                    image.load()
-            except BROKEN:
-                bad[index] = True
-
-    _in_threads(look, np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False)).tolist())
-    return bad
-
-
-def _images(column: pa.Array, preprocessing: dict[str, Any]) -> Tensor:
-    mode, resize = preprocessing.get("mode") or "RGB", preprocessing.get("resize")
-    size = (resize[1], resize[0]) if resize else None  # Pillow puts the width first
-    if len(column) == 0:
-        return torch.empty((0, len(mode), *(resize or (0, 0))), dtype=torch.uint8)
-    first = _pixels(column, 0, mode, size)
-    pixels = np.empty((len(column), *first.shape), dtype=np.uint8)  # (N, C, H, W)
-    pixels[0] = first
-
-    def fill(chunk: Iterable[int]) -> None:
-        for index in chunk:
-            image = _pixels(column, index, mode, size)
-            if image.shape != first.shape:
-                raise JobError(
-                    "The images differ in size; set the model's preprocessing.resize to the size "
-                    "it was trained with."
-                )
-            pixels[index] = image
-
-    _in_threads(fill, range(1, len(column)))
-    return torch.from_numpy(pixels)
-
-
-def _pixels(
-    column: pa.Array, index: int, mode: str, size: tuple[int, int] | None
-) -> npt.NDArray[np.uint8]:
-    """(C, H, W) of one image."""
-    try:
-        with _opened(column, index) as image:
-            converted = image.convert(mode)
-    except BROKEN as error:
-        raise JobError(CHANGED) from error
-    if size is not None and converted.size != size:
-        converted = converted.resize(size, Image.Resampling.BILINEAR)
-    rows = np.asarray(converted, dtype=np.uint8).reshape(*converted.size[::-1], len(mode))
-    return rows.transpose(2, 0, 1)
-
-
-def _opened(column: pa.Array, index: int) -> Image.Image:
-    return Image.open(BytesIO(column[index].as_buffer()), formats=FORMATS)
-
-
-def _in_threads(work: Callable[[Sequence[int]], None], indices: Sequence[int]) -> None:
-    """Do the work in threads, chunk by chunk: Pillow releases Python's lock while it decodes."""
-    chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        for _ in pool.map(work, chunks):
-            pass
 
 
 _SIGNED = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}

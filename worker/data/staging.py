@@ -15,8 +15,9 @@ from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from worker.data import decode
 from worker.data.bad_rows import BadRows, usable_ids
+from worker.data.images import Mask
+from worker.data.inputs import array_length, bad_inputs
 from worker.data.parquet import Source
 from worker.engine.workbench import Workbench
 
@@ -47,13 +48,13 @@ def stage(
     with pa.csv.CSVWriter(kept_open(staged), STAGED, write_options=options) as writer:
         for first, batch in source.batches():
             if length is None:
-                length = decode.array_length(batch["input"], source.input_shape)
+                length = array_length(batch["input"], source.input_shape)
             splits = _splits(batch["split"], definition["splits"])
             ids, bad_ids = usable_ids(batch["sample_id"])
             bad_rows = {
                 **_bad_labels(batch["label"]),
                 "split_unknown": _mask(splits.is_null()),
-                **decode.bad_inputs(batch["input"], length),
+                **bad_inputs(batch["input"], length),
             }
             usable = faults.add(first, ids, bad_ids | bad_rows)
             position = pa.array(np.arange(first, first + batch.num_rows))
@@ -71,7 +72,7 @@ def kept_open(file: IO[bytes]) -> pa.PythonFile:
     return pa.PythonFile(open(file.fileno(), "wb", closefd=False), mode="w")
 
 
-def _bad_labels(column: pa.Array) -> dict[str, decode.Mask]:
+def _bad_labels(column: pa.Array) -> dict[str, Mask]:
     labels = pc.fill_null(column, 0).to_numpy()
     return {
         "label_missing": _mask(column.is_null()),
@@ -86,8 +87,8 @@ def _splits(column: pa.Array, names: dict[str, str | None]) -> pa.Array:
     return meanings.take(pc.index_in(column, pa.array(values, pa.string())))
 
 
-def _mask(column: pa.Array) -> decode.Mask:
-    return cast("decode.Mask", column.to_numpy(zero_copy_only=False))
+def _mask(column: pa.Array) -> Mask:
+    return cast("Mask", column.to_numpy(zero_copy_only=False))
 
 
 def load(session: Session, staged: IO[bytes], table: str, columns: str) -> None:

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
 from sqlalchemy.orm import Session, sessionmaker
 
 from domain.settings import WorkerSettings
@@ -13,6 +13,9 @@ from worker.engine import lease
 from worker.engine.lease import Claim
 from worker.engine.retrying import transaction
 from worker.store.artifacts import Store
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +26,18 @@ class Workbench:
     _sessions: sessionmaker[Session]
     store: Store
     settings: WorkerSettings
-    device: torch.device
     stop: threading.Event = field(default_factory=threading.Event)
     """Set when the job should stop at the next point from which it can resume."""
+
+    @property
+    def device(self) -> "torch.device":
+        """Where networks compute, as LETHE_DEVICE says."""
+        import torch  # seconds, which jobs without a network are spared
+
+        wanted = self.settings.device
+        if wanted == "auto":
+            wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(wanted)
 
     def transaction(self) -> Iterator[AbstractContextManager[Session]]:
         """The only way a job opens a transaction. It outlasts a restart of Postgres.

@@ -8,6 +8,7 @@ from PIL import Image
 
 from domain.errors import JobError
 from worker.data import decode
+from worker.data.inputs import bad_inputs
 from worker.data.parquet import Source
 
 PLAIN = {"resize": None, "mode": "RGB", "scale": 1 / 255, "mean": [], "std": []}
@@ -87,7 +88,7 @@ def test_bad_images_are_told_from_good_ones(picture, monkeypatch):
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
     )
 
-    bad = decode.bad_inputs(column, None)
+    bad = bad_inputs(column, None)
 
     assert np.flatnonzero(bad["input_missing"]).tolist() == [1]
     assert np.flatnonzero(bad["input_undecodable"]).tolist() == [3, 4, 5, 6, 7, 8]
@@ -133,7 +134,7 @@ def test_arrays_keep_the_type_of_the_file_and_take_the_shape(kind, expected):
 def test_bad_arrays_are_told_from_good_ones():
     values = [[1.0, 2.0], None, [1.0], [float("nan"), 1.0], [1.0, float("inf")], [None, 1.0], []]
 
-    bad = decode.bad_inputs(arrays(values, pa.float32()), 2)
+    bad = bad_inputs(arrays(values, pa.float32()), 2)
 
     assert np.flatnonzero(bad["input_missing"]).tolist() == [1]
     assert np.flatnonzero(bad["input_wrong_length"]).tolist() == [2, 6]
@@ -143,7 +144,7 @@ def test_bad_arrays_are_told_from_good_ones():
 def test_a_slice_of_a_column_is_checked_and_decoded_as_such():
     column = arrays([[float("nan")], [1.0], [2.0]], pa.float32()).slice(1)
 
-    assert not any(mask.any() for mask in decode.bad_inputs(column, 1).values())
+    assert not any(mask.any() for mask in bad_inputs(column, 1).values())
     assert decode.decode(column, PLAIN, None).tolist() == [[1.0], [2.0]]
 
 

@@ -43,7 +43,7 @@ def versions(sync_sessions, put):
 
 def do(sessions, store, claim):
     """The job, which needs no settings and no device."""
-    purge(Workbench(claim, sessions, store, None, None))
+    purge(Workbench(claim, sessions, store, None))
 
 
 def digests(version):
@@ -144,7 +144,7 @@ def delete_and_die(*args):
 purge.delete_unnamed = delete_and_die
 sessions = sessionmaker(create_engine(url))
 claim = Claim(UUID(job_id), 1, JobKind.PURGE)
-purge.purge(Workbench(claim, sessions, Store(Path(root)), None, None))
+purge.purge(Workbench(claim, sessions, Store(Path(root)), None))
 """
 """Deletes the files, and is killed before the transaction ends."""
 
