@@ -110,8 +110,10 @@ def _indexed(
         writer.write_batch(first)
         for batch in batches:
             writer.write_batch(batch)
-    shape = [PIXELS] if kind == "array" else None
-    definition = {"columns": COLUMNS, "splits": SPLITS, "input_shape": shape}
+    of_kind: dict[str, Any] = {"kind": "image", "input_shape": None}
+    if kind == "array":
+        of_kind = {"kind": "pixels", "input_shape": [PIXELS]}
+    definition = {**of_kind, "columns": COLUMNS, "splits": SPLITS}
     bench, dataset_id = _claimed(settings, sessions, path, definition)
     started = perf_counter()
     index_dataset(bench)

@@ -64,7 +64,7 @@ def unlearn_through_the_service(state: Path, folder: Path) -> dict[str, Any]:
         LETHE_FACTORIES='["benchmarks.cifar_models:cnn"]',
     ) as home:
         client = local.Client(home)
-        dataset = {"name": "cifar", "uri": folder.as_uri(), "columns": COLUMNS}
+        dataset = {"name": "cifar", "uri": folder.as_uri(), "kind": "image", "columns": COLUMNS}
         ready = client.settled(client.post("/v1/datasets", dataset))
         model = {
             "name": "cnn",

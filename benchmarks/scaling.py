@@ -151,7 +151,7 @@ def registered(client: local.Client, data: Path, count: int) -> Size:
     write_dataset(path, count)
     started = perf_counter()
     dataset = {"name": _name(count), "uri": path.as_uri(), "columns": COLUMNS,
-               "input_shape": SHAPE}  # fmt: skip
+               "kind": "pixels", "input_shape": SHAPE}  # fmt: skip
     _ready(client.settled(client.post("/v1/datasets", dataset), timeout_s=3600))
     indexed = perf_counter()
     model = {

@@ -154,6 +154,7 @@ def _build(stack: Stack, *, seed: int) -> Stand:
         dataset = {
             "name": name,
             "uri": written.dataset.as_uri(),
+            "kind": "features",
             "columns": columns,
             "input_shape": [samples.FEATURES],
         }

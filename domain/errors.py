@@ -115,6 +115,12 @@ class RecipeRefused(DomainError):
     slug, title, status = "recipe-refused", "The recipe is not on the allow-list", 422
 
 
+class PreprocessingRefused(DomainError):
+    """The model's preprocessing does not fit the inputs of its dataset."""
+
+    slug, title, status = "preprocessing-refused", "The preprocessing does not fit the inputs", 422
+
+
 class NoRecipe(DomainError):
     """The request asks for retraining, and a model has no recipe for it."""
 

@@ -89,6 +89,7 @@ def register(client: local.Client, files: Case, seed: int) -> tuple[dict[str, An
     dataset = {
         "name": f"demo-digits-{seed}",
         "uri": files.records.as_uri(),
+        "kind": "image",
         "columns": {
             "sample_id": "sample_id", "input": "image", "label": "label", "split": "split",
         },

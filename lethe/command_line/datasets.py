@@ -12,7 +12,7 @@ from lethe.command_line.options import AsJson, Follow, Limit, Timeout, Wait
 from lethe.command_line.screen import Screen, details, table, word
 from lethe.command_line.session import connect
 from lethe.schemas.common import RegistrationStatus
-from lethe.schemas.datasets import BadRows, Columns, Dataset, Erase, Splits
+from lethe.schemas.datasets import BadRows, Columns, Dataset, Erase, InputKind, Splits
 
 app = typer.Typer(no_args_is_help=True, help="What models were trained on.")
 
@@ -30,8 +30,24 @@ def add(
             show_default=False,
         ),
     ],
+    kind: Annotated[
+        InputKind,
+        typer.Option(
+            help="What the inputs are: image files, arrays of raw pixel values, token ids, or "
+            "numbers that the network takes as they are.",
+            show_default=False,
+        ),
+    ],
     sample_id: Annotated[str, typer.Option(help="Column with the ids.")] = "sample_id",
-    inputs: Annotated[str, typer.Option("--input", help="Column with the inputs.")] = "image",
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            metavar="COLUMN or ARGUMENT=COLUMN",
+            help="Column with the inputs; of several, one for each argument of the network. "
+            "ARGUMENT= leaves that column of the file out.",
+        ),
+    ] = ["image"],  # noqa: B006 (typer copies it)
     label: Annotated[str, typer.Option(help="Column with the class numbers.")] = "label",
     split: Annotated[str, typer.Option(help="Column with the splits.")] = "split",
     train: Annotated[str, typer.Option(help="Value of the training split.")] = "train",
@@ -57,12 +73,13 @@ def add(
 ) -> None:
     """Register a dataset. A job indexes it; sending the same again is harmless."""
     screen = Screen(as_json)
-    columns = Columns(sample_id=sample_id, input=inputs, label=label, split=split)
+    columns = Columns(sample_id=sample_id, input=_inputs(inputs), label=label, split=split)
     splits = Splits(train=train, holdout=holdout, test=None if no_test else test)
     with connect(context) as lethe:
         made = lethe.register_dataset(
             name,
             uri,
+            kind=kind,
             columns=columns,
             splits=splits,
             input_shape=_shape(input_shape),
@@ -107,12 +124,25 @@ def _picture(dataset: Dataset) -> Table:
             ("uri", dataset.uri),
             ("registered", dataset.created_at),
             ("ready", dataset.ready_at),
+            ("kind", dataset.kind and word(dataset.kind)),
             ("columns", dataset.columns),
             ("splits", dataset.splits),
             ("job", dataset.job_id),
             *((dataset.report or {}).items()),
         ]
     )
+
+
+def _inputs(given: list[str]) -> str | dict[str, str | None]:
+    if len(given) == 1 and "=" not in given[0]:
+        return given[0]
+    named = {}
+    for part in given:
+        argument, equals, column = part.partition("=")
+        if not equals:
+            raise typer.BadParameter("--input given several times takes ARGUMENT=COLUMN each time.")
+        named[argument] = column or None
+    return named
 
 
 def _shape(given: str | None) -> list[int] | None:

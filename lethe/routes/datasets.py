@@ -7,7 +7,16 @@ from lethe.calls import Call, Listed, members
 from lethe.routes.building import get, pages, post
 from lethe.routing import listing, route
 from lethe.schemas.common import Page, Settings
-from lethe.schemas.datasets import BadRows, Checked, Columns, Dataset, Erase, FileCheck, Splits
+from lethe.schemas.datasets import (
+    BadRows,
+    Checked,
+    Columns,
+    Dataset,
+    Erase,
+    FileCheck,
+    InputKind,
+    Splits,
+)
 
 CHECK = "/v1/datasets/{name}/check"
 
@@ -21,6 +30,7 @@ class Datasets:
         name: str,
         uri: str,
         *,
+        kind: InputKind | str,
         columns: Columns | Settings,
         splits: Splits | Settings | None = None,
         input_shape: Sequence[int] | None = None,
@@ -34,15 +44,17 @@ class Datasets:
 
         Args:
             uri: a Parquet file or a directory of them, where the service may read.
+            kind: what the inputs are: `image`, `pixels`, `tokens` or `features`.
             columns: which column holds the sample ids, the inputs, the labels and the splits.
             splits: the values in the split column.
-            input_shape: shape of one input, when they are arrays; None for encoded images.
+            input_shape: shape of one input, which `pixels` need; None for encoded images.
             bad_rows: `refuse` unless given, or `skip`.
             erase: what else is deleted when samples are forgotten.
         """
         body = {
             "name": name,
             "uri": uri,
+            "kind": kind,
             "columns": members(columns),
             "splits": members(splits),
             "input_shape": None if input_shape is None else list(input_shape),

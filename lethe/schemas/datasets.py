@@ -14,8 +14,8 @@ class Columns(Result):
     sample_id: str
     """Stable strings, one for each sample: what deletion requests name."""
 
-    input: str
-    """Encoded images, or arrays of `input_shape`."""
+    input: str | dict[str, str | None]
+    """What `kind` says; of several columns, each by the argument of the network that it is for."""
 
     label: str
     """Class numbers from 0."""
@@ -48,10 +48,22 @@ class BadRows(Word):
     SKIP = "skip"
 
 
+class InputKind(Word):
+    """What inputs are: image files, raw pixel values, token ids, or numbers taken as they are."""
+
+    IMAGE = "image"
+    PIXELS = "pixels"
+    TOKENS = "tokens"
+    FEATURES = "features"
+
+
 class Dataset(Registered):
     """A dataset, and how far its registration is."""
 
     uri: str
+    kind: InputKind | None = None
+    """None if it was registered by a release that did not ask for it."""
+
     columns: Columns
     splits: Splits = Splits()
     input_shape: list[int] | None = None

@@ -78,15 +78,85 @@ class Channels(Word):
     L = "L"
 
 
-class Preprocessing(Result):
-    """From a stored image to the network's input: `(image * scale - mean) / std`."""
+class ShortestEdge(Result):
+    """A size that keeps the shape of an image."""
 
-    resize: tuple[int, int] | None = None
-    """Height and width; None when all images have one size."""
+    shortest_edge: int
+
+
+class Interpolation(Word):
+    """How pixels between others are computed, in Pillow's words."""
+
+    NEAREST = "nearest"
+    BOX = "box"
+    BILINEAR = "bilinear"
+    HAMMING = "hamming"
+    BICUBIC = "bicubic"
+    LANCZOS = "lanczos"
+
+
+class Orientation(Word):
+    """Turn images as their EXIF data say, or leave them as they are stored."""
+
+    EXIF = "exif"
+    IGNORE = "ignore"
+
+
+class Ground(Word):
+    """Show the hidden colours of transparent images, or put them on white or black."""
+
+    DROP = "drop"
+    WHITE = "white"
+    BLACK = "black"
+
+
+class Frames(Word):
+    """The frame or page that is taken."""
+
+    FIRST = "first"
+
+
+class Cmyk(Word):
+    """RGB computed without a colour profile."""
+
+    NAIVE = "naive"
+
+
+class ColorProfile(Word):
+    """Take the numbers as they are, or convert them to sRGB."""
+
+    IGNORE = "ignore"
+    SRGB = "srgb"
+
+
+class SixteenBit(Word):
+    """Keep the upper 8 bits."""
+
+    HIGH_BYTE = "high_byte"
+
+
+class Preprocessing(Result):
+    """From a stored input to the network's: `(input * scale - mean) / std`."""
+
+    resize: tuple[int, int] | ShortestEdge | None = None
+    """Height and width, or the shorter side; None when all images have one size."""
+
+    interpolation: Interpolation = Interpolation.BILINEAR
+    crop: tuple[int, int] | None = None
+    """Height and width cut out of the centre, after `resize`."""
 
     mode: Channels = Channels.RGB
+    orientation: Orientation | None = None
+    """For images that their EXIF data turn. This and the next five are needed where the report of
+    the dataset counts such images."""
+
+    alpha: Ground | None = None
+    frames: Frames | None = None
+    cmyk: Cmyk | None = None
+    color_profile: ColorProfile | None = None
+    sixteen_bit: SixteenBit | None = None
     scale: float | None = None
-    """None stands for 1/255 where inputs are bytes, and for 1 where they are floats."""
+    """None stands for 1/255 where images or pixels are bytes; other pixels need it."""
 
     mean: list[float] = Field(default=[0.0])
     std: list[float] = Field(default=[1.0])

@@ -3,10 +3,24 @@
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Discriminator, FailFast, Field, Tag, model_validator
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    FailFast,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
+from domain.preprocessing import InputKind
 from domain.states import JobStatus, RegistrationStatus
 from service.fields import Failure, In, Instant, Label, Name, Out, Registered, SampleId, Uri
+
+Arguments = Annotated[
+    dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")], Label | None],
+    Field(min_length=1, max_length=16),
+]
 
 
 class Columns(In):
@@ -16,8 +30,11 @@ class Columns(In):
     """The column with the sample ids: strings that are unique and never change. Deletion requests
     name samples by them."""
 
-    input: Label
-    """The column with the inputs: encoded images, or arrays of the shape in `input_shape`."""
+    input: Label | Arguments
+    """The column with the inputs, which are what `kind` says. A network that takes several
+    sequences gets them by name: an object from its arguments to their columns, such as
+    `{"input_ids": "ids", "token_type_ids": "types"}`. Null instead of a column leaves that column
+    of the file out on purpose."""
 
     label: Label
     """The column with the labels: class numbers, counted from 0."""
@@ -66,8 +83,8 @@ class DatasetDefinition(In):
     input_shape: Annotated[
         list[Annotated[int, Field(ge=1, le=2**20)]] | None, Field(min_length=1, max_length=8)
     ] = None
-    """The shape of one input if inputs are arrays, such as `[3, 32, 32]`; null if they are encoded
-    images."""
+    """The shape of one input, such as `[3, 32, 32]`. `pixels` need it; without it, `tokens` and
+    `features` are flat and all as long as the first. Null for `image`."""
 
     bad_rows: Literal["refuse", "skip"] = "refuse"
     """What to do with rows that cannot be read: `refuse` fails the registration, `skip` leaves them
@@ -86,6 +103,7 @@ class DatasetCreate(DatasetDefinition):
                 {
                     "name": "cifar10",
                     "uri": "file:///data/cifar10",
+                    "kind": "image",
                     "columns": {
                         "sample_id": "id",
                         "input": "image",
@@ -104,6 +122,24 @@ class DatasetCreate(DatasetDefinition):
     uri: Uri
     """The path or `file:` URI of a Parquet file, or of a directory of them. It must lie inside one
     of the directories in LETHE_DATA_ROOTS."""
+
+    kind: InputKind
+    """What the inputs are: `image` for encoded image files, `pixels` for arrays of raw pixel
+    values, `tokens` for token ids, or `features` for numbers that the network takes as they are.
+    It decides how they are prepared, and is never guessed."""
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        if self.kind is InputKind.IMAGE and self.input_shape is not None:
+            raise ValueError("image files have a size of their own; leave `input_shape` out")
+        if self.kind is InputKind.PIXELS and self.input_shape is None:
+            raise ValueError("`pixels` need an `input_shape`, such as [3, 32, 32]")
+        if not isinstance(self.columns.input, str):
+            if self.kind is not InputKind.TOKENS:
+                raise ValueError("only `tokens` can have inputs of several columns")
+            if not any(self.columns.input.values()):
+                raise ValueError("name at least one column in `columns.input`")
+        return self
 
     def definition(self) -> dict[str, Any]:
         """What is stored of it besides name and place; of `erase`, what was asked for."""
@@ -214,6 +250,10 @@ class DatasetRead(DatasetDefinition, Registered):
 
     uri: str
     """Where the dataset's files are, as it was given."""
+
+    kind: InputKind | None = None
+    """What the inputs are. Null if an older release registered the dataset: then it still follows
+    from the type of the column, as it did there."""
 
     status: RegistrationStatus
     """Whether the dataset can be used: models can be registered once it is `ready`."""

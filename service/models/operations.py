@@ -9,11 +9,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from domain import drift, functions, jobs, suppression, trail
+from domain import drift, functions, jobs, preprocessing, suppression, trail
 from domain.errors import (
     FactoryRefused,
     NameTaken,
     NotReady,
+    PreprocessingRefused,
     RecipeRefused,
     WeightsRefused,
     no_such,
@@ -28,6 +29,7 @@ from service.models.schemas import (
     Drift,
     ModelCreate,
     ModelRead,
+    Preprocessing,
     PythonArchitecture,
     References,
     VersionRead,
@@ -49,6 +51,7 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
         RecipeRefused: the recipe is not on the allow-list.
         NotFound: there is no such dataset.
         NotReady: the dataset is not indexed yet.
+        PreprocessingRefused: an option does not fit the dataset's inputs, or one is missing.
         NameTaken: the name already stands for another model.
     """
     _check_weights(wanted, allowed_path(wanted.weights, settings.data_roots))
@@ -56,13 +59,15 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
     _check_recipe(wanted, settings.recipes)
     async with sessions.begin() as session:
         dataset = await _ready_dataset(session, wanted.dataset)
+        _check_preprocessing(wanted, dataset)
         values: dict[str, Any] = {
             "dataset_id": dataset.id,
             "weights_uri": wanted.weights,
             **wanted.model_dump(
                 mode="json",
-                include={"architecture", "head", "preprocessing", "recipe", "policy"},
+                include={"architecture", "head", "recipe", "policy"},
             ),
+            "preprocessing": wanted.preprocessing.model_dump(mode="json", exclude_unset=True),
         }
         inserted = await session.scalar(
             insert(Model)
@@ -76,7 +81,7 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
         if not inserted and model.status is not RegistrationStatus.FAILED:
             stored = {column: getattr(model, column) for column in values}
             stored["architecture"] = _as_sent(model.architecture)
-            if stored != values:
+            if _with_defaults(stored) != _with_defaults(values):
                 raise NameTaken(
                     f"A model {wanted.name!r} with another definition exists; choose another name."
                 )
@@ -164,6 +169,19 @@ def _check_factory(wanted: ModelCreate, allowed: list[str]) -> None:
                 f"The factory {factory!r} is not on the allow-list. Ask your administrator to add "
                 "it to LETHE_FACTORIES."
             )
+
+
+def _check_preprocessing(wanted: ModelCreate, dataset: Dataset) -> None:
+    chosen = wanted.preprocessing.model_dump(mode="json", exclude_unset=True)
+    problem = preprocessing.refusal(dataset.definition, dataset.report, chosen)
+    if problem is not None:
+        raise PreprocessingRefused(problem)
+
+
+def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """The same with every option of the preprocessing, whether it was sent or not."""
+    whole = Preprocessing.model_validate(values["preprocessing"])
+    return {**values, "preprocessing": whole.model_dump(mode="json")}
 
 
 def _check_recipe(wanted: ModelCreate, allowed: list[str]) -> None:
@@ -281,8 +299,10 @@ def _warning(model: Model, dataset: str) -> str | None:
 
 
 def _as_sent(architecture: dict[str, Any]) -> dict[str, Any]:
-    """The architecture without the config that registration read beside the weights."""
-    return {name: value for name, value in architecture.items() if name != "config"}
+    """The architecture without what registration added: the config that it read beside the weights,
+    and the names of the dataset's inputs."""
+    added = ("config", "inputs")
+    return {name: value for name, value in architecture.items() if name not in added}
 
 
 def _read_drift(model: Model, champion: ModelVersion) -> Drift:

@@ -13,6 +13,7 @@ from domain.errors import (
     NotFound,
     NotReady,
     NotServable,
+    PreprocessingRefused,
     RangeNotSatisfiable,
     RecipeRefused,
     WeightsRefused,
@@ -58,6 +59,7 @@ HEADERS = {
         LocationRefused,
         WeightsRefused,
         FactoryRefused,
+        PreprocessingRefused,
         RecipeRefused,
     ),
 )

@@ -55,21 +55,64 @@ class TransformersArchitecture(In):
     """The kind of architecture; always `transformers` here."""
 
 
-class Preprocessing(In):
-    """How a stored image becomes the network's input: `(image * scale - mean) / std`."""
+Side = Annotated[int, Field(ge=1, le=8192)]
 
-    resize: tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]] | (
-        None
-    ) = None
-    """The height and width in pixels that images are resized to; null if all images have the same
-    size already."""
+
+class ShortestEdge(In):
+    """A size that keeps the shape of an image."""
+
+    shortest_edge: Side
+    """The length of the shorter side in pixels."""
+
+
+class Preprocessing(In):
+    """How a stored input becomes the network's input: `(input * scale - mean) / std`.
+
+    Options that do not apply to the dataset's kind of inputs are refused.
+    """
+
+    resize: tuple[Side, Side] | ShortestEdge | None = None
+    """The height and width in pixels that images are resized to, or the length of their shorter
+    side, as in `{"shortest_edge": 256}`; null if all images have the same size already."""
+
+    interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = (
+        "bilinear"
+    )
+    """How `resize` computes pixels between others, in the words of Pillow. It always looks at all
+    pixels of an image that becomes smaller (antialiasing)."""
+
+    crop: tuple[Side, Side] | None = None
+    """The height and width in pixels that are cut out of the centre after `resize`. Where an image
+    is smaller, black is added around it."""
 
     mode: Literal["RGB", "L"] = "RGB"
     """How images are decoded: `RGB` in colour, `L` in grey."""
 
+    orientation: Literal["exif", "ignore"] | None = None
+    """What to do with images that are to be turned, as their EXIF data say: `exif` turns them,
+    `ignore` leaves them as they are stored. This and the next five are needed only if the
+    dataset's report counts such images; choose what the network was trained with."""
+
+    alpha: Literal["drop", "white", "black"] | None = None
+    """What to do with images that are partly transparent: `drop` shows the hidden colours, `white`
+    and `black` put the image on such a ground."""
+
+    frames: Literal["first"] | None = None
+    """What to do with animations and files of several pages: `first` takes the first one."""
+
+    cmyk: Literal["naive"] | None = None
+    """What to do with CMYK images: `naive` computes RGB without a colour profile."""
+
+    color_profile: Literal["ignore", "srgb"] | None = None
+    """What to do with images in the colours of a profile other than sRGB: `ignore` takes the
+    numbers as they are, `srgb` converts them."""
+
+    sixteen_bit: Literal["high_byte"] | None = None
+    """What to do with images of 16 bits per channel: `high_byte` keeps the upper 8 bits."""
+
     scale: Annotated[float, Field(gt=0)] | None = None
-    """The factor that inputs are multiplied with. Null stands for 1/255 if inputs are bytes, such
-    as images, and for 1 if they are floats."""
+    """The factor that images and pixels are multiplied with. Null stands for 1/255 if they are
+    bytes, such as images; pixels of any other type need it."""
 
     mean: list[float] = Field(default=[0.0], min_length=1, max_length=64)
     """The mean to subtract after scaling: one number, or one for each channel."""
@@ -100,7 +143,7 @@ class _Definition(In):
     are the features that alignment is measured on."""
 
     preprocessing: Preprocessing = Preprocessing()
-    """How a stored image becomes the network's input."""
+    """How a stored input becomes the network's input."""
 
     recipe: FunctionName | None = None
     """The function that retrains the network, as `package.module:function`; LETHE_RECIPES must

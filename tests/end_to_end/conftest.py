@@ -28,7 +28,9 @@ class Client(local.Client):
 
     def register_dataset(self, name: str, path: Path, **more: object) -> dict[str, Any]:
         columns = {"sample_id": "sample_id", "input": "image", "label": "label", "split": "split"}
-        body = {"name": name, "uri": path.as_uri(), "columns": columns, **more}
+        body = {
+            "name": name, "uri": path.as_uri(), "kind": "image", "columns": columns, **more,
+        }  # fmt: skip
         return self.settled(self.post("/v1/datasets", body))
 
     def register_model(self, name: str, weights: Path, **more: object) -> dict[str, Any]:

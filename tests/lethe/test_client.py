@@ -57,7 +57,7 @@ def test_problems_are_exceptions(lethe: Lethe, service: Service, ready: Ready):
     with pytest.raises(errors.UnknownSamples) as unknown:
         lethe.forget(["t1", "who"], model=model)
     with pytest.raises(errors.Invalid) as invalid:
-        lethe.register_dataset("No Name", "file:///x", columns={"sample_id": "id"})
+        lethe.register_dataset("No Name", "file:///x", kind="image", columns={"sample_id": "id"})
     with pytest.raises(errors.NotYet):
         lethe.read_certificate(lethe.forget(["t1"], model=model).id)
     with pytest.raises(errors.Conflict):
@@ -101,7 +101,9 @@ def test_a_dataset_and_a_model_are_registered_with_what_was_set(lethe: Lethe, se
     ready = factories.dataset(name=f"ready-{name}")
     service.put(ready, factories.job(dataset_id=ready.id, kind=JobKind.INDEX_DATASET))
 
-    made = lethe.register_dataset(name, place.as_uri(), columns=columns, input_shape=[3])
+    made = lethe.register_dataset(
+        name, place.as_uri(), kind="pixels", columns=columns, input_shape=[3]
+    )
     model = lethe.register_model(
         name,
         dataset=ready.name,
@@ -113,6 +115,7 @@ def test_a_dataset_and_a_model_are_registered_with_what_was_set(lethe: Lethe, se
     )
 
     assert (made.status, made.columns, made.input_shape) == ("pending", columns, [3])
+    assert made.kind == "pixels"
     assert lethe.read_dataset(name) == made
     assert name in [dataset.name for dataset in lethe.list_datasets()]
     assert (model.status, model.preprocessing.mode) == ("pending", "L")

@@ -185,8 +185,9 @@ def test_a_dataset_and_a_model_are_added_listed_and_shown(lethe, service: Servic
     place = (service.data / f"{name}.parquet").as_uri()
 
     made = lethe(
-        "dataset", "add", name, place, "--sample-id", "id", "--input", "x", "--label", "y",
-        "--split", "part", "--no-test", "--input-shape", "3,8,8", "--skip-bad-rows", "--json",
+        "dataset", "add", name, place, "--kind", "pixels", "--sample-id", "id", "--input", "x",
+        "--label", "y", "--split", "part", "--no-test", "--input-shape", "3,8,8",
+        "--skip-bad-rows", "--json",
     )  # fmt: skip
     model = lethe(
         "model", "add", name, (service.data / "m.safetensors").as_uri(), "-d", ready.names[0],
@@ -313,7 +314,7 @@ def test_a_certificate_that_is_not_issued_is_refused_after_a_while(lethe, ready:
 
 
 def test_problems_name_their_fields(lethe):
-    said = lethe("dataset", "add", "No Name", "file:///x")
+    said = lethe("dataset", "add", "No Name", "file:///x", "--kind", "image")
 
     assert said.status == 3
     assert "name: " in said.err

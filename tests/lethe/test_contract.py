@@ -238,7 +238,8 @@ def shape(schema: Any, definitions: dict[str, Any]) -> Any:
             ),
         )
     if kind == "object":
-        values = schema.get("additionalProperties", True)
+        named = schema.get("patternProperties", {}).values()
+        values = next(iter(named), schema.get("additionalProperties", True))
         return "object" if values is True else ("map", shape(values, definitions))
     return (kind, schema["format"]) if "format" in schema else kind
 

@@ -15,6 +15,7 @@ def wanted(tmp_path) -> dict[str, Any]:
     return {
         "name": "digits",
         "uri": (tmp_path / "digits.parquet").as_uri(),
+        "kind": "image",
         "columns": {"sample_id": "id", "input": "image", "label": "label", "split": "split"},
     }
 
@@ -32,6 +33,7 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
         "id": ANY,
         "name": "digits",
         "uri": wanted["uri"],
+        "kind": "image",
         "columns": wanted["columns"],
         "splits": {"train": "train", "holdout": "holdout", "test": "test"},
         "input_shape": None,
@@ -161,6 +163,7 @@ async def test_a_dataset_of_before_there_was_an_erase_policy_may_be_sent_again(
     client, wanted, store
 ):
     definition = {
+        "kind": "image",
         "columns": wanted["columns"],
         "splits": {"train": "train", "holdout": "holdout", "test": "test"},
         "input_shape": None,
@@ -173,3 +176,51 @@ async def test_a_dataset_of_before_there_was_an_erase_policy_may_be_sent_again(
 
     assert response.status_code == 202
     assert response.json()["id"] == str(old.id)
+
+
+async def test_a_dataset_of_before_there_were_kinds_says_that_it_has_none(client, store):
+    old = factories.dataset()
+    assert "kind" not in old.definition
+    await store(old, factories.job(dataset_id=old.id, kind=JobKind.INDEX_DATASET))
+
+    assert (await client.get("/v1/datasets/digits")).json()["kind"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": None}, "Input should be 'image', 'pixels', 'tokens' or 'features'"),
+        ({"input_shape": [3, 8, 8]}, "leave `input_shape` out"),
+        ({"kind": "pixels"}, "`pixels` need an `input_shape`"),
+        ({"columns": {"input": {"input_ids": "ids"}}}, "only `tokens` can have inputs of several"),
+        ({"kind": "tokens", "columns": {"input": {"x": None}}}, "name at least one column"),
+    ],
+)
+async def test_the_kind_of_inputs_is_declared_and_fits(client, wanted, change, message, problem):
+    columns = {**wanted["columns"], **change.pop("columns", {})}
+
+    response = await client.post("/v1/datasets", json={**wanted, **change, "columns": columns})
+
+    errors = problem(response, 422, "invalid-request")["errors"]
+    assert message in str(errors)
+
+
+async def test_a_dataset_without_a_kind_is_refused(client, wanted, problem):
+    del wanted["kind"]
+
+    errors = problem(await client.post("/v1/datasets", json=wanted), 422, "invalid-request")[
+        "errors"
+    ]
+    assert [error["loc"] for error in errors] == [["body", "kind"]]
+
+
+async def test_inputs_of_several_columns_are_named_by_the_network_s_arguments(client, wanted):
+    named = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": None}
+    columns = {**wanted["columns"], "input": named}
+
+    response = await client.post(
+        "/v1/datasets", json={**wanted, "kind": "tokens", "columns": columns}
+    )
+
+    assert response.status_code == 202
+    assert response.json()["columns"]["input"] == named

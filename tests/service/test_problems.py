@@ -87,7 +87,7 @@ ATOMS = [
     [], {}, [[]], {"": ""}, ["\0"], "file:///", "file://[", "../..", "2026-13-01", "python",
 ]  # fmt: skip
 BODIES = {
-    "/v1/datasets": ["name", "uri", "columns", "splits", "input_shape", "bad_rows"],
+    "/v1/datasets": ["name", "uri", "kind", "columns", "splits", "input_shape", "bad_rows"],
     "/v1/models": [
         "name", "dataset", "weights", "architecture", "head", "preprocessing", "policy",
     ],

@@ -57,7 +57,7 @@ async def test_fifty_different_requests_at_once_are_fifty(committed):
 async def test_ten_equal_registrations_at_once_are_one(committed, tmp_path):
     client, sessions = committed
     columns = {"sample_id": "id", "input": "image", "label": "label", "split": "split"}
-    body = {"name": "new", "uri": str(tmp_path), "columns": columns}
+    body = {"name": "new", "uri": str(tmp_path), "kind": "image", "columns": columns}
 
     responses = await asyncio.gather(*(client.post("/v1/datasets", json=body) for _ in range(10)))
 

@@ -28,7 +28,10 @@ SPLITS = {"train": "train", "holdout": "valid", "test": "test"}
 
 @pytest.fixture
 def definition() -> dict[str, Any]:
-    return {"columns": COLUMNS, "splits": SPLITS, "input_shape": [4], "bad_rows": "refuse"}
+    return {
+        "kind": "pixels", "columns": COLUMNS, "splits": SPLITS, "input_shape": [4],
+        "bad_rows": "refuse",
+    }  # fmt: skip
 
 
 @pytest.fixture

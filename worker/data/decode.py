@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from domain.errors import JobError
+from domain.preprocessing import InputKind
 from worker.data import images
-from worker.data.inputs import array_length, bad_inputs
+from worker.data.inputs import array_length, bad_inputs, lists
 from worker.data.parquet import CHANGED, Source
 from worker.unlearning.samples import Samples
 
@@ -29,7 +30,7 @@ def decode(
     Returns:
         Images: (N, C, H, W) uint8, in the mode and size that `preprocessing` names (bilinear,
         antialiased). Arrays: (N, *input_shape), or (N, length) without a shape, in the file's type;
-        unsigned integers of 16 bits or more become signed.
+        unsigned integers of 16 bits or more become signed. Of K columns, (N, K, length) int64.
 
     Raises:
         JobError: an input cannot be used, or images differ in size and are not resized.
@@ -65,12 +66,14 @@ def labelled(
     return Samples(decode(table["input"], preprocessing, input_shape), labels)
 
 
-def preparer(preprocessing: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+def preparer(preprocessing: dict[str, Any], kind: InputKind | None) -> Callable[[Tensor], Tensor]:
     """The function that turns a batch from `decode` into the model's input, on its device.
 
-    (x * scale - mean) / std in float32, per channel (dimension 1); without a scale, bytes are
-    divided by 255 and floats are left as they are. Integers of more than 8 bits are token ids:
-    they become int64 and are not scaled.
+    Images and pixels: (x * scale - mean) / std in float32, per channel (dimension 1); without a
+    scale, bytes are divided by 255. Tokens become int64, and features float32.
+
+    Args:
+        kind: the dataset's; None if an older release registered it.
     """
     scale = preprocessing.get("scale")
     mean, std = preprocessing.get("mean") or [0.0], preprocessing.get("std") or [1.0]
@@ -80,14 +83,26 @@ def preparer(preprocessing: dict[str, Any]) -> Callable[[Tensor], Tensor]:
         return torch.tensor(mean, device=device), torch.tensor(std, device=device)
 
     def prepare(inputs: Tensor) -> Tensor:
-        if not inputs.is_floating_point() and inputs.element_size() > 1:
+        meant = guessed_kind(inputs.dtype) if kind is None else kind
+        if meant is InputKind.TOKENS:
             return inputs.long()
+        if meant is InputKind.FEATURES:
+            return inputs.float()
         default = 1 / 255 if inputs.dtype is torch.uint8 else 1.0
         values = inputs.float() * (default if scale is None else scale)
         shift, spread = (_per_channel(numbers, values) for numbers in constants(values.device))
         return (values - shift) / spread
 
     return prepare
+
+
+def guessed_kind(stored: torch.dtype) -> InputKind:
+    """What older releases took inputs of this type for: integers of more than 8 bits are tokens.
+
+    Datasets that they registered declare no kind. Images are treated as pixels are.
+    """
+    wide = not stored.is_floating_point and stored.itemsize > 1
+    return InputKind.TOKENS if wide else InputKind.PIXELS
 
 
 def _per_channel(numbers: Tensor, values: Tensor) -> Tensor:
@@ -106,6 +121,9 @@ def _arrays(column: pa.Array, input_shape: Sequence[int] | None) -> Tensor:
     length = array_length(column, input_shape) or 0
     if any(mask.any() for mask in bad_inputs(column, length).values()):
         raise JobError(CHANGED)
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    values = values.astype(_SIGNED.get(values.dtype.name, values.dtype), copy=True)
-    return torch.from_numpy(values).reshape(len(column), *(input_shape or [length]))
+    parts = []
+    for part in lists(column):
+        values = part.flatten().to_numpy(zero_copy_only=False)
+        values = values.astype(_SIGNED.get(values.dtype.name, values.dtype), copy=True)
+        parts.append(torch.from_numpy(values).reshape(len(column), *(input_shape or [length])))
+    return torch.stack(parts, dim=1) if pa.types.is_struct(column.type) else parts[0]

@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, ImageCms
+from PIL.ImageFile import ImageFile
 
 from domain.errors import JobError
+from domain.preprocessing import IMAGE_KINDS
+from worker.data import image_kinds
 from worker.data.parquet import CHANGED
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
@@ -33,49 +36,94 @@ THREADS = min(os.cpu_count() or 1, 16)
 CHUNK = 32
 """Images per thread and chunk."""
 
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What each EXIF orientation asks for; all but two undo themselves."""
+
+BACK = {
+    Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+    Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+}
+
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 Mask = npt.NDArray[np.bool_]
 
 
-def undecodable(column: pa.Array) -> Mask:
-    """A mask (N,), true where an image cannot be decoded to its last byte; the header of a
-    truncated image is valid."""
+def examined(column: pa.Array) -> tuple[Mask, dict[str, Mask]]:
+    """Decode every image, and see what it is.
+
+    Returns:
+        A mask (N,), true where an image cannot be decoded to its last byte (the header of a
+        truncated image is valid), and for each of IMAGE_KINDS a mask (N,) of such images.
+    """
     bad = np.zeros(len(column), dtype=bool)
+    kinds = {kind: np.zeros(len(column), dtype=bool) for kind in IMAGE_KINDS}
 
     def look(chunk: Iterable[int]) -> None:
         for index in chunk:
             try:
                 with _opened(column, index) as image:
-                    image.load()
+                    found = _kinds(image, memoryview(column[index].as_buffer()))
             except BROKEN:
                 bad[index] = True
+                continue
+            for kind in found:
+                kinds[kind][index] = True
 
     _in_threads(look, np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False)).tolist())
-    return bad
+    return bad, kinds
+
+
+def _kinds(image: ImageFile, data: memoryview) -> list[str]:
+    """Which of IMAGE_KINDS an image is, opened and not loaded yet; loads it."""
+    deep = image_kinds.sixteen_bit(image, data)
+    turned = image_kinds.orientation(image) != 1  # loads a PNG
+    image.load()
+    found = {
+        "exif_orientation": turned,
+        "alpha": image_kinds.has_alpha(image),
+        "several_frames": getattr(image, "is_animated", False),
+        "cmyk": image.mode == "CMYK",
+        "color_profile": image_kinds.profile_matters(image),
+        "gamma": image_kinds.gamma_matters(image),
+        "sixteen_bit": deep,
+        "not_bytes": not deep and image.mode[0] in "IF",
+        "lab": image.mode == "LAB",
+    }
+    return [kind for kind, is_one in found.items() if is_one]
 
 
 def pixels(column: pa.Array, preprocessing: dict[str, Any]) -> npt.NDArray[np.uint8]:
-    """The images (N, C, H, W) in the mode and size that `preprocessing` names.
+    """The images (N, C, H, W), read as `preprocessing` says.
+
+    Without a choice for one of IMAGE_KINDS, images are read as `Image.convert` reads them.
 
     Raises:
         JobError: an image cannot be decoded, or they differ in size and are not resized.
     """
-    mode, resize = preprocessing.get("mode") or "RGB", preprocessing.get("resize")
-    size = (resize[1], resize[0]) if resize else None  # Pillow puts the width first
+    mode = preprocessing.get("mode") or "RGB"
     if len(column) == 0:
-        return np.empty((0, len(mode), *(resize or (0, 0))), dtype=np.uint8)
-    first = _pixels(column, 0, mode, size)
+        size = preprocessing.get("crop") or preprocessing.get("resize")
+        return np.empty((0, len(mode), *(size if isinstance(size, list) else (0, 0))), np.uint8)
+    first = _pixels(column, 0, mode, preprocessing)
     decoded = np.empty((len(column), *first.shape), dtype=np.uint8)  # (N, C, H, W)
     decoded[0] = first
 
     def fill(chunk: Iterable[int]) -> None:
         for index in chunk:
-            image = _pixels(column, index, mode, size)
+            image = _pixels(column, index, mode, preprocessing)
             if image.shape != first.shape:
                 raise JobError(
-                    "The images differ in size; set the model's preprocessing.resize to the size "
-                    "it was trained with."
+                    "The images differ in size; set the model's preprocessing.resize to the height "
+                    "and width it was trained with, or to a shortest edge and set crop as well."
                 )
             decoded[index] = image
 
@@ -84,21 +132,74 @@ def pixels(column: pa.Array, preprocessing: dict[str, Any]) -> npt.NDArray[np.ui
 
 
 def _pixels(
-    column: pa.Array, index: int, mode: str, size: tuple[int, int] | None
+    column: pa.Array, index: int, mode: str, preprocessing: dict[str, Any]
 ) -> npt.NDArray[np.uint8]:
     """(C, H, W) of one image."""
     try:
         with _opened(column, index) as image:
-            converted = image.convert(mode)
+            converted = _sized(_converted(image, mode, preprocessing), preprocessing)
     except BROKEN as error:
         raise JobError(CHANGED) from error
-    if size is not None and converted.size != size:
-        converted = converted.resize(size, Image.Resampling.BILINEAR)
     rows = np.asarray(converted, dtype=np.uint8).reshape(*converted.size[::-1], len(mode))
     return rows.transpose(2, 0, 1)
 
 
-def _opened(column: pa.Array, index: int) -> Image.Image:
+def _converted(file: ImageFile, mode: str, preprocessing: dict[str, Any]) -> Image.Image:
+    """The image in this mode, with what its kinds were chosen to be."""
+    image: Image.Image = file
+    wanted = preprocessing.get("orientation")
+    if wanted is not None and (stored := image_kinds.orientation(image)) != 1:
+        image = _turned(image, TURNS[stored], upright=wanted == "exif")
+    if preprocessing.get("sixteen_bit") == "high_byte" and image.mode[0] == "I":
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    if preprocessing.get("color_profile") == "srgb" and image_kinds.profile_matters(image):
+        if image.mode in ("P", "1"):
+            image = image.convert("RGB" if image.mode == "P" else "L")
+        profile = ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
+        image = image_kinds.in_srgb(image, profile)
+    ground = preprocessing.get("alpha")
+    if ground in ("white", "black") and image.has_transparency_data:
+        over = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", over.size, ground), over)
+    return image.convert(mode)
+
+
+def _turned(image: Image.Image, how: Image.Transpose, *, upright: bool) -> Image.Image:
+    """The image turned as its EXIF data say, or as it is stored; loading a TIFF turns it."""
+    image.load()
+    if image.format == "TIFF":
+        return image if upright else image.transpose(BACK.get(how, how))
+    return image.transpose(how) if upright else image
+
+
+def _sized(image: Image.Image, preprocessing: dict[str, Any]) -> Image.Image:
+    """The image resized, then cut out of the centre as the processors of transformers do."""
+    size = _size(image, preprocessing.get("resize"))
+    if image.size != size:
+        how = preprocessing.get("interpolation") or "bilinear"
+        image = image.resize(size, Image.Resampling[how.upper()])
+    if preprocessing.get("crop"):
+        height, width = preprocessing["crop"]
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    return image
+
+
+def _size(image: Image.Image, wanted: Sequence[int] | dict[str, int] | None) -> tuple[int, int]:
+    """The width and height to resize to, in Pillow's order."""
+    if not wanted:
+        return image.size
+    if not isinstance(wanted, dict):
+        return wanted[1], wanted[0]
+    short, long = sorted(image.size)
+    edge = wanted["shortest_edge"]
+    other = int(edge * long / short)
+    return (edge, other) if image.width <= image.height else (other, edge)
+
+
+def _opened(column: pa.Array, index: int) -> ImageFile:
     return Image.open(BytesIO(column[index].as_buffer()), formats=FORMATS)
 
 

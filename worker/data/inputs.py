@@ -23,18 +23,20 @@ def bad_inputs(column: pa.Array, length: int | None) -> dict[str, Mask]:
     """
     missing = column.is_null().to_numpy(zero_copy_only=False)
     if pa.types.is_large_binary(column.type):
-        return {"input_missing": missing, "input_undecodable": images.undecodable(column)}
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    odd = np.zeros(len(column), dtype=bool)
-    values = column.flatten()
-    if values.null_count or pa.types.is_floating(values.type):
-        unsound = values.is_null().to_numpy(zero_copy_only=False)
-        if pa.types.is_floating(values.type):
-            unsound |= ~np.isfinite(values.to_numpy(zero_copy_only=False))
-        odd[pc.list_parent_indices(column).to_numpy()[unsound]] = True
+        return {"input_missing": missing, "input_undecodable": images.examined(column)[0]}
+    wrong_length, odd = np.zeros(len(column), dtype=bool), np.zeros(len(column), dtype=bool)
+    for part in lists(column):
+        lengths = pc.fill_null(pc.list_value_length(part), 0).to_numpy()
+        wrong_length |= lengths != length
+        values = part.flatten()  # without what stands in the place of a null of fixed size
+        if values.null_count or pa.types.is_floating(values.type):
+            unsound = values.is_null().to_numpy(zero_copy_only=False)
+            if pa.types.is_floating(values.type):
+                unsound |= ~np.isfinite(values.to_numpy(zero_copy_only=False))
+            odd[np.repeat(np.arange(len(part)), lengths)[unsound]] = True
     return {
         "input_missing": missing,
-        "input_wrong_length": ~missing & (lengths != length),
+        "input_wrong_length": ~missing & wrong_length,
         "input_not_finite": odd,
     }
 
@@ -48,5 +50,10 @@ def array_length(column: pa.Array, input_shape: Sequence[int] | None) -> int | N
         return None
     if input_shape is not None:
         return math.prod(input_shape)
-    lengths = pc.list_value_length(column).drop_null()
+    lengths = pc.list_value_length(lists(column)[0]).drop_null()
     return lengths[0].as_py() if len(lengths) else None
+
+
+def lists(column: pa.Array) -> list[pa.Array]:
+    """The lists (N,) that array inputs consist of: one, or one for each argument of the network."""
+    return column.flatten() if pa.types.is_struct(column.type) else [column]

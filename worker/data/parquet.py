@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from domain.errors import JobError
+from domain.preprocessing import kind_of
+from worker.data import input_columns
 
 ROLES = ("sample_id", "input", "label", "split")
 BATCH_BYTES = 32 * 2**20
@@ -55,9 +56,18 @@ class Source:
     """The files of one dataset."""
 
     def __init__(self, definition: dict[str, Any]) -> None:
+        self.definition = definition
+        self.kind = kind_of(definition)
         self.input_shape: list[int] | None = definition.get("input_shape")
         self.rows = 0
-        self._names: dict[str, str] = definition["columns"]
+        self._names = {
+            role: [name] for role, name in definition["columns"].items() if role != "input"
+        }
+        self.arguments: list[str] | None = None
+        """The network's arguments that input columns are for, if there are several."""
+
+        if "input" in definition["columns"]:
+            self._names["input"], self.arguments = input_columns.named(definition["columns"])
         self._groups: list[_RowGroup] = []
         self._types: dict[str, pa.DataType] = {}
 
@@ -119,7 +129,7 @@ class Source:
         self, groups: Sequence[_RowGroup], roles: Sequence[str], rows: int
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """The columns of these roles as they are stored, batch by batch."""
-        names = sorted({self._names[role] for role in roles})
+        names = sorted({name for role in roles for name in self._names[role]})
         for file, of_file in groupby(groups, key=attrgetter("file")):
             with opened(file) as parquet:
                 for group in of_file:
@@ -133,27 +143,49 @@ class Source:
 
     def _by_role(self, batch: pa.RecordBatch, roles: Sequence[str]) -> pa.RecordBatch:
         """The columns of these roles, under their names and in their types."""
-        columns = [_uniform(batch.column(self._names[role]), self._types[role]) for role in roles]
+        columns = []
+        for role in roles:
+            stored = [batch.column(name) for name in self._names[role]]
+            read = input_columns.read if role == "input" else _uniform
+            columns.append(read(stored, self._types[role]))
         return pa.RecordBatch.from_arrays(columns, names=list(roles))
 
     def _check_columns(self, file: Path, schema: pa.Schema) -> None:
-        for role, name in self._names.items():
-            if len(schema.get_all_field_indices(name)) != 1:
-                raise JobError(
-                    f"{file.name} has no column {name!r} for {role}; name one of those it has: "
-                    f"{', '.join(map(repr, schema.names[:20]))}."
-                )
-            kind = _uniform_type(role, schema.field(name).type)
+        for role, names in self._names.items():
+            for name in names:
+                if len(schema.get_all_field_indices(name)) != 1:
+                    raise JobError(
+                        f"{file.name} has no column {name!r} for {role}; name one of those it has: "
+                        f"{', '.join(map(repr, schema.names[:20]))}."
+                    )
+            stored = [schema.field(name).type for name in names]
+            which = f"Column {' and '.join(map(repr, names))}"
+            kind = self._read_as(role, stored)
             if kind is None:
                 raise JobError(
-                    f"Column {name!r} of {file.name} is {schema.field(name).type}, but {role} must "
-                    f"be {_ACCEPTED[role]}. Convert the column."
+                    f"{which} of {file.name} is {' and '.join(map(str, stored))}, but "
+                    f"{self._must_be(role)}."
                 )
             if self._types.setdefault(role, kind) != kind:
                 raise JobError(
-                    f"Column {name!r} is {schema.field(name).type} in {file.name} and something "
+                    f"{which} is {' and '.join(map(str, stored))} in {file.name} and something "
                     "else in the files before it. Write all files with one schema."
                 )
+        input_columns.require_companions_named(self.definition, schema.names)
+
+    def _read_as(self, role: str, stored: Sequence[pa.DataType]) -> pa.DataType | None:
+        if role == "input":
+            return input_columns.read_as(self.kind, self.arguments, stored)
+        return _uniform_type(role, stored[0])
+
+    def _must_be(self, role: str) -> str:
+        if role != "input" or self.kind is None:
+            accepted = _ACCEPTED.get(role) or input_columns.ACCEPTED[None]
+            return f"{role} must be {accepted}. Convert the column"
+        return (
+            f"{role} of the kind `{self.kind}` must be {input_columns.ACCEPTED[self.kind]}. "
+            "Convert the column, or register the dataset with the kind that its inputs are"
+        )
 
     def _add_row_groups(self, file: Path, metadata: pq.FileMetaData) -> None:
         for index in range(metadata.num_row_groups):
@@ -166,8 +198,6 @@ _ACCEPTED = {
     "sample_id": "text or an integer",
     "split": "text or an integer",
     "label": "an integer",
-    "input": "an encoded image (binary, or a struct with a binary field `bytes`) "
-    "or a flat list of numbers",
 }
 
 
@@ -177,16 +207,7 @@ def _uniform_type(role: str, kind: pa.DataType) -> pa.DataType | None:
         kind = kind.value_type
     if role == "label":
         return pa.int64() if pa.types.is_integer(kind) else None
-    if role != "input":
-        return pa.string() if _texts(kind) or pa.types.is_integer(kind) else None
-    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-        kind = kind.field("bytes").type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return pa.large_binary()
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        numbers = pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)
-        return pa.large_list(kind.value_type) if numbers else None
-    return None
+    return pa.string() if _texts(kind) or pa.types.is_integer(kind) else None
 
 
 def _texts(kind: pa.DataType) -> bool:
@@ -197,15 +218,14 @@ def _texts(kind: pa.DataType) -> bool:
 
 def as_text(ids: pa.Array) -> pa.Array:
     """A column of ids as text."""
-    return _uniform(ids, pa.string())
+    return _uniform([ids], pa.string())
 
 
-def _uniform(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The column as `kind`; text that is not UTF-8 stays as it is."""
+def _uniform(columns: Sequence[pa.Array], kind: pa.DataType) -> pa.Array:
+    """The one column as `kind`; text that is not UTF-8 stays as it is."""
+    (column,) = columns
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_struct(column.type):
-        column = pc.struct_field(column, "bytes")
     return column if column.type == kind else column.cast(kind, safe=False)
 
 

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from worker.data.bad_rows import BadRows, usable_ids
 from worker.data.images import Mask
-from worker.data.inputs import array_length, bad_inputs
+from worker.data.input_facts import InputFacts
+from worker.data.inputs import array_length
 from worker.data.parquet import Source
 from worker.engine.workbench import Workbench
 
@@ -40,9 +41,10 @@ def stage(
     definition: dict[str, Any],
     faults: BadRows,
     staged: IO[bytes],
-) -> None:
+) -> InputFacts:
     """Check every row, and write those with a usable id to the staged file as CSV."""
     length: int | None = None
+    facts = InputFacts()
     reported = monotonic()
     options = pa.csv.WriteOptions(include_header=False)
     with pa.csv.CSVWriter(kept_open(staged), STAGED, write_options=options) as writer:
@@ -54,9 +56,10 @@ def stage(
             bad_rows = {
                 **_bad_labels(batch["label"]),
                 "split_unknown": _mask(splits.is_null()),
-                **bad_inputs(batch["input"], length),
+                **facts.examine(batch["input"], length),
             }
             usable = faults.add(first, ids, bad_ids | bad_rows)
+            facts.add(batch["input"], usable)
             position = pa.array(np.arange(first, first + batch.num_rows))
             columns = [ids, position, batch["label"], splits, pa.array(usable)]
             writer.write_batch(
@@ -65,6 +68,7 @@ def stage(
             if monotonic() - reported > REPORT_EVERY_S:
                 reported = monotonic()
                 bench.report("checking the rows", 0.9 * first / source.rows)
+    return facts
 
 
 def kept_open(file: IO[bytes]) -> pa.PythonFile:

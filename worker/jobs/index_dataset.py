@@ -18,6 +18,7 @@ from domain.states import RegistrationStatus, Split
 from domain.tables import Dataset, Job, Sample
 from worker.data import staging
 from worker.data.bad_rows import BadRows
+from worker.data.input_facts import InputFacts
 from worker.data.parquet_rewrite import Fingerprint, fingerprint
 from worker.data.source import open_source
 from worker.engine import lease
@@ -39,14 +40,14 @@ def index_dataset(bench: Workbench) -> None:
     files = {str(file): fingerprint(file) for file in source.files}
     faults = BadRows()
     with tempfile.TemporaryFile() as staged:
-        staging.stage(bench, source, dataset.definition, faults, staged)
+        facts = staging.stage(bench, source, dataset.definition, faults, staged)
         bench.report("storing the sample ids", 0.9)
         for attempt in bench.transaction():
             with attempt as session:
                 found = deepcopy(faults)  # a repeated transaction finds the duplicates again
                 staging.load(session, staged, "staged_samples", staging.COLUMNS)
                 staging.find_duplicates(session, found)
-                _store(session, bench, dataset.id, found, source.rows, files)
+                _store(session, bench, dataset.id, found, facts, source.rows, files)
 
 
 def _store(
@@ -54,6 +55,7 @@ def _store(
     bench: Workbench,
     dataset_id: Any,
     faults: BadRows,
+    facts: InputFacts,
     rows: int,
     files: dict[str, Fingerprint],
 ) -> None:
@@ -66,7 +68,8 @@ def _store(
     ).all()
     job = lease.hold(session, bench.claim)
     dataset = session.get_one(Dataset, dataset_id)
-    dataset.report = faults.report(rows, [(split, label, n) for split, label, n in counts])
+    by_label = [(split, label, n) for split, label, n in counts]
+    dataset.report = {**faults.report(rows, by_label), **facts.report()}
     session.execute(delete(Sample).filter_by(dataset_id=dataset_id))
     problem = _problem(dataset, faults)
     if problem is not None:

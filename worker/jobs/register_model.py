@@ -22,6 +22,7 @@ from domain import jobs, tombstones, trail
 from domain.errors import JobError, LocationRefused
 from domain.events import ModelChecked, VersionCreated
 from domain.locations import allowed_path
+from domain.preprocessing import InputKind, refusal
 from domain.states import RegistrationStatus, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, Sample
 from worker.data import decode, reservoir, version_statistics
@@ -31,7 +32,7 @@ from worker.data.survey import BATCH, Survey, require_finite, survey
 from worker.engine import lease
 from worker.engine.workbench import Workbench
 from worker.jobs import train_references
-from worker.networks import architectures, functions
+from worker.networks import architectures, functions, vocabulary
 from worker.store import version_files
 from worker.unlearning.evaluation import Outputs, accuracy
 from worker.unlearning.network import Network
@@ -53,21 +54,29 @@ def register_model(bench: Workbench) -> None:
             model = session.get_one(Model, job.model_id)
             dataset = session.get_one(Dataset, model.dataset_id)
             drawn = _draw(session, model)
+    problem = refusal(dataset.definition, dataset.report, model.preprocessing)
+    if problem is not None:
+        raise JobError(problem)
     bench.report("checking the weights", 0.01)
     location = _allowed(bench, model.weights_uri)
     if model.architecture["kind"] == "transformers":
         _allowed(bench, str(architectures.config_file(location)))
     architecture = architectures.completed(model.architecture, location)
+    source = open_source(bench, dataset)
+    if source.arguments is not None:
+        architecture = {**architecture, "inputs": source.arguments}
     file = _allowed(bench, str(architectures.weights_file(location)))
     weights = bench.store.add(file)
     module = architectures.build(architecture, bench.settings.factories)
     architectures.load_weights(module, bench.store.path(weights))
-    source = open_source(bench, dataset)
-    network = _network(bench, module, model)
-    classes = _try_out(bench, network, source, model, drawn[Split.TRAIN][:TRIED])
-    wanted = [position for kept in drawn.values() for _, position in kept]
-    gathered = survey(bench, network, source, model, dataset, wanted=wanted, classes=classes)
-    _record(bench, model, dataset, architecture, weights, network, gathered)
+    if source.kind is InputKind.TOKENS:
+        vocabulary.require_known(module, (dataset.report or {})["inputs"], source.arguments)
+    network = _network(bench, module, model, source)
+    with vocabulary.checked(module):
+        classes = _try_out(bench, network, source, model, drawn[Split.TRAIN][:TRIED])
+        wanted = [position for kept in drawn.values() for _, position in kept]
+        gathered = survey(bench, network, source, model, dataset, wanted=wanted, classes=classes)
+        _record(bench, model, dataset, architecture, weights, network, gathered)
 
 
 def _allowed(bench: Workbench, location: str) -> Path:
@@ -101,14 +110,14 @@ def _draw(session: Session, model: Model) -> dict[Split, Sequence[tuple[str, int
     return drawn
 
 
-def _network(bench: Workbench, module: nn.Module, model: Model) -> Network:
+def _network(bench: Workbench, module: nn.Module, model: Model, source: Source) -> Network:
     if not model.head or model.head not in dict(module.named_modules()):
         linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
         raise JobError(
             f"The network has no module {model.head!r} to use as its head; its linear modules are "
             f"{', '.join(linear[-10:]) or 'none'}. Register the model with one of them."
         )
-    prepare = decode.preparer(model.preprocessing)
+    prepare = decode.preparer(model.preprocessing, source.kind)
     pool = architectures.pooling(module, model.head)
     return Network(module.to(bench.device), head=model.head, prepare=prepare, pool=pool)
 
@@ -185,7 +194,8 @@ def _record(
 
     def outputs(split: Split) -> Outputs:
         samples = reservoir.samples(kept, split, model.preprocessing, dataset.definition)
-        found = Outputs.of(network, samples, BATCH)
+        with functions.users_code("The network"):
+            found = Outputs.of(network, samples, BATCH)
         require_finite(found.features, found.logits)
         return found
 

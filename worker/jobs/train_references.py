@@ -16,6 +16,7 @@ from domain import jobs, tombstones, trail
 from domain.errors import JobError
 from domain.events import ReferencesCompleted
 from domain.policy import Policy
+from domain.preprocessing import kind_of
 from domain.states import JobKind, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample
 from worker.data import decode, reference_tables
@@ -140,7 +141,7 @@ def _summed_up(bench: Workbench, order: Order, training: Samples, holdout: Sampl
 
 def _trained(bench: Workbench, order: Order, half: Samples, *, seed: int) -> Network:
     """A reference model: the architecture with new weights, trained on half of the samples."""
-    prepare = decode.preparer(order.model.preprocessing)
+    prepare = decode.preparer(order.model.preprocessing, kind_of(order.dataset.definition))
     trained = recipes.fresh(
         order.model.architecture,
         bench.settings.factories,

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, load_model, save_model
 from torch import Tensor, nn
 
 from domain.errors import JobError
-from worker.networks import functions
+from worker.networks import functions, named_inputs
 
 ANSWERS_WITH_LOGITS = "lethe_answers_with_logits"
 """An attribute that marks networks built from a transformers config; copies keep it."""
@@ -84,7 +84,7 @@ def build(architecture: dict[str, Any], allowed: Iterable[str]) -> nn.Module:
     "classifier", not "model.classifier". It always computes in float32, whatever its config says.
 
     Args:
-        architecture: as returned by `completed`.
+        architecture: as returned by `completed`; `inputs` are the names of several inputs.
         allowed: `package.module:factory` or `package.module:*`, from the settings.
 
     Raises:
@@ -99,6 +99,9 @@ def build(architecture: dict[str, Any], allowed: Iterable[str]) -> nn.Module:
             "The architecture has no parameters, so there is nothing to unlearn; register a "
             "trainable network."
         )
+    if "inputs" in architecture:
+        strict = _of_transformers(module)
+        named_inputs.take_by_name(module, architecture["inputs"], strict=strict)
     return module.eval()
 
 
@@ -113,7 +116,8 @@ def pooling(module: nn.Module, head: str) -> Callable[[Tensor, Tensor], Tensor] 
         return None
     padding = getattr(module.config, "pad_token_id", None)
 
-    def last_token(entered: Tensor, tokens: Tensor) -> Tensor:
+    def last_token(entered: Tensor, inputs: Tensor) -> Tensor:
+        tokens = named_inputs.ids_of(module, inputs)  # (N, T)
         places = torch.arange(tokens.shape[1], device=tokens.device)
         real = torch.ones_like(tokens) if padding is None else (tokens != padding).long()
         last = (places * real).argmax(1)  # (N,)
@@ -227,14 +231,15 @@ def _from_config(config: dict[str, Any]) -> nn.Module:
 
 
 def _named_inputs(
-    module: nn.Module, args: tuple[Tensor, ...], _: dict[str, Any]
+    module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Any]
 ) -> tuple[tuple[()], dict[str, Any]]:
-    (inputs,) = args
-    if inputs.is_floating_point():
-        return (), {"pixel_values": inputs}
+    """Pixels or ids under their names. Without a mask, all ids but those of padding count."""
+    if args and args[0].is_floating_point():
+        return (), {"pixel_values": args[0]}
+    ids = args[0] if args else named["input_ids"]
     padding = getattr(module.config, "pad_token_id", None)
-    attended = torch.ones_like(inputs) if padding is None else (inputs != padding).long()
-    return (), {"input_ids": inputs, "attention_mask": attended}
+    attended = torch.ones_like(ids) if padding is None else (ids != padding).long()
+    return (), {"attention_mask": attended, "input_ids": ids, **named}
 
 
 def _logits(_: nn.Module, __: Any, output: Any) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from domain.errors import JobError
+from domain.preprocessing import InputKind
 from worker.data import decode
 from worker.data.inputs import bad_inputs
 from worker.data.parquet import Source
@@ -141,6 +142,27 @@ def test_bad_arrays_are_told_from_good_ones():
     assert np.flatnonzero(bad["input_not_finite"]).tolist() == [3, 4, 5]
 
 
+@pytest.mark.parametrize(
+    "null", [[None, 1.0], None], ids=["a null in a list", "a null instead of a list"]
+)
+def test_nulls_in_lists_of_a_fixed_size_are_bad_rows(null):
+    stored = pa.array([[1.0, 2.0], null, [3.0, float("nan")]], pa.list_(pa.float32(), 2))
+
+    bad = bad_inputs(stored.cast(pa.large_list(pa.float32())), 2)
+
+    assert sum(mask.astype(int) for mask in bad.values()).tolist() == [0, 1, 1]
+    assert not bad["input_not_finite"][0]
+
+
+def test_inputs_of_several_columns_are_stacked_in_the_order_of_the_names():
+    ids = pa.struct([(name, pa.large_list(pa.int64())) for name in ("input_ids", "mask")])
+    column = pa.array([{"input_ids": [7, 8], "mask": [1, 0]}] * 3, ids)
+
+    assert decode.decode(column, {}, None).tolist() == [[[7, 8], [1, 0]]] * 3
+    short = pa.array([{"input_ids": [7, 8], "mask": [1]}, {"input_ids": None, "mask": [1, 1]}], ids)
+    assert bad_inputs(short, 2)["input_wrong_length"].tolist() == [True, True]
+
+
 def test_a_slice_of_a_column_is_checked_and_decoded_as_such():
     column = arrays([[float("nan")], [1.0], [2.0]], pa.float32()).slice(1)
 
@@ -149,7 +171,9 @@ def test_a_slice_of_a_column_is_checked_and_decoded_as_such():
 
 
 def test_pixels_are_scaled_and_normalised_per_channel():
-    prepare = decode.preparer({"scale": 0.5, "mean": [1.0, 2.0], "std": [2.0, 4.0]})
+    prepare = decode.preparer(
+        {"scale": 0.5, "mean": [1.0, 2.0], "std": [2.0, 4.0]}, InputKind.PIXELS
+    )
 
     prepared = prepare(torch.tensor([[[[4]], [[8]]]], dtype=torch.uint8))
 
@@ -158,11 +182,14 @@ def test_pixels_are_scaled_and_normalised_per_channel():
 
 
 def test_flat_arrays_are_prepared_as_well():
-    assert decode.preparer({"scale": 2.0})(torch.tensor([[1.0, 2.0]])).tolist() == [[2.0, 4.0]]
+    assert decode.preparer({"scale": 2.0}, InputKind.PIXELS)(
+        torch.tensor([[1.0, 2.0]])
+    ).tolist() == [[2.0, 4.0]]
 
 
-def test_without_a_scale_only_bytes_are_divided_by_255():
-    prepare = decode.preparer({"scale": None})
+@pytest.mark.parametrize("kind", [InputKind.IMAGE, InputKind.PIXELS, None])
+def test_without_a_scale_only_bytes_are_divided_by_255(kind):
+    prepare = decode.preparer({"scale": None}, kind)
 
     assert prepare(torch.tensor([[51, 255]], dtype=torch.uint8)).tolist() == [
         [pytest.approx(0.2), 1.0]
@@ -170,16 +197,43 @@ def test_without_a_scale_only_bytes_are_divided_by_255():
     assert prepare(torch.tensor([[51.0, 255.0]])).tolist() == [[51.0, 255.0]]
 
 
-def test_token_ids_pass_through():
-    prepared = decode.preparer(PLAIN)(torch.tensor([[101, 7]], dtype=torch.int32))
+@pytest.mark.parametrize("kind", [InputKind.TOKENS, None])
+def test_token_ids_pass_through(kind):
+    prepared = decode.preparer(PLAIN, kind)(torch.tensor([[101, 7]], dtype=torch.int32))
 
     assert prepared.dtype == torch.int64
     assert prepared.tolist() == [[101, 7]]
 
 
+@pytest.mark.parametrize("stored", [torch.uint8, torch.int8, torch.int32, torch.float64])
+def test_what_numbers_mean_is_for_the_kind_to_say_not_for_their_type(stored):
+    numbers = torch.tensor([[3, 5]], dtype=stored)
+
+    tokens, features, pixels = (
+        decode.preparer({"scale": 2.0} if kind is InputKind.PIXELS else {}, kind)(numbers)
+        for kind in (InputKind.TOKENS, InputKind.FEATURES, InputKind.PIXELS)
+    )
+
+    assert (tokens.dtype, tokens.tolist()) == (torch.int64, [[3, 5]])
+    assert (features.dtype, features.tolist()) == (torch.float32, [[3.0, 5.0]])
+    assert (pixels.dtype, pixels.tolist()) == (torch.float32, [[6.0, 10.0]])
+
+
+@pytest.mark.parametrize(
+    ("stored", "guessed"),
+    [
+        (torch.uint8, InputKind.PIXELS), (torch.int8, InputKind.PIXELS),
+        (torch.float16, InputKind.PIXELS), (torch.float64, InputKind.PIXELS),
+        (torch.int16, InputKind.TOKENS), (torch.int64, InputKind.TOKENS),
+    ],
+)  # fmt: skip
+def test_a_dataset_without_a_kind_is_read_as_the_release_that_registered_it_did(stored, guessed):
+    assert decode.guessed_kind(stored) is guessed
+
+
 def test_a_mean_for_other_channels_is_refused():
     with pytest.raises(ValueError, match="names 3 channels in mean or std, but the inputs have 1"):
-        decode.preparer({"mean": [0.1, 0.2, 0.3]})(torch.zeros(2, 1, 4, 4))
+        decode.preparer({"mean": [0.1, 0.2, 0.3]}, InputKind.IMAGE)(torch.zeros(2, 1, 4, 4))
 
 
 def test_fetch_gives_the_samples_in_the_order_asked_for(rows, write, definition):

@@ -104,7 +104,7 @@ def test_columns_become_one_type_however_they_are_stored(rows, write, definition
 
 def test_images_are_the_bytes_of_a_hugging_face_struct(rows, write, definition):
     images = pa.array([{"bytes": b"jpeg", "path": "a"}, None, {"bytes": None, "path": "b"}])
-    source = Source.open(write(rows(3, pixels=images)), definition)
+    source = Source.open(write(rows(3, pixels=images)), {**definition, "kind": "image"})
 
     ((_, batch),) = source.batches(["input"])
 
@@ -114,7 +114,7 @@ def test_images_are_the_bytes_of_a_hugging_face_struct(rows, write, definition):
 def test_big_rows_come_in_small_batches(rows, write, definition, monkeypatch):
     monkeypatch.setattr("worker.data.parquet.BATCH_BYTES", 10_000)
     images = pa.array([bytes(n.to_bytes(2, "big")) * 2_000 for n in range(20)])
-    source = Source.open(write(rows(20, pixels=images)), definition)
+    source = Source.open(write(rows(20, pixels=images)), {**definition, "kind": "image"})
 
     assert max(batch.num_rows for _, batch in source.batches(["input"])) <= 3
 
@@ -125,7 +125,10 @@ def test_big_rows_come_in_small_batches(rows, write, definition, monkeypatch):
         ({"part": None}, "has no column 'part' for split"),
         ({"digit": ["one", "two"]}, "is string, but label must be an integer"),
         ({"digit": [1.0, 2.0]}, "is double, but label must be an integer"),
-        ({"pixels": ["some text", "more"]}, "is string, but input must be an encoded image"),
+        (
+            {"pixels": ["some text", "more"]},
+            "is string, but input of the kind `pixels` must be a flat",
+        ),
         ({"id": [1.5, 2.5]}, "is double, but sample_id must be text or an integer"),
     ],
 )
@@ -168,3 +171,68 @@ def test_a_file_damaged_in_the_middle_is_refused(rows, write, definition):
 
     with pytest.raises(JobError, match="is damaged"):
         sum(pc.count(batch["sample_id"]).as_py() for _, batch in source.batches())
+
+
+NUMBERS = pa.array([[1.5] * 4] * 4)
+IDS = pa.array([[1] * 4] * 4, pa.list_(pa.int32()))
+IMAGES = pa.array([b"a"] * 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "message"),
+    [
+        ("image", IDS, "of the kind `image` must be encoded images"),
+        ("pixels", IMAGES, "of the kind `pixels` must be a flat list of numbers"),
+        ("features", IMAGES, "of the kind `features` must be a flat list of numbers"),
+        ("tokens", NUMBERS, "of the kind `tokens` must be a flat list of integers"),
+        ("tokens", IMAGES, "of the kind `tokens` must be a flat list of integers"),
+    ],
+)
+def test_a_column_that_is_not_of_the_declared_kind_is_refused(
+    rows, write, definition, kind, inputs, message
+):
+    with pytest.raises(JobError, match=message):
+        Source.open(write(rows(4, pixels=inputs)), {**definition, "kind": kind})
+
+
+@pytest.mark.parametrize("inputs", [NUMBERS, IDS, IMAGES])
+def test_a_dataset_without_a_kind_takes_any_column_that_older_releases_took(
+    rows, write, definition, inputs
+):
+    del definition["kind"]
+
+    assert Source.open(write(rows(4, pixels=inputs)), definition).rows == 4
+
+
+def several(definition, **columns):
+    return {
+        **definition, "kind": "tokens", "input_shape": None,
+        "columns": {**definition["columns"], "input": columns},
+    }  # fmt: skip
+
+
+def test_several_columns_are_read_by_the_names_of_the_network_s_arguments(rows, write, definition):
+    mask = pa.array([[True, False]] * 3 + [None], pa.list_(pa.bool_()))
+    stored = rows(4, ids=pa.array([[7, 8]] * 4, pa.list_(pa.int32(), 2)), mask=mask)
+    chosen = several(definition, attention_mask="mask", input_ids="ids")
+
+    ((_, batch),) = Source.open(write(stored), chosen).batches(["input"])
+
+    assert batch["input"].to_pylist() == [
+        *[{"attention_mask": [1, 0], "input_ids": [7, 8]}] * 3,
+        None,
+    ]
+
+
+def test_a_further_input_of_a_sequence_network_is_never_dropped_silently(rows, write, definition):
+    path = write(rows(4, ids=IDS, token_type_ids=IDS, attention_mask=IDS))
+    one = several(definition, input_ids="ids")
+    plain = {**one, "columns": {**one["columns"], "input": "ids"}}
+
+    for silent in (plain, one):
+        with pytest.raises(JobError, match="'attention_mask', 'token_type_ids', without which"):
+            Source.open(path, silent)
+    with pytest.raises(JobError, match=r'\{"input_ids": "ids", "attention_mask": "attention_mask"'):
+        Source.open(path, plain)
+    named = several(definition, input_ids="ids", token_type_ids=None, mask="attention_mask")
+    assert Source.open(path, named).rows == 4

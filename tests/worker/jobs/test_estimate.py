@@ -95,7 +95,9 @@ def registered(write, register, definition, bench_for, sync_sessions, tmp_path, 
             "digit": labels(),
             "part": PARTS,
         }
-        dataset = register(write(columns), definition={**definition, "input_shape": [64]})
+        dataset = register(
+            write(columns), definition={**definition, "kind": "features", "input_shape": [64]}
+        )
         index_dataset(bench_for(dataset))
         save_model(trained(), str(tmp_path / "mlp.safetensors"))
         model = Model(

@@ -59,6 +59,7 @@ def test_a_sound_dataset_becomes_ready(rows, write, register, index, samples, sy
             "test": {"0": 1, "1": 1, "2": 1},
         },
         "bad_rows": {},
+        "inputs": {"type": "uint8", "lowest": [0], "highest": [11]},
         "suppressed": {},
     }
     assert samples(dataset)[2] == ("person-2", 2, 2, Split.HOLDOUT)
@@ -186,7 +187,10 @@ def test_every_image_is_decoded(rows, write, register, index, definition):
     pictures[3] = pictures[3][:-30]
     images = pa.array([{"bytes": picture, "path": None} for picture in pictures])
     dataset, _ = index(
-        register(write(rows(8, pixels=images)), definition={**definition, "input_shape": None})
+        register(
+            write(rows(8, pixels=images)),
+            definition={**definition, "kind": "image", "input_shape": None},
+        )
     )
 
     assert dataset.report["bad_rows"]["input_undecodable"]["examples"] == [
@@ -199,7 +203,9 @@ def test_without_a_shape_all_arrays_are_as_long_as_the_first(
 ):
     pixels = pa.array([None, *([[1, 2]] * 9), [1, 2, 3], [1, 2]], pa.list_(pa.int32()))
     path = write(rows(12, pixels=pixels), row_group_size=4)
-    dataset, _ = index(register(path, definition={**definition, "input_shape": None}))
+    dataset, _ = index(
+        register(path, definition={**definition, "kind": "tokens", "input_shape": None})
+    )
 
     assert dataset.report["bad_rows"]["input_missing"]["examples"][0]["row"] == 0
     assert dataset.report["bad_rows"]["input_wrong_length"]["examples"][0]["row"] == 10

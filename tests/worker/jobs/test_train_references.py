@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 from torch import nn
 
 from domain.errors import JobError, LeaseLost
+from domain.preprocessing import InputKind
 from domain.states import JobKind, JobStatus, Split
 from domain.tables import (
     AuditEvent,
@@ -121,7 +122,7 @@ def by_hand(bench, model, count, sync_sessions):
     )
     answers = []
     for index in range(count):
-        data = TrainingData(training.select(seen[index]), decode.preparer({}))
+        data = TrainingData(training.select(seen[index]), decode.preparer({}, InputKind.PIXELS))
         trained = recipes.fresh(
             model.architecture, ALLOWED["factories"], recipes.DEFAULT, [], data,
             device=torch.device("cpu"), seed=seed + index,

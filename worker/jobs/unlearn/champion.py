@@ -7,6 +7,7 @@ from typing import Any
 from domain import drift
 from domain.drift import Drift
 from domain.errors import JobError
+from domain.preprocessing import kind_of
 from domain.tables import Model
 from worker.data import decode
 from worker.engine.workbench import Workbench
@@ -22,7 +23,7 @@ def load_champion(bench: Workbench, order: Order) -> Network:
     return Network(
         module.to(bench.device).eval(),
         head=order.model.head,
-        prepare=decode.preparer(order.model.preprocessing),
+        prepare=decode.preparer(order.model.preprocessing, kind_of(order.dataset.definition)),
         pool=architectures.pooling(module, order.model.head),
     )
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_model
 from torch import nn
 
+from domain.preprocessing import InputKind
 from domain.tables import Model
 from tests.worker.jobs.register_model.digit_networks import (
     DIGITS,
@@ -36,7 +37,9 @@ def trained() -> nn.Module:
     network = convolutional()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     mine = PARTS == "train"
-    images = decode.preparer(PREPROCESSING)(torch.from_numpy(DIGITS.images[mine][:, None]))
+    images = decode.preparer(PREPROCESSING, InputKind.PIXELS)(
+        torch.from_numpy(DIGITS.images[mine][:, None])
+    )
     labels = torch.from_numpy(DIGITS.target[mine])
     for _ in range(30):
         optimizer.zero_grad()

@@ -7,7 +7,7 @@ from torch import nn
 
 DIGITS = load_digits()
 PARTS = np.array(["train", "train", "train", "valid", "test"])[np.arange(1797) % 5]
-PREPROCESSING = {"resize": None, "mode": "L", "scale": 1 / 16, "mean": [0.5], "std": [0.5]}
+PREPROCESSING = {"scale": 1 / 16, "mean": [0.5], "std": [0.5]}
 POLICY = {"reservoir_samples": 200, "evaluation_samples": 150}
 
 

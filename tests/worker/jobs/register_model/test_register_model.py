@@ -11,6 +11,7 @@ from sqlalchemy import select
 from transformers import BertConfig, BertForSequenceClassification, ViTConfig
 from transformers import ViTForImageClassification as Vit
 
+from domain.preprocessing import InputKind
 from domain.states import JobStatus, RegistrationStatus, Split, VersionStatus
 from domain.tables import AuditEvent, Job, ModelVersion
 from tests import factories
@@ -73,7 +74,7 @@ def test_the_statistics_are_those_of_all_training_samples(digits, named, run, tr
     known = version_statistics.read(bench.store, stored_version(bench, model).statistics_sha256)
 
     mine = PARTS == "train"
-    network = Network(trained, head="7", prepare=decode.preparer(PREPROCESSING))
+    network = Network(trained, head="7", prepare=decode.preparer(PREPROCESSING, InputKind.PIXELS))
     with torch.no_grad():
         features, _ = network(torch.from_numpy(DIGITS.images[mine][:, None].astype(np.uint8)))
     expected = Moments.of(features)
@@ -192,7 +193,7 @@ def test_a_vision_transformer_on_encoded_images(indexed, named, run, refreshed, 
     )  # fmt: skip
     vit.save_pretrained(tmp_path / "vit")
     model = named(
-        indexed(table, input_shape=None),
+        indexed(table, kind="image", input_shape=None),
         weights_uri=str(tmp_path / "vit"),
         architecture={"kind": "transformers"},
         head="classifier",
@@ -222,10 +223,11 @@ def test_a_text_transformer_on_token_ids(indexed, named, run, tmp_path):
         )
     ).save_pretrained(tmp_path / "bert")  # fmt: skip
     model = named(
-        indexed(table, input_shape=[64]),
+        indexed(table, kind="tokens", input_shape=[64]),
         weights_uri=str(tmp_path / "bert" / "model.safetensors"),
         architecture={"kind": "transformers"},
         head="classifier",
+        preprocessing={},
     )
 
     assert stored_version(run(model), model).figures["features"] == 16

@@ -38,8 +38,8 @@ def registered(
             "digit": LABELS,
             "part": PARTS,
         }
-        shape = {"input_shape": known.pop("input_shape")}
-        dataset = register(write(columns), definition=definition | shape)
+        inputs = {name: known.pop(name) for name in ("kind", "input_shape")}
+        dataset = register(write(columns), definition=definition | inputs)
         index_dataset(bench_for(dataset))
         if recipe:
             recipe = f"toy_models:{recipe}"

@@ -98,6 +98,7 @@ def trained() -> nn.Module:
 def flat_floats(folder):
     save_model(trained(), str(folder / "mlp.safetensors"))
     return {
+        "kind": "pixels",
         "inputs": pa.array(PIXELS.astype(np.float32).tolist(), pa.list_(pa.float32())),
         "input_shape": [64],
         "weights_uri": str(folder / "mlp.safetensors"),
@@ -133,6 +134,7 @@ def encoded_images(folder):
         return file.getvalue()
 
     return {
+        "kind": "image",
         "inputs": pa.array([png(pixels) for pixels in PIXELS]),
         "input_shape": None,
         "weights_uri": str(folder / "vit"),
@@ -150,6 +152,7 @@ def token_ids(folder):
     )  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder / "bert")
     return {
+        "kind": "tokens",
         "inputs": pa.array(PIXELS.astype(np.int32).tolist(), pa.list_(pa.int32())),
         "input_shape": [64],
         "weights_uri": str(folder / "bert"),

@@ -10,6 +10,7 @@ from PIL import Image
 from sqlalchemy import func, select, text
 
 from domain.errors import JobError
+from domain.preprocessing import InputKind
 from domain.states import JobStatus, Objective, Split, Verdict, VersionStatus
 from domain.tables import AlignmentScore, Evaluation, Job, ModelVersion, Tombstone, VerdictTest
 from tests.worker.jobs.unlearn import digit_models
@@ -188,7 +189,9 @@ def test_a_new_version_keeps_the_moments_of_its_own_features(registered, ask, ou
     _, version, _, _ = outcome(bench)
     module = perceptron()
     architectures.load_weights(module, bench.store.path(version.weights_sha256))
-    network = Network(module, head="2", prepare=decode.preparer(model.preprocessing))
+    network = Network(
+        module, head="2", prepare=decode.preparer(model.preprocessing, InputKind.PIXELS)
+    )
     kept = reservoir.read(bench.store, version.reservoir_sha256)
     retain = reservoir.samples(kept, Split.TRAIN, model.preprocessing, {"input_shape": [64]})
     known = version_statistics.read(bench.store, version.statistics_sha256)
