@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from sqlalchemy.orm import Session, sessionmaker
 
-from devstack import local
+from devstack import local, roles
 from domain.database import sync_engine, sync_sessions
 from domain.settings import WorkerSettings
 from domain.states import JobKind, RegistrationStatus
@@ -81,7 +81,7 @@ def main() -> None:
 
 def _migrated(servers: local.Servers, root: Path) -> WorkerSettings:
     settings = WorkerSettings(
-        database_url=servers.database_url,
+        database_url=roles.as_role(servers.database_url, roles.EITHER),
         broker_url=servers.broker_url,
         store=root / "store",
         data_roots=[root],
@@ -89,7 +89,7 @@ def _migrated(servers: local.Servers, root: Path) -> WorkerSettings:
     subprocess.run(
         [sys.executable, "-m", "alembic", "upgrade", "head"],
         cwd=local.REPOSITORY,
-        env={**os.environ, "LETHE_DATABASE_URL": settings.database_url},
+        env={**os.environ, "LETHE_DATABASE_URL": servers.owner_url},
         check=True,
         capture_output=True,
     )

@@ -23,7 +23,7 @@ import psycopg
 from securesystemslib.signer import CryptoSigner
 from sqlalchemy import Engine
 
-from devstack import local
+from devstack import local, roles
 from domain import trail
 from domain.database import sync_engine, sync_sessions
 from domain.events import RequestCompleted
@@ -46,7 +46,7 @@ BARE = """
         actor varchar, event varchar, subject_id uuid, data jsonb
     );
     CREATE INDEX ON bare_events (subject_id);
-    GRANT INSERT ON bare_events TO lethe_app
+    GRANT INSERT ON bare_events TO lethe_api
 """
 FILL = """
     INSERT INTO audit_events (actor, event, subject_id, data)
@@ -67,7 +67,8 @@ def main() -> None:
             "writers": WRITERS,
             "appends": [_appends(servers.database_url, events) for events in (1, 8)],
         }
-        engine = sync_engine(MigrationSettings(database_url=servers.database_url).database_url)
+        url = roles.as_role(servers.database_url, roles.ROLES["worker"])
+        engine = sync_engine(MigrationSettings(database_url=url).database_url)
         results["log"] = _proofs(engine, servers)
         engine.dispose()
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
@@ -118,7 +119,7 @@ def _transactions(url: str, statement: str) -> float:
 
 def _proofs(engine: Engine, servers: local.Servers) -> dict[str, Any]:
     """The cost of hashing and signing a log of `EVENTS`, and of proofs from it, in milliseconds."""
-    with psycopg.connect(servers.database_url) as connection:
+    with psycopg.connect(servers.owner_url) as connection:
         connection.execute(FILL, [EVENTS])
     sessions = sync_sessions(engine)
     settings = WorkerSettings(

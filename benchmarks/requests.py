@@ -44,7 +44,7 @@ def main() -> None:
         }
         home = local.Stack(Path(folder), servers.owner_url, environment, local.free_port())
         home.migrate()
-        fill(servers.database_url)
+        fill(servers.owner_url)
         home.start("api")
         try:
             home.wait_until_ready()

@@ -47,7 +47,7 @@ class Stack:
 
     @property
     def database_url(self) -> str:
-        return self.servers.owner_url
+        return self.servers.superuser_url
 
     @property
     def store(self) -> Path:

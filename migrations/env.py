@@ -1,10 +1,25 @@
-"""Runs migrations against `LETHE_DATABASE_URL`, each in its own transaction."""
+"""Runs migrations against `LETHE_DATABASE_URL`, each in its own transaction.
+
+An upgrade to the newest schema ends with the rights of the service's roles: `migrations.grants`.
+"""
 
 from alembic import context
+from alembic.runtime.migration import MigrationContext
 
 from domain.database import sync_engine
 from domain.settings import MigrationSettings
 from domain.tables import Base
+from migrations import grants
+
+
+def is_upgrade() -> bool:
+    """Whether this is to change the database, not to compare it with the tables."""
+    try:
+        context.get_revision_argument()
+    except KeyError:
+        return False
+    return True
+
 
 engine = sync_engine(MigrationSettings().database_url)
 with engine.connect() as connection:
@@ -13,4 +28,8 @@ with engine.connect() as connection:
     )
     with context.begin_transaction():
         context.run_migrations()
+with engine.begin() as connection:
+    reached = MigrationContext.configure(connection).get_current_heads()
+    if is_upgrade() and set(reached) == set(context.script.get_heads()):
+        grants.settle(connection)
 engine.dispose()

@@ -31,10 +31,11 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, sessionmaker
 
-from devstack import local
+from devstack import local, roles
 from domain.settings import ApiSettings
 from service.app import create_app
-from tests import factories
+from tests import acting, factories
+from tests.acting import become
 
 KEY = "a-key-for-tests-only"
 EVENTS_AT_ONCE = text("SET CONSTRAINTS appended_to_log IMMEDIATE")
@@ -79,9 +80,12 @@ def new_database(servers: local.Servers) -> Callable[..., str]:
         name = f"test_{uuid4().hex}"
         original = make_url(template).database if template else "template1"
         assert original
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-        with psycopg.connect(servers.owner_url, autocommit=True) as connection:
-            connection.execute(statement.format(sql.Identifier(name), sql.Identifier(original)))
+        made = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy")
+        names = [sql.Identifier(each) for each in (name, original, roles.OWNER)]
+        closed = sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC")  # this is not copied
+        with psycopg.connect(servers.superuser_url, autocommit=True) as connection:
+            connection.execute(made.format(*names))
+            connection.execute(closed.format(names[0]))
         url = make_url(servers.owner_url).set(drivername="postgresql+psycopg", database=name)
         return url.render_as_string(hide_password=False)
 
@@ -116,28 +120,33 @@ def migrated_template(new_database: Callable[..., str], alembic: Callable[..., N
 @pytest.fixture(scope="session")
 def database_url(new_database: Callable[..., str], migrated_template: str) -> str:
     """A migrated database, in which nothing is ever committed."""
-    return local.as_service(new_database(migrated_template))
+    return roles.as_role(new_database(migrated_template), roles.ROLES["api"])
 
 
 @pytest.fixture
 def own_database_url(new_database: Callable[..., str], migrated_template: str) -> str:
-    """A migrated database for this test alone, which may commit."""
-    return local.as_service(new_database(migrated_template))
+    """A migrated database for this test alone, which may commit, for either of the service's
+    roles: what only one of them may do is tested with `sessions` and `sync_sessions`."""
+    return roles.as_role(new_database(migrated_template), roles.EITHER)
 
 
 @pytest.fixture
-def owner_url(own_database_url: str, servers: local.Servers) -> str:
+def owner_url(own_database_url: str) -> str:
     """The same database as its owner, who may do anything to it."""
-    owner = make_url(servers.owner_url).username
-    return make_url(own_database_url).set(username=owner).render_as_string(hide_password=False)
+    return roles.as_role(own_database_url, roles.OWNER)
 
 
 @pytest.fixture
 async def sessions(database_url: str) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
-    """Sessions that may commit; all of it is undone when the test ends."""
-    engine = create_async_engine(database_url, poolclass=NullPool)
+    """Sessions that may commit; all of it is undone when the test ends.
+
+    The test is the owner of the tables; during a request (`speaking_to`), the API has its own role.
+    """
+    url = roles.as_role(database_url, roles.SUPERUSER)  # who may become anybody
+    engine = create_async_engine(url, poolclass=NullPool)
     async with engine.connect() as connection:
         outer = await connection.begin()
+        await connection.execute(become(roles.OWNER))
         await connection.execute(EVENTS_AT_ONCE)
         yield async_sessionmaker(
             connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
@@ -147,16 +156,17 @@ async def sessions(database_url: str) -> AsyncIterator[async_sessionmaker[AsyncS
 
 
 @pytest.fixture
-def sync_sessions(database_url: str, servers: local.Servers) -> Iterator[sessionmaker[Session]]:
+def sync_sessions(database_url: str) -> Iterator[sessionmaker[Session]]:
     """The same for synchronous code; neither sees what the other has written.
 
-    `RESET ROLE` makes a test the owner of the tables, `SET ROLE lethe_app` the service again.
+    What worker and API execute, they execute under their roles; what a test does itself, as the
+    owner of the tables.
     """
-    owner = make_url(servers.owner_url).username
-    engine = create_engine(make_url(database_url).set(username=owner), poolclass=NullPool)
+    url = roles.as_role(database_url, roles.SUPERUSER)
+    engine = create_engine(url, poolclass=NullPool)
+    acting.as_their_roles(engine)
     with engine.connect() as connection:
         outer = connection.begin()
-        connection.execute(text("SET ROLE lethe_app"))
         connection.execute(EVENTS_AT_ONCE)
         yield sessionmaker(
             connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
@@ -231,7 +241,17 @@ async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def speaking_to(app: FastAPI) -> httpx2.AsyncClient:
-    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async def in_its_role(scope: Any, receive: Any, send: Any) -> None:
+        bind = app.state.sessions.kw["bind"]
+        if not isinstance(bind, AsyncConnection):  # the URL has said under which role
+            return await app(scope, receive, send)
+        await bind.execute(become(roles.ROLES["api"]))
+        try:
+            await app(scope, receive, send)
+        finally:
+            await bind.execute(become(roles.OWNER))
+
+    transport = httpx2.ASGITransport(in_its_role, raise_app_exceptions=False)
     return httpx2.AsyncClient(
         transport=transport, base_url="http://lethe", headers={"Authorization": f"Bearer {KEY}"}
     )

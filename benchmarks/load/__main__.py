@@ -26,7 +26,7 @@ from sqlalchemy import make_url
 from benchmarks.load import backlog, memory, throughput
 from benchmarks.load.throughput import Side
 from benchmarks.requests import fill, named
-from devstack import local
+from devstack import local, roles
 from domain.settings import MigrationSettings
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -59,7 +59,7 @@ def main() -> int:
         }
         home = local.Stack(Path(folder), servers.owner_url, environment, local.free_port())
         home.migrate()
-        fill(servers.database_url)
+        fill(servers.owner_url)
         results = {
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "cores": os.cpu_count(),
@@ -156,8 +156,9 @@ async def _fifty_with_one_key(home: local.Stack) -> dict[str, int]:
 
 def _new_database(servers: local.Servers, environment: dict[str, str]) -> str:
     """The URL of a new database with the newest schema."""
-    with psycopg.connect(servers.owner_url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE backlog")
+    with psycopg.connect(servers.superuser_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE backlog OWNER {roles.OWNER}")
+        connection.execute("REVOKE TEMPORARY ON DATABASE backlog FROM PUBLIC")
     url = make_url(servers.owner_url).set(database="backlog")
     plain = url.render_as_string(hide_password=False)
     own = environment | {"LETHE_DATABASE_URL": plain}

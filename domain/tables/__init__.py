@@ -38,6 +38,7 @@ from domain.tables.requests import (
     RequestSample,
     ReviewDecision,
 )
+from domain.tables.staging import staged_positions, staged_samples
 from domain.tables.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
@@ -77,4 +78,6 @@ __all__ = [
     "WebhookDelivery",
     "WebhookEndpoint",
     "derived_data",
+    "staged_positions",
+    "staged_samples",
 ]

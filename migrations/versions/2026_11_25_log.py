@@ -121,7 +121,9 @@ def roles() -> None:
     op.execute(
         """
         DO $$ BEGIN
-            CREATE ROLE lethe_app NOLOGIN;
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'lethe_app') THEN
+                CREATE ROLE lethe_app NOLOGIN;
+            END IF;
         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
         END $$
         """

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+from devstack import roles
 from domain.states import JobKind, RequestStatus, Verdict, VersionStatus
 from domain.tables import IdempotencyKey
 from tests import factories
@@ -51,7 +52,7 @@ def built(
         [factories.evaluation(job, moment) for moment in ("before", "after")],
         [factories.cycle(job, 1), factories.cycle(job, 2, attempt=2)],
     ]
-    engine = create_engine(url, connect_args={"options": UNGUARDED})
+    engine = create_engine(roles.as_role(url, roles.SUPERUSER), connect_args={"options": UNGUARDED})
     with Session(engine, expire_on_commit=False) as session, session.begin():
         for together in rows:
             session.add_all(together)

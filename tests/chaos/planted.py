@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 
 from chaos.checker import check
 from chaos.promise import Promise
+from devstack import roles
 from domain.tables import AuditEvent
 from evidence import entries, merkle, signed_notes
 
@@ -65,6 +66,7 @@ class Planted:
 
 def connect(url: str) -> psycopg.Connection[dict[str, Any]]:
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    plain = roles.as_role(plain, roles.SUPERUSER)  # who alone may be unguarded
     return psycopg.connect(plain, row_factory=dict_row, options=UNGUARDED)
 
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from devstack import local
+from devstack import local, roles
 from devstack.demo import digits
 from tests.end_to_end.conftest import Client
 from tests.waiting import wait_until
@@ -77,9 +77,11 @@ def command(home: local.Stack, *arguments: str) -> tuple[int, dict]:
     """Run `python -m worker.restore` as an operator would: its exit code and what it says."""
     human = "--human" in arguments
     words = [each for each in arguments if each != "--human"] + ([] if human else ["--json"])
+    url = roles.as_role(home.environment["LETHE_DATABASE_URL"], roles.ROLES["beat"])
     done = subprocess.run(
         [sys.executable, "-m", "worker.restore", *words],
-        cwd=local.REPOSITORY, env=home.environment, capture_output=True, text=True, check=False,
+        cwd=local.REPOSITORY, env=home.environment | {"LETHE_DATABASE_URL": url},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
     return done.returncode, {"text": done.stdout} if human else json.loads(done.stdout)
@@ -106,8 +108,9 @@ def dumped(home: local.Stack) -> Path:
 
 def restore(home: local.Stack, dump: Path) -> None:
     """Put the dump into a new database, and point the stack at it."""
-    with psycopg.connect(home.owner_url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE restored TEMPLATE template0")
+    superuser = roles.as_role(plain(home.owner_url), roles.SUPERUSER)
+    with psycopg.connect(superuser, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE restored TEMPLATE template0 OWNER {roles.OWNER}")
     home.owner_url = plain(home.owner_url, database="restored")
     tool("pg_restore", "--exit-on-error", f"--dbname={home.owner_url}", str(dump))
     old = home.environment["LETHE_DATABASE_URL"]

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-from devstack import local
+from devstack import local, roles
 from domain import objects
 from lethe import Lethe
 from lethe.command_line.main import run
@@ -40,7 +40,7 @@ class Service:
 
     def put(self, *rows: Any) -> None:
         """Store rows, in this order."""
-        engine = create_engine(self.database_url)
+        engine = create_engine(roles.as_role(self.database_url, roles.OWNER))
         with Session(engine, expire_on_commit=False) as session, session.begin():
             for _, same in groupby(rows, type):
                 session.add_all(same)
@@ -56,7 +56,7 @@ def service(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """The API as a process of its own; what tests commit stays until the last one."""
-    url = local.as_service(new_database(migrated_template))
+    url = roles.as_role(new_database(migrated_template), roles.ROLES["api"])
     data = tmp_path_factory.mktemp("data")
     settings = {
         "LETHE_DATABASE_URL": url,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 from psycopg import sql
-from sqlalchemy import text
+from sqlalchemy import Table, delete, event, text
 from sqlalchemy.orm import Session
 
 from worker.data.bad_rows import BadRows, usable_ids
@@ -25,7 +25,6 @@ from worker.engine.workbench import Workbench
 HIGHEST_LABEL = 2**31 - 1
 REPORT_EVERY_S = 2.0
 BLOCK = 2**20
-COLUMNS = "sample_id varchar, position bigint, label bigint, split varchar, usable boolean"
 
 STAGED = pa.schema({
     "sample_id": pa.string(), "position": pa.int64(), "label": pa.int64(), "split": pa.string(),
@@ -95,12 +94,16 @@ def _mask(column: pa.Array) -> Mask:
     return cast("Mask", column.to_numpy(zero_copy_only=False))
 
 
-def load(session: Session, staged: IO[bytes], table: str, columns: str) -> None:
-    """Load a staged CSV file into a temporary table that lasts as long as the transaction."""
-    session.execute(text(f"DROP TABLE IF EXISTS {table}"))
-    session.execute(text(f"CREATE TEMPORARY TABLE {table} ({columns}) ON COMMIT DROP"))
+def load(session: Session, staged: IO[bytes], table: Table) -> None:
+    """Load a staged CSV file, whose columns are the table's, until the end of the transaction.
+
+    Another transaction sees none of it, so all of them can use one table: what one has loaded is
+    gone before it commits.
+    """
+    session.execute(delete(table))
+    event.listen(session, "before_commit", lambda ending: ending.execute(delete(table)), once=True)
     driver = cast("psycopg.Connection[Any]", session.connection().connection.driver_connection)
-    into = sql.SQL("COPY {} FROM STDIN (FORMAT csv)").format(sql.Identifier(table))
+    into = sql.SQL("COPY {} FROM STDIN (FORMAT csv)").format(sql.Identifier(table.name))
     staged.seek(0)
     with driver.cursor() as cursor, cursor.copy(into) as copy:
         while block := staged.read(BLOCK):
@@ -109,24 +112,17 @@ def load(session: Session, staged: IO[bytes], table: str, columns: str) -> None:
 
 def find_duplicates(session: Session, faults: BadRows) -> None:
     """Leave out all rows of an id that occurs more than once: nothing says which one is right."""
-    session.execute(
-        text(
-            "CREATE TEMPORARY TABLE duplicates ON COMMIT DROP AS SELECT sample_id "
-            "FROM staged_samples GROUP BY sample_id HAVING count(*) > 1"
-        )
-    )
-    named = "FROM staged_samples JOIN duplicates USING (sample_id)"
+    duplicates = "SELECT sample_id FROM staged_samples GROUP BY sample_id HAVING count(*) > 1"
+    named = f"FROM staged_samples JOIN ({duplicates}) AS duplicates USING (sample_id)"
     count, newly_bad = session.execute(
         text(f"SELECT count(*), count(*) FILTER (WHERE usable) {named}")
     ).one()
+    if not count:
+        return
     examples = session.execute(
         text(f"SELECT position, sample_id {named} ORDER BY position LIMIT 10")
     ).all()
     faults.add_found("sample_id_duplicate", count, newly_bad, examples)
     session.execute(
-        text(
-            "UPDATE staged_samples SET usable = false FROM duplicates "
-            "WHERE staged_samples.sample_id = duplicates.sample_id"
-        )
+        text(f"UPDATE staged_samples SET usable = false WHERE sample_id IN ({duplicates})")  # noqa: S608
     )
-    session.execute(text("DROP TABLE duplicates"))

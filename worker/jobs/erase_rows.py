@@ -23,7 +23,7 @@ from domain import jobs, sample_digests, trail
 from domain.errors import JobError
 from domain.events import DatasetErased
 from domain.states import JobKind, JobStatus, RegistrationStatus
-from domain.tables import Dataset, Job, Model, Sample, Tombstone
+from domain.tables import Dataset, Job, Model, Sample, Tombstone, staged_positions
 from worker.data import parquet_rewrite
 from worker.data.bad_rows import usable_ids
 from worker.data.parquet import CHANGED, Source
@@ -75,8 +75,7 @@ def erase_rows(bench: Workbench) -> None:
             with attempt as session:
                 job = lease.hold(session, bench.claim)
                 parquet_rewrite.put_in_place(rewritten)
-                load(session, staged, "staged_positions", "sample_id varchar, position bigint")
-                session.execute(text("CREATE INDEX ON staged_positions (sample_id)"))
+                load(session, staged, staged_positions)
                 session.execute(text("ANALYZE staged_positions"))
                 removed = _follow(session, dataset.id)
                 _record(session, dataset.id, files, [*done, *map(_as_planned, rewritten)], removed)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from domain import jobs, suppression, trail
 from domain.events import DatasetIndexed
 from domain.states import RegistrationStatus, Split
-from domain.tables import Dataset, Job, Sample
+from domain.tables import Dataset, Job, Sample, staged_samples
 from worker.data import staging
 from worker.data.bad_rows import BadRows
 from worker.data.input_facts import InputFacts
@@ -45,7 +45,7 @@ def index_dataset(bench: Workbench) -> None:
         for attempt in bench.transaction():
             with attempt as session:
                 found = deepcopy(faults)  # a repeated transaction finds the duplicates again
-                staging.load(session, staged, "staged_samples", staging.COLUMNS)
+                staging.load(session, staged, staged_samples)
                 staging.find_duplicates(session, found)
                 _store(session, bench, dataset.id, found, facts, source.rows, files)
 

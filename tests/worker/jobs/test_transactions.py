@@ -18,7 +18,7 @@ from sqlalchemy import event, select, update
 from sqlalchemy.engine import make_url
 from torch import nn
 
-from devstack import local
+from devstack import local, roles
 from domain.database import sync_engine
 from domain.database import sync_sessions as sessions_of
 from domain.states import JobKind, JobStatus, Objective, VersionStatus
@@ -71,8 +71,9 @@ WORK = {
 def own_servers(tmp_path_factory, alembic):
     """Servers that may be stopped, with a migrated database to copy."""
     with local.servers(tmp_path_factory.mktemp("restarted")) as running:
-        with psycopg.connect(running.owner_url, autocommit=True) as connection:
-            connection.execute("CREATE DATABASE migrated")
+        with psycopg.connect(running.superuser_url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE migrated OWNER {roles.OWNER}")
+            connection.execute("REVOKE TEMPORARY ON DATABASE migrated FROM PUBLIC")
         alembic("upgrade", url_of(running, "migrated"), "head")
         yield running
 
@@ -85,9 +86,9 @@ def url_of(servers, database):
 @pytest.fixture
 def engine(own_servers):
     name = f"test_{uuid4().hex}"
-    with psycopg.connect(own_servers.owner_url, autocommit=True) as connection:
+    with psycopg.connect(own_servers.superuser_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
-    engine = sync_engine(local.as_service(url_of(own_servers, name)))
+    engine = sync_engine(roles.as_role(url_of(own_servers, name), roles.EITHER))
     yield engine
     engine.dispose()
 
@@ -325,7 +326,7 @@ def test_the_last_commit_of_a_job_is_made_but_not_acknowledged(
         commit(connection)
         if len(ends) == 1:
             ends.append("committed")
-            with psycopg.connect(own_servers.owner_url) as other:
+            with psycopg.connect(own_servers.superuser_url) as other:
                 pid = connection.driver_connection.info.backend_pid
                 other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
             connection.driver_connection.execute("SELECT 'is anybody there?'")

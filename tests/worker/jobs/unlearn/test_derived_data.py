@@ -67,13 +67,11 @@ def test_what_holds_a_forgotten_sample_is_one_query(registered, ask, sync_sessio
         """The test is one transaction, in which Postgres' clock stands still."""
         with sync_sessions.begin() as session:
             for statement in (
-                "RESET ROLE",
                 "ALTER TABLE model_versions DISABLE TRIGGER USER",
                 "UPDATE model_versions SET created_at = created_at - interval '1 hour', "
                 "superseded_at = superseded_at - interval '1 hour'",
                 "UPDATE jobs SET forgotten_at = forgotten_at - interval '1 hour'",
                 "ALTER TABLE model_versions ENABLE TRIGGER USER",
-                "SET ROLE lethe_app",
             ):
                 session.execute(text(statement))
 

@@ -116,7 +116,6 @@ def test_a_superseded_version_is_no_base_even_if_its_row_says_champion(
     model = registered(flat_floats)
     bench = ask(model, *NAMED[:5])
     with sync_sessions.begin() as session:
-        session.execute(text("RESET ROLE"))
         session.execute(text("ALTER TABLE model_versions DISABLE TRIGGER USER"))
         for status, at in (("superseded", "now()"), ("champion", "NULL")):
             session.execute(
