@@ -23,6 +23,8 @@ def is_upgrade() -> bool:
 
 engine = sync_engine(MigrationSettings().database_url)
 with engine.connect() as connection:
+    if is_upgrade():
+        grants.require_plain_owner(connection)
     context.configure(
         connection=connection, target_metadata=Base.metadata, transaction_per_migration=True
     )

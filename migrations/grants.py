@@ -242,6 +242,25 @@ class Grant(NamedTuple):
     column: str = ""
 
 
+def require_plain_owner(connection: Connection) -> None:
+    """Refuse to make tables and functions as a superuser: one of the functions runs with the rights
+    of its owner.
+
+    Raises:
+        RuntimeError: this is a superuser's connection.
+    """
+    name, is_superuser = connection.execute(
+        text("SELECT rolname, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
+    ).one()
+    connection.rollback()
+    if is_superuser:
+        raise RuntimeError(
+            f"{name} is a superuser, and the owner of the tables must not be one. Run "
+            "migrations/roles.sql as this role, let lethe_owner log in, and run the migrations as "
+            'lethe_owner: docs/operators.md, "Database roles".'
+        )
+
+
 def settle(connection: Connection) -> None:
     """Take from the service's roles, and from everyone, what is not declared; give what is missing.
 
