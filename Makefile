@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist l
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo up test check docs bench-quality bench-load bench-log bench-scaling chaos attacks \
-  migrate revision lock clean purge
+  migrate revision pins lock clean purge
 
 help: ## list the commands
 	@awk -F ' ## ' '/^[a-z-]+:.* ## / {split($$1, name, ":"); printf "make %-13s %s\n", name[1], $$2}' \
@@ -68,6 +68,9 @@ migrate: .venv/installed ## bring the database in LETHE_DATABASE_URL to the newe
 revision: .venv/installed ## write a migration from what the tables say: make revision m="add …"
 	@test -n "$$m" || { echo 'Say what it does: make revision m="add …"'; exit 1; }
 	.venv/bin/python -m alembic revision --autogenerate -m "$$m"
+
+pins: ## name every image of the containers by its digest (needs docker with buildx)
+	@docker/pin.sh
 
 # Keeps versions that still fit; `make lock upgrade=1` takes the newest of everything.
 lock: | .venv/bin/python ## resolve the dependencies in pyproject.toml into constraints.txt

@@ -1,12 +1,12 @@
 # The API, and the migrations it needs: no torch, no GPU. Also the image of `migrate`.
-# The Python is the one the tests run on; its patch releases arrive with every rebuild.
-FROM python:3.11-slim-trixie AS build
+# The Python is the one the tests run on; `make pins` names its image by digest.
+FROM python:3.11.15-slim-trixie AS build
 WORKDIR /build
 RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir pip==26.3
 COPY pyproject.toml constraints.txt ./
 RUN /venv/bin/pip install --no-cache-dir -c constraints.txt --group api
 
-FROM python:3.11-slim-trixie
+FROM python:3.11.15-slim-trixie
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # A new volume takes its owner from the directory it is mounted on. Set it here too, although the
 # volume is only read: this container may be the first to mount it.

@@ -1,7 +1,7 @@
 # The worker that unlearns, and beat. A slim Python is enough for the GPU: torch brings its CUDA
 # libraries as packages, and the NVIDIA Container Toolkit adds the host's driver at run time.
-# The Python is the one the tests run on; its patch releases arrive with every rebuild.
-FROM python:3.11-slim-trixie AS build
+# The Python is the one the tests run on; `make pins` names its image by digest.
+FROM python:3.11.15-slim-trixie AS build
 WORKDIR /build
 RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir pip==26.3
 COPY pyproject.toml constraints.txt ./
@@ -9,7 +9,7 @@ COPY pyproject.toml constraints.txt ./
 RUN /venv/bin/pip install --no-cache-dir -c constraints.txt --group worker \
  && /venv/bin/python -c "import torch; exit(torch.version.cuda is None)"
 
-FROM python:3.11-slim-trixie
+FROM python:3.11.15-slim-trixie
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
 # A new volume takes its owner from the directory it is mounted on.
 RUN useradd --system --uid 10001 --no-create-home lethe \
