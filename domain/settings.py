@@ -53,8 +53,8 @@ class MigrationSettings(BaseSettings):
 
     database_url: Annotated[str, AfterValidator(_with_driver)] = Field(repr=False)
     """The database: `postgresql://user:password@host/database`, Postgres 15 or newer. Migrations
-    connect as the owner of the tables, everything else as the role `lethe_app`.
-    Read by migrations, api, worker and beat."""
+    connect as the owner of the tables, the API as the role `lethe_api`, worker and beat as
+    `lethe_worker`. Read by migrations, api, worker and beat."""
 
 
 class Settings(MigrationSettings):

@@ -20,8 +20,9 @@ NOT_RUN = {
     "CONTRIBUTING.md": ["make check", ".venv/bin/python -m pytest tests/service -q"],
     "README.md": ["make demo", "make test"],
     "docs/operators.md": [
-        "cp .env.example .env",
-        "ALTER ROLE lethe_app LOGIN PASSWORD '…';",
+        "docker/new-env.sh",
+        "psql --dbname lethe --file migrations/roles.sql",
+        "ALTER ROLE lethe_owner LOGIN PASSWORD '…';",
         "openssl genpkey -algorithm ed25519 -out signing-key.pem",
         "python -m worker.restore",
         "docker compose exec beat python -m worker.restore",
