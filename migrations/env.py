@@ -5,6 +5,7 @@ An upgrade to the newest schema ends with the rights of the service's roles: `mi
 
 from alembic import context
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine
 
 from domain.database import sync_engine
 from domain.settings import MigrationSettings
@@ -21,17 +22,23 @@ def is_upgrade() -> bool:
     return True
 
 
+def run(engine: Engine) -> None:
+    with engine.connect() as connection:
+        if is_upgrade():
+            grants.require_plain_owner(connection)
+        context.configure(
+            connection=connection, target_metadata=Base.metadata, transaction_per_migration=True
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+    with engine.begin() as connection:
+        reached = MigrationContext.configure(connection).get_current_heads()
+        if is_upgrade() and set(reached) == set(context.script.get_heads()):
+            grants.settle(connection)
+
+
 engine = sync_engine(MigrationSettings().database_url)
-with engine.connect() as connection:
-    if is_upgrade():
-        grants.require_plain_owner(connection)
-    context.configure(
-        connection=connection, target_metadata=Base.metadata, transaction_per_migration=True
-    )
-    with context.begin_transaction():
-        context.run_migrations()
-with engine.begin() as connection:
-    reached = MigrationContext.configure(connection).get_current_heads()
-    if is_upgrade() and set(reached) == set(context.script.get_heads()):
-        grants.settle(connection)
-engine.dispose()
+try:
+    run(engine)
+finally:
+    engine.dispose()

@@ -147,7 +147,7 @@ TABLES: Mapping[str, Table] = {
     "estimate_samples": Table(api=Rights(insert=True, delete=True), worker=Rights(delete=True)),
     "idempotency_keys": Table(
         api=Rights(insert=True, update="fingerprint request_id asked created_at", delete=True),
-        worker=Rights(select="request_id created_at", delete=True),
+        worker=Rights(select="key request_id created_at", delete=True),
     ),
     # What is being done
     "jobs": Table(

@@ -155,7 +155,7 @@ def test_images_run_the_python_that_is_tested() -> None:
     for dockerfile in DOCKERFILES.values():
         for word, words in _instructions(dockerfile):
             if word == "FROM":
-                assert words.startswith(f"python:{oldest.removeprefix('>=')}-")
+                assert words.startswith(f"python:{oldest.removeprefix('>=')}.")
 
 
 def test_every_file_an_image_copies_is_let_into_the_build() -> None:

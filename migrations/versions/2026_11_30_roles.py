@@ -158,14 +158,13 @@ def stamps(schema: str) -> None:
         CREATE FUNCTION stamp_event() RETURNS trigger
         LANGUAGE plpgsql {SAFE.format(schema=schema)} AS $$
         BEGIN
-            IF {IS_OWNER} THEN
-                RETURN NEW;
-            ELSIF NEW.actor NOT IN ('api', 'worker')
-               OR NOT pg_has_role(current_user, 'lethe_' || NEW.actor, 'USAGE') THEN
+            IF NEW.actor IN ('api', 'worker')
+               AND pg_has_role(current_user, 'lethe_' || NEW.actor, 'USAGE') THEN
+                NEW.at := clock_timestamp();
+            ELSIF NOT {IS_OWNER} THEN
                 RAISE EXCEPTION '% may not write events of the actor %', current_user, NEW.actor
                 USING ERRCODE = 'insufficient_privilege';
             END IF;
-            NEW.at := clock_timestamp();
             RETURN NEW;
         END $$
         """

@@ -134,6 +134,7 @@ def test_a_job_that_is_tried_again_has_lost_nothing_yet(session, model):
 
 def test_a_failed_registration_fails_the_model_in_the_name_of_the_same_actor(session, model):
     model.status = RegistrationStatus.PENDING
+    session.flush()
     job = running(session, model, JobKind.REGISTER_MODEL)
 
     jobs.fail(session, job, actor="worker", kind="input", reason="no weights")

@@ -21,7 +21,7 @@ def lines(capsys):
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_the_values_of_a_row_stay_out_of_tracebacks(lines, servers, log_format):
     log.configure(log_format, process="test")
-    with psycopg.connect(servers.database_url) as connection:
+    with psycopg.connect(servers.superuser_url) as connection:
         connection.execute("CREATE TEMPORARY TABLE named (sample_id text PRIMARY KEY)")
         insert = "INSERT INTO named VALUES ('patient-4711')"
         connection.execute(insert)

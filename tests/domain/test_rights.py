@@ -55,7 +55,10 @@ TAMPERED = {
         errors.CheckViolation,
     ),
     # What a model and a dataset are
-    "UPDATE models SET policy = '{}'": (errors.InsufficientPrivilege, errors.CheckViolation),
+    'UPDATE models SET policy = \'{"grace": "PT0S"}\'': (
+        errors.InsufficientPrivilege,
+        errors.CheckViolation,
+    ),
     "UPDATE models SET dataset_id = gen_random_uuid()": (
         errors.InsufficientPrivilege,
         errors.CheckViolation,
@@ -214,12 +217,11 @@ def test_what_a_request_says_of_a_person_can_be_destroyed(filled):
 
 
 def test_a_running_job_writes_its_results_and_an_ended_one_is_tried_again(filled):
-    with connect(filled, roles.OWNER) as connection:
+    with connect(filled, roles.SUPERUSER) as connection:
         status = JobStatus.RUNNING
         connection.execute("ALTER TABLE jobs DISABLE TRIGGER lawful_steps")
         connection.execute(f"UPDATE jobs SET status = '{status}', lease_until = now()")
         connection.execute("ALTER TABLE jobs ENABLE TRIGGER lawful_steps")
-        connection.execute(f"GRANT {WORKER} TO {roles.OWNER}")
         connection.execute(f"SET ROLE {WORKER}")
         connection.execute("DELETE FROM audit_tests")
         connection.execute("DELETE FROM rounds")

@@ -149,10 +149,12 @@ def test_only_completed_requests_are_certified(sync_sessions, status):
         issue(sync_sessions, case)
 
 
-def test_two_at_once_issue_one(own_database_url):
+def test_two_at_once_issue_one(own_database_url, owner_url):
+    owner = create_engine(owner_url)
+    case = put(sessionmaker(owner, expire_on_commit=False), certified.changed())
+    owner.dispose()
     engine = create_engine(own_database_url)
     sessions = sessionmaker(engine, expire_on_commit=False)
-    case = put(sessions, certified.changed())
     together = Barrier(2)
 
     def issue_one():

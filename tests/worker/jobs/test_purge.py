@@ -85,6 +85,7 @@ def test_a_file_that_two_versions_name_goes_with_the_last(sync_sessions, store, 
     with sync_sessions.begin() as session:
         champion = session.get_one(ModelVersion, new.id)
         session.get_one(Model, new.model_id).policy = {"grace": "PT0S"}
+        session.flush()
         forgetting.supersede(session, champion, actor="worker")
     [job_id] = sweep(sync_sessions)
 
