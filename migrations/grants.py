@@ -247,17 +247,20 @@ def require_plain_owner(connection: Connection) -> None:
     of its owner.
 
     Raises:
-        RuntimeError: this is a superuser's connection.
+        RuntimeError: this is a superuser's connection, or one of somebody who owns nothing here.
     """
-    name, is_superuser = connection.execute(
-        text("SELECT rolname, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
-    ).one()
+    name, is_superuser, may_create = connection.execute(text(WHO)).one()
     connection.rollback()
     if is_superuser:
         raise RuntimeError(
             f"{name} is a superuser, and the owner of the tables must not be one. Run "
             "migrations/roles.sql as this role, let lethe_owner log in, and run the migrations as "
             'lethe_owner: docs/operators.md, "Database roles".'
+        )
+    if not may_create:
+        raise RuntimeError(
+            f"{name} may not create tables in this database. Run migrations/roles.sql as a "
+            'superuser, and the migrations as lethe_owner: docs/operators.md, "Database roles".'
         )
 
 
@@ -344,6 +347,11 @@ def present(connection: Connection) -> set[Grant]:
     rows = connection.execute(text(RIGHTS), {"roles": list(SERVICE), "everyone": OPEN_TO_ALL})
     return {Grant(*row) for row in rows}
 
+
+WHO = """
+SELECT rolname, rolsuper, coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)
+FROM pg_catalog.pg_roles WHERE rolname = current_user
+"""
 
 COLUMNS = """
 SELECT relname, attname, atthasdef OR attidentity <> ''

@@ -15,6 +15,13 @@ from alembic import op
 revision = "7e20b5c91fd4"
 down_revision = "f20c6b8d714a"
 
+BEGUN = {
+    "jobs": ["verdict", "config", "environment", "started_at", "finished_at", "forgotten_at"],
+    "models": ["ready_at"],
+    "datasets": ["ready_at", "report", "files"],
+}
+"""What a new row does not have yet."""
+
 DEFINED = {
     "datasets": ["name", "uri", "definition", "tombstone_key", "status"],
     "models": [
@@ -179,6 +186,19 @@ def settled(schema: str) -> None:
     """What is over does not change any more. The owner may, for the migrations to come."""
     for name, says, refused in (
         (
+            "keep_beginning",
+            "work begins in the queue, and only the worker says how it ends",
+            """CASE TG_OP WHEN 'INSERT' THEN
+                NEW.status NOT IN ('queued', 'pending') OR EXISTS (
+                    SELECT FROM unnest(TG_ARGV) AS given (name)
+                    WHERE to_jsonb(NEW) ->> name IS NOT NULL
+                )
+            ELSE
+                NEW.status <> OLD.status AND NEW.status NOT IN ('queued', 'pending', 'cancelled')
+                AND NOT pg_has_role(current_user, 'lethe_worker', 'USAGE')
+            END""",
+        ),
+        (
             "keep_definition",
             "what a ready one is does not change",
             """OLD.status = 'ready' AND EXISTS (
@@ -212,13 +232,24 @@ def settled(schema: str) -> None:
                 AND job.id = CASE TG_OP WHEN 'DELETE' THEN OLD.job_id ELSE NEW.job_id END
             )""",
         ),
+        (
+            "keep_tombstones",
+            "a sample is forgotten by a job of its model that runs, or whose outcome is accepted",
+            f"""EXISTS (
+                SELECT FROM added WHERE NOT EXISTS (
+                    SELECT FROM {schema}.jobs job
+                    WHERE job.id = added.job_id AND job.model_id = added.model_id
+                      AND job.kind = 'unlearn' AND job.status IN ('running', 'completed')
+                )
+            )""",  # noqa: S608
+        ),
     ):
         op.execute(
             f"""
             CREATE FUNCTION {name}() RETURNS trigger
             LANGUAGE plpgsql {SAFE.format(schema=schema)} AS $$
             BEGIN
-                IF {refused} AND NOT {IS_OWNER} THEN
+                IF ({refused}) AND NOT {IS_OWNER} THEN
                     RAISE EXCEPTION '{says}: % of % refused', TG_OP, TG_TABLE_NAME
                     USING ERRCODE = 'check_violation';
                 END IF;
@@ -226,6 +257,8 @@ def settled(schema: str) -> None:
             END $$
             """
         )
+    for table, columns in BEGUN.items():
+        keep(table, "INSERT OR UPDATE OF status", f"keep_beginning({quoted(columns)})", "begun")
     for table, columns in DEFINED.items():
         keep(table, "UPDATE", f"keep_definition({quoted(columns)})")
     for table, columns in DESTROYED.items():
@@ -233,11 +266,15 @@ def settled(schema: str) -> None:
     keep("jobs", "UPDATE", "keep_ended_jobs()")
     for table in RESULTS:
         keep(table, "INSERT OR UPDATE OR DELETE", "keep_results()")
-
-
-def keep(table: str, moment: str, function: str) -> None:
     op.execute(
-        f"CREATE TRIGGER kept BEFORE {moment} ON {table} FOR EACH ROW EXECUTE FUNCTION {function}"
+        "CREATE TRIGGER kept AFTER INSERT ON tombstones REFERENCING NEW TABLE AS added "
+        "FOR EACH STATEMENT EXECUTE FUNCTION keep_tombstones()"
+    )
+
+
+def keep(table: str, moment: str, function: str, name: str = "kept") -> None:
+    op.execute(
+        f"CREATE TRIGGER {name} BEFORE {moment} ON {table} FOR EACH ROW EXECUTE FUNCTION {function}"
     )
 
 
@@ -271,11 +308,14 @@ def downgrade() -> None:
     schema = current_schema()
     for table in STAGED:
         op.drop_table(table)
-    for table in (*DEFINED, *DESTROYED, "jobs", *RESULTS):
+    for table in (*DEFINED, *DESTROYED, "jobs", *RESULTS, "tombstones"):
         op.execute(f"DROP TRIGGER kept ON {table}")
+    for table in BEGUN:
+        op.execute(f"DROP TRIGGER begun ON {table}")
     op.execute("DROP TRIGGER stamped ON audit_events")
     for name in (
-        "stamp_event", "keep_definition", "keep_what_remains", "keep_ended_jobs", "keep_results",
+        "stamp_event", "keep_beginning", "keep_definition", "keep_what_remains", "keep_ended_jobs",
+        "keep_results", "keep_tombstones",
     ):  # fmt: skip
         op.execute(f"DROP FUNCTION {name}()")
     for role in ("lethe_api", "lethe_worker"):

@@ -112,6 +112,11 @@ def test_a_superuser_is_not_to_own_the_tables(owner_url, alembic):
         alembic("upgrade", roles.as_role(owner_url, roles.SUPERUSER), "head")
 
 
+def test_who_owns_nothing_is_told_who_does(owner_url, alembic):
+    with pytest.raises(RuntimeError, match=r"lethe_api may not create tables.*as lethe_owner"):
+        alembic("upgrade", roles.as_role(owner_url, API), "head")
+
+
 def test_no_role_of_ours_may_do_more_than_its_rights(owner):
     rows = owner.execute(
         text(

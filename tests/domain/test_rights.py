@@ -92,6 +92,16 @@ TAMPERED = {
     "SET session_replication_role = replica": errors.InsufficientPrivilege,
 }
 
+UNEARNED = (
+    "INSERT INTO jobs (id, kind, model_id, status, attempt, losses, progress, verdict) SELECT "
+    "gen_random_uuid(), 'unlearn', id, 'completed', 1, 0, 1, 'pass' FROM models",
+    "INSERT INTO jobs (id, kind, model_id, status, attempt, losses, progress, verdict) SELECT "
+    "gen_random_uuid(), 'unlearn', id, 'queued', 0, 0, 0, 'pass' FROM models",
+    "INSERT INTO tombstones (model_id, digest, job_id) SELECT gen_random_uuid(), '\\x01', id "
+    "FROM jobs WHERE status = 'completed'",
+    "INSERT INTO tombstones (model_id, digest, job_id) SELECT model_id, '\\x01', id "
+    "FROM jobs WHERE status = 'queued'",
+)
 FORGED_BY_THE_API = (
     "INSERT INTO model_versions (id, model_id, number, status, mode, job_id, weights_sha256, "
     "statistics_sha256, reservoir_sha256, figures) "
@@ -149,7 +159,7 @@ def filled(new_database, migrated_template):
     found = factories.tried(job)
     rows = [
         [dataset, model],
-        [job, request, factories.version(model, job)],
+        [job, request, factories.version(model, job), factories.job(model_id=model.id)],
         [found, factories.tombstone(model, job, "t0"), factories.evaluation(job, "before")],
         [factories.audit_test(found, "after"), factories.decision(request, job)],
         [RequestKey(request_id=request.id, key=b"", entries=b"")],
@@ -180,6 +190,37 @@ def test_one_role_cannot_do_the_others_work(filled, role, statements):
         for statement in statements:
             refusal = refused(connection, statement)
             assert isinstance(refusal, errors.InsufficientPrivilege), statement
+
+
+@pytest.mark.parametrize("role", [API, WORKER, EITHER])
+def test_what_was_not_earned_is_refused(filled, role):
+    with connect(filled, role) as connection:
+        for statement in UNEARNED:
+            refusal = refused(connection, statement)
+            assert isinstance(refusal, errors.CheckViolation | errors.ForeignKeyViolation), (
+                statement
+            )
+
+
+def test_the_api_neither_runs_a_job_nor_says_how_it_ends(filled):
+    started = "UPDATE jobs SET status = 'running', lease_until = now() WHERE status = 'queued'"
+    ready = "UPDATE models SET status = 'ready' WHERE status = 'pending'"
+    registered = (
+        "INSERT INTO models (id, name, dataset_id, weights_uri, architecture, head, preprocessing, "
+        "policy, suppressed_samples, status) SELECT gen_random_uuid(), 'new', id, '', '{{}}', '', "
+        "'{{}}', '{{}}', 0, '{}' FROM datasets"
+    )
+    with connect(filled, API) as connection:
+        assert isinstance(refused(connection, started), errors.CheckViolation)
+        refusal = refused(connection, registered.format("ready"))
+        assert isinstance(refusal, errors.CheckViolation)
+        connection.execute(registered.format("pending"))
+        assert isinstance(refused(connection, ready), errors.CheckViolation)
+        connection.execute("UPDATE jobs SET status = 'cancelled' WHERE status = 'queued'")
+        connection.rollback()
+    with connect(filled, WORKER) as connection:
+        assert connection.execute(started).rowcount == 1
+        connection.rollback()
 
 
 @pytest.mark.parametrize(("role", "actor"), [(API, "api"), (WORKER, "worker"), (EITHER, "api")])
