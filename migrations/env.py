@@ -1,6 +1,6 @@
 """Runs migrations against `LETHE_DATABASE_URL`, each in its own transaction.
 
-An upgrade to the newest schema ends with the rights of the service's roles: `migrations.grants`.
+An upgrade to the newest schema ends with the rights of the service's roles: `migrations.settling`.
 """
 
 from alembic import context
@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from domain.database import sync_engine
 from domain.settings import MigrationSettings
 from domain.tables import Base
-from migrations import grants
+from migrations import settling
 
 
 def is_upgrade() -> bool:
@@ -25,7 +25,7 @@ def is_upgrade() -> bool:
 def run(engine: Engine) -> None:
     with engine.connect() as connection:
         if is_upgrade():
-            grants.require_plain_owner(connection)
+            settling.require_plain_owner(connection)
         context.configure(
             connection=connection, target_metadata=Base.metadata, transaction_per_migration=True
         )
@@ -34,7 +34,7 @@ def run(engine: Engine) -> None:
     with engine.begin() as connection:
         reached = MigrationContext.configure(connection).get_current_heads()
         if is_upgrade() and set(reached) == set(context.script.get_heads()):
-            grants.settle(connection)
+            settling.settle(connection)
 
 
 engine = sync_engine(MigrationSettings().database_url)

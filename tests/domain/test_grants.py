@@ -8,7 +8,7 @@ from sqlalchemy.engine import make_url
 
 from devstack import roles
 from domain.tables import Base, derived_data
-from migrations import grants
+from migrations import settling
 from migrations.grants import API, EITHER, TABLES, WORKER
 
 DECLARATION = "migrations/grants.py"
@@ -51,7 +51,7 @@ def test_every_column_can_be_changed_by_somebody_or_is_fixed():
 
 
 def test_a_role_has_what_is_declared_and_nothing_else(owner):
-    present, declared = grants.present(owner), grants.declared(owner)
+    present, declared = settling.present(owner), settling.declared(owner)
 
     assert present - declared == set(), "granted, and not declared"
     assert declared - present == set(), "declared, and not granted: run the migrations"
@@ -77,11 +77,11 @@ def test_a_role_has_what_is_declared_and_nothing_else(owner):
 )
 def test_an_upgrade_puts_right_what_was_changed_by_hand(owner, change):
     owner.execute(text(change))
-    assert grants.present(owner) != grants.declared(owner)
+    assert settling.present(owner) != settling.declared(owner)
 
-    grants.settle(owner)
+    settling.settle(owner)
 
-    assert grants.present(owner) == grants.declared(owner)
+    assert settling.present(owner) == settling.declared(owner)
 
 
 def test_who_cannot_close_the_database_is_told_what_to_do(owner_url):
@@ -92,7 +92,7 @@ def test_who_cannot_close_the_database_is_told_what_to_do(owner_url):
         connection.execute(text(f'GRANT TEMPORARY ON DATABASE "{name}" TO PUBLIC'))
         connection.execute(text(f"SET ROLE {roles.OWNER}"))
         with pytest.raises(RuntimeError, match=r"temporary tables.*Run migrations/roles\.sql"):
-            grants.settle(connection)
+            settling.settle(connection)
     superuser.dispose()
 
 
