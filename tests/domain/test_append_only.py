@@ -20,7 +20,7 @@ FILL = (
     "INSERT INTO audit_anchors (size, kind) VALUES (1, 'directory')",
     "INSERT INTO signing_keys (id, name, public_key) VALUES (gen_random_uuid(), 'l', '\\x00')",
     "INSERT INTO datasets (id, name, uri, definition, tombstone_key, status) "
-    "VALUES (gen_random_uuid(), 'd', 'file:///d', '{}', '\\x00', 'ready')",
+    "VALUES (gen_random_uuid(), 'd', 'file:///d', '{}', '\\x00', 'pending')",
     "INSERT INTO deletion_requests (id, dataset_id, objective, exact, status, samples, "
     "duplicates, received_at, due_at) SELECT gen_random_uuid(), id, 'untrain_samples', false, "
     "'completed', 1, 0, now(), now() FROM datasets",

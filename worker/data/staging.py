@@ -112,17 +112,21 @@ def load(session: Session, staged: IO[bytes], table: Table) -> None:
 
 def find_duplicates(session: Session, faults: BadRows) -> None:
     """Leave out all rows of an id that occurs more than once: nothing says which one is right."""
-    duplicates = "SELECT sample_id FROM staged_samples GROUP BY sample_id HAVING count(*) > 1"
-    named = f"FROM staged_samples JOIN ({duplicates}) AS duplicates USING (sample_id)"
+    duplicates = "FROM staged_samples GROUP BY sample_id HAVING count(*) > 1"
+    each = f"SELECT count(*) AS rows, count(*) FILTER (WHERE usable) AS newly {duplicates}"
     count, newly_bad = session.execute(
-        text(f"SELECT count(*), count(*) FILTER (WHERE usable) {named}")
+        text(f"SELECT coalesce(sum(rows), 0), coalesce(sum(newly), 0) FROM ({each}) AS each")  # noqa: S608
     ).one()
     if not count:
         return
+    duplicates = f"SELECT sample_id {duplicates}"
     examples = session.execute(
-        text(f"SELECT position, sample_id {named} ORDER BY position LIMIT 10")
+        text(
+            f"SELECT position, sample_id FROM staged_samples WHERE sample_id IN ({duplicates}) "  # noqa: S608
+            "ORDER BY position LIMIT 10"
+        )
     ).all()
-    faults.add_found("sample_id_duplicate", count, newly_bad, examples)
+    faults.add_found("sample_id_duplicate", int(count), int(newly_bad), examples)
     session.execute(
         text(f"UPDATE staged_samples SET usable = false WHERE sample_id IN ({duplicates})")  # noqa: S608
     )
