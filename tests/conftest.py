@@ -21,7 +21,7 @@ from alembic.config import Config
 from celery import Celery
 from fastapi import FastAPI
 from psycopg import sql
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -162,9 +162,7 @@ def sync_sessions(database_url: str) -> Iterator[sessionmaker[Session]]:
     What worker and API execute, they execute under their roles; what a test does itself, as the
     owner of the tables.
     """
-    url = roles.as_role(database_url, roles.SUPERUSER)
-    engine = create_engine(url, poolclass=NullPool)
-    acting.as_their_roles(engine)
+    engine = acting.engine(database_url, poolclass=NullPool)
     with engine.connect() as connection:
         outer = connection.begin()
         connection.execute(EVENTS_AT_ONCE)

@@ -76,7 +76,7 @@ def faults(connection) -> list[str]:
 def unqualified(body: str, relations: set[str]) -> set[str]:
     """The relations that the code of a function names without a schema."""
     code = re.sub(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", " ", body, flags=re.DOTALL)
-    words = re.findall(r'(?<![\w."])"?([a-z_]\w*)"?(?!\s*[.(\w])', code)
+    words = re.findall(r'(?<![\w."])"?([a-z_]\w*)"?(?!\w|\s*[.(])', code)
     return relations.intersection(words)
 
 
@@ -97,6 +97,8 @@ def test_every_function_is_safe(owner_url):
         ("SET search_path = public, pg_temp", "RETURN 1;", "where its caller says"),
         ("SECURITY DEFINER", "RETURN 1;", "runs with its owner's rights"),
         ("", "PERFORM 1 FROM jobs; RETURN 1;", "names jobs without its schema"),
+        ("", "PERFORM 1 FROM jobs AS mine; RETURN 1;", "names jobs without its schema"),
+        ("", "PERFORM 1 FROM jobs mine; RETURN 1;", "names jobs without its schema"),
         ("", "PERFORM 1 FROM public.models, jobs; RETURN 1;", "names jobs without its schema"),
         ("", 'INSERT INTO "rounds" DEFAULT VALUES; RETURN 1;', "names rounds without its schema"),
         ("", "RETURN 1;", "everyone may call bad"),

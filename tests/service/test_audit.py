@@ -4,8 +4,6 @@ from uuid import UUID, uuid4
 
 import pytest
 from securesystemslib.signer import CryptoSigner, Signature
-from sqlalchemy import create_engine
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from domain import trail
 from domain.database import async_sessions, sync_sessions
@@ -19,7 +17,7 @@ from domain.events import (
 from domain.settings import WorkerSettings
 from domain.states import Decision
 from evidence import entries, merkle, signed_notes
-from tests import factories, merkle_proofs
+from tests import acting, factories, merkle_proofs
 from tests.conftest import connect, speaking_to
 from worker.evidence import keeper
 
@@ -84,7 +82,7 @@ def test_what_is_told_of_a_request_includes_jobs_that_a_person_sent_back(own_dat
         ],
         [factories.decision(request, failed, decision=Decision.RETRY)],
     ]
-    engine = create_engine(own_database_url)
+    engine = acting.engine(own_database_url)
     with sync_sessions(engine).begin() as session:
         for together in rows:
             session.add_all(together)
@@ -103,7 +101,7 @@ def test_what_is_told_of_a_request_includes_jobs_that_a_person_sent_back(own_dat
 @pytest.fixture
 def kept(own_database_url, tmp_path):
     """A log of 30 events and the key's, with checkpoints of 12 and of 31."""
-    engine = create_engine(own_database_url)
+    engine = acting.engine(own_database_url)
     sessions = sync_sessions(engine)
     settings = WorkerSettings(
         database_url=own_database_url, broker_url="redis://unused", store=tmp_path,
@@ -122,7 +120,7 @@ def kept(own_database_url, tmp_path):
 @pytest.fixture
 async def auditor(kept, own_database_url, app):
     """Speaks to the API on that log."""
-    engine = create_async_engine(own_database_url)
+    engine = acting.async_engine(own_database_url)
     connect(app, async_sessions(engine))
     async with speaking_to(app) as client:
         yield client

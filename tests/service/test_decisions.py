@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
+from devstack import roles
 from domain import doorbell, sample_digests
 from domain.database import async_engine, async_sessions
 from domain.states import JobKind, Mode, RequestStatus, Verdict, VersionStatus
@@ -19,7 +20,7 @@ from domain.tables import (
     OutOfSamplePrediction,
     Tombstone,
 )
-from tests import factories
+from tests import acting, factories
 from tests.conftest import connect, speaking_to
 
 URL = "/v1/deletion-requests"
@@ -276,7 +277,8 @@ async def test_a_wrong_body_is_refused(client, review, body, problem):
 @asynccontextmanager
 async def committing(url, app):
     """Sessions of the app and the test whose transactions see what others have committed."""
-    engine = async_engine(url)
+    engine = async_engine(roles.as_role(url, roles.SUPERUSER))
+    acting.as_their_roles(engine.sync_engine)
     sessions = async_sessions(engine)
     connect(app, sessions)
     yield sessions

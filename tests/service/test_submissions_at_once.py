@@ -5,13 +5,12 @@ import asyncio
 import pytest
 from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import AsyncRetrying, stop_after_delay, wait_fixed
 
 from domain.database import async_sessions
 from domain.tables import AuditEvent, DeletionRequest, DeletionTarget, IdempotencyKey, Job
 from service.deletion_requests import submission
-from tests import factories
+from tests import acting, factories
 from tests.conftest import connect, speaking_to
 from tests.service.submitting import count, submit
 
@@ -20,7 +19,7 @@ from tests.service.submitting import count, submit
 async def committed(own_database_url, app):
     """A client whose requests commit, each over a connection of its own, for which it waits as
     long as it takes; and the sessions beside it."""
-    engine = create_async_engine(own_database_url, pool_size=20, pool_timeout=300)
+    engine = acting.async_engine(own_database_url, pool_size=20, pool_timeout=300)
     sessions = async_sessions(engine)
     connect(app, sessions)
     dataset = factories.dataset()

@@ -9,7 +9,7 @@ from unittest.mock import ANY
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, event, func, select, text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -22,7 +22,7 @@ from domain.tables import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from tests import factories
+from tests import acting, factories
 from tests.service.hooks import HOOK, deliveries, register, submit
 
 
@@ -224,7 +224,7 @@ def counted(session: Session) -> Iterator[list[str]]:
 
 def test_deleting_an_endpoint_waits_for_states_that_are_told_to_it(own_database_url):
     """Else the delivery would name an endpoint that is gone, and its transaction would fail."""
-    engine = create_engine(own_database_url)
+    engine = acting.engine(own_database_url)
     dataset = factories.dataset()
     model = factories.model(dataset)
     request = factories.request(dataset)

@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from domain.database import async_sessions
 from domain.settings import ApiSettings
 from domain.states import DeliveryStatus, WebhookStatus
 from domain.tables import AuditEvent, WebhookEndpoint
+from tests import acting
 from tests.conftest import connect
 from tests.service.hooks import HOOK, URL, deliveries, register, submit
 
@@ -201,7 +201,7 @@ async def test_unknown_is_404(client, problem, method, path):
 async def test_twenty_registrations_of_one_url_at_once_make_one(
     app, client, own_database_url, settings
 ):
-    engine = create_async_engine(own_database_url)
+    engine = acting.async_engine(own_database_url)
     connect(app, async_sessions(engine))
 
     responses = await asyncio.gather(*(client.post(URL, json={"url": HOOK}) for _ in range(20)))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from safetensors.torch import save_model
 from sklearn.datasets import load_digits
-from sqlalchemy import create_engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import sessionmaker
 
 from devstack import local
@@ -20,7 +20,7 @@ from domain import doorbell
 from domain.settings import WorkerSettings
 from domain.states import JobKind, JobStatus, Mode, Objective
 from domain.tables import Job, Model, ModelVersion
-from tests import factories
+from tests import acting, factories
 from worker.engine import supervisor
 from worker.engine.supervisor import Orders
 from worker.housekeeping import planner
@@ -52,7 +52,7 @@ def settings(own_database_url, tmp_path, monkeypatch):
 @pytest.fixture
 def sync_sessions(own_database_url):
     """A job in a process of its own sees what is committed."""
-    engine = create_engine(own_database_url)
+    engine = acting.engine(own_database_url)
     yield sessionmaker(engine, expire_on_commit=False)
     engine.dispose()
 

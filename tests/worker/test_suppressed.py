@@ -38,8 +38,10 @@ def test_ids_that_no_sample_can_have_are_passed_over(session, bury, write):
     assert suppressed_in(session, "digits", path, "id") == {"person-3"}
 
 
-def test_the_command_prints_them_and_says_so_by_its_exit_code(own_database_url, bury, write, rows):
-    with open_database(own_database_url) as session:
+def test_the_command_prints_them_and_says_so_by_its_exit_code(
+    own_database_url, owner_url, bury, write, rows
+):
+    with open_database(owner_url) as session:
         bury(session, "person-3")
         session.commit()
     environment = {**os.environ, "LETHE_DATABASE_URL": own_database_url}

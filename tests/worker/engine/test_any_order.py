@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import NullPool, create_engine, func, select, text, update
+from sqlalchemy import NullPool, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -48,7 +48,7 @@ from domain.tables import (
 from service.deletion_requests import cancellation, decisions
 from service.deletion_requests.schemas import DecisionCreate
 from service.jobs import retry
-from tests import factories
+from tests import acting, factories
 from worker.engine import lease
 from worker.housekeeping import planner
 from worker.jobs.unlearn import record
@@ -73,7 +73,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize()
     def two_models_of_one_dataset(self) -> None:
-        self.engine = create_engine(self.url, poolclass=NullPool)
+        self.engine = acting.engine(self.url, poolclass=NullPool)
         self.connection = self.engine.connect()
         self.outer = self.connection.begin()
         self.session = Session(

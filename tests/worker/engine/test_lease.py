@@ -7,14 +7,14 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import create_engine, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import sessionmaker
 
 from domain import jobs, requests
 from domain.errors import JobEnded, LeaseLost
 from domain.states import JobStatus, RegistrationStatus, RequestStatus
 from domain.tables import AuditEvent, DeletionRequest, DeletionTarget, Job
-from tests import factories
+from tests import acting, factories
 from tests.factories import NOW
 from worker.engine import lease
 from worker.housekeeping import planner
@@ -258,7 +258,7 @@ def test_a_target_that_was_done_from_the_start_does_not_count_as_work(
 
 
 def test_two_jobs_that_end_at_once_complete_the_request_they_share(own_database_url):
-    engine = create_engine(own_database_url)
+    engine = acting.engine(own_database_url)
     sessions = sessionmaker(engine, expire_on_commit=False)
     with sessions.begin() as session:
         session.add(dataset := factories.dataset())

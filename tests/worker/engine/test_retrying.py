@@ -6,13 +6,14 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import sessionmaker
 
+from tests import acting
 from worker.engine import retrying
 from worker.engine.retrying import is_transient, transaction
 
 
 @pytest.fixture
 def sessions(own_database_url):
-    engine = create_engine(own_database_url)
+    engine = acting.engine(own_database_url)
     yield sessionmaker(engine)
     engine.dispose()
 

@@ -5,13 +5,13 @@ import sys
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import create_engine, func, update
+from sqlalchemy import func, update
 from sqlalchemy.orm import sessionmaker
 
 from domain.settings import WorkerSettings
 from domain.states import JobStatus
 from domain.tables import Job
-from tests import factories
+from tests import acting, factories
 from worker.engine import exits, lease, supervisor
 from worker.engine.supervisor import Orders
 from worker.housekeeping import planner
@@ -19,7 +19,7 @@ from worker.housekeeping import planner
 
 @pytest.fixture
 def sessions(own_database_url):
-    engine = create_engine(own_database_url)
+    engine = acting.engine(own_database_url)
     yield sessionmaker(engine, expire_on_commit=False)
     engine.dispose()
 

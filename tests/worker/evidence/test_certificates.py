@@ -10,7 +10,7 @@ from threading import Barrier, Thread
 import pytest
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from sqlalchemy import create_engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from domain import trail
@@ -18,7 +18,7 @@ from domain.events import RequestCompleted
 from domain.states import Mode, RequestStatus, Verdict, VersionStatus
 from domain.tables import AuditEvent, Certificate
 from evidence.statement import Keyed, Purge, statement
-from tests import certified, factories
+from tests import acting, certified, factories
 from worker.evidence import certificates
 
 HOUR = timedelta(hours=1)
@@ -149,12 +149,10 @@ def test_only_completed_requests_are_certified(sync_sessions, status):
         issue(sync_sessions, case)
 
 
-def test_two_at_once_issue_one(own_database_url, owner_url):
-    owner = create_engine(owner_url)
-    case = put(sessionmaker(owner, expire_on_commit=False), certified.changed())
-    owner.dispose()
-    engine = create_engine(own_database_url)
+def test_two_at_once_issue_one(own_database_url):
+    engine = acting.engine(own_database_url)
     sessions = sessionmaker(engine, expire_on_commit=False)
+    case = put(sessions, certified.changed())
     together = Barrier(2)
 
     def issue_one():

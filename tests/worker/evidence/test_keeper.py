@@ -22,7 +22,7 @@ from devstack import roles
 from domain.settings import KeySource, WorkerSettings
 from domain.tables import AuditEvent, LogCheckpoint, LogLeaf, LogNode, SigningKey
 from evidence import entries, merkle, signed_notes, tree
-from tests import factories, merkle_proofs
+from tests import acting, factories, merkle_proofs
 from worker.evidence import keeper, signing
 
 WRITERS, EACH = 16, 40
@@ -43,7 +43,7 @@ def signer():
 
 @pytest.fixture
 def sessions(own_database_url):
-    engine = create_engine(own_database_url, pool_size=WRITERS)
+    engine = acting.engine(own_database_url, pool_size=WRITERS)
     yield sessionmaker(engine, expire_on_commit=False)
     engine.dispose()
 

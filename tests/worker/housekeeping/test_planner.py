@@ -2,14 +2,14 @@
 
 from datetime import timedelta
 
-from sqlalchemy import create_engine, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import sessionmaker
 
 from domain import jobs
 from domain.requests import PLANNING_LOCK
 from domain.states import JobStatus, Objective, RequestStatus
 from domain.tables import AuditEvent, DeletionTarget, Job
-from tests import factories
+from tests import acting, factories
 from worker.engine import lease
 from worker.housekeeping import planner
 
@@ -137,7 +137,7 @@ def test_a_lease_that_still_runs_is_left_alone(session, model):
 
 
 def test_only_one_sweep_works_at_a_time(own_database_url):
-    engine = create_engine(own_database_url)
+    engine = acting.engine(own_database_url)
     sessions = sessionmaker(engine)
     with sessions.begin() as session:
         dataset = factories.dataset()

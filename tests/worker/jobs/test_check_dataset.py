@@ -162,9 +162,11 @@ def test_a_job_that_is_somebody_elses_stores_nothing(claimed, rows, write, answe
     assert answer(bench) == (None, None, None)
 
 
-def test_no_id_of_the_file_is_stored_or_logged(own_database_url, bury, rows, write, tmp_path):
+def test_no_id_of_the_file_is_stored_or_logged(
+    own_database_url, owner_url, bury, rows, write, tmp_path
+):
     path = write(rows(12))
-    with open_database(own_database_url) as session:
+    with open_database(owner_url) as session:
         bury(session, "person-3")
         claims = [claim(session, path, column) for column in ("id", "pixels")]
         session.commit()

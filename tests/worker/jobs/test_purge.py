@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import sessionmaker
 
 from domain import forgetting, jobs
@@ -15,7 +15,7 @@ from domain.errors import JobError, StoreUnwritable
 from domain.settings import WorkerSettings
 from domain.states import JobStatus
 from domain.tables import AuditEvent, Job, Model, ModelVersion
-from tests import factories
+from tests import acting, factories
 from tests.worker.old_versions import made, putting, sweep, taken
 from worker.engine import lease
 from worker.engine.workbench import Workbench
@@ -96,7 +96,7 @@ def test_a_file_that_two_versions_name_goes_with_the_last(sync_sessions, store, 
 
 
 def test_killed_in_between_the_next_attempt_comes_to_the_same_end(own_database_url, store, put):
-    engine = create_engine(own_database_url)
+    engine = acting.engine(own_database_url)
     sessions = sessionmaker(engine, expire_on_commit=False)
     old, _ = made(sessions, put)
     [job_id] = sweep(sessions)

@@ -32,7 +32,7 @@ from domain.tables import (
     Job,
     ModelVersion,
 )
-from tests import factories
+from tests import acting, factories
 from worker import child
 from worker.data import parquet_rewrite, staging
 from worker.housekeeping import planner
@@ -88,7 +88,8 @@ def engine(own_servers):
     name = f"test_{uuid4().hex}"
     with psycopg.connect(own_servers.superuser_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
-    engine = sync_engine(roles.as_role(url_of(own_servers, name), roles.EITHER))
+    engine = sync_engine(roles.as_role(url_of(own_servers, name), roles.SUPERUSER))
+    acting.as_their_roles(engine)
     yield engine
     engine.dispose()
 
