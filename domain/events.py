@@ -251,12 +251,18 @@ class ModelRegistered(Event, event="model.registered", about="model"):
     name: str
     dataset: UUID
     suppressed_samples: int
+    accept_accuracy: bool | None = None
+    """True if it is to be registered even if it answers as no trained network does."""
 
 
 class ModelChecked(Event, event="model.checked", about="model"):
     """The model was examined, and can be used."""
 
     job: UUID
+    train_accuracy: float | None = None
+    holdout_accuracy: float | None = None
+    accepted: list[str] | None = None
+    """What was objected to its accuracy, where that was accepted beforehand."""
 
 
 class ModelFailed(Event, event="model.failed", about="model"):
@@ -290,6 +296,13 @@ class VersionCreated(Event, event="version.created", about="version"):
     samples: int | None = None
     status: str | None = None
     mode: str | None = None
+    accuracy_before: float | None = None
+    """On test samples of all classes, or on the hold-out where there are none; of the version it
+    was made from."""
+
+    accuracy_after: float | None = None
+    lost_classes: list[int] | None = None
+    """Classes, by label, of which the job left no training sample; left out if there are none."""
 
 
 class VersionSuperseded(Event, event="version.superseded", about="version"):

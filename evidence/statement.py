@@ -111,6 +111,9 @@ class Outcome:
     acceptance: ReviewDecision | None = None
     """The decision to serve `after` in spite of its verdict."""
 
+    accuracy: Mapping[str, Any] | None = None
+    """As `evidence.accuracy` reports it; None where it was not measured."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
@@ -225,7 +228,21 @@ def _result(case: Case, outcome: Outcome) -> dict[str, Any]:
         "not_trained_on": target.not_trained_on,
         "approval": _approval(outcome.acceptance, case.keyed) if outcome.acceptance else None,
         "purge": {"superseded_weights": [_old(version, case.purges) for version in outcome.old]},
+        **_accuracy(outcome),
     }
+
+
+def _accuracy(outcome: Outcome) -> dict[str, Any]:
+    """What is told of the model's accuracy, where there is something to tell: certificates of
+    earlier releases have neither member."""
+    told: dict[str, Any] = {}
+    if outcome.accuracy is not None:
+        told["accuracy"] = outcome.accuracy
+    check = outcome.before.figures.get("accuracy_check")
+    if check is not None and check["accepted"]:
+        names = ("accepted", "objections", "train", "train_samples", "holdout", "holdout_samples")
+        told["accepted_accuracy"] = {name: check[name] for name in names}
+    return told
 
 
 def _version(version: ModelVersion) -> dict[str, Any]:

@@ -115,11 +115,77 @@ TEST_TITLES = {
     "probe_nmi": "Linear probe: NMI above hold-out",
     "alignment": "Dimensional alignment above hold-out",
     "feature_norm": "Log norm of features above hold-out",
-    "test_accuracy": "Drop in test accuracy",
+    "test_accuracy": "Drop in test accuracy on retained classes",
     "class_accuracy": "Largest drop in accuracy on a retained class",
     "concept_removed": "Accuracy on the removed class",
 }
 """How people read what a certificate names."""
+
+
+OBJECTIONS = {
+    "no_better_than_chance": "answered its own training samples no better than chance",
+    "worse_than_holdout": "answered its own training samples worse than its hold-out",
+}
+"""What can be objected to a model's accuracy, after "the model"."""
+
+
+def accepted_accuracy(check: Mapping[str, Any]) -> str | None:
+    """What is said of a model whose accuracy did not have to be that of a trained one.
+
+    Args:
+        check: what registration found, as `worker.jobs.plausibility` puts it.
+    """
+    if not check["accepted"]:
+        return None
+    measured = f"accuracy {check['train']:.3f} on {check['train_samples']} training samples"
+    if check["holdout"] is not None:
+        measured += f" and {check['holdout']:.3f} on {check['holdout_samples']} hold-out samples"
+    if not check["objections"]:
+        return (
+            "It was accepted beforehand, with `accept_accuracy`, whatever the model's accuracy "
+            f"would be when it was registered; nothing was objected to it ({measured})."
+        )
+    found = " and ".join(OBJECTIONS[name] for name in check["objections"])
+    return (
+        f"When it was registered, the model {found} ({measured}). This was accepted beforehand, "
+        "with `accept_accuracy`: what is said here is about a network that may not get the inputs "
+        "or the labels that it was trained with."
+    )
+
+
+LISTED = 10
+"""Classes that are named one by one."""
+
+MEASURED_ON = {"test": "test samples", "holdout": "hold-out samples"}
+
+
+def accuracy_remarks(report: Mapping[str, Any]) -> list[str]:
+    """What a job did to the accuracy over all classes, and to the classes it left nothing of.
+
+    Args:
+        report: as `evidence.accuracy` makes it.
+    """
+    remarks = []
+    measured = MEASURED_ON[report["measured_on"]]
+    if report["samples"]:
+        remarks.append(
+            f"Over all classes, its accuracy on {report['samples']} {measured} was "
+            f"{report['before']:.3f} before and {report['after']:.3f} after."
+        )
+    for label in report["lost_classes"][:LISTED]:
+        row = report["classes"][label]
+        remarks.append(
+            f"Class {label} lost all of its training samples"
+            + (
+                f": its accuracy on {row['samples']} {measured} went from {row['before']:.3f} to "
+                f"{row['after']:.3f}."
+                if row["samples"]
+                else f", and there are no {measured} of it to measure what that did."
+            )
+        )
+    if more := report["lost_classes"][LISTED:]:
+        remarks.append(f"So did {len(more)} more classes.")
+    return remarks
 
 
 def statement(results: Sequence[Result]) -> str:
@@ -135,6 +201,14 @@ def not_proven(objective: Objective, results: Sequence[Result]) -> list[str]:
 
 
 def _sentences(result: Result) -> Iterator[str]:
+    yield from _what_came_of(result)
+    if report := result.get("accuracy"):
+        yield from accuracy_remarks(report)
+    if accepted := result.get("accepted_accuracy"):
+        yield str(accepted_accuracy(accepted))
+
+
+def _what_came_of(result: Result) -> Iterator[str]:
     if result["kind"] == Kind.NOTHING_TO_FORGET:
         yield f"Model {result['model']}: there was nothing to forget."
         yield (

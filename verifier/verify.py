@@ -25,7 +25,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -33,6 +33,7 @@ from functools import reduce
 from hashlib import file_digest, sha256
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from cryptography.exceptions import InvalidSignature
@@ -155,16 +156,19 @@ def misformed(where: str, what: str) -> NoReturn:
     raise Refusal(Code.FORM, f"{where} {what}")
 
 
-def record(**fields: Form) -> Form:
+def record(optional: Mapping[str, Form] = MappingProxyType({}), /, **fields: Form) -> Form:
+    known = {**optional, **fields}
+
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):
             misformed(where, "is not an object")
         for name in sorted(fields.keys() - value.keys()):
             misformed(where, f"lacks the field {name}")
-        for name in sorted(value.keys() - fields.keys()):
+        for name in sorted(value.keys() - known.keys()):
             misformed(where, f"has the unknown field {shown(name)}")
-        for name, form in fields.items():
-            form(value[name], f"{where}.{name}")
+        for name, form in known.items():
+            if name in value:
+                form(value[name], f"{where}.{name}")
 
     return check
 
@@ -300,7 +304,21 @@ TEST = record(
     high=maybe(number), expected=maybe(number), threshold=maybe(number), p_value=maybe(number),
     forget_samples=whole(), holdout_samples=whole(), passed=flag,
 )
+ACCURACY = record(
+    measured_on=one_of("test", "holdout"), samples=whole(), before=maybe(number),
+    after=maybe(number),
+    classes=array(record(
+        label=whole(), samples=whole(), before=maybe(number), after=maybe(number),
+    )),
+    lost_classes=array(whole()),
+)
+ACCEPTED_ACCURACY = record(
+    accepted=flag, objections=array(text()), train=maybe(number), train_samples=whole(),
+    holdout=maybe(number), holdout_samples=whole(),
+)
 RESULT = record(
+    # Certificates of version 0.2.0 and earlier lack both.
+    {"accuracy": ACCURACY, "accepted_accuracy": ACCEPTED_ACCURACY},
     model=text(), model_id=UUID, status=one_of("completed"),
     kind=one_of("approximate", "exact", "nothing_to_forget"),
     verdict=maybe(one_of("pass", "fail", "no_power")),
@@ -932,6 +950,28 @@ def check_figures(predicate: dict[str, Any]) -> None:
             "pass": all_passed and had_power,
         }
         must(follow[verdict], f"{where}.verdict", f"{verdict} does not follow from the tests")
+        if "accuracy" in result:
+            check_accuracy(result["accuracy"], f"{where}.accuracy")
+
+
+def check_accuracy(accuracy: dict[str, Any], where: str) -> None:
+    """Check that the accuracy over all classes follows from that of each of them."""
+    classes = accuracy["classes"]
+    labels = [each["label"] for each in classes]
+    must(labels == list(range(len(classes))), f"{where}.classes", "are not all the classes")
+    total = sum(each["samples"] for each in classes)
+    must(accuracy["samples"] == total, f"{where}.samples", "is not the sum of those of the classes")
+    unknown = "names a class that there is not"
+    must(set(accuracy["lost_classes"]) <= set(labels), f"{where}.lost_classes", unknown)
+    for moment in ("before", "after"):
+        shares = [(each["samples"], each[moment]) for each in classes]
+        missing = "is measured where, and only where, there are samples"
+        fits = all((samples > 0) == (share is not None) for samples, share in shares)
+        must(fits and (total > 0) == (accuracy[moment] is not None), f"{where}.{moment}", missing)
+        if total:
+            mean = sum(samples * share for samples, share in shares if samples) / total
+            differs = "does not follow from the accuracies of the classes"
+            must(abs(mean - accuracy[moment]) < 1e-6, f"{where}.{moment}", differs)
 
 
 def follows(test: dict[str, Any], alpha: float | None) -> bool | None:
@@ -944,6 +984,9 @@ def follows(test: dict[str, Any], alpha: float | None) -> bool | None:
         return None
     return bool(test["p_value"] > alpha)
 
+
+CLASSES_NAMED = 10
+"""The words name so many of the classes that lost all of their training samples."""
 
 NEVER_SAID = re.compile(r"\b(provabl[ey]|guarantee[sd]?|compliant)\b", re.IGNORECASE)
 SUCCESS = re.compile(
@@ -967,6 +1010,10 @@ def check_wording(predicate: dict[str, Any]) -> None:
         about = [line for line in lines if line.startswith(f"Model {result['model']}:")]
         silent = f"it says nothing about model {shown(result['model'])}"
         must(bool(about), "scope.statement", silent)
+        for label in result.get("accuracy", {}).get("lost_classes", [])[:CLASSES_NAMED]:
+            lost = f"Class {label} lost all of its training samples"
+            concealed = f"it does not say that class {label} lost all of its training samples"
+            must(any(lost in line for line in about), "scope.statement", concealed)
     if all(result["verdict"] == "pass" for result in results):
         return
     exempt = tuple(
@@ -1049,6 +1096,15 @@ def check_version(
     agree(f"{where}.kind", kind, made[0], "mode")
     for parent in versions(events, weights_sha256=before["weights_sha256"]):
         agree(f"{where}.before.version", before["version"], parent, "number")
+    if "accuracy" in result:
+        accuracy = result["accuracy"]
+        lost = made[0].data.get("lost_classes") or []
+        differ = f"version.created at {made[0].position} names other classes"
+        must(accuracy["lost_classes"] == lost, f"{where}.accuracy.lost_classes", differ)
+        for moment in ("before", "after"):
+            told = made[0].data.get(f"accuracy_{moment}")
+            other = f"version.created at {made[0].position} says {told}"
+            must(accuracy[moment] == told, f"{where}.accuracy.{moment}", other)
     job = made[0].data.get("job")
     ended = only([event for event in events if event.subject == job], "job.completed")
     agree(f"{where}.verdict", result["verdict"], ended, "verdict")
@@ -1193,6 +1249,11 @@ def outcome(predicate: dict[str, Any]) -> list[str]:
             f"{result['after']['version']}, {result['kind']}, verdict {verdict}"
             + (f", accepted by {shown(approval['decided_by'])}" if approval else "")
         )
+        if lost := result.get("accuracy", {}).get("lost_classes"):
+            named = ", ".join(map(str, lost[:CLASSES_NAMED])) + (
+                "…" if lost[CLASSES_NAMED:] else ""
+            )
+            lines.append(f"{shown(result['model'])}: classes without training samples now: {named}")
     return lines
 
 

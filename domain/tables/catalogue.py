@@ -18,6 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     column,
+    false,
     func,
     table,
     text,
@@ -93,6 +94,13 @@ class Model(Base):
 
     policy: Mapped[dict[str, Any]]
     """As `domain.policy.Policy` dumps it."""
+
+    expected_accuracy: Mapped[dict[str, Any] | None]
+    """What its team measured, `train`, `holdout` or both, and a `tolerance`; see
+    `worker.jobs.plausibility`."""
+
+    accept_accuracy: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it is registered though it answers as no trained network does."""
 
     suppressed_samples: Mapped[int] = mapped_column(default=0)
     """How many samples of its dataset other models had forgotten when it was registered: it was

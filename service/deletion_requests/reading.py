@@ -31,10 +31,13 @@ from service.deletion_requests.schemas import (
 )
 from service.dependencies import Sessions
 from service.fields import Failure, Scores
+from service.jobs.accuracy import AccuracyChange
 from service.paging import Page, Window
 
 REVIEWED = (RequestStatus.COMPLETED, RequestStatus.NEEDS_REVIEW)
 """Statuses of a target that has a result."""
+
+CLASSES_SHOWN = 100
 
 Before, After = aliased(Evaluation), aliased(Evaluation)
 
@@ -169,4 +172,5 @@ def _result(
         meaning=MEANING[job.verdict] if job.verdict else None,
         before=Scores.model_validate(before) if before else None,
         after=Scores.model_validate(after) if after else None,
+        accuracy=AccuracyChange.of(before, after, most=CLASSES_SHOWN),
     )

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, FailFast, Field, model_validator
 
 from domain.states import Decision, Mode, Objective, RequestStatus, Verdict
 from service.fields import STORABLE, Failure, In, Instant, Name, Out, SampleId, Scores
+from service.jobs.accuracy import AccuracyChange
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -179,6 +180,10 @@ class TargetResult(Out):
 
     after: Scores | None
     """Scores of the new version; null if they were not measured."""
+
+    accuracy: AccuracyChange | None
+    """What this did to the accuracy over all classes, and which classes lost all of their training
+    samples; null if it was not measured."""
 
 
 class TargetRead(Out):

@@ -23,6 +23,23 @@ class Memorisation(Out):
     """The measured value; it is about 0 for samples that leave no trace in the model."""
 
 
+class LostClass(Out):
+    """A class that would be left without training samples."""
+
+    label: int
+    """The class, by its label in the dataset."""
+
+    training_samples: int
+    """How many training samples of it the model has not forgotten: the request names all."""
+
+    accuracy: float | None
+    """The share of hold-out samples of the class that the model answers correctly at present, from
+    0 to 1; null if there are none."""
+
+    holdout_samples: int
+    """How many hold-out samples of the class were examined."""
+
+
 class EstimateResult(Out):
     """What a deletion request would find in one model, and what it would take."""
 
@@ -55,6 +72,10 @@ class EstimateResult(Out):
 
     remarks: list[str] = Field(default=[])
     """What the tests left out and why, in words."""
+
+    lost_classes: list[LostClass] = Field(default=[])
+    """The classes that would lose all of their training samples. With either objective the model
+    will hardly recognise them afterwards, and a verdict does not hold that against it."""
 
     memorisation: Memorisation | None = None
     """How much more confident the model is because it learned from the samples; null if nothing was

@@ -24,6 +24,7 @@ from domain.tables import (
 from evidence.wording import MEANING
 from service.dependencies import Sessions
 from service.fields import VersionBrief
+from service.jobs.accuracy import AccuracyChange
 from service.jobs.schemas import (
     AlignmentCycle,
     AlignmentPoint,
@@ -74,6 +75,7 @@ async def get(sessions: Sessions, job_id: UUID) -> JobRead:
         before=_as(EvaluationRead, evaluations.get("before")),
         cycles=[CycleRead.model_validate(cycle) for cycle in cycles],
         after=_as(EvaluationRead, evaluations.get("after")),
+        accuracy=AccuracyChange.of(evaluations.get("before"), evaluations.get("after")),
     )
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 from domain.policy import Escalation
 from domain.states import JobKind, JobStatus, Mode, Objective, Verdict
 from service.fields import Failure, Instant, Out, Scores, VersionBrief
+from service.jobs.accuracy import AccuracyChange
 
 
 class CycleRead(Scores):
@@ -236,6 +237,10 @@ class JobRead(JobSummary):
 
     after: EvaluationRead | None
     """What was measured on the new version; null until it has been measured."""
+
+    accuracy: AccuracyChange | None
+    """What the job did to the accuracy over all classes, and to each class; null until it has been
+    measured, and for other kinds of job."""
 
 
 class AlignmentPoint(Out):

@@ -25,6 +25,7 @@ from domain.policy import Policy
 from domain.states import JobKind, RegistrationStatus, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion
 from service.dependencies import Sessions, Settings
+from service.models.accuracy import found_at_registration
 from service.models.schemas import (
     Drift,
     ModelCreate,
@@ -65,7 +66,14 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
             "weights_uri": wanted.weights,
             **wanted.model_dump(
                 mode="json",
-                include={"architecture", "head", "recipe", "policy"},
+                include={
+                    "architecture",
+                    "head",
+                    "recipe",
+                    "policy",
+                    "expected_accuracy",
+                    "accept_accuracy",
+                },
             ),
             "preprocessing": wanted.preprocessing.model_dump(mode="json", exclude_unset=True),
         }
@@ -94,7 +102,8 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
         trail.record(
             session, "api", model.id,
             ModelRegistered(
-                name=model.name, dataset=dataset.id, suppressed_samples=model.suppressed_samples
+                name=model.name, dataset=dataset.id, suppressed_samples=model.suppressed_samples,
+                accept_accuracy=model.accept_accuracy or None,
             ),
         )  # fmt: skip
         await session.run_sync(jobs.queue, JobKind.REGISTER_MODEL, actor="api", model_id=model.id)
@@ -272,6 +281,9 @@ def _read(
             "preprocessing": model.preprocessing,
             "recipe": model.recipe,
             "policy": model.policy,
+            "expected_accuracy": model.expected_accuracy,
+            "accept_accuracy": model.accept_accuracy,
+            "accuracy": found_at_registration(champion),
             "suppressed_samples": model.suppressed_samples,
             "warning": _warning(model, dataset),
             "status": model.status,

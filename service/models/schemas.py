@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validat
 from domain.policy import DriftLimits, Policy
 from domain.states import DerivedKind, Mode, RegistrationStatus, VersionStatus
 from service.fields import In, Instant, Label, Name, Out, Registered, Uri
+from service.models.accuracy import AccuracyRead, ExpectedAccuracy
 
 
 def _storable(value: JsonValue) -> JsonValue:
@@ -151,6 +152,17 @@ class _Definition(In):
 
     policy: Policy = Policy()
     """What jobs may do to this model, and how their results are judged."""
+
+    expected_accuracy: ExpectedAccuracy | None = None
+    """The network's accuracy as you measured it. The registration fails if it measures another one,
+    because then the network does not get the inputs or the labels that it was trained with. Null
+    leaves only a coarse check: the training samples must be answered better than chance, and not
+    worse than the hold-out."""
+
+    accept_accuracy: bool = False
+    """Whether to register the model even if that coarse check objects to it. The audit trail and
+    every certificate of the model will say so. If `expected_accuracy` is given too, it must be
+    right all the same."""
 
 
 class ModelCreate(_Definition):
@@ -347,6 +359,10 @@ class ModelRead(_Definition, Registered):
 
     weights: str
     """Where the weights were registered from, as it was given."""
+
+    accuracy: AccuracyRead | None
+    """The accuracy that registration measured; null until the model is `ready`, and for models that
+    were registered before this was checked."""
 
     suppressed_samples: int
     """How many samples of the dataset other models had forgotten when this one was registered. It

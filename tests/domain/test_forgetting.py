@@ -32,14 +32,17 @@ from worker.jobs.unlearn import record
 from worker.jobs.unlearn.inputs import Inputs, read_order
 from worker.jobs.unlearn.rounds import JudgedVersion
 from worker.store.artifacts import Store
-from worker.unlearning.evaluation import Evaluation
+from worker.unlearning.evaluation import Evaluation, EveryClass
 
 KNOWN = ("t0", "t1", "t2", "t3", "h0", "h1")
 NAMED = [("t0", "t1", "h0"), ("t1", "t2", "t3")]
 MEASURED = Evaluation(
     **factories.SCORES, test_accuracy=0.9, holdout_accuracy_same_classes=0.7, k=1,
     subspace_overlap=None, forget_effective_rank=1.0, forget_feature_norm=1.0,
-    holdout_feature_norm=1.0, membership_auc=0.5,
+    holdout_feature_norm=1.0, membership_auc=0.5, lost_classes=[],
+    every_class=EveryClass(
+        measured_on="test", accuracy=0.9, by_class=[0.9, 0.9], samples=[10, 10]
+    ),
 )  # fmt: skip
 
 

@@ -44,8 +44,8 @@ class Survey:
         self.class_counts = torch.zeros(classes, dtype=torch.int64)
         """(C,) training samples of each class."""
 
-        self.right = 0
-        """Training samples the network answers correctly."""
+        self.class_right = torch.zeros(classes, dtype=torch.int64)
+        """(C,) those of them that the network answers correctly."""
 
         self._moments: Moments | None = None
         self._kept: list[pa.RecordBatch] = []
@@ -55,7 +55,8 @@ class Survey:
         moments = Moments.of(features)
         self._moments = moments if self._moments is None else self._moments.merge(moments)
         self.class_counts += labels.bincount(minlength=len(self.class_counts))
-        self.right += int((logits.argmax(1) == labels).sum())
+        right = labels[logits.argmax(1) == labels]
+        self.class_right += right.bincount(minlength=len(self.class_counts))
 
     def keep(self, rows: pa.RecordBatch) -> None:
         self._kept.append(rows)

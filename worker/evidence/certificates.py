@@ -38,6 +38,7 @@ from domain.tables import (
     CertifiedCheckpoint,
     DeletionRequest,
     DeletionTarget,
+    Evaluation,
     Job,
     LogCheckpoint,
     LogLeaf,
@@ -47,7 +48,7 @@ from domain.tables import (
     Round,
     VerdictTest,
 )
-from evidence import entries, merkle, signed_notes, tree
+from evidence import accuracy, entries, merkle, signed_notes, tree
 from evidence.statement import Case, Entry, Keyed, Log, Outcome, Purge, says_more, statement
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -293,7 +294,16 @@ def _outcome(
         round=tried,
         tests=_tests(session, tried) if tried else (),
         acceptance=_acceptance(session, target),
+        accuracy=_accuracy(session, job) if after else None,
     )
+
+
+def _accuracy(session: Session, job: Job | None) -> dict[str, Any] | None:
+    if job is None:
+        return None
+    rows = session.scalars(select(Evaluation).filter_by(job_id=job.id))
+    figures = {row.moment: row.figures for row in rows}
+    return accuracy.report(figures.get("before"), figures.get("after"))
 
 
 def _served(session: Session, target: DeletionTarget) -> ModelVersion:

@@ -39,7 +39,7 @@ from worker.jobs.unlearn.inputs import BATCH, Inputs, Order, order_of, read_inpu
 from worker.unlearning.alignment import matching_weights
 from worker.unlearning.audit.verdict import exchangeability
 from worker.unlearning.config import Config, default_config
-from worker.unlearning.evaluation import Observed
+from worker.unlearning.evaluation import Observed, Outputs, accuracy
 from worker.unlearning.network import Network
 from worker.unlearning.samples import skew
 
@@ -88,7 +88,7 @@ def estimate(bench: Workbench) -> None:
     drawn, inputs = _draw(bench, question, known.class_counts)
     loaded = monotonic()
     bench.report("looking at the samples", 0.4)
-    measured = _measured(bench, drawn, inputs, champion)
+    measured = _measured(bench, drawn, inputs, champion, known.class_counts, question.labels)
     looked = monotonic()
     bench.report("timing", 0.9)
     overhead = (loaded - started) + 2 * (looked - loaded)
@@ -193,8 +193,21 @@ def proportional(labels: Tensor, count: int, generator: torch.Generator) -> Tens
     return place.argsort(stable=True)[:count]
 
 
-def _measured(bench: Workbench, drawn: Order, inputs: Inputs, champion: Network) -> dict[str, Any]:
-    """How far the samples differ from hold-out samples now, and whether an audit could tell."""
+def _measured(
+    bench: Workbench,
+    drawn: Order,
+    inputs: Inputs,
+    champion: Network,
+    class_counts: Tensor,
+    labels: Tensor,
+) -> dict[str, Any]:
+    """How far the samples differ from hold-out samples now, whether an audit could tell, and which
+    classes would lose all of their training samples.
+
+    Args:
+        class_counts: (C,) training samples that the champion has not forgotten.
+        labels: (F,) of all samples to forget, not only of those that are measured.
+    """
     observed = Observed.of(
         champion,
         forget=inputs.forget,
@@ -220,7 +233,24 @@ def _measured(bench: Workbench, drawn: Order, inputs: Inputs, champion: Network)
         "tests": [asdict(test) for test in family.tests],
         "remarks": list(family.remarks),
         "memorisation": _memorisation(observed, mine),
+        "lost_classes": _lost(observed.holdout, class_counts, labels),
     }
+
+
+def _lost(holdout: Outputs, class_counts: Tensor, labels: Tensor) -> list[dict[str, Any]]:
+    """The classes of which no training sample would stay, and what the champion knows of them."""
+    leaving = labels.bincount(minlength=len(class_counts))
+    gone = ((leaving > 0) & (leaving >= class_counts)).nonzero().flatten().tolist()
+    of_class = {label: holdout.select(holdout.labels == label) for label in gone}
+    return [
+        {
+            "label": label,
+            "training_samples": int(leaving[label]),
+            "accuracy": accuracy(outputs),
+            "holdout_samples": len(outputs.labels),
+        }
+        for label, outputs in of_class.items()
+    ]
 
 
 def _memorisation(observed: Observed, known: Table | None) -> dict[str, Any]:

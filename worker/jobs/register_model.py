@@ -31,7 +31,8 @@ from worker.data.source import open_source
 from worker.data.survey import BATCH, Survey, require_finite, survey
 from worker.engine import lease
 from worker.engine.workbench import Workbench
-from worker.jobs import train_references
+from worker.jobs import plausibility, train_references
+from worker.jobs.plausibility import Answered
 from worker.networks import architectures, functions, vocabulary
 from worker.store import version_files
 from worker.unlearning.evaluation import Outputs, accuracy
@@ -201,6 +202,14 @@ def _record(
 
     holdout, test = outputs(Split.HOLDOUT), outputs(Split.TEST)
     moments, counts = gathered.moments(), gathered.class_counts
+    trained = Answered(gathered.class_right, counts)
+    check = plausibility.require_plausible(
+        trained,
+        Answered.of(holdout.logits, holdout.labels, len(counts)),
+        holdout_size=_size(dataset, Split.HOLDOUT),
+        expected=model.expected_accuracy,
+        accepted=model.accept_accuracy,
+    )
     known = version_statistics.describe(holdout, moments, counts)
     digests = {
         "weights_sha256": weights,
@@ -208,9 +217,10 @@ def _record(
         "reservoir_sha256": reservoir.write(bench.store, kept),
     }
     figures = {
-        "retain_accuracy": gathered.right / int(counts.sum()),
+        "retain_accuracy": trained.accuracy,
         "holdout_accuracy": accuracy(holdout),
         "test_accuracy": accuracy(test),
+        "accuracy_check": check,
         "features": len(moments.mean),
         "classes": len(counts),
         "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
@@ -224,6 +234,11 @@ def _record(
             _add_version(session, job, model, architecture, digests, figures)
             jobs.complete(session, job, actor="worker")
             train_references.queue(session, model)
+
+
+def _size(dataset: Dataset, split: Split) -> int:
+    """How many samples of the split were indexed."""
+    return int(((dataset.report or {}).get("samples") or {}).get(split.value, 0))
 
 
 def _count(table: pa.Table, split: Split) -> int:
@@ -251,7 +266,14 @@ def _add_version(
     )
     session.add(version)
     session.flush()
-    trail.record(session, "worker", model.id, ModelChecked(job=job.id))
+    check = figures["accuracy_check"]
+    trail.record(
+        session, "worker", model.id,
+        ModelChecked(
+            job=job.id, train_accuracy=check["train"], holdout_accuracy=check["holdout"],
+            accepted=check["objections"] if check["accepted"] else None,
+        ),
+    )  # fmt: skip
     trail.record(
         session, "worker", version.id,
         VersionCreated(

@@ -4,6 +4,7 @@ Shapes: N samples, d feature dimensions, C classes. Accuracies are fractions in 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from worker.unlearning.alignment import (
 )
 from worker.unlearning.errors import NotFinite
 from worker.unlearning.network import Network
-from worker.unlearning.samples import Samples
+from worker.unlearning.samples import Samples, classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,43 @@ class Evaluation:
     """Chance that a forget sample has a lower loss than a hold-out sample of the same class
     mix; 0.5 means indistinguishable. None when the hold-out lacks all these classes."""
 
+    every_class: "EveryClass"
+    """Accuracy on test samples of all classes, those without any retain sample included."""
+
+    lost_classes: list[int]
+    """Classes of the forget set of which no retain sample is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EveryClass:
+    """Accuracy over all C classes, and of each of them, on samples that were never trained on."""
+
+    measured_on: Literal["test", "holdout"]
+    """The hold-out stands in where there are no test samples."""
+
+    accuracy: float | None
+    """None without samples."""
+
+    by_class: list[float | None]
+    """(C,) None for a class without samples."""
+
+    samples: list[int]
+    """(C,)"""
+
+    @classmethod
+    def of(cls, observed: "Observed", count: int) -> "EveryClass":
+        """Of a network with `count` classes."""
+        shown = observed.test if observed.test is not None else observed.holdout
+        labels = shown.labels
+        samples = labels.bincount(minlength=count).tolist()
+        right = labels[shown.logits.argmax(1) == labels].bincount(minlength=count).tolist()
+        return cls(
+            measured_on="holdout" if observed.test is None else "test",
+            accuracy=accuracy(shown),
+            by_class=[hits / of if of else None for hits, of in zip(right, samples, strict=True)],
+            samples=samples,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
@@ -182,6 +220,8 @@ def evaluate(
         forget_feature_norm=mine.features.norm(dim=1).mean().item(),
         holdout_feature_norm=(alike @ unseen.features.norm(dim=1)).item(),
         membership_auc=membership_auc(mine, unseen),
+        every_class=EveryClass.of(observed, len(class_counts)),
+        lost_classes=[label for label in classes(mine.labels) if class_counts[label] == 0],
     )
 
 

@@ -112,6 +112,9 @@ def new_version(
                     reservoir_sha256=version.reservoir_sha256,
                     parent_sha256=champion.weights_sha256, samples=len(order.forget),
                     status=version.status, mode=version.mode,
+                    accuracy_before=before.every_class.accuracy,
+                    accuracy_after=after.every_class.accuracy,
+                    lost_classes=after.lost_classes or None,
                 ),
             )  # fmt: skip
             if failed:
@@ -160,6 +163,7 @@ def _figures(
         "retain_accuracy": after.retain_accuracy,
         "holdout_accuracy": after.holdout_accuracy,
         "test_accuracy": after.test_accuracy,
+        "accuracy_of_all_classes": after.every_class.accuracy,
         "reservoir": kept,
         "drift": moved.to_figures(),
     }
