@@ -325,6 +325,13 @@ class WeightsFetched(Event, event="weights.fetched", about="version"):
     number: int
 
 
+class PreviewFetched(Event, event="preview.fetched", about="version"):
+    """Somebody looked at the samples that the version's preview shows."""
+
+    model: UUID
+    number: int
+
+
 class VersionPurged(Event, event="version.purged", about="version"):
     """The files of a superseded version were deleted, and the store was listed to see it."""
 

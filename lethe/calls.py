@@ -42,7 +42,8 @@ class Call(Generic[T]):
     """As in the API's OpenAPI document: `/v1/models/{name}`."""
 
     reads: type[T]
-    """What the body of the answer becomes: a result, `str` for text, `NoneType` for nothing."""
+    """What the body of the answer becomes: a result, `str` for text, `bytes` for what is neither,
+    `NoneType` for nothing."""
 
     places: Mapping[str, object] = field(default_factory=dict)
     """What stands in the braces of the path."""
@@ -112,6 +113,8 @@ class Call(Generic[T]):
             return None
         if self.reads is str:
             return cast("T", answer.body.decode())
+        if self.reads is bytes:
+            return cast("T", answer.body)
         result: T = _adapter(cast("Any", self.reads)).validate_json(answer.body)
         if isinstance(result, Headed):
             result.note(self, answer)

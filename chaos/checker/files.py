@@ -33,7 +33,7 @@ def violations(
         elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             yield Violation("hash_wrong", digest)
     for digest in {row[role] for row in versions for role in ROLES} - named:
-        if (objects / digest[:2] / digest).exists():
+        if any((objects / digest[:2]).glob(f"{digest}*")):
             yield Violation("purged_file_left", digest)
     yield from left_over(connection, store)
     yield from _kept_though_forgotten(connection, objects, tombstones)
@@ -50,8 +50,13 @@ def left_over(connection: Connection, store: Path) -> Iterator[Violation]:
                 yield Violation("checkpoint_left", str(place))
         elif place.name.startswith("incoming-"):
             yield Violation("unfinished_left", str(place))
-        elif path.is_file() and place not in named and place != LOCK:
+        elif path.is_file() and _owner(place) not in named and place != LOCK:
             yield Violation("orphan", str(place))
+
+
+def _owner(place: Path) -> Path:
+    """The file that this one stands beside, or itself."""
+    return place.with_name(place.name.partition(".")[0])
 
 
 def _named(versions: list[dict[str, Any]]) -> set[str]:

@@ -5,10 +5,12 @@ from lethe.routes.building import get, next_page, pages, post
 from lethe.routing import listing, route
 from lethe.schemas.common import Page, Settings
 from lethe.schemas.models import (
+    ExpectedAccuracy,
     Lineage,
     Model,
     Policy,
     Preprocessing,
+    Preview,
     PythonArchitecture,
     TransformersArchitecture,
     Version,
@@ -30,6 +32,8 @@ class Models:
         preprocessing: Preprocessing | Settings | None = None,
         recipe: str | None = None,
         policy: Policy | Settings | None = None,
+        expected_accuracy: ExpectedAccuracy | Settings | None = None,
+        accept_accuracy: bool | None = None,
     ) -> Call[Model]:
         """Register a trained classifier. A job examines it: `wait` until it is `ready`.
 
@@ -44,6 +48,10 @@ class Models:
             recipe: `package.module:function` that trains the network again; without one the model
                 cannot be retrained.
             policy: only what is set is sent; for the rest the service's defaults hold.
+            expected_accuracy: what you measured, of training samples, hold-out or both; the
+                registration fails if it measures something else.
+            accept_accuracy: register it even if it answers as no trained network does. Every
+                certificate of the model will say so.
         """
         body = {
             "name": name,
@@ -54,6 +62,8 @@ class Models:
             "preprocessing": members(preprocessing),
             "recipe": recipe,
             "policy": members(policy),
+            "expected_accuracy": members(expected_accuracy),
+            "accept_accuracy": accept_accuracy,
         }
         return post("/v1/models", Model, body, harmless=True)
 
@@ -66,6 +76,23 @@ class Models:
     def read_model(self, name: str) -> Call[Model]:
         """One model: its status, and the version to serve."""
         return get("/v1/models/{name}", Model, name=name)
+
+    @route
+    def read_preview(self, name: str) -> Call[Preview]:
+        """Ten samples as the champion's network gets them, and its answers. The audit trail notes
+        that you looked."""
+        return get("/v1/models/{name}/preview", Preview, name=name)
+
+    @route
+    def read_preview_picture(self, name: str) -> Call[bytes]:
+        """The same as a picture in PNG, for models that take images."""
+        return Call(
+            method="GET",
+            path="/v1/models/{name}/preview",
+            reads=bytes,
+            places={"name": name},
+            accept="image/png",
+        )
 
     @listing
     def list_versions(self, name: str) -> Listed[Page[Version], Version]:

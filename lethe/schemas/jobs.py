@@ -103,6 +103,39 @@ class Audit(Result):
     """What the new version must have kept, and a removed class must have lost."""
 
 
+class MeasuredOn(Word):
+    """Test samples, or hold-out samples where there are none."""
+
+    TEST = "test"
+    HOLDOUT = "holdout"
+
+
+class ClassAccuracy(Result):
+    """The accuracy on samples of one class, which the model was never trained on."""
+
+    label: int
+    samples: int
+    before: float | None
+    after: float | None
+
+
+class AccuracyChange(Result):
+    """The accuracy before and after a job, over all classes and for each."""
+
+    measured_on: MeasuredOn
+    samples: int
+    before: float | None
+    after: float | None
+    classes: list[ClassAccuracy]
+    """All of them for a job, at most 100 for a deletion request."""
+
+    lost_classes: list[int]
+    """Classes that lost all of their training samples."""
+
+    remarks: list[str]
+    """What this means, in sentences."""
+
+
 class JobSummary(Followed):
     """One piece of work, and how far it is."""
 
@@ -162,6 +195,8 @@ class Job(JobSummary):
     before: Evaluation | None
     cycles: list[Cycle]
     after: Evaluation | None
+    accuracy: AccuracyChange | None
+    """What the job did to the accuracy over all classes."""
 
 
 class AlignmentPoint(Result):

@@ -212,6 +212,62 @@ class References(Result):
     failure: str | None = None
 
 
+class ExpectedAccuracy(Result):
+    """The accuracy that you measured, of training samples, of the hold-out, or both."""
+
+    train: float | None = None
+    holdout: float | None = None
+    tolerance: float = 0.01
+
+
+class Objection(Word):
+    """What speaks against the accuracy that registration measured."""
+
+    NO_BETTER_THAN_CHANCE = "no_better_than_chance"
+    WORSE_THAN_HOLDOUT = "worse_than_holdout"
+
+
+class Accuracy(Result):
+    """The accuracy that registration measured."""
+
+    train: float | None
+    train_class_mean: float | None
+    train_samples: int
+    holdout: float | None
+    holdout_samples: int
+    chance: float
+    """What `train_class_mean` is for a network that gives one answer to everything."""
+
+    expected: ExpectedAccuracy | None
+    accepted: bool
+    """Whether objections did not count."""
+
+    objections: list[Objection]
+    remark: str | None
+    """The same in a sentence, as certificates say it."""
+
+
+class Specimen(Result):
+    """One sample as the network gets it, and its answer."""
+
+    label: int
+    answer: int
+    confidence: float
+    smallest: float
+    largest: float
+    mean: float
+    values: list[float]
+    """The first of them."""
+
+
+class Preview(Result):
+    """Sample inputs as the champion's network gets them, after preprocessing."""
+
+    shape: list[int]
+    type: str
+    samples: list[Specimen]
+
+
 class Model(Registered):
     """A model, how far its registration is, and the version to serve."""
 
@@ -222,6 +278,11 @@ class Model(Registered):
     preprocessing: Preprocessing = Preprocessing()
     recipe: str | None = None
     policy: Policy = Policy()
+    expected_accuracy: ExpectedAccuracy | None = None
+    accept_accuracy: bool = False
+    accuracy: Accuracy | None
+    """What registration measured."""
+
     suppressed_samples: int
     """How many samples of the dataset other models had forgotten when it was registered."""
 

@@ -21,7 +21,7 @@ from lethe.schemas.common import (
     Verdict,
     Word,
 )
-from lethe.schemas.jobs import Test
+from lethe.schemas.jobs import AccuracyChange, Test
 
 
 class RequestStatus(Word):
@@ -74,6 +74,7 @@ class TargetResult(Result):
 
     before: Scores | None
     after: Scores | None
+    accuracy: AccuracyChange | None
 
 
 class Target(Result):
@@ -176,6 +177,17 @@ class Memorisation(Result):
     """About 0 for samples that leave no trace."""
 
 
+class LostClass(Result):
+    """A class that would be left without training samples."""
+
+    label: int
+    training_samples: int
+    accuracy: float | None
+    """On hold-out samples of the class, at present."""
+
+    holdout_samples: int
+
+
 class EstimateResult(Result):
     """What a deletion request would meet at one model."""
 
@@ -191,6 +203,9 @@ class EstimateResult(Result):
 
     tests: list[Test] = Field(default=[])
     remarks: list[str] = Field(default=[])
+    lost_classes: list[LostClass] = Field(default=[])
+    """Classes that would lose all of their training samples."""
+
     memorisation: Memorisation | None = None
     predicted_seconds: float | None = None
     prediction_basis: str | None = None

@@ -23,7 +23,8 @@ from domain.states import RegistrationStatus
 from service import downloads, polling
 from service.dependencies import Queue, Sessions, Settings
 from service.fields import Name
-from service.models import lineage, operations, weights
+from service.models import lineage, operations, preview, weights
+from service.models.preview import PreviewRead
 from service.models.schemas import LineageRead, ModelCreate, ModelRead, VersionRead
 from service.paging import Page, Paging
 from service.problems import documented
@@ -97,6 +98,36 @@ async def read_model(name: ModelName, sessions: Sessions, request: Request) -> R
     """Get one model: its status, and the version to serve."""
     model = await operations.get(sessions, name)
     return polling.answer(request, model, is_open=model.status is RegistrationStatus.PENDING)
+
+
+@router.get(
+    "/{name}/preview",
+    summary="Look at what the network gets",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The picture, or the same in figures.",
+            "model": PreviewRead,
+            "content": {preview.PICTURE: {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **documented(NotFound),
+    },
+)
+async def read_preview(
+    name: ModelName, sessions: Sessions, settings: Settings, request: Request
+) -> Response:
+    """Look at ten samples as the champion's network gets them, after preprocessing, with their
+    labels and its answers: a picture if they are images, and figures otherwise or with
+    `Accept: application/json`.
+
+    If they are rotated, cropped or in the wrong colours, the preprocessing is wrong; if the answers
+    are wrong, the order of the classes may be. The samples are personal data: whoever looks is
+    noted in the audit trail as `preview.fetched`, and nothing is to be cached.
+    """
+    picture = preview.wants_picture(request.headers.get("accept", ""))
+    content, media_type = await preview.read(sessions, settings.store, name, picture=picture)
+    headers = {"Cache-Control": "private, no-store", "Vary": "Accept"}
+    return Response(content, headers=headers, media_type=media_type)
 
 
 @router.get(

@@ -107,7 +107,9 @@ class World:
         with self.sessions.begin() as session:
             order = read_order(session, self.job_id)
         self.add([factories.tried(Job(id=self.job_id), verdict=verdict, kept=False)])
-        nothing = dict.fromkeys(["forget", "calibration", "audit", "audit_ids", "kept"], ())
+        nothing = dict.fromkeys(
+            ["forget", "calibration", "audit", "audit_ids", "kept", "source"], ()
+        )
         inputs = Inputs(retain=(), test=None, class_counts=torch.tensor([5, 5]), **nothing)
         made = JudgedVersion(
             number=1, mode=Mode.APPROXIMATE, config={}, network=None, moments=None, observed=None,
@@ -158,7 +160,7 @@ class World:
 def world(sync_sessions, tmp_path, monkeypatch):
     """Makes a world after undoing the one before. The files of a version are three words."""
 
-    def write_files(bench, inputs, made):
+    def write_files(bench, order, inputs, made):
         names = ("weights_sha256", "statistics_sha256", "reservoir_sha256")
         return {
             name: bench.store.put(lambda path, name=name: path.write_text(name)) for name in names

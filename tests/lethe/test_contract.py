@@ -123,6 +123,8 @@ def test_results_are_what_the_operation_answers(document, name):
         assert any(shape == "string" or media == "text/plain" for media, shape in given) or (
             call.path == "/metrics"
         )
+    elif call.reads is bytes:
+        assert (call.accept, ("string", "binary")) in given
     elif call.reads is NoneType:
         assert given == [("", "anything")]
     elif call.reads == dict[str, Any]:
@@ -171,7 +173,7 @@ def test_parts_of_bodies_have_the_members_that_the_service_takes(document):
     from lethe.schemas import datasets, models
 
     parts = [datasets.Columns, datasets.Splits, datasets.Erase, models.Preprocessing]
-    parts += [models.Policy, models.DriftLimits, models.Batching]
+    parts += [models.ExpectedAccuracy, models.Policy, models.DriftLimits, models.Batching]
     for part in parts:
         theirs = document["components"]["schemas"][part.__name__]["properties"]
         assert part.model_fields.keys() == theirs.keys(), part
@@ -181,6 +183,7 @@ def test_defaults_of_the_parts_are_the_service_s(document):
     from lethe.schemas import datasets, models
 
     parts = [datasets.Splits, datasets.Erase, models.Preprocessing, models.Policy]
+    parts += [models.ExpectedAccuracy]
     parts += [models.DriftLimits, models.Batching]
     for part in parts:
         theirs = document["components"]["schemas"][part.__name__]["properties"]

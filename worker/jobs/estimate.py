@@ -36,6 +36,7 @@ from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import plan
 from worker.jobs.unlearn.champion import load_champion
 from worker.jobs.unlearn.inputs import BATCH, Inputs, Order, order_of, read_inputs
+from worker.jobs.unlearn.unchanged import require_unchanged
 from worker.unlearning.alignment import matching_weights
 from worker.unlearning.audit.verdict import exchangeability
 from worker.unlearning.config import Config, default_config
@@ -86,6 +87,7 @@ def estimate(bench: Workbench) -> None:
     known = version_statistics.read(bench.store, question.order.champion.statistics_sha256)
     planned = _planned(question, known.class_counts)
     drawn, inputs = _draw(bench, question, known.class_counts)
+    require_unchanged(bench, drawn.model, drawn.dataset, champion, inputs.source, inputs.kept)
     loaded = monotonic()
     bench.report("looking at the samples", 0.4)
     measured = _measured(bench, drawn, inputs, champion, known.class_counts, question.labels)

@@ -25,7 +25,7 @@ from domain.locations import allowed_path
 from domain.preprocessing import InputKind, refusal
 from domain.states import RegistrationStatus, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, Sample
-from worker.data import decode, reservoir, version_statistics
+from worker.data import decode, preview, reservoir, specimens, version_statistics
 from worker.data.parquet import Source
 from worker.data.source import open_source
 from worker.data.survey import BATCH, Survey, require_finite, survey
@@ -33,6 +33,7 @@ from worker.engine import lease
 from worker.engine.workbench import Workbench
 from worker.jobs import plausibility, train_references
 from worker.jobs.plausibility import Answered
+from worker.jobs.unlearn.unchanged import made_with
 from worker.networks import architectures, functions, vocabulary
 from worker.store import version_files
 from worker.unlearning.evaluation import Outputs, accuracy
@@ -211,10 +212,13 @@ def _record(
         accepted=model.accept_accuracy,
     )
     known = version_statistics.describe(holdout, moments, counts)
+    kept = specimens.taken(
+        kept, network, model.preprocessing, dataset.definition, made_with(bench, model)
+    )
     digests = {
         "weights_sha256": weights,
         "statistics_sha256": version_statistics.write(bench.store, known),
-        "reservoir_sha256": reservoir.write(bench.store, kept),
+        "reservoir_sha256": preview.store_reservoir(bench.store, kept, model.preprocessing),
     }
     figures = {
         "retain_accuracy": trained.accuracy,

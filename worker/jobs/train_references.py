@@ -19,10 +19,13 @@ from domain.policy import Policy
 from domain.preprocessing import kind_of
 from domain.states import JobKind, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample
-from worker.data import decode, reference_tables
+from worker.data import decode, reference_tables, reservoir
+from worker.data.parquet import Source
 from worker.data.source import open_source
 from worker.engine import lease
 from worker.engine.workbench import Workbench
+from worker.jobs.unlearn.champion import load_version
+from worker.jobs.unlearn.unchanged import require_unchanged
 from worker.networks import architectures, functions, recipes
 from worker.networks.recipes import TrainingData
 from worker.unlearning.evaluation import Outputs
@@ -43,6 +46,7 @@ class Order:
 
     model: Model
     dataset: Dataset
+    champion: ModelVersion
     classes: int
     count: int
     """K, the number of reference models."""
@@ -72,6 +76,7 @@ def train_references(bench: Workbench) -> None:
             order = _read_order(session, bench)
     bench.report("reading the samples", 0.01)
     source = open_source(bench, order.dataset)
+    _require_unchanged(bench, order, source)
     training, holdout = (
         decode.fetch(source, named, order.model.preprocessing)
         for named in (order.training, order.holdout)
@@ -105,12 +110,20 @@ def _read_order(session: Session, bench: Workbench) -> Order:
     return Order(
         model,
         session.get_one(Dataset, model.dataset_id),
+        champion,
         champion.figures["classes"],
         Policy.model_validate(model.policy).reference_models,
         model.recipe or recipes.DEFAULT,
         by_split[Split.TRAIN],
         by_split[Split.HOLDOUT],
     )
+
+
+def _require_unchanged(bench: Workbench, order: Order, source: Source) -> None:
+    """Compare the champion's specimens: the reference models get the same inputs."""
+    kept = reservoir.read(bench.store, order.champion.reservoir_sha256)
+    network = load_version(bench, order.model, order.dataset, order.champion)
+    require_unchanged(bench, order.model, order.dataset, network, source, kept)
 
 
 def _summed_up(bench: Workbench, order: Order, training: Samples, holdout: Samples) -> Summarised:

@@ -78,6 +78,24 @@ class Store:
 
         return self.put(copy)
 
+    def put_beside(self, digest: str, what: str, content: bytes) -> None:
+        """Store what was made from a file, for people to look at. It goes when the file does.
+
+        Raises:
+            StoreUnwritable: there is no space for it, or no permission.
+        """
+        with self.writing():
+            descriptor, name = tempfile.mkstemp(prefix=self._prefix, dir=self.root)
+            unfinished = Path(name)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+                sync(unfinished)
+                with self._alone():
+                    unfinished.replace(objects.beside(self.root, digest, what))
+            finally:
+                unfinished.unlink(missing_ok=True)
+
     def path(self, digest: str) -> Path:
         """The path of the file, after reading all of it to check that it is undamaged.
 
@@ -98,7 +116,8 @@ class Store:
         return self._location(digest).is_file()
 
     def remove(self, digest: str) -> None:
-        """Delete a file that no version names any more; a missing file is not an error.
+        """Delete a file that no version names any more, and what stands beside it; a missing file
+        is not an error.
 
         Raises:
             StoreUnwritable: there is no permission to delete it.
@@ -107,14 +126,19 @@ class Store:
         with self.writing():
             if path.parent.is_dir():
                 with self._alone():
-                    path.unlink(missing_ok=True)
+                    for file in (*path.parent.glob(f"{digest}.*"), path):
+                        file.unlink(missing_ok=True)
                 sync(path.parent)
 
     def listed(self, digests: Collection[str]) -> set[str]:
-        """Which of these files the store's directories list now, whatever their content."""
+        """Which of these files, or of those beside them, the store's directories list now, whatever
+        their content."""
         directories = {self._location(digest).parent for digest in digests}
         found = {
-            path.name for folder in directories if folder.is_dir() for path in folder.iterdir()
+            objects.digest_in(path.name)
+            for folder in directories
+            if folder.is_dir()
+            for path in folder.iterdir()
         }
         return found.intersection(digests)
 
@@ -132,7 +156,7 @@ class Store:
         """
         unfinished = list(self.root.glob(f"{UNFINISHED}*"))
         files = self.root.glob(f"{objects.FOLDER}/*/*")
-        nameless = [path for path in files if path.name not in named]
+        nameless = [path for path in files if objects.digest_in(path.name) not in named]
         removed = 0
         for path in (*unfinished, *nameless):
             with self._alone():  # otherwise it might be put again between the check and the removal

@@ -8,7 +8,7 @@ from domain import drift
 from domain.drift import Drift
 from domain.errors import JobError
 from domain.preprocessing import kind_of
-from domain.tables import Model
+from domain.tables import Dataset, Model, ModelVersion
 from worker.data import decode
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn.inputs import Order
@@ -18,13 +18,20 @@ from worker.unlearning.network import Network
 
 def load_champion(bench: Workbench, order: Order) -> Network:
     """The champion's network, on the worker's device."""
-    module = architectures.build(order.model.architecture, bench.settings.factories)
-    architectures.load_weights(module, bench.store.path(order.champion.weights_sha256))
+    return load_version(bench, order.model, order.dataset, order.champion)
+
+
+def load_version(
+    bench: Workbench, model: Model, dataset: Dataset, version: ModelVersion
+) -> Network:
+    """The network of a version, on the worker's device."""
+    module = architectures.build(model.architecture, bench.settings.factories)
+    architectures.load_weights(module, bench.store.path(version.weights_sha256))
     return Network(
         module.to(bench.device).eval(),
-        head=order.model.head,
-        prepare=decode.preparer(order.model.preprocessing, kind_of(order.dataset.definition)),
-        pool=architectures.pooling(module, order.model.head),
+        head=model.head,
+        prepare=decode.preparer(model.preprocessing, kind_of(dataset.definition)),
+        pool=architectures.pooling(module, model.head),
     )
 
 

@@ -27,6 +27,7 @@ from domain.tables import (
     Sample,
 )
 from worker.data import decode, reservoir
+from worker.data.parquet import Source
 from worker.data.source import open_source
 from worker.engine.workbench import Workbench
 from worker.unlearning.evaluation import Observed
@@ -83,6 +84,9 @@ class Inputs:
 
     kept: pa.Table
     """The reservoir without the samples to forget."""
+
+    source: Source
+    """The dataset's files, opened."""
 
     def shown_to(self, network: Network) -> Observed:
         """The network's outputs on everything it is judged by."""
@@ -175,7 +179,8 @@ def read_inputs(bench: Workbench, order: Order, class_counts: Tensor) -> Inputs:
             samples of a class to remove are not named.
     """
     preprocessing, definition = order.model.preprocessing, order.dataset.definition
-    forget = decode.fetch(open_source(bench, order.dataset), order.forget, preprocessing)
+    source = open_source(bench, order.dataset)
+    forget = decode.fetch(source, order.forget, preprocessing)
     kept = reservoir.without(
         reservoir.read(bench.store, order.champion.reservoir_sha256),
         set(order.forget_ids) | order.outside,
@@ -206,6 +211,7 @@ def read_inputs(bench: Workbench, order: Order, class_counts: Tensor) -> Inputs:
         test if len(test) else None,
         class_counts,
         kept,
+        source,
     )
 
 

@@ -13,6 +13,7 @@ from worker.jobs.unlearn import plan, record, resume, rounds
 from worker.jobs.unlearn.champion import drift_of, load_champion
 from worker.jobs.unlearn.inputs import Inputs, Order, read_inputs, read_order
 from worker.jobs.unlearn.rounds import Basis
+from worker.jobs.unlearn.unchanged import require_unchanged
 from worker.unlearning.evaluation import evaluate, retain_moments
 
 
@@ -43,6 +44,9 @@ def unlearn_model(bench: Workbench) -> None:
         remaining=int(known.class_counts.sum()),
     )
     inputs = read_inputs(bench, order, known.class_counts)
+    compared = require_unchanged(
+        bench, order.model, order.dataset, network, inputs.source, inputs.kept
+    )
     bench.report("evaluating the champion", 0.05)
     observed = inputs.shown_to(network)
     if order.champion.mode is Mode.EXACT:  # measured on all samples it was trained on
@@ -54,7 +58,7 @@ def unlearn_model(bench: Workbench) -> None:
     seed = bench.claim.job_id.int % 2**31
     before = evaluate(observed, class_counts=inputs.class_counts, moments=moments, seed=seed)
     points = resume.find(bench, order)
-    record.start(bench, order, chosen, before, points)
+    record.start(bench, order, chosen, before, points, compared=compared)
     made = rounds.run(
         bench,
         Basis(

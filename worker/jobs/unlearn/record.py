@@ -18,7 +18,7 @@ from domain.tables import (
     Round,
     VerdictTest,
 )
-from worker.data import reservoir, version_statistics
+from worker.data import preview, reservoir, specimens, version_statistics
 from worker.engine import environment, lease
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import resume
@@ -27,6 +27,7 @@ from worker.jobs.unlearn.inputs import Inputs, Order
 from worker.jobs.unlearn.plan import Plan
 from worker.jobs.unlearn.resume import Point
 from worker.jobs.unlearn.rounds import JudgedVersion
+from worker.jobs.unlearn.unchanged import made_with
 from worker.networks import architectures
 from worker.store import version_files
 from worker.unlearning.evaluation import Evaluation as Measured
@@ -38,10 +39,20 @@ EVALUATION_COLUMNS = (
 
 
 def start(
-    bench: Workbench, order: Order, plan: Plan, before: Measured, points: Mapping[int, Point]
+    bench: Workbench,
+    order: Order,
+    plan: Plan,
+    before: Measured,
+    points: Mapping[int, Point],
+    *,
+    compared: int,
 ) -> None:
     """Store how the job runs and the champion's evaluation. What an earlier attempt stored is
-    deleted, except for cycles that need not be repeated."""
+    deleted, except for cycles that need not be repeated.
+
+    Args:
+        compared: how many of the champion's specimens are as they were.
+    """
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
@@ -50,7 +61,9 @@ def start(
             job.base_version_id = order.champion.id
             _drop_earlier(session, job.id)
             resume.begin(session, order, job.attempt, points)
-            session.add(_evaluation(job.id, "before", before))
+            evaluation = _evaluation(job.id, "before", before)
+            evaluation.figures["specimens_compared"] = compared
+            session.add(evaluation)
 
 
 def _drop_earlier(session: Session, job_id: UUID) -> None:
@@ -72,7 +85,7 @@ def new_version(
     A version with the verdict `fail` becomes a candidate: a person decides whether it is served,
     and until then nothing counts as forgotten.
     """
-    digests = _write_files(bench, inputs, made)
+    digests = _write_files(bench, order, inputs, made)
     failed = made.verdict is Verdict.FAIL
     for attempt in bench.transaction():
         with attempt as session:
@@ -131,15 +144,25 @@ def _next_number(session: Session, model_id: UUID) -> int:
     return session.scalars(highest).one() + 1
 
 
-def _write_files(bench: Workbench, inputs: Inputs, made: JudgedVersion) -> dict[str, str]:
+def _write_files(
+    bench: Workbench, order: Order, inputs: Inputs, made: JudgedVersion
+) -> dict[str, str]:
     """Store the new version's weights, statistics and reservoir; return their digests."""
+    preprocessing = order.model.preprocessing
+    kept = specimens.taken(
+        inputs.kept,
+        made.network,
+        preprocessing,
+        order.dataset.definition,
+        made_with(bench, order.model),
+    )
     known = version_statistics.describe(made.observed.holdout, made.moments, inputs.class_counts)
     return {
         "weights_sha256": bench.store.put(
             lambda path: architectures.save_weights(made.network.model, path)
         ),
         "statistics_sha256": version_statistics.write(bench.store, known),
-        "reservoir_sha256": reservoir.write(bench.store, inputs.kept),
+        "reservoir_sha256": preview.store_reservoir(bench.store, kept, preprocessing),
     }
 
 
@@ -182,7 +205,8 @@ def without_training(bench: Workbench, order: Order) -> None:
     hold-out or test samples are named. The champion stays, with a reservoir that lacks them.
     """
     kept = reservoir.read(bench.store, order.champion.reservoir_sha256)
-    digest = reservoir.write(bench.store, reservoir.without(kept, order.outside))
+    kept = reservoir.without(kept, order.outside)
+    digest = preview.store_reservoir(bench.store, kept, order.model.preprocessing)
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
