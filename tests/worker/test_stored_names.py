@@ -80,6 +80,7 @@ def model(settings, write, register, bench_for, definition, sync_sessions, tmp_p
             preprocessing={"scale": 1 / 16},
             policy={"reservoir_samples": 50, "evaluation_samples": 50},
             recipe=RECIPE,
+            accept_accuracy=True,
         )
         session.add(model)
     register_model(bench_for(model, factories=settings.factories, recipes=settings.recipes))

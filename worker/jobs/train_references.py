@@ -19,7 +19,7 @@ from domain.policy import Policy
 from domain.preprocessing import kind_of
 from domain.states import JobKind, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample
-from worker.data import decode, reference_tables, reservoir
+from worker.data import decode, reference_tables, reservoir, specimens
 from worker.data.parquet import Source
 from worker.data.source import open_source
 from worker.engine import lease
@@ -122,8 +122,9 @@ def _read_order(session: Session, bench: Workbench) -> Order:
 def _require_unchanged(bench: Workbench, order: Order, source: Source) -> None:
     """Compare the champion's specimens: the reference models get the same inputs."""
     kept = reservoir.read(bench.store, order.champion.reservoir_sha256)
-    network = load_version(bench, order.model, order.dataset, order.champion)
-    require_unchanged(bench, order.model, order.dataset, network, source, kept)
+    if len(specimens.of_table(kept)):
+        network = load_version(bench, order.model, order.dataset, order.champion)
+        require_unchanged(bench, order.model, order.dataset, network, source, kept)
 
 
 def _summed_up(bench: Workbench, order: Order, training: Samples, holdout: Samples) -> Summarised:

@@ -19,11 +19,12 @@ from domain.tables import (
     Tombstone,
 )
 from tests import factories
-from worker.data import decode, reference_tables
+from worker.data import decode, reference_tables, reservoir
 from worker.jobs.index_dataset import index_dataset, open_source
 from worker.jobs.train_references import train_references
 from worker.networks import recipes
 from worker.networks.recipes import TrainingData
+from worker.store.artifacts import Store
 from worker.unlearning.audit.verdict import scaled_confidence
 from worker.unlearning.reference_models import halves
 
@@ -59,8 +60,10 @@ def modules(module_of) -> None:
 
 
 @pytest.fixture
-def model(rows, write, register, bench_for, refreshed, sync_sessions):
-    """A ready model, trained on 40 of 80 indexed samples; 20 are its hold-out."""
+def model(rows, write, register, bench_for, refreshed, sync_sessions, tmp_path):
+    """A ready model, trained on 40 of 80 indexed samples; 20 are its hold-out. An earlier release
+    made its version: there are no specimens in its reservoir."""
+    kept = reservoir.write(Store(tmp_path / "store"), pa.table({"sample_id": ["person-0"]}))
     rng = np.random.default_rng(0)
     pixels = pa.array(rng.integers(0, 255, (80, 4)).tolist(), pa.list_(pa.uint8()))
     dataset = register(write(rows(80, pixels=pixels)))
@@ -79,7 +82,8 @@ def model(rows, write, register, bench_for, refreshed, sync_sessions):
             session.flush()
             session.add(job)
             session.flush()
-            session.add(factories.version(made, job, figures={"classes": CLASSES}))
+            figures = {"classes": CLASSES}
+            session.add(factories.version(made, job, figures=figures, reservoir_sha256=kept))
         return made
 
     return make

@@ -133,6 +133,7 @@ def ready_for(sync_sessions, bench_of, rows, write, register, definition, tmp_pa
             head="2",
             recipe="toy_restarts:recipe",
             policy={**POLICY, **policy},
+            accept_accuracy=True,
         )
         with sync_sessions.begin() as session:
             session.add(model)

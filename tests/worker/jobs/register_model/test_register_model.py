@@ -201,6 +201,7 @@ def test_a_vision_transformer_on_encoded_images(indexed, named, run, refreshed, 
             "resize": [16, 16], "mode": "RGB", "scale": 1 / 255,
             "mean": [0.5] * 3, "std": [0.5] * 3,
         },
+        accept_accuracy=True,
     )  # fmt: skip
 
     bench = run(model)
@@ -228,6 +229,7 @@ def test_a_text_transformer_on_token_ids(indexed, named, run, tmp_path):
         architecture={"kind": "transformers"},
         head="classifier",
         preprocessing={},
+        accept_accuracy=True,
     )
 
     assert stored_version(run(model), model).figures["features"] == 16

@@ -39,14 +39,14 @@ def ruined_when_trained() -> nn.Module:
     """The same, but once it was in training mode it gives one answer to everything."""
 
     def spoil(module, args, logits):
-        module.spoilt |= module.training
+        module.spoilt |= torch.tensor(module.training)
         ruined = module.spoilt and not module.training
         return (
             nn.functional.one_hot(torch.zeros(len(logits)).long(), 10) * 9.0 if ruined else logits
         )
 
     model = perceptron()
-    model.spoilt = False
+    model.register_buffer("spoilt", torch.tensor(False))  # whoever loads it gets the same answers
     model.register_forward_hook(spoil)
     return model
 
@@ -110,8 +110,14 @@ def flat_floats(folder):
 
 def ruinous(folder):
     """The same model, which every run of the method spoils."""
+    model = ruined_when_trained()
+    model.load_state_dict(trained().state_dict(), strict=False)
+    save_model(model, str(folder / "ruined.safetensors"))
     factory = "toy_models:ruined_when_trained"
-    return flat_floats(folder) | {"architecture": {"kind": "python", "factory": factory}}
+    return flat_floats(folder) | {
+        "architecture": {"kind": "python", "factory": factory},
+        "weights_uri": str(folder / "ruined.safetensors"),
+    }
 
 
 def poisonous(folder):
@@ -141,6 +147,7 @@ def encoded_images(folder):
         "architecture": {"kind": "transformers"},
         "head": "classifier",
         "preprocessing": {"resize": [16, 16], "mode": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3},
+        "accept_accuracy": True,
     }
 
 
@@ -159,6 +166,7 @@ def token_ids(folder):
         "architecture": {"kind": "transformers"},
         "head": "classifier",
         "preprocessing": {},
+        "accept_accuracy": True,
     }
 
 

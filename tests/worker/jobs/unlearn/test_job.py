@@ -27,7 +27,7 @@ from tests.worker.jobs.unlearn.digit_models import (
     token_ids,
     token_ids_for_a_decoder,
 )
-from worker.data import decode, reservoir, version_statistics
+from worker.data import decode, reservoir, specimens, version_statistics
 from worker.engine import environment
 from worker.jobs.unlearn.job import unlearn_model
 from worker.networks import architectures
@@ -162,7 +162,9 @@ def test_one_sample_can_go(registered, ask, outcome, sync_sessions):
     assert all(np.isfinite(test.value) for test in tests)
 
 
-def test_no_image_is_decoded_twice_in_a_job(registered, ask, outcome, monkeypatch):
+def test_no_image_is_decoded_twice_in_a_job_but_for_specimens(
+    registered, ask, outcome, monkeypatch
+):
     bench = ask(registered(encoded_images, escalation=[]), *NAMED)
     opened = []
     original = Image.open
@@ -175,8 +177,9 @@ def test_no_image_is_decoded_twice_in_a_job(registered, ask, outcome, monkeypatc
     unlearn_model(bench)
 
     _, version, _, _ = outcome(bench)
-    kept = reservoir.read(bench.store, version.reservoir_sha256).num_rows
-    assert len(opened) == len(set(opened)) == len(NAMED) + kept
+    kept = reservoir.read(bench.store, version.reservoir_sha256)
+    assert len(set(opened)) == len(NAMED) + kept.num_rows
+    assert len(opened) == len(set(opened)) + 2 * len(specimens.of_table(kept))
 
 
 def test_a_new_version_keeps_the_moments_of_its_own_features(registered, ask, outcome):
