@@ -45,6 +45,7 @@ IN_BUNDLE: Rules = (
 SIGNED_AGAIN: Rules = (
     (r"^(_type|predicateType)$", FORM, "is none of"),
     (r"^results\[\d\]\.status$", FORM, "is none of"),
+    (r"\.accuracy\.measured_on$|\.objections", FORM, "is none of"),
     (r"^log\.completed\.leaf$", FORM, r"completed\.leaf"),
     (r"^log\.checkpoint$", FORM, "certificate's checkpoint"),
     (r"^log\.completed", INCLUSION, r"log\.completed"),
@@ -67,6 +68,8 @@ ISSUED_FALSELY: Rules = (
     (r"^results\[0\]\.tests\[\d\]\.passed$", CONTENT, "passed"),
     (r"^results\[0\]\.approval\.(decision|decided_by|decided_at)$", CONTENT, "approval"),
     (r"^results\[0\]\.approval$", CONTENT, "approval"),
+    (r"^results\[0\]\.accuracy\.", CONTENT, r"^results\[0\]\.accuracy\."),
+    (r"^results\[0\]\.accepted_accuracy\.accepted$", CONTENT, "whether it was accepted"),
     (r"^results\[0\]\.purge.*(version|weights_sha256|purged_at)$", CONTENT, "purge"),
     (r"^issued\.number$", CERTIFICATE, "calls itself number"),
     (r"^issued\.at$", CONTENT, r"^issued\.at"),
@@ -74,6 +77,9 @@ ISSUED_FALSELY: Rules = (
 """The operator issues another certificate, and rewrites the log to name it. Fields that match no
 rule are in no event: only someone who holds an older checkpoint, or the honest certificate, can
 detect the change."""
+
+OPTIONAL = ("accuracy", "accepted_accuracy")
+"""Fields that honest certificates may lack."""
 
 NOT_REPEATED = r"^results\[0\]\.before\."
 """If there was nothing to forget, no event in the bundle repeats these."""
@@ -237,7 +243,9 @@ def _fields_of_certificates(
 def _left_out(evidence: Evidence, of: str) -> Iterator[Attack]:
     for path in fields_of(getattr(evidence, of).statement):
         title = f"a field of a certificate is left out and signed again: {of} {written(path)}"
-        if "config" not in path and "libraries" not in path:  # the content of these is free
+        if path[-1] in OPTIONAL:
+            yield Attack(title, *SIGNED_AGAIN[-1][1:], _against(of, path, _leave_out))
+        elif "config" not in path and "libraries" not in path:  # the content of these is free
             says = f"lacks the field {path[-1]}"
             yield Attack(title, FORM, says, _against(of, path, _leave_out))
 

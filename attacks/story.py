@@ -52,7 +52,9 @@ class _Story:
         self._tell("api", "webhook.registered", "hook")
         self._request("main", samples=3, duplicates=1)
         self._job("main-job")
-        self._version(2, NEW_WEIGHTS, OLD_WEIGHTS, "main-job", status="champion")
+        self._version(2, NEW_WEIGHTS, OLD_WEIGHTS, "main-job", status="champion",
+                      accuracy_before=0.9375, accuracy_after=0.5, lost_classes=[1],
+                      accept_accuracy=True)  # fmt: skip
         self._tell("worker", "version.superseded", "version-1", number=1)
         self._tell("worker", "job.completed", "main-job", attempt=1, verdict="pass")
         self._tell("worker", "request.completed", "main")
@@ -128,7 +130,7 @@ class _Story:
         self._tell("worker", "job.started", name, attempt=1)
 
     def _version(
-        self, number: int, weights: bytes, parent: bytes | None, job: str, **more: str
+        self, number: int, weights: bytes, parent: bytes | None, job: str, **more: Any
     ) -> None:
         made: Json = {}
         if parent:
@@ -216,8 +218,12 @@ def _scope(results: list[Json]) -> Json:
         "fail": "By these tests the samples can still be told apart.",
         None: "There was nothing to forget.",
     }
+    lost = " Class 1 lost all of its training samples: it went from 0.875 to 0.000."
     return {
-        "statement": "\n".join(f"Model {r['model']}: {words[r['verdict']]}" for r in results),
+        "statement": "\n".join(
+            f"Model {r['model']}: {words[r['verdict']]}{lost if 'accuracy' in r else ''}"
+            for r in results
+        ),
         "not_proven": [
             "That no copy of the samples is left elsewhere.",
             "That no other test could tell the samples apart.",
@@ -245,6 +251,25 @@ def _passed(*, purged_at: str | None) -> Json:
         "after": {"version": 2, "weights_sha256": hexed(NEW_WEIGHTS)},
         "tests": [_test("before", 0.001), _test("after", 0.4), _guard()],
         "not_trained_on": 1,
+        "accuracy": {
+            "measured_on": "test",
+            "samples": 80,
+            "before": 0.9375,
+            "after": 0.5,
+            "classes": [
+                {"label": 0, "samples": 40, "before": 1.0, "after": 1.0},
+                {"label": 1, "samples": 40, "before": 0.875, "after": 0.0},
+            ],
+            "lost_classes": [1],
+        },
+        "accepted_accuracy": {
+            "accepted": True,
+            "objections": ["no_better_than_chance"],
+            "train": 0.5,
+            "train_samples": 100,
+            "holdout": 0.5,
+            "holdout_samples": 40,
+        },
         "purge": {
             "superseded_weights": [
                 {

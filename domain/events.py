@@ -304,6 +304,9 @@ class VersionCreated(Event, event="version.created", about="version"):
     lost_classes: list[int] | None = None
     """Classes, by label, of which the job left no training sample; left out if there are none."""
 
+    accept_accuracy: bool | None = None
+    """True if the model was to be registered whatever its accuracy was."""
+
 
 class VersionSuperseded(Event, event="version.superseded", about="version"):
     """The version is never served again: it holds what was to be forgotten."""

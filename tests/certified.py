@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from devstack import local
 from domain.states import Mode, RequestStatus, Verdict, VersionStatus
-from evidence import merkle, signed_notes
+from evidence import accuracy, merkle, signed_notes
 from evidence.statement import Case, Entry, Keyed, Log, Outcome, instant
 from tests import factories
 
@@ -104,8 +104,9 @@ def changed(
         environment=ENVIRONMENT,
     )
     old = factories.version(
-        model, registration, status=VersionStatus.SUPERSEDED, superseded_at=factories.NOW
-    )
+        model, registration, status=VersionStatus.SUPERSEDED, superseded_at=factories.NOW,
+        figures={"test_accuracy": 0.9, "accuracy_check": ACCEPTED},
+    )  # fmt: skip
     new = factories.version(
         model, job, number=2, mode=mode, parent_id=old.id, weights_sha256="e" * 64
     )
@@ -119,6 +120,7 @@ def changed(
         for moment, figures in (tests_of(verdict) if verdict else ())
     ]
     accepted = factories.decision(request, job) if verdict is Verdict.FAIL else None
+    measured = [factories.evaluation(job, moment, figures=FIGURES[moment]) for moment in FIGURES]
     outcome = Outcome(
         model=model,
         target=target,
@@ -129,11 +131,32 @@ def changed(
         round=kept,
         tests=audited,
         acceptance=accepted,
+        accuracy=accuracy.report(FIGURES["before"], FIGURES["after"]),
     )
-    rows = [dataset, model, registration, job, old, new, request, target, kept, *audited, accepted]
+    rows = [
+        dataset, model, registration, job, *measured, old, new, request, target, kept, *audited,
+        accepted,
+    ]  # fmt: skip
     case = Case(request=request, outcomes=[outcome], log=log(request.id), keyed=KEYED)
     return Story(case, [row for row in rows if row is not None])
 
+
+FIGURES = {
+    moment: {
+        "every_class": {
+            "measured_on": "test", "accuracy": both, "by_class": [0.9, seven], "samples": [60, 40],
+        },
+        "lost_classes": [1],
+    }
+    for moment, both, seven in (("before", 0.9, 0.9), ("after", 0.54, 0.0))
+}  # fmt: skip
+"""Class 1 lost all of its training samples."""
+
+ACCEPTED = {
+    "accepted": True, "objections": ["no_better_than_chance"], "train": 0.51, "train_samples": 100,
+    "train_class_mean": 0.5, "holdout": 0.5, "holdout_samples": 40, "chance": 0.5, "expected": None,
+}  # fmt: skip
+"""What registration found of a model whose accuracy was accepted."""
 
 TOLD_APART = {
     "name": "membership_loss",

@@ -313,7 +313,8 @@ ACCURACY = record(
     lost_classes=array(whole()),
 )
 ACCEPTED_ACCURACY = record(
-    accepted=flag, objections=array(text()), train=maybe(number), train_samples=whole(),
+    accepted=flag,
+    objections=array(one_of("no_better_than_chance", "worse_than_holdout")), train=maybe(number), train_samples=whole(),
     holdout=maybe(number), holdout_samples=whole(),
 )
 RESULT = record(
@@ -1096,19 +1097,28 @@ def check_version(
     agree(f"{where}.kind", kind, made[0], "mode")
     for parent in versions(events, weights_sha256=before["weights_sha256"]):
         agree(f"{where}.before.version", before["version"], parent, "number")
-    if "accuracy" in result:
-        accuracy = result["accuracy"]
-        lost = made[0].data.get("lost_classes") or []
-        differ = f"version.created at {made[0].position} names other classes"
-        must(accuracy["lost_classes"] == lost, f"{where}.accuracy.lost_classes", differ)
-        for moment in ("before", "after"):
-            told = made[0].data.get(f"accuracy_{moment}")
-            other = f"version.created at {made[0].position} says {told}"
-            must(accuracy[moment] == told, f"{where}.accuracy.{moment}", other)
+    check_told_accuracy(result, where, made[0])
     job = made[0].data.get("job")
     ended = only([event for event in events if event.subject == job], "job.completed")
     agree(f"{where}.verdict", result["verdict"], ended, "verdict")
     check_approval(result, where, made[0], request, events)
+
+
+def check_told_accuracy(result: dict[str, Any], where: str, made: Event) -> None:
+    """Check that the certificate says of the model's accuracy what the log says."""
+    told, accuracy = made.data, result.get("accuracy")
+    concealed = f"is left out, though version.created at {made.position} says that it was measured"
+    must(accuracy is not None or "accuracy_after" not in told, f"{where}.accuracy", concealed)
+    if accuracy is not None:
+        other = f"version.created at {made.position} says something else"
+        lost = told.get("lost_classes") or []
+        must(accuracy["lost_classes"] == lost, f"{where}.accuracy.lost_classes", other)
+        for moment in ("before", "after"):
+            same = accuracy[moment] == told.get(f"accuracy_{moment}")
+            must(same, f"{where}.accuracy.{moment}", other)
+    accepted = result.get("accepted_accuracy", {}).get("accepted", False)
+    differ = f"version.created at {made.position} says otherwise whether it was accepted"
+    must(accepted == bool(told.get("accept_accuracy")), f"{where}.accepted_accuracy", differ)
 
 
 def check_approval(

@@ -195,3 +195,21 @@ def the_certificate_is_dated_back(evidence: Evidence) -> Given:
 def the_result_of_another_model_is_shown(evidence: Evidence) -> Given:
     other = said_of(evidence.main, "job.completed")["subject_id"]
     return evidence.reissued(evidence.main, lambda s: result(s).update(model_id=other))
+
+
+@attack(CONTENT, r"accuracy: is left out, though version\.created")
+def the_accuracy_of_a_lost_class_is_concealed(evidence: Evidence) -> Given:
+    return evidence.reissued(evidence.main, lambda s: result(s).pop("accuracy"))
+
+
+@attack(CONTENT, "does not say that class 1 lost")
+def the_words_conceal_a_lost_class(evidence: Evidence) -> Given:
+    words = "Model cnn: influence reduced to within the measured range."
+    return evidence.reissued(
+        evidence.main, lambda s: s["predicate"]["scope"].update(statement=words)
+    )
+
+
+@attack(CONTENT, "whether it was accepted")
+def an_accepted_accuracy_is_concealed(evidence: Evidence) -> Given:
+    return evidence.reissued(evidence.main, lambda s: result(s).pop("accepted_accuracy"))

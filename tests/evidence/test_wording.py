@@ -36,20 +36,45 @@ def result(kind=Kind.APPROXIMATE, verdict=Verdict.PASS, **changes):
     } | changes
 
 
+REPORTS = [
+    {
+        "measured_on": "test", "samples": samples, "before": share, "after": share,
+        "classes": [
+            {"label": n, "samples": samples // 15, "before": share, "after": share}
+            for n in range(15)
+        ],
+        "lost_classes": list(range(lost)),
+    }
+    for samples, share in ((150, 0.5), (0, None)) for lost in (0, 1, 15)
+]  # fmt: skip
+ACCEPTED = [
+    {
+        "accepted": True, "objections": objections, "train": 0.1, "train_samples": 10,
+        "holdout": holdout, "holdout_samples": 5,
+    }
+    for objections in ([], list(wording.OBJECTIONS)) for holdout in (None, 0.2)
+]  # fmt: skip
 PURGES = ((), (None,), ("2026-01-01",), ("2026-01-01", None))
-ALL = [
-    result(
-        kind,
-        verdict,
-        already_forgotten=gone,
-        not_trained_on=never,
-        purge={"superseded_weights": [{"purged_at": at} for at in purged]},
-    )
-    for kind, verdict, gone, never, purged in product(MADE, VERDICTS, (0, 3), (0, 2), PURGES)
-] + [
-    result(Kind.NOTHING_TO_FORGET, None, already_forgotten=gone, not_trained_on=1 - gone)
-    for gone in (0, 1)
-]
+ALL = (
+    [
+        result(
+            kind,
+            verdict,
+            already_forgotten=gone,
+            not_trained_on=never,
+            purge={"superseded_weights": [{"purged_at": at} for at in purged]},
+        )
+        for kind, verdict, gone, never, purged in product(MADE, VERDICTS, (0, 3), (0, 2), PURGES)
+    ]
+    + [
+        result(Kind.NOTHING_TO_FORGET, None, already_forgotten=gone, not_trained_on=1 - gone)
+        for gone in (0, 1)
+    ]
+    + [
+        result(kind, verdict, accuracy=measured, accepted_accuracy=accepted)
+        for kind, verdict, measured, accepted in product(MADE, VERDICTS, REPORTS, ACCEPTED)
+    ]
+)
 
 
 def test_what_must_never_be_said_is_never_said():
@@ -81,6 +106,17 @@ def test_only_a_pass_is_told_as_success(kind, verdict):
         assert wording.ACCEPTED in said
     if verdict is None:
         assert "No tests were run" in said
+
+
+def test_classes_that_lost_everything_are_named_and_many_are_counted():
+    said = [wording.accuracy_remarks(report) for report in REPORTS]
+
+    assert [len(remarks) for remarks in said] == [1, 2, 12, 0, 1, 11]
+    assert said[2][-1] == "So did 5 more classes."
+    assert said[4] == [
+        "Class 0 lost all of its training samples, and there are no test samples of it to measure "
+        "what that did."
+    ]
 
 
 def test_a_statement_has_a_paragraph_for_each_model():

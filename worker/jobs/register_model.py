@@ -284,5 +284,6 @@ def _add_version(
             model=model.id, number=version.number, job=job.id,
             weights_sha256=version.weights_sha256, statistics_sha256=version.statistics_sha256,
             reservoir_sha256=version.reservoir_sha256,
+            accept_accuracy=model.accept_accuracy or None,
         ),
     )  # fmt: skip

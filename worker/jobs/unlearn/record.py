@@ -128,6 +128,7 @@ def new_version(
                     accuracy_before=before.every_class.accuracy,
                     accuracy_after=after.every_class.accuracy,
                     lost_classes=after.lost_classes or None,
+                    accept_accuracy=order.model.accept_accuracy or None,
                 ),
             )  # fmt: skip
             if failed:

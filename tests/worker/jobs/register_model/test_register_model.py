@@ -93,7 +93,9 @@ def test_the_reservoir_holds_equally_many_training_samples_of_each_class(digits,
     bench = run(model)
     table = reservoir.read(bench.store, stored_version(bench, model).reservoir_sha256)
 
-    assert table.schema.names == ["sample_id", "input", "label", "split"]
+    assert table.schema.names == [
+        "sample_id", "input", "label", "split", "specimen_input", "specimen_answer",
+    ]  # fmt: skip
     retain = reservoir.samples(table, Split.TRAIN, PREPROCESSING, digits.definition)
     assert retain.labels.bincount().tolist() == [20] * 10
     position = int(table["sample_id"][0].as_py().removeprefix("digit-"))
