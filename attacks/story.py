@@ -53,7 +53,7 @@ class _Story:
         self._request("main", samples=3, duplicates=1)
         self._job("main-job")
         self._version(2, NEW_WEIGHTS, OLD_WEIGHTS, "main-job", status="champion",
-                      accuracy_before=0.9375, accuracy_after=0.5, lost_classes=[1],
+                      measured=80, right_before=75, right_after=40, lost_classes=[1],
                       accept_accuracy=True)  # fmt: skip
         self._tell("worker", "version.superseded", "version-1", number=1)
         self._tell("worker", "job.completed", "main-job", attempt=1, verdict="pass")

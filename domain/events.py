@@ -259,8 +259,12 @@ class ModelChecked(Event, event="model.checked", about="model"):
     """The model was examined, and can be used."""
 
     job: UUID
-    train_accuracy: float | None = None
-    holdout_accuracy: float | None = None
+    train_samples: int | None = None
+    train_right: int | None = None
+    """How many of them were answered correctly."""
+
+    holdout_samples: int | None = None
+    holdout_right: int | None = None
     accepted: list[str] | None = None
     """What was objected to its accuracy, where that was accepted beforehand."""
 
@@ -296,11 +300,14 @@ class VersionCreated(Event, event="version.created", about="version"):
     samples: int | None = None
     status: str | None = None
     mode: str | None = None
-    accuracy_before: float | None = None
-    """On test samples of all classes, or on the hold-out where there are none; of the version it
-    was made from."""
+    measured: int | None = None
+    """How many test samples of all classes were measured, or hold-out samples where there are none.
+    Events have whole numbers only: others have no single canonical form."""
 
-    accuracy_after: float | None = None
+    right_before: int | None = None
+    """How many of them the version it was made from answered correctly."""
+
+    right_after: int | None = None
     lost_classes: list[int] | None = None
     """Classes, by label, of which the job left no training sample; left out if there are none."""
 

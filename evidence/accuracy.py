@@ -21,15 +21,20 @@ def report(before: Figures | None, after: Figures | None) -> dict[str, Any] | No
     old, new = before.get("every_class"), after.get("every_class")
     if old is None or new is None:
         return None
-    rows = zip(new["samples"], old["by_class"], new["by_class"], strict=True)
+    rows = zip(new["samples"], old["right"], new["right"], strict=True)
+    samples = sum(new["samples"])
     return {
         "measured_on": new["measured_on"],
-        "samples": sum(new["samples"]),
-        "before": old["accuracy"],
-        "after": new["accuracy"],
+        "samples": samples,
+        "before": _share(sum(old["right"]), samples),
+        "after": _share(sum(new["right"]), samples),
         "classes": [
-            {"label": label, "samples": samples, "before": was, "after": now}
-            for label, (samples, was, now) in enumerate(rows)
+            {"label": label, "samples": of, "before": _share(was, of), "after": _share(now, of)}
+            for label, (of, was, now) in enumerate(rows)
         ],
         "lost_classes": after["lost_classes"],
     }
+
+
+def _share(right: int, samples: int) -> float | None:
+    return right / samples if samples else None

@@ -314,7 +314,8 @@ ACCURACY = record(
 )
 ACCEPTED_ACCURACY = record(
     accepted=flag,
-    objections=array(one_of("no_better_than_chance", "worse_than_holdout")), train=maybe(number), train_samples=whole(),
+    objections=array(one_of("no_better_than_chance", "worse_than_holdout")),
+    train=maybe(number), train_samples=whole(),
     holdout=maybe(number), holdout_samples=whole(),
 )
 RESULT = record(
@@ -1108,14 +1109,15 @@ def check_told_accuracy(result: dict[str, Any], where: str, made: Event) -> None
     """Check that the certificate says of the model's accuracy what the log says."""
     told, accuracy = made.data, result.get("accuracy")
     concealed = f"is left out, though version.created at {made.position} says that it was measured"
-    must(accuracy is not None or "accuracy_after" not in told, f"{where}.accuracy", concealed)
+    must(accuracy is not None or "measured" not in told, f"{where}.accuracy", concealed)
     if accuracy is not None:
         other = f"version.created at {made.position} says something else"
         lost = told.get("lost_classes") or []
         must(accuracy["lost_classes"] == lost, f"{where}.accuracy.lost_classes", other)
+        must(accuracy["samples"] == told.get("measured"), f"{where}.accuracy.samples", other)
         for moment in ("before", "after"):
-            same = accuracy[moment] == told.get(f"accuracy_{moment}")
-            must(same, f"{where}.accuracy.{moment}", other)
+            right = round((accuracy[moment] or 0) * accuracy["samples"])
+            must(right == told.get(f"right_{moment}"), f"{where}.accuracy.{moment}", other)
     accepted = result.get("accepted_accuracy", {}).get("accepted", False)
     differ = f"version.created at {made.position} says otherwise whether it was accepted"
     must(accepted == bool(told.get("accept_accuracy")), f"{where}.accepted_accuracy", differ)

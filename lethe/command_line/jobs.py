@@ -101,6 +101,7 @@ def _picture(job: Job) -> Group:
             ("mode", job.mode and f"{job.mode}: {job.mode_reason or ''}"),
             ("verdict", job.verdict and word(job.verdict)),
             ("meaning", job.audit and job.audit.meaning),
+            *(("accuracy", remark) for remark in (job.accuracy.remarks if job.accuracy else ())),
         ]
     )
     return Group(facts, *([_tests(job.audit)] if job.audit else []))

@@ -1,4 +1,4 @@
-"""`lethe model`: add, list, show, versions, lineage; and `lethe pull`."""
+"""`lethe model`: add, list, show, preview, versions, lineage; and `lethe pull`."""
 
 import json
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from lethe.command_line.options import AsJson, Follow, Limit, Output, Timeout, W
 from lethe.command_line.screen import Screen, counted, details, table, word
 from lethe.command_line.session import connect
 from lethe.schemas.models import (
+    Accuracy,
     Channels,
     Model,
     PythonArchitecture,
@@ -82,6 +83,18 @@ def add(
             metavar="NAME=JSON", help="As in reference_models=8 or drift.max_accuracy_drop=0.1."
         ),
     ] = None,
+    expect_train: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Accuracy on the training samples, as you measured it."),
+    ] = None,
+    expect_holdout: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Accuracy on the hold-out, as you measured it."),
+    ] = None,
+    accept_accuracy: Annotated[
+        bool,
+        typer.Option("--accept-accuracy", help="Even if it answers as no trained network does."),
+    ] = False,
     wait: Wait = False,
     follow: Follow = False,
     timeout: Timeout = None,
@@ -110,6 +123,8 @@ def add(
             preprocessing={key: value for key, value in preprocessing.items() if value is not None},
             recipe=recipe,
             policy=_settings(policy) or None,
+            expected_accuracy=_given(train=expect_train, holdout=expect_holdout),
+            accept_accuracy=accept_accuracy or None,
         )
         if wait or follow:
             made = settled(lethe, made, screen, timeout=timeout, watched=follow)
@@ -142,6 +157,29 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     with connect(context) as lethe:
         read = lethe.read_model(name)
     Screen(as_json).show(read, _picture(read))
+
+
+@app.command()
+def preview(
+    context: typer.Context, name: Name, output: Output = None, as_json: AsJson = False
+) -> None:
+    """Look at ten samples as the champion's network gets them. The audit trail notes it.
+
+    With --output, a picture of them, for models that take images.
+    """
+    screen = Screen(as_json)
+    with connect(context) as lethe:
+        if output is not None:
+            output.write_bytes(lethe.read_preview_picture(name))
+            screen.show({"file": str(output), "model": name}, f"The picture is in {output}.")
+            return
+        seen = lethe.read_preview(name)
+    columns = ("Label", "Answer", "Confidence", "Smallest", "Largest", "Mean")
+    rows = (
+        (one.label, one.answer, one.confidence, one.smallest, one.largest, one.mean)
+        for one in seen.samples
+    )
+    screen.show(seen, table(columns, rows))
 
 
 @app.command()
@@ -236,6 +274,8 @@ def _picture(model: Model) -> Table:
             ("architecture", model.architecture),
             ("head", model.head),
             ("recipe", model.recipe),
+            ("accuracy", model.accuracy and _accuracy(model.accuracy)),
+            ("remark", model.accuracy and model.accuracy.remark),
             ("policy", model.policy),
             ("registered", model.created_at),
             ("ready", model.ready_at),
@@ -246,6 +286,16 @@ def _picture(model: Model) -> Table:
             ("reference models", model.references and word(model.references.status)),
         ]
     )
+
+
+def _accuracy(measured: Accuracy) -> str:
+    parts = {"training samples": measured.train, "hold-out": measured.holdout}
+    return ", ".join(f"{share:.3f} on {of}" for of, share in parts.items() if share is not None)
+
+
+def _given(**values: float | None) -> dict[str, object] | None:
+    """Those that are set; None if none is."""
+    return {name: value for name, value in values.items() if value is not None} or None
 
 
 def _version(version: Version) -> str:

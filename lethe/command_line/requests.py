@@ -28,6 +28,7 @@ from lethe.command_line.options import (
 from lethe.command_line.screen import Screen, counted, details, table, word
 from lethe.command_line.session import connect
 from lethe.schemas.common import JobStatus, Objective
+from lethe.schemas.jobs import AccuracyChange
 from lethe.schemas.requests import (
     DecisionKind,
     DeletionRequest,
@@ -282,6 +283,7 @@ def _target(target: Target) -> Table:
             ("verdict", word(result.verdict)),
             ("because", result.verdict_reason),
             ("meaning", result.meaning),
+            *_remarks(result.accuracy),
         ]
     return details(pairs)
 
@@ -306,9 +308,17 @@ def _estimated(target: EstimateTarget) -> Table:
             ("memorisation", remembered and f"{remembered.value:.3g} ({remembered.measure})"),
             ("takes about", None if seconds is None else f"{seconds:.0f} seconds"),
             ("prediction", result.prediction_basis),
+            *(
+                (f"class {lost.label}", "would lose all of its training samples")
+                for lost in result.lost_classes
+            ),
             *(("remark", remark) for remark in result.remarks),
         ]
     return details([*pairs, ("", "")])
+
+
+def _remarks(accuracy: AccuracyChange | None) -> list[tuple[str, object]]:
+    return [("accuracy", remark) for remark in accuracy.remarks] if accuracy else []
 
 
 def _one_of(model: str | None, dataset: str | None) -> None:

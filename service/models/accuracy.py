@@ -72,4 +72,5 @@ def found_at_registration(version: ModelVersion | None) -> AccuracyRead | None:
     check = version.figures.get("accuracy_check") if version else None
     if check is None:
         return None
-    return AccuracyRead(**check, remark=wording.accepted_accuracy(check))
+    shown = {name: check[name] for name in AccuracyRead.model_fields if name in check}
+    return AccuracyRead(**shown, remark=wording.accepted_accuracy(check))

@@ -52,6 +52,12 @@ def test_what_is_told_can_be_signed_and_read_back(sync_sessions):
     ]
 
 
+@pytest.mark.parametrize("kind", EVENTS.values(), ids=EVENTS)
+def test_no_event_tells_a_fraction(kind):
+    """The verifier's canonical form has whole numbers only, as has every copy of it out there."""
+    assert not [field.name for field in fields(kind) if "float" in str(field.type)]
+
+
 def test_nothing_is_recorded_of_which_there_is_no_canonical_form(sync_sessions):
     with sync_sessions() as session, pytest.raises(rfc8785.CanonicalizationError):
         trail.record(session, "worker", ONE, JobCompleted(attempt=2**60))

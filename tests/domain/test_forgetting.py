@@ -40,9 +40,7 @@ MEASURED = Evaluation(
     **factories.SCORES, test_accuracy=0.9, holdout_accuracy_same_classes=0.7, k=1,
     subspace_overlap=None, forget_effective_rank=1.0, forget_feature_norm=1.0,
     holdout_feature_norm=1.0, membership_auc=0.5, lost_classes=[],
-    every_class=EveryClass(
-        measured_on="test", accuracy=0.9, by_class=[0.9, 0.9], samples=[10, 10]
-    ),
+    every_class=EveryClass(measured_on="test", samples=[10, 10], right=[9, 9]),
 )  # fmt: skip
 
 

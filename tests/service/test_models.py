@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 from domain import doorbell
 from domain.states import JobKind, JobStatus, RegistrationStatus, VersionStatus
 from domain.tables import AuditEvent, Job, Model
-from tests import factories
+from tests import certified, factories
 
 
 @pytest.fixture
@@ -69,6 +69,9 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
             "grace": "P3D",
             "reference_models": 0,
         },
+        "expected_accuracy": None,
+        "accept_accuracy": False,
+        "accuracy": None,
         "suppressed_samples": 0,
         "warning": None,
         "status": "pending",
@@ -107,6 +110,47 @@ async def test_a_name_stands_for_one_definition(client, wanted, problem):
     await client.post("/v1/models", json=wanted)
 
     problem(await client.post("/v1/models", json=wanted | {"head": "fc"}), 409, "name-taken")
+
+
+EXPECTED = {"train": 0.998, "holdout": 0.91}
+
+
+async def test_what_the_team_measured_is_part_of_the_definition(client, sessions, wanted, problem):
+    stated = wanted | {"expected_accuracy": EXPECTED, "accept_accuracy": True}
+
+    first = await client.post("/v1/models", json=stated)
+
+    assert first.json()["expected_accuracy"] == EXPECTED | {"tolerance": 0.01}
+    assert (await client.post("/v1/models", json=stated)).json() == first.json()
+    problem(await client.post("/v1/models", json=wanted), 409, "name-taken")
+    async with sessions() as session:
+        registered = select(AuditEvent).filter_by(event="model.registered")
+        event = (await session.scalars(registered)).one()
+    assert event.data["accept_accuracy"] is True
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [{}, {"tolerance": 0.01}, {"train": 1.2}, {"holdout": -0.1}, {"train": 0.9, "tolerance": 0.5},
+     {"train": 0.9, "test": 0.9}, {"train": "NaN"}, 0.9],
+)  # fmt: skip
+async def test_an_accuracy_that_says_nothing_is_refused(client, wanted, problem, expected):
+    response = await client.post("/v1/models", json=wanted | {"expected_accuracy": expected})
+
+    problem(response, 422, "invalid-request")
+
+
+async def test_what_registration_measured_is_told_with_what_was_accepted(client, store):
+    dataset = factories.dataset()
+    model = factories.model(dataset, accept_accuracy=True)
+    job = factories.job(model_id=model.id, kind=JobKind.REGISTER_MODEL, finished=True)
+    figures = {"test_accuracy": 0.1, "accuracy_check": certified.ACCEPTED}
+    await store(dataset, model, job, factories.version(model, job, figures=figures))
+
+    accuracy = (await client.get("/v1/models/cnn")).json()["accuracy"]
+
+    assert accuracy["objections"] == ["no_better_than_chance"]
+    assert "no better than chance (accuracy 0.510 on 100 training samples" in accuracy["remark"]
 
 
 async def test_may_be_defined_anew_after_it_failed(client, sessions, wanted):

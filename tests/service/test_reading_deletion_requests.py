@@ -8,7 +8,8 @@ from sqlalchemy import update
 
 from domain.states import JobStatus, Mode, RequestStatus, Verdict, VersionStatus
 from domain.tables import DeletionRequest, DeletionTarget
-from tests import factories
+from service.jobs.accuracy import AccuracyChange
+from tests import certified, factories
 from tests.service.submitting import URL, submit
 
 
@@ -36,8 +37,8 @@ async def test_shows_what_came_of_it(client, sessions, store, model, verdict, wo
         factories.version(
             model, job, number=2, weights_sha256="d" * 64, mode=Mode.APPROXIMATE, **retired
         ),
-        factories.evaluation(job, "before", da_gap=0.02),
-        factories.evaluation(job, "after"),
+        factories.evaluation(job, "before", da_gap=0.02, figures=certified.FIGURES["before"]),
+        factories.evaluation(job, "after", figures=certified.FIGURES["after"]),
     )
 
     [target] = (await client.get(f"{URL}/{accepted['id']}")).json()["targets"]
@@ -54,7 +55,38 @@ async def test_shows_what_came_of_it(client, sessions, store, model, verdict, wo
         "meaning": ANY,
         "before": factories.SCORES | {"da_gap": 0.02},
         "after": factories.SCORES,
+        "accuracy": {
+            "measured_on": "test",
+            "samples": 100,
+            "before": 0.9,
+            "after": 0.54,
+            "classes": [
+                {"label": 0, "samples": 60, "before": 0.9, "after": 0.9},
+                {"label": 1, "samples": 40, "before": 0.9, "after": 0.0},
+            ],
+            "lost_classes": [1],
+            "remarks": ANY,
+        },
     }
+    assert "went from 0.900 to 0.000" in target["result"]["accuracy"]["remarks"][1]
+
+
+def test_of_many_classes_a_request_shows_those_that_lost_most():
+    def figures(right):
+        classes = {"samples": [10] * 300, "right": right, "measured_on": "test"}
+        return {"every_class": classes, "lost_classes": [250]}
+
+    before, after = [9] * 300, [9] * 200 + [8] * 100
+    before[250] = after[250] = 0  # it was not known before
+    rows = [
+        factories.evaluation(factories.job(), moment, figures=figures(right))
+        for moment, right in (("before", before), ("after", after))
+    ]
+
+    shown = AccuracyChange.of(*rows, most=100)
+
+    assert [each.label for each in shown.classes] == list(range(200, 300))
+    assert len(AccuracyChange.of(*rows).classes) == 300
 
 
 async def test_shows_why_it_failed(client, sessions, store, model):

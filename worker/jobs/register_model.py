@@ -274,7 +274,8 @@ def _add_version(
     trail.record(
         session, "worker", model.id,
         ModelChecked(
-            job=job.id, train_accuracy=check["train"], holdout_accuracy=check["holdout"],
+            job=job.id, train_samples=check["train_samples"], train_right=check["train_right"],
+            holdout_samples=check["holdout_samples"], holdout_right=check["holdout_right"],
             accepted=check["objections"] if check["accepted"] else None,
         ),
     )  # fmt: skip

@@ -119,27 +119,27 @@ class EveryClass:
     measured_on: Literal["test", "holdout"]
     """The hold-out stands in where there are no test samples."""
 
-    accuracy: float | None
-    """None without samples."""
-
-    by_class: list[float | None]
-    """(C,) None for a class without samples."""
-
     samples: list[int]
-    """(C,)"""
+    """(C,) how many were measured."""
+
+    right: list[int]
+    """(C,) how many of them were answered correctly."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """Over all classes; None without samples."""
+        return sum(self.right) / sum(self.samples) if any(self.samples) else None
 
     @classmethod
     def of(cls, observed: "Observed", count: int) -> "EveryClass":
         """Of a network with `count` classes."""
         shown = observed.test if observed.test is not None else observed.holdout
         labels = shown.labels
-        samples = labels.bincount(minlength=count).tolist()
-        right = labels[shown.logits.argmax(1) == labels].bincount(minlength=count).tolist()
+        right = labels[shown.logits.argmax(1) == labels]
         return cls(
             measured_on="holdout" if observed.test is None else "test",
-            accuracy=accuracy(shown),
-            by_class=[hits / of if of else None for hits, of in zip(right, samples, strict=True)],
-            samples=samples,
+            samples=labels.bincount(minlength=count).tolist(),
+            right=right.bincount(minlength=count).tolist(),
         )
 
 

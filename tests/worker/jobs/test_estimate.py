@@ -298,6 +298,25 @@ def test_a_class_can_be_asked_about(registered, asked, outcome, sync_sessions):
     assert result["measured"] == result["samples"]
 
 
+@pytest.mark.parametrize("all_of_them", [True, False])
+def test_a_class_that_would_lose_everything_is_named(
+    registered, asked, outcome, sync_sessions, monkeypatch, all_of_them
+):
+    monkeypatch.setattr(estimates, "MEASURED", 5)  # of all that are named, not of those measured
+    model = registered()
+    threes = ids(sync_sessions, model, label=3)
+    bench = asked(model, threes if all_of_them else threes[1:])
+
+    estimate(bench)
+
+    lost = outcome(bench)[1]["lost_classes"]
+    assert [each["label"] for each in lost] == ([3] if all_of_them else [])
+    for each in lost:
+        assert each["training_samples"] == len(threes)
+        assert each["accuracy"] > 0.5
+        assert each["holdout_samples"] > 0
+
+
 def test_where_nothing_is_left_to_forget_nothing_is_measured(
     registered, asked, outcome, sync_sessions
 ):
