@@ -27,7 +27,7 @@ class LostClass(Out):
     """A class that would be left without training samples."""
 
     label: int
-    """The class, by its label in the dataset."""
+    """The class, by its label as the model numbers classes."""
 
     training_samples: int
     """How many training samples of it the model has not forgotten: the request names all."""

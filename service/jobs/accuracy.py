@@ -11,7 +11,7 @@ class ClassAccuracy(Out):
     """The accuracy on the samples of one class, which the model was never trained on."""
 
     label: int
-    """The class, by its label in the dataset."""
+    """The class, by its label as the model numbers classes."""
 
     samples: int
     """How many samples of the class were measured."""

@@ -26,7 +26,7 @@ class SpecimenRead(Out):
     """One sample as the network gets it, and its answer. It is not told which sample it is."""
 
     label: int
-    """The label of the sample in the dataset."""
+    """The label of the sample, as the model numbers classes."""
 
     answer: int
     """The class that the network answers with."""

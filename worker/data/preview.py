@@ -37,8 +37,7 @@ def store_reservoir(store: Store, table: pa.Table, preprocessing: dict[str, Any]
     if not len(rows):
         return digest
     inputs, answers = specimens.inputs_of(rows), specimens.answers_of(rows)
-    labels = rows["label"].to_pylist()
-    told = figures(inputs, answers, labels)
+    told = figures(inputs, answers, rows[specimens.LABEL].to_pylist())
     store.put_beside(digest, objects.PREVIEW_FIGURES, json.dumps(told).encode())
     images = as_images(inputs, preprocessing)
     if images is not None:

@@ -1,7 +1,7 @@
 """Ten inputs of a version as its network gets them, with its answers, to be compared before each
 job.
 
-They stand in two more columns of the version's reservoir, beside samples that are kept there
+They stand in three more columns of the version's reservoir, beside samples that are kept there
 anyway: whatever makes a sample leave the reservoir takes its specimen along, and the reservoir's
 end is theirs. Shapes: S specimens, C classes.
 """
@@ -28,7 +28,11 @@ COUNT = 10
 BYTES = 32 * 2**20
 """All specimens of a version take no more than this; large inputs make do with fewer."""
 
-INPUT, ANSWER = "specimen_input", "specimen_answer"
+INPUT, LABEL, ANSWER = "specimen_input", "specimen_label", "specimen_answer"
+TYPES = {INPUT: pa.large_binary(), LABEL: pa.int64(), ANSWER: pa.list_(pa.float32())}
+"""Columns that the reservoir has besides: what `Network.prepare` gave, the label as the model
+numbers classes, and the logits. Null beside other samples."""
+
 METADATA = b"lethe.specimens"
 """Of the reservoir's file: what the specimens were made with, as JSON."""
 
@@ -65,7 +69,7 @@ def taken(
     Raises:
         JobError: the network gives two answers to one input.
     """
-    known = _columns(table)[INPUT].to_pylist()
+    known = _input(table).to_pylist()
     rows = [index for index, value in enumerate(known) if value is not None]
     rows += [index for index in _candidates(table) if known[index] is None]
     rows = sorted(rows[:COUNT])
@@ -81,24 +85,20 @@ def taken(
             "The network answers the same input in two ways, though it is in evaluation mode. "
             "Register one that draws nothing at random when it is evaluated."
         )
-    inputs: list[bytes | None] = [None] * len(known)
-    logits: list[list[float] | None] = [None] * len(known)
+    found: dict[str, list[Any]] = {name: [None] * len(known) for name in TYPES}
     for place, row in enumerate(rows):
-        inputs[row] = known[row] or save({"input": prepared[place].contiguous()})
-        logits[row] = answers[place].tolist()
-    plain = table.select([name for name in table.column_names if name not in (INPUT, ANSWER)])
-    return (
-        plain.append_column(INPUT, pa.array(inputs, pa.large_binary()))
-        .append_column(ANSWER, pa.array(logits, pa.list_(pa.float32())))
-        .replace_schema_metadata({METADATA: json.dumps(dict(made_with))})
-    )
+        found[INPUT][row] = known[row] or save({"input": prepared[place].contiguous()})
+        found[LABEL][row] = int(samples.labels[place])
+        found[ANSWER][row] = answers[place].tolist()
+    kept = table.select([name for name in table.column_names if name not in TYPES])
+    for name, values in found.items():
+        kept = kept.append_column(name, pa.array(values, TYPES[name]))
+    return kept.replace_schema_metadata({METADATA: json.dumps(dict(made_with))})
 
 
 def of_table(table: pa.Table) -> pa.Table:
     """The rows that are specimens; none in a reservoir of an earlier release."""
-    columns = _columns(table)
-    whole = table if INPUT in table.column_names else _with(table, columns)
-    return whole.filter(pc.is_valid(columns[INPUT]))
+    return table.filter(pc.is_valid(_input(table)))
 
 
 def inputs_of(rows: pa.Table) -> Tensor:
@@ -218,19 +218,10 @@ def _candidates(table: pa.Table) -> list[int]:
     return [index for *_, index in sorted(order)]
 
 
-def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+def _input(table: pa.Table) -> pa.ChunkedArray:
     if INPUT in table.column_names:
-        return {INPUT: table[INPUT], ANSWER: table[ANSWER]}
-    return {
-        INPUT: pa.chunked_array([pa.nulls(len(table), pa.large_binary())]),
-        ANSWER: pa.chunked_array([pa.nulls(len(table), pa.list_(pa.float32()))]),
-    }
-
-
-def _with(table: pa.Table, columns: Mapping[str, pa.ChunkedArray]) -> pa.Table:
-    for name, column in columns.items():
-        table = table.append_column(name, column)
-    return table
+        return table[INPUT]
+    return pa.chunked_array([pa.nulls(len(table), TYPES[INPUT])])
 
 
 def _since(rows: pa.Table, made_with: Mapping[str, str]) -> str:

@@ -94,7 +94,8 @@ def test_the_reservoir_holds_equally_many_training_samples_of_each_class(digits,
     table = reservoir.read(bench.store, stored_version(bench, model).reservoir_sha256)
 
     assert table.schema.names == [
-        "sample_id", "input", "label", "split", "specimen_input", "specimen_answer",
+        "sample_id", "input", "label", "split", "specimen_input", "specimen_label",
+        "specimen_answer",
     ]  # fmt: skip
     retain = reservoir.samples(table, Split.TRAIN, PREPROCESSING, digits.definition)
     assert retain.labels.bincount().tolist() == [20] * 10
