@@ -252,7 +252,6 @@ class ModelRegistered(Event, event="model.registered", about="model"):
     dataset: UUID
     suppressed_samples: int
     accept_accuracy: bool | None = None
-    """True if it is to be registered even if it answers as no trained network does."""
 
 
 class ModelChecked(Event, event="model.checked", about="model"):
@@ -261,8 +260,6 @@ class ModelChecked(Event, event="model.checked", about="model"):
     job: UUID
     train_samples: int | None = None
     train_right: int | None = None
-    """How many of them were answered correctly."""
-
     holdout_samples: int | None = None
     holdout_right: int | None = None
     accepted: list[str] | None = None
@@ -301,18 +298,14 @@ class VersionCreated(Event, event="version.created", about="version"):
     status: str | None = None
     mode: str | None = None
     measured: int | None = None
-    """How many test samples of all classes were measured, or hold-out samples where there are none.
-    Events have whole numbers only: others have no single canonical form."""
-
     right_before: int | None = None
-    """How many of them the version it was made from answered correctly."""
-
     right_after: int | None = None
+    """Of `measured` samples of all classes, which were never trained on: numbers are whole here."""
+
     lost_classes: list[int] | None = None
-    """Classes, by label, of which the job left no training sample; left out if there are none."""
+    """Labels of which the job left no training sample."""
 
     accept_accuracy: bool | None = None
-    """True if the model was to be registered whatever its accuracy was."""
 
 
 class VersionSuperseded(Event, event="version.superseded", about="version"):

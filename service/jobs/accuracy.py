@@ -40,7 +40,7 @@ class AccuracyChange(Out):
     """The share that the new version answers correctly, from 0 to 1; null if there were none."""
 
     classes: list[ClassAccuracy]
-    """The same for each class, by label. A deletion request shows at most 100 classes: those that
+    """The accuracy on each class, by label. A deletion request shows at most 100 classes: those that
     lost all of their training samples, and those whose accuracy fell most; its job shows all."""
 
     lost_classes: list[int]
