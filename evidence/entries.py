@@ -5,7 +5,7 @@ from uuid import UUID
 import rfc8785
 from sqlalchemy import CompoundSelect, Select, literal, or_, select, union
 
-from domain.events import WeightsFetched
+from domain.events import PreviewFetched, WeightsFetched
 from domain.tables import (
     AuditEvent,
     DeletionTarget,
@@ -15,6 +15,9 @@ from domain.tables import (
     SigningKey,
 )
 from domain.trail import instant
+
+FETCHES = (WeightsFetched.event, PreviewFetched.event)
+"""Somebody got something of a version; nothing happened to it."""
 
 
 def entry(event: AuditEvent, position: int) -> bytes:
@@ -40,7 +43,7 @@ def about(request_id: UUID) -> Select[AuditEvent, int]:
 
     They are about itself, the jobs that served it and those that a person decided about for it, the
     versions those made and replaced; and the keys that sign the log. Downloads of such a version
-    are left out: they say nothing of the request, and a fleet of servers makes many.
+    and looks at its preview are left out: they say nothing of the request, and there may be many.
     """
     served = select(DeletionTarget.job_id).where(
         DeletionTarget.request_id == request_id, DeletionTarget.job_id.is_not(None)
@@ -58,6 +61,6 @@ def about(request_id: UUID) -> Select[AuditEvent, int]:
     return (
         select(AuditEvent, LogLeaf.position)
         .join(LogLeaf, LogLeaf.event_id == AuditEvent.id)
-        .where(AuditEvent.subject_id.in_(subjects), AuditEvent.event != WeightsFetched.event)
+        .where(AuditEvent.subject_id.in_(subjects), AuditEvent.event.not_in(FETCHES))
         .order_by(LogLeaf.position)
     )

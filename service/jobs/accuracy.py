@@ -40,8 +40,9 @@ class AccuracyChange(Out):
     """The share that the new version answers correctly, from 0 to 1; null if there were none."""
 
     classes: list[ClassAccuracy]
-    """The accuracy on each class, by label. A deletion request shows at most 100 classes: those that
-    lost all of their training samples, and those whose accuracy fell most; its job shows all."""
+    """The accuracy on each class, by label. A deletion request shows at most 100 classes: those
+    that lost all of their training samples, and those whose accuracy fell most; its job shows
+    all."""
 
     lost_classes: list[int]
     """The labels of the classes that lost all of their training samples with the job."""

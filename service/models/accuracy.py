@@ -64,7 +64,8 @@ class AccuracyRead(Out):
     `no_better_than_chance`, or worse than hold-out samples, by evidence (`worse_than_holdout`)."""
 
     remark: str | None
-    """The objections in a sentence, as certificates say it; null if `accept_accuracy` was not set."""
+    """The objections in a sentence, as certificates say it; null unless `accept_accuracy` was
+    set."""
 
 
 def found_at_registration(version: ModelVersion | None) -> AccuracyRead | None:

@@ -10,6 +10,7 @@ from domain.database import async_sessions, sync_sessions
 from domain.events import (
     JobCompleted,
     JobStarted,
+    PreviewFetched,
     RequestCompleted,
     VersionSuperseded,
     WeightsFetched,
@@ -90,12 +91,13 @@ def test_what_is_told_of_a_request_includes_jobs_that_a_person_sent_back(own_dat
         for job in (failed, done, other):
             trail.record(session, "worker", job.id, JobCompleted(attempt=1))
         trail.record(session, "worker", version.id, VersionSuperseded(number=1))
-        trail.record(session, "api", version.id, WeightsFetched(model=model.id, number=1))
+        for fetched in (WeightsFetched, PreviewFetched):
+            trail.record(session, "api", version.id, fetched(model=model.id, number=1))
     with sync_sessions(engine).begin() as session:
         told = [event.subject_id for event, _ in session.execute(entries.about(request.id))]
     engine.dispose()
 
-    assert told == [failed.id, done.id, version.id]  # and nothing of the download
+    assert told == [failed.id, done.id, version.id]  # and nothing of the downloads
 
 
 @pytest.fixture
