@@ -75,7 +75,7 @@ TABLES: Mapping[str, Table] = {
         api=Rights(
             insert=True,
             update="dataset_id weights_uri architecture head preprocessing recipe policy "
-            "suppressed_samples status failure",
+            "expected_accuracy accept_accuracy suppressed_samples status failure",
         ),
         worker=Rights(update="architecture status failure ready_at"),
         fixed="name",
