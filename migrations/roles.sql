@@ -1,4 +1,5 @@
--- What a superuser does once, in the database that is Lethe's alone, before the migrations:
+-- What a superuser, or who owns the database and may create roles, does once before the
+-- migrations, in the database that is Lethe's alone:
 --
 --   psql --dbname lethe --file migrations/roles.sql
 --
@@ -16,21 +17,36 @@ BEGIN
     FOREACH wanted IN ARRAY ARRAY['lethe_owner', 'lethe_api', 'lethe_worker', 'lethe_app'] LOOP
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted) THEN
             EXECUTE pg_catalog.format('CREATE ROLE %I', wanted);
+        ELSIF EXISTS (
+            SELECT FROM pg_catalog.pg_roles
+            WHERE rolname = wanted AND (
+                rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls
+            )
+        ) THEN
+            EXECUTE pg_catalog.format(
+                'ALTER ROLE %I NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS',
+                wanted
+            );
         END IF;
-        EXECUTE pg_catalog.format(
-            'ALTER ROLE %I NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS', wanted
-        );
     END LOOP;
     -- For those who give all processes one URL. It has no rights of its own.
     GRANT lethe_api, lethe_worker TO lethe_app;
 
+    -- Where nobody is a superuser, as in many hosted databases, whoever may create roles gives the
+    -- owner what it has as a member of it.
+    IF NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+        EXECUTE pg_catalog.format('GRANT lethe_owner TO %I', current_user);
+    END IF;
     EXECUTE pg_catalog.format(
         'ALTER DATABASE %I OWNER TO lethe_owner', pg_catalog.current_database()
     );
     EXECUTE pg_catalog.format(
         'REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', pg_catalog.current_database()
     );
-    ALTER SCHEMA public OWNER TO pg_database_owner;
+    IF (SELECT pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace
+        WHERE nspname = 'public') NOT IN ('pg_database_owner', 'lethe_owner') THEN
+        ALTER SCHEMA public OWNER TO lethe_owner;
+    END IF;
     REVOKE CREATE ON SCHEMA public FROM PUBLIC;
     FOR command IN
         SELECT pg_catalog.format(
