@@ -240,8 +240,9 @@ async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
 
 def speaking_to(app: FastAPI) -> httpx2.AsyncClient:
     async def in_its_role(scope: Any, receive: Any, send: Any) -> None:
-        bind = app.state.sessions.kw["bind"]
-        if not isinstance(bind, AsyncConnection):  # the URL has said under which role
+        sessions = getattr(app.state, "sessions", None)  # none before the app has started
+        bind = sessions.kw["bind"] if sessions else None
+        if not isinstance(bind, AsyncConnection):
             return await app(scope, receive, send)
         await bind.execute(become(roles.ROLES["api"]))
         try:

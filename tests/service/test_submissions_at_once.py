@@ -5,8 +5,10 @@ import asyncio
 import pytest
 from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import AsyncRetrying, stop_after_delay, wait_fixed
 
+from devstack import roles
 from domain.database import async_sessions
 from domain.tables import AuditEvent, DeletionRequest, DeletionTarget, IdempotencyKey, Job
 from service.deletion_requests import submission
@@ -66,9 +68,10 @@ async def test_ten_equal_registrations_at_once_are_one(committed, tmp_path):
 
 
 async def test_a_connection_that_breaks_while_it_is_stored_is_503_and_the_next_one_is_whole(
-    committed, problem
+    committed, own_database_url, problem
 ):
     client, sessions = committed
+    superuser = create_async_engine(roles.as_role(own_database_url, roles.SUPERUSER))
     terminated = text(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     )
@@ -78,9 +81,10 @@ async def test_a_connection_that_breaks_while_it_is_stored_is_503_and_the_next_o
         stored = asyncio.create_task(submit(client, "key"))
         async for attempt in AsyncRetrying(wait=wait_fixed(0.05), stop=stop_after_delay(20)):
             with attempt:
-                async with sessions.begin() as other:
+                async with superuser.begin() as other:
                     assert (await other.scalars(terminated)).all() == [True]
         problem(await stored, 503, "unavailable")
+    await superuser.dispose()
 
     assert (await submit(client, "key")).status_code == 202
     assert await count(sessions, DeletionRequest, AuditEvent) == [1, 1]
