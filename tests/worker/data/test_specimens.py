@@ -12,6 +12,7 @@ from torch import nn
 
 from domain import objects
 from domain.errors import JobError
+from domain.preprocessing import InputKind
 from worker.data import decode, preview, reservoir, specimens
 from worker.store.artifacts import Store
 from worker.unlearning.network import Network
@@ -63,7 +64,7 @@ def module():
 
 def network(model=None, preprocessing=PREPROCESSING):
     model = module() if model is None else model
-    return Network(model, head="4", prepare=decode.preparer(preprocessing))
+    return Network(model, head="4", prepare=decode.preparer(preprocessing, InputKind.IMAGE))
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +206,7 @@ def with_gelu(model):
 def ever_training(model):
     model.insert(1, nn.Dropout(0.5))
     model[1].forward = lambda x: nn.functional.dropout(x, 0.5, training=True)
-    return Network(model, head="5", prepare=decode.preparer(PREPROCESSING))
+    return Network(model, head="5", prepare=decode.preparer(PREPROCESSING, InputKind.IMAGE))
 
 
 @pytest.mark.parametrize("change", [swapped, with_gelu])
@@ -243,16 +244,17 @@ def test_tokens_must_be_the_same_and_features_nearly():
         def forward(self, x):
             return self.head(x.float() / x.float().norm(dim=1, keepdim=True))
 
-    answers = Network(Answers(), head="head", prepare=decode.preparer({}))
-    for values, kind, small in (
-        (tokens, pa.large_list(pa.int32()), np.eye(1, 6, 2, dtype=int)),
-        (features, pa.large_list(pa.float64()), np.eye(1, 6, 2) * 1e-5),
+    module = Answers()
+    for values, stored, kind, small in (
+        (tokens, pa.large_list(pa.int32()), InputKind.TOKENS, np.eye(1, 6, 2, dtype=int)),
+        (features, pa.large_list(pa.float64()), InputKind.FEATURES, np.eye(1, 6, 2) * 1e-5),
     ):
-        table = kept(values.tolist(), kind)
+        answers = Network(module, head="head", prepare=decode.preparer({}, kind))
+        table = kept(values.tolist(), stored)
         taken = specimens.taken(table, answers, {}, {"input_shape": [6]}, MADE_WITH)
         compare(taken, table, answers, {})
         with pytest.raises(JobError, match="sample inputs do not reach the network"):
-            compare(taken, kept((values + small).tolist(), kind), answers, {})
+            compare(taken, kept((values + small).tolist(), stored), answers, {})
 
 
 def test_large_inputs_make_do_with_fewer(table, monkeypatch):

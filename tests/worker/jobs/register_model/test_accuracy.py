@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from domain import objects
 from domain.errors import JobError
+from domain.preprocessing import InputKind
 from domain.tables import AuditEvent, ModelVersion
 from tests.worker.jobs.register_model.digit_networks import (
     DIGITS,
@@ -22,7 +23,8 @@ from worker.data import decode, reservoir, specimens
 
 def true_accuracy(network, part):
     mine = part == PARTS
-    images = decode.preparer(PREPROCESSING)(torch.from_numpy(DIGITS.images[mine][:, None]))
+    prepare = decode.preparer(PREPROCESSING, InputKind.PIXELS)
+    images = prepare(torch.from_numpy(DIGITS.images[mine][:, None]))
     with torch.no_grad():
         right = network(images).argmax(1).numpy() == DIGITS.target[mine]
     return float(right.mean())
