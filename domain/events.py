@@ -75,6 +75,22 @@ class RequestShredded(Event, event="request.shredded", about="request"):
     """What linked the request to a person was destroyed, its key included."""
 
 
+class RequestRowsErased(Event, event="request.rows_erased", about="request"):
+    """A job erased the last rows of the request's samples from the dataset's files."""
+
+    job: UUID
+
+
+class RequestRowsKept(Event, event="request.rows_kept", about="request"):
+    """A job ended, and rows of the request's samples are still in the dataset's files."""
+
+    job: UUID
+    why: str
+    """`failed` if the job failed, `held` if another model has yet to forget the samples."""
+
+    left: int | None = None
+
+
 class RequestDecided(Event, event="request.decided", about="request"):
     """A person decided about a version with the verdict `fail`."""
 

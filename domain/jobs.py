@@ -21,8 +21,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from domain import erasure, trail
 from domain import requests as deletion_requests
-from domain import trail
 from domain.events import (
     DatasetFailed,
     JobCancelled,
@@ -65,6 +65,8 @@ def queue(
     session.add(job)
     session.flush()
     trail.record(session, actor, job.id, JobQueued(model=model_id, dataset=dataset_id))
+    if kind is JobKind.ERASE_ROWS:
+        erasure.wait(session, dataset_id)
     return job
 
 
@@ -127,7 +129,10 @@ def fail(session: Session, job: Job, *, actor: Actor, kind: str, reason: str) ->
     job.failure = {"kind": kind, "reason": reason}
     trail.record(session, actor, job.id, JobFailed(attempt=job.attempt, kind=kind))
     move_requests(session, job.id, RequestStatus.FAILED, actor=actor)
-    if job.kind is JobKind.INDEX_DATASET:
+    if job.kind is JobKind.ERASE_ROWS:
+        session.flush()
+        erasure.fail(session, job, actor=actor)
+    elif job.kind is JobKind.INDEX_DATASET:
         dataset = session.get_one(Dataset, job.dataset_id)
         dataset.status, dataset.failure = RegistrationStatus.FAILED, reason
         trail.record(session, actor, dataset.id, DatasetFailed(job=job.id))
@@ -205,6 +210,8 @@ def requeue(session: Session, job: Job, *, actor: Actor) -> None:
     job.losses, job.not_before, job.phase = 0, None, IN_QUEUE
     session.flush()
     trail.record(session, actor, job.id, JobRetried(attempt=job.attempt, kind=failure["kind"]))
+    if job.kind is JobKind.ERASE_ROWS:
+        erasure.wait(session, job.dataset_id)
 
 
 def move_requests(session: Session, job_id: UUID, status: RequestStatus, *, actor: Actor) -> None:

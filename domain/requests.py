@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from domain import outbox, trail
+from domain import erasure, outbox, trail
 from domain.events import became
 from domain.states import ENDED_REQUESTS, FINAL_REQUESTS, RequestStatus, sources
 from domain.tables import DeletionRequest, DeletionTarget, RequestSample
@@ -65,7 +65,7 @@ def move(
 
 def sum_up(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> None:
     """Bring requests to the status their targets add up to; the audit trail and the webhooks are
-    told of each change. The ids that a request named go with its end.
+    told of each change. The ids that a request named go with its end, or once their rows are gone.
 
     A request needs review as soon as one of its targets does. Else, while a target is open, it is
     as far as the furthest that a job works on or has worked on; when none is, it has failed if one
@@ -94,7 +94,10 @@ def sum_up(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> 
         .returning(DeletionRequest.id, DeletionRequest.status)
     ).all()
     trail.record_each(session, actor, [(id_, became(now)) for id_, now in changed])
-    final = [request_id for request_id, now in changed if now in FINAL_REQUESTS]
+    awaited = erasure.expect(
+        session, [each for each, now in changed if now is RequestStatus.COMPLETED]
+    )
+    final = [each for each, now in changed if now in FINAL_REQUESTS and each not in awaited]
     if final:
         session.execute(
             delete(RequestSample).where(

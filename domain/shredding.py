@@ -13,12 +13,18 @@ from sqlalchemy.orm import Session
 from domain import trail
 from domain.events import RequestShredded
 from domain.states import FINAL_REQUESTS
-from domain.tables import DeletionRequest, IdempotencyKey, RequestKey, ReviewDecision
+from domain.tables import (
+    DeletionRequest,
+    IdempotencyKey,
+    RequestKey,
+    RequestSample,
+    ReviewDecision,
+)
 from domain.trail import Actor
 
 
 def shred(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> None:
-    """Destroy key, subject reference, reason and grounds of these requests.
+    """Destroy key, subject reference, reason and grounds of these requests, and ids that are left.
 
     Nothing happens to one that has not come to its end, or was shredded before. Its
     `Idempotency-Key` stands for nothing now: the fingerprint kept with it is of the ids, too.
@@ -42,7 +48,7 @@ def shred(session: Session, request_ids: Collection[UUID], *, actor: Actor) -> N
         .execution_options(synchronize_session=False)
     ).all()
     gone = func.any(literal(list(shredded), ARRAY(Uuid)))
-    for table in (RequestKey, IdempotencyKey):
+    for table in (RequestKey, IdempotencyKey, RequestSample):
         session.execute(delete(table).where(table.request_id == gone))
     session.execute(
         update(ReviewDecision)

@@ -154,6 +154,21 @@ class Verdict(StrEnum):
         return cls.PASS if has_power else cls.NO_POWER
 
 
+class RowsStatus(StrEnum):
+    """What has become of the rows of forgotten samples in the files of a dataset that erases.
+
+    - `waiting`: they are still there; a job that erases them waits or runs.
+    - `failed`: they are still there; the job that was to erase them failed.
+    - `held`: some are still there, as another model of the dataset has yet to forget them.
+    - `gone`: none is left.
+    """
+
+    WAITING = "waiting"
+    FAILED = "failed"
+    HELD = "held"
+    GONE = "gone"
+
+
 class Decision(StrEnum):
     """What a person may decide when every round of a job got the verdict `fail`.
 
@@ -235,8 +250,9 @@ class DeliveryFailure(StrEnum):
     DISABLED = "disabled"
 
 
-Event = RequestStatus | Literal["overdue"]
-"""What webhooks are told of a deletion request: a status it came to, or that it is overdue."""
+Event = RequestStatus | Literal["overdue", "rows_erased", "rows_kept"]
+"""What webhooks are told of a deletion request: a status it came to, that it is overdue, or what
+became of the rows of its samples."""
 
 REQUEST_STEPS: dict[RequestStatus, frozenset[RequestStatus]] = {
     RequestStatus.PENDING: frozenset(

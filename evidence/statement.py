@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.events import CertificateIssued
-from domain.states import Mode
+from domain.states import Mode, RowsStatus
 from domain.tables import (
     DeletionRequest,
     DeletionTarget,
@@ -116,6 +116,16 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What the log says of the samples' rows in the files of a dataset that erases."""
+
+    status: RowsStatus
+    left: int | None = None
+    at: datetime | None = None
+    """When a job that was to erase them last ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """All that a certificate rests on, but for its number and its time."""
 
@@ -127,6 +137,9 @@ class Case:
     keyed: Keyed = Keyed()
     purges: Mapping[UUID, Purge] = field(default_factory=dict)
     """By version."""
+
+    rows: Rows | None = None
+    """None where the dataset does not erase."""
 
 
 def statement(case: Case, *, number: int, at: datetime) -> dict[str, Any]:
@@ -144,9 +157,14 @@ def statement(case: Case, *, number: int, at: datetime) -> dict[str, Any]:
         "predicate": {
             "request": _request(case.request, case.keyed),
             "results": results,
+            **_rows(case.rows),
             "scope": {
                 "statement": wording.statement(results),
-                "not_proven": wording.not_proven(case.request.objective, results),
+                "not_proven": wording.not_proven(
+                    case.request.objective,
+                    results,
+                    erased=case.rows is not None and case.rows.status is RowsStatus.GONE,
+                ),
             },
             "log": _log(case.log),
             "issued": {"number": number, "at": instant(at)},
@@ -168,6 +186,20 @@ def says_more(new: Mapping[str, Any], old: Mapping[str, Any], log: Log) -> bool:
         new["predicate"][part] == old["predicate"][part] for part in ("request", "results", "scope")
     )
     return bool(news) or not same
+
+
+def _rows(rows: Rows | None) -> dict[str, Any]:
+    """What is said of the rows. Certificates of datasets that do not erase have no such member, nor
+    have those of earlier releases."""
+    if rows is None:
+        return {}
+    said = {
+        "status": rows.status,
+        "left": rows.left,
+        "at": _maybe(rows.at),
+        "meaning": wording.ROWS[rows.status],
+    }
+    return {"rows": said}
 
 
 def _subject(case: Case) -> list[dict[str, Any]]:

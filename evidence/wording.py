@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from domain.states import Objective, Verdict
+from domain.states import Objective, RowsStatus, Verdict
 
 Result = Mapping[str, Any]
 """What a certificate says of one model, as it is signed: the words rest on nothing else."""
@@ -32,6 +32,18 @@ MEANING = {
 }
 """What a verdict says, and no more."""
 
+ROWS = {
+    RowsStatus.WAITING: "The rows of the samples are still in the dataset's files. A job that "
+    "erases them waits or runs.",
+    RowsStatus.FAILED: "The rows of the samples are still in the dataset's files: the job that was "
+    "to erase them failed. Mend what its failure names, then have it tried again with "
+    "`POST /v1/jobs/{id}/retry`.",
+    RowsStatus.HELD: "Rows of the samples are still in the dataset's files, because another model "
+    "of the dataset has yet to forget them. Ask it to, with a request that names the `dataset`.",
+    RowsStatus.GONE: "No row of the samples is left in the dataset's files.",
+}
+"""What is said of the rows of samples, where the dataset erases."""
+
 NOT_TESTED = "No tests were run, so nothing is said about the samples' influence."
 ACCEPTED = "A person accepted this version in spite of that."
 
@@ -41,11 +53,16 @@ MADE = {
 }
 """How a version came to be."""
 
+ROWS_NOT_PROVEN = "That the samples are gone from the files of the dataset."
+ROWS_OVERWRITTEN = (
+    "That rows which were taken out of files cannot be recovered from the storage medium: the "
+    "files were written anew, and what the old ones took up was not overwritten."
+)
 NEVER_PROVEN = (
     "That no copy of the samples is left elsewhere: in exports, in caches, on other machines or "
     "with other people.",
     "That backups of the database, the dataset and the weights no longer contain the samples.",
-    "That the samples are gone from the files of the dataset.",
+    ROWS_NOT_PROVEN,
     "That other models that were trained on the samples, or made from the old weights, have "
     "forgotten them.",
     "That the machine ran what is recorded here: the figures are what it stored and signed, and "
@@ -193,11 +210,20 @@ def statement(results: Sequence[Result]) -> str:
     return "\n".join(" ".join(_sentences(result)) for result in results)
 
 
-def not_proven(objective: Objective, results: Sequence[Result]) -> list[str]:
+def not_proven(
+    objective: Objective, results: Sequence[Result], *, erased: bool = False
+) -> list[str]:
     """What a certificate with these results does not prove, each once: what concerns these models
-    first, then what no certificate proves."""
+    first, then what no certificate proves.
+
+    Args:
+        erased: whether the samples' rows were erased from the dataset's files.
+    """
     special = [text for result in results for text in _limits(objective, result)]
-    return list(dict.fromkeys([*special, *NEVER_PROVEN]))
+    never = [
+        ROWS_OVERWRITTEN if erased and text == ROWS_NOT_PROVEN else text for text in NEVER_PROVEN
+    ]
+    return list(dict.fromkeys([*special, *never]))
 
 
 def _sentences(result: Result) -> Iterator[str]:

@@ -13,6 +13,7 @@ from domain.states import (
     JobStatus,
     RegistrationStatus,
     RequestStatus,
+    RowsStatus,
     VersionStatus,
 )
 from domain.tables import (
@@ -59,6 +60,10 @@ class Figures(Out):
     oldest_wait_seconds: float
     """Age of the oldest open deletion request in seconds; 0 if there is none."""
 
+    rows: dict[RowsStatus, int]
+    """Number of completed deletion requests to datasets that erase, by what has become of the
+    samples' rows in the files. `failed` needs an operator."""
+
     jobs: dict[JobKind, dict[JobStatus, int]]
     """Number of jobs of each kind in each status."""
 
@@ -104,6 +109,7 @@ async def read(sessions: Sessions) -> Figures:
     async with sessions.begin() as session:
         return Figures(
             **await _requests(session),
+            rows=await _rows(session),
             jobs=await _jobs(session),
             oldest_queued_job_seconds=await _age(
                 session, Job.created_at, Job.status == JobStatus.QUEUED
@@ -146,6 +152,13 @@ async def _requests(session: AsyncSession) -> dict[str, Any]:
         overdue += overdue_count if status not in ANSWERED else 0
         oldest = max(oldest, float(age_s)) if status in OPEN_REQUESTS else oldest
     return {"requests": counts, "overdue": overdue, "oldest_wait_seconds": oldest}
+
+
+async def _rows(session: AsyncSession) -> dict[RowsStatus, int]:
+    known = DeletionRequest.rows_status
+    query = select(known, func.count()).where(known.is_not(None)).group_by(known)
+    found = {status: count for status, count in await session.execute(query) if status is not None}
+    return dict.fromkeys(RowsStatus, 0) | found
 
 
 async def _jobs(session: AsyncSession) -> dict[JobKind, dict[JobStatus, int]]:

@@ -35,6 +35,12 @@ class _Gauges(Collector):
             "Age of the oldest open deletion request.",
             now.oldest_wait_seconds,
         )
+        yield _by_label(
+            "rows",
+            "Completed requests, by what became of their samples' rows in the dataset's files.",
+            "status",
+            now.rows,
+        )
         jobs = GaugeMetricFamily("lethe_jobs", "Jobs.", labels=["kind", "status"])
         for kind, statuses in now.jobs.items():
             for status, count in statuses.items():

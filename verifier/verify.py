@@ -335,11 +335,17 @@ RESULT = record(
         version=whole(1), weights_sha256=HEX, due_at=maybe(instant), purged_at=maybe(instant),
     ))),
 )
+ROWS = record(
+    status=one_of("waiting", "failed", "held", "gone"), left=maybe(whole()), at=maybe(instant),
+    meaning=text(),
+)
 STATEMENT = record(
     _type=one_of("https://in-toto.io/Statement/v1"),
     predicateType=one_of("urn:lethe:unlearning:v1"),
     subject=array(record(name=text(), digest=record(sha256=HEX)), least=1),
     predicate=record(
+        # Certificates about a dataset that does not erase lack it, and those of earlier releases.
+        {"rows": ROWS},
         request=record(
             id=UUID, received_at=instant, due_at=instant, completed_at=instant,
             objective=one_of("untrain_samples", "remove_class"), exact_asked=flag,
@@ -1062,6 +1068,7 @@ def check_agreement(events: list[Event], certificate: Certificate, out: Report) 
         else:
             check_no_version(result, where)
         check_purge(result, where, events, out)
+    check_rows(said, mine, out)
     check_subject(certificate)
     out.unchecked.append(
         "what stands in the certificate alone, such as configuration, seeds and the figures of "
@@ -1172,6 +1179,43 @@ def check_purge(result: dict[str, Any], where: str, events: list[Event], out: Re
         require_near(f"{place}.purged_at", old["purged_at"], purged[-1])
 
 
+STILL_THERE = "still in the dataset's files"
+"""What is said of rows unless all were erased."""
+
+
+def check_rows(said: dict[str, Any], mine: list[Event], out: Report) -> None:
+    """Check that the certificate says of the samples' rows what the newest event it names says."""
+    told = [
+        event
+        for event in mine
+        if event.name in ("request.rows_erased", "request.rows_kept")
+        and event.position in said["log"]["positions"]
+    ]
+    rows = said.get("rows")
+    concealed = "the log says what became of the samples' rows, and the certificate does not"
+    must(rows is not None or not told, "rows", concealed)
+    if rows is None:
+        return
+    status: Any = "waiting"
+    left: Any = None
+    if told:
+        newest = told[-1]
+        status, left = newest.data.get("why"), newest.data.get("left")
+        if newest.name == "request.rows_erased":
+            status, left = "gone", 0
+        must(rows["at"] is not None, "rows.at", "is missing")
+        require_near("rows.at", rows["at"], newest)
+    must(rows["status"] == status, "rows.status", f"the log says {shown(str(status))}")
+    must(rows["left"] == left, "rows.left", f"the log says {left}")
+    differ = "does not say what the status says"
+    must((STILL_THERE in rows["meaning"]) == (status != "gone"), "rows.meaning", differ)
+    must(status != "gone" or "No row" in rows["meaning"], "rows.meaning", differ)
+    out.unchecked.append(
+        "the dataset's files: what the certificate says of the samples' rows is what the service "
+        "recorded"
+    )
+
+
 def check_subject(certificate: Certificate) -> None:
     """Check that the statement is about the new versions, or else about the commitment."""
     request = certificate.predicate["request"]
@@ -1266,6 +1310,9 @@ def outcome(predicate: dict[str, Any]) -> list[str]:
                 "…" if lost[CLASSES_NAMED:] else ""
             )
             lines.append(f"{shown(result['model'])}: classes without training samples now: {named}")
+    if rows := predicate.get("rows"):
+        left = f", {rows['left']} left" if rows["left"] else ""
+        lines.append(f"the samples' rows in the dataset's files: {rows['status']}{left}")
     return lines
 
 

@@ -26,6 +26,8 @@ NO_STEPS = frozenset(
     {
         "request.cancel_asked",
         "request.overdue",
+        "request.rows_erased",
+        "request.rows_kept",
         "request.shredded",
         "certificate.issued",
         "job.resumed",

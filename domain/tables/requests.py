@@ -18,6 +18,7 @@ from domain.states import (
     Decision,
     Objective,
     RequestStatus,
+    RowsStatus,
 )
 from domain.tables.columns import Base
 
@@ -32,6 +33,12 @@ class DeletionRequest(Base):
     __table_args__ = (
         Index("deletion_requests_open_idx", "status", "due_at", postgresql_include=["created_at"]),
         Index(None, "status", "id"),
+        Index(
+            "deletion_requests_rows_idx",
+            "dataset_id",
+            "rows_status",
+            postgresql_where=text("rows_status IS NOT NULL"),
+        ),
         Index(
             "deletion_requests_linked_idx",
             "finished_at",
@@ -69,6 +76,19 @@ class DeletionRequest(Base):
     shredded_at: Mapped[datetime | None]
     """When its key, `subject_ref`, `reason` and the grounds of decisions were destroyed."""
 
+    rows_status: Mapped[RowsStatus | None]
+    """Of the samples' rows in the dataset's files; null while the request is open, where the
+    dataset does not erase, and for requests of older releases."""
+
+    rows_left: Mapped[int | None]
+    """How many rows were left when a job last counted them."""
+
+    rows_job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"))
+    """The job that said so."""
+
+    rows_at: Mapped[datetime | None]
+    """When it did."""
+
 
 class RequestKey(Base):
     """What links a request to the ids it named, once they are gone; destroyed when it is shredded.
@@ -85,7 +105,8 @@ class RequestKey(Base):
 
 
 class RequestSample(Base):
-    """One sample named by a request; it goes when the request has come to its end."""
+    """One sample named by a request; it goes when the request has come to its end, and its row with
+    it where the dataset erases."""
 
     __tablename__ = "request_samples"
 

@@ -70,7 +70,8 @@ class Dataset(Registered):
     bad_rows: BadRows = BadRows.REFUSE
     erase: Erase = Erase()
     report: dict[str, Any] | None
-    """What indexing found: rows, samples per split, labels per class, bad rows with examples."""
+    """What indexing found: rows, samples per split, labels per class, bad rows with examples, which
+    files were read, and what erasing rows would change about them."""
 
     def again(self) -> Call[Self]:
         return Call(

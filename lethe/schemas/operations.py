@@ -4,7 +4,7 @@ from typing import Literal
 
 from lethe.schemas.common import JobStatus, RegistrationStatus, Result, Word
 from lethe.schemas.jobs import JobKind
-from lethe.schemas.requests import RequestStatus
+from lethe.schemas.requests import RequestStatus, RowsStatus
 from lethe.schemas.webhooks import DeliveryStatus
 
 
@@ -24,6 +24,9 @@ class Figures(Result):
     """Deletion requests past their legal date that are not completed, failed ones included."""
 
     oldest_wait_seconds: float
+    rows: dict[RowsStatus, int]
+    """Completed requests to datasets that erase, by what became of their rows."""
+
     jobs: dict[JobKind, dict[JobStatus, int]]
     oldest_queued_job_seconds: float
     expired_leases: int

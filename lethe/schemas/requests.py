@@ -89,6 +89,29 @@ class Target(Result):
     failure: Failure | None
 
 
+class RowsStatus(Word):
+    """What has become of the rows of forgotten samples in the files of a dataset that erases."""
+
+    WAITING = "waiting"
+    FAILED = "failed"
+    HELD = "held"
+    GONE = "gone"
+
+
+class Rows(Result):
+    """What has become of the samples' rows in the dataset's files."""
+
+    status: RowsStatus
+    left: int | None
+    """How many were still there when a job last counted them."""
+
+    job_id: UUID | None
+    at: datetime | None
+    failure: Failure | None
+    meaning: str
+    """What the status means, and what to do."""
+
+
 class DeletionRequest(Followed, Headed):
     """A deletion request, and how far it is."""
 
@@ -114,6 +137,9 @@ class DeletionRequest(Followed, Headed):
     finished_at: datetime | None
     overdue_at: datetime | None
     shredded_at: datetime | None
+    rows: Rows | None
+    """None where the dataset does not erase, and while the request is open."""
+
     targets: list[Target]
     """One for each model that is to forget."""
 

@@ -7,7 +7,8 @@ from lethe.schemas.common import Result, Word
 
 
 class Event(Word):
-    """What webhooks can be told of: the statuses of deletion requests, and `overdue`."""
+    """What webhooks can be told of: statuses of deletion requests, `overdue`, and what became
+    of rows in the dataset's files."""
 
     PENDING = "pending"
     SCHEDULED = "scheduled"
@@ -18,6 +19,8 @@ class Event(Word):
     CANCELLED = "cancelled"
     REFUSED = "refused"
     OVERDUE = "overdue"
+    ROWS_ERASED = "rows_erased"
+    ROWS_KEPT = "rows_kept"
 
 
 class WebhookStatus(Word):

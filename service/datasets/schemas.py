@@ -68,7 +68,8 @@ class Erase(In):
 
     parquet: bool = False
     """Whether to delete a sample's row from the files once every model of the dataset has forgotten
-    it. The worker then needs write access to their directory."""
+    it. The worker then needs write access to their directory. The registration rehearses it, and
+    fails if rows could not be taken out of the files."""
 
 
 class DatasetDefinition(In):
@@ -121,7 +122,8 @@ class DatasetCreate(DatasetDefinition):
 
     uri: Uri
     """The path or `file:` URI of a Parquet file, or of a directory of them. It must lie inside one
-    of the directories in LETHE_DATA_ROOTS."""
+    of the directories in LETHE_DATA_ROOTS. A directory is read at any depth, but for names that
+    begin with `.` or `_`; folders such as `split=train` are columns."""
 
     kind: InputKind
     """What the inputs are: `image` for encoded image files, `pixels` for arrays of raw pixel
@@ -259,5 +261,6 @@ class DatasetRead(DatasetDefinition, Registered):
     """Whether the dataset can be used: models can be registered once it is `ready`."""
 
     report: dict[str, Any] | None
-    """What indexing found: rows, samples per split, labels per class, and bad rows with examples.
-    Null until the dataset has been indexed."""
+    """What indexing found: rows, samples per split, labels per class, bad rows with examples, the
+    files that were read and left out, and what erasing rows would change about them. Null until the
+    dataset has been indexed."""

@@ -13,7 +13,7 @@ from sqlalchemy import ARRAY, String, and_, exists, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from uuid_utils.compat import uuid7
 
-from domain import outbox, trail
+from domain import erasure, outbox, trail
 from domain.errors import (
     IdempotencyKeyInFlight,
     IdempotencyKeyReused,
@@ -120,7 +120,7 @@ async def submit(
         asked = ((row.model, row.forgotten, row.untrained) for row in models)
         request = _as_it_began({**given, **found[0]._asdict()}, asked)
         if request.status is RequestStatus.COMPLETED or found[0].is_watched:
-            await _tell(connection, request)
+            await _tell(connection, request, ids)
     log.info(
         "deletion_request.received",
         request_id=str(request.id),
@@ -132,11 +132,14 @@ async def submit(
     return Answer(request, replayed=False)
 
 
-async def _tell(connection: AsyncConnection, request: DeletionRequestRead) -> None:
+async def _tell(
+    connection: AsyncConnection, request: DeletionRequestRead, ids: Sequence[str]
+) -> None:
     """Tell those who watch of a new request, and the audit trail if it is completed already."""
     async with AsyncSession(connection) as session, session.begin():
         if request.status is RequestStatus.COMPLETED:
             trail.record(session, "api", request.id, RequestCompleted())
+            await session.run_sync(erasure.expect_of_new, request.id, ids)
         await session.run_sync(outbox.announce, request.status, [request.id])
 
 
@@ -283,6 +286,7 @@ def _as_it_began(request: Mapping[str, Any], asked: Iterable[Asked]) -> Deletion
         finished_at=None if is_open else request["created_at"],
         overdue_at=None,
         shredded_at=None,
+        rows=None,
         targets=targets,
         decisions=[],
     )

@@ -1,6 +1,6 @@
 """Reads deletion requests, with everything that came of them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from domain.errors import no_such
-from domain.states import MOVING_REQUESTS, RequestStatus
+from domain.states import MOVING_REQUESTS, RequestStatus, RowsStatus
 from domain.tables import (
     DeletionRequest,
     DeletionTarget,
@@ -21,11 +21,12 @@ from domain.tables import (
     ReviewDecision,
     Round,
 )
-from evidence.wording import MEANING
+from evidence.wording import MEANING, ROWS
 from service.deletion_requests import statements
 from service.deletion_requests.schemas import (
     DecisionRead,
     DeletionRequestRead,
+    RowsRead,
     TargetRead,
     TargetResult,
 )
@@ -88,6 +89,8 @@ async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[Deleti
         if row.target_status not in MOVING_REQUESTS and row.job_id is not None
     }
     outcomes = await _read_outcomes(session, ended) if ended else {}
+    not_erased = {row.rows_job_id for row in rows if row.rows_status is RowsStatus.FAILED}
+    failures = await _read_failures(session, not_erased) if not_erased else {}
     decided = {row.id for row in rows if row.is_decided}
     decisions = await _read_decisions(session, decided) if decided else {}
     return [
@@ -108,6 +111,7 @@ async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[Deleti
             finished_at=request.finished_at,
             overdue_at=request.overdue_at,
             shredded_at=request.shredded_at,
+            rows=_rows(request, failures),
             targets=[_target(row, outcomes.get(row.job_id)) for row in (request, *others)],
             decisions=decisions.get(request.id, []),
         )
@@ -128,6 +132,12 @@ async def _read_outcomes(session: AsyncSession, jobs: Collection[UUID]) -> dict[
     return {row[0].id: row for row in rows}
 
 
+async def _read_failures(session: AsyncSession, jobs: Collection[UUID]) -> dict[UUID, Failure]:
+    """Why jobs failed."""
+    rows = await session.execute(select(Job.id, Job.failure).where(Job.id.in_(jobs)))
+    return {id_: Failure.model_validate(failure) for id_, failure in rows if failure}
+
+
 async def _read_decisions(
     session: AsyncSession, ids: Collection[UUID]
 ) -> dict[UUID, list[DecisionRead]]:
@@ -138,6 +148,19 @@ async def _read_decisions(
     for row in rows:
         decisions[row.request_id].append(DecisionRead.model_validate(row))
     return decisions
+
+
+def _rows(request: Row[Any], failures: Mapping[UUID, Failure]) -> RowsRead | None:
+    if request.rows_status is None:
+        return None
+    return RowsRead(
+        status=request.rows_status,
+        left=request.rows_left,
+        job_id=request.rows_job_id,
+        at=request.rows_at,
+        failure=failures.get(request.rows_job_id),
+        meaning=ROWS[request.rows_status].replace("{id}", str(request.rows_job_id)),
+    )
 
 
 def _target(row: Row[Any], outcome: Outcome | None) -> TargetRead:

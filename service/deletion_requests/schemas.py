@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, FailFast, Field, model_validator
 
-from domain.states import Decision, Mode, Objective, RequestStatus, Verdict
+from domain.states import Decision, Mode, Objective, RequestStatus, RowsStatus, Verdict
 from service.fields import STORABLE, Failure, In, Instant, Name, Out, SampleId, Scores
 from service.jobs.accuracy import AccuracyChange
 
@@ -214,6 +214,29 @@ class TargetRead(Out):
     """Why the job failed; null if it did not."""
 
 
+class RowsRead(Out):
+    """What has become of the samples' rows in the dataset's files."""
+
+    status: RowsStatus
+    """Whether rows are still there, and what is being done about them."""
+
+    left: int | None
+    """How many rows were still there when a job last counted them; null if none has."""
+
+    job_id: UUID | None
+    """The job that said so; null while the first one waits or runs. `GET /v1/jobs` lists the jobs
+    of the kind `erase_rows`."""
+
+    at: Instant | None
+    """When that job ended; null until then."""
+
+    failure: Failure | None
+    """Why that job failed; null if it did not."""
+
+    meaning: str
+    """What the status means in plain language, and what to do."""
+
+
 class DeletionRequestRead(Out):
     """A deletion request, and how far it is."""
 
@@ -270,6 +293,10 @@ class DeletionRequestRead(Out):
     shredded_at: Instant | None
     """When everything that links the request to a person was destroyed: its key, `subject_ref`,
     `reason` and the grounds of decisions. Null until then."""
+
+    rows: RowsRead | None
+    """What has become of the samples' rows in the dataset's files. Null while the request is open,
+    and if the dataset was registered without `erase`, so that its files are never changed."""
 
     targets: list[TargetRead]
     """What the request asks of each model that is to forget."""

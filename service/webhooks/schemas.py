@@ -21,7 +21,7 @@ class WebhookCreate(In):
             "examples": [
                 {
                     "url": "https://dsr.example.com/hooks/lethe",
-                    "events": ["completed", "needs_review", "failed", "overdue"],
+                    "events": ["completed", "needs_review", "failed", "overdue", "rows_kept"],
                 }
             ]
         }
@@ -35,8 +35,9 @@ class WebhookCreate(In):
     """A note for yourself, such as who runs the receiver."""
 
     events: Events | None = None
-    """The events to send: statuses of deletion requests, and `overdue`. Null, or left out, for all
-    of them, including any that are added later."""
+    """The events to send: statuses of deletion requests, `overdue`, and what became of the samples'
+    rows in the files of a dataset that erases: `rows_erased` or `rows_kept`. Null, or left out, for
+    all of them, including any that are added later."""
 
 
 class WebhookChange(In):
@@ -48,7 +49,8 @@ class WebhookChange(In):
     """A note for yourself; null to remove it."""
 
     events: Events | None = None
-    """The events to send: statuses of deletion requests, and `overdue`. Null for all of them."""
+    """The events to send: statuses of deletion requests, `overdue`, `rows_erased` and `rows_kept`.
+    Null for all of them."""
 
     status: WebhookStatus | None = None
     """Whether events are sent: `disabled` stops sending and gives up what is waiting, `enabled`

@@ -12,8 +12,8 @@ import torch
 from jsonschema import Draft202012Validator
 
 import domain
-from domain.states import Objective
-from evidence.statement import Keyed, Purge, instant, says_more, statement
+from domain.states import Objective, RowsStatus
+from evidence.statement import Keyed, Purge, Rows, instant, says_more, statement
 from tests import certified, factories
 from tests.certified import SCHEMA
 from worker.engine import environment
@@ -21,8 +21,8 @@ from worker.unlearning.config import default_config
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VALIDATOR = Draft202012Validator(SCHEMA)
-OPTIONAL = ("accuracy", "accepted_accuracy")
-"""Members that results of earlier releases lack, and the latter most others, too."""
+OPTIONAL = ("accuracy", "accepted_accuracy", "rows")
+"""Members that certificates of earlier releases lack, and but for the first most others, too."""
 
 MAPS = ("config", "libraries")
 """Members whose keys are names of others' choosing."""
@@ -45,6 +45,13 @@ STORIES = {
 CASES = {
     **{name: story.case for name, story in STORIES.items()},
     "two models": certified.of_two(STORIES["changed"], STORIES["forgotten before"]),
+    **{
+        f"rows {status}": replace(
+            STORIES["changed"].case,
+            rows=Rows(status=status, left=left, at=None if left is None else factories.NOW),
+        )
+        for status, left in ((RowsStatus.WAITING, None), (RowsStatus.HELD, 3), (RowsStatus.GONE, 0))
+    },
     "without a key": replace(STORIES["changed"].case, keyed=Keyed()),
 }
 
@@ -290,6 +297,16 @@ def test_times_are_in_utc_to_the_microsecond():
     there = datetime(2026, 3, 1, 14, 0, 0, 5, tzinfo=timezone(timedelta(hours=2)))
 
     assert instant(there) == "2026-03-01T12:00:00.000005Z"
+
+
+def test_rows_are_told_where_the_dataset_erases_only():
+    assert "rows" not in predicate(CASES["changed"])
+    said = predicate(CASES["rows held"])["rows"]
+
+    assert (said["status"], said["left"]) == ("held", 3)
+    assert said["at"] == instant(factories.NOW)
+    assert "still in the dataset's files" in said["meaning"]
+    assert predicate(CASES["rows gone"])["scope"] != predicate(CASES["changed"])["scope"]
 
 
 def test_a_newer_checkpoint_and_its_own_issuing_are_no_news():

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from devstack import local
-from domain.states import Objective, Verdict
+from domain.states import Objective, RowsStatus, Verdict
 from evidence import wording
 from evidence.wording import Kind
 from worker.unlearning.audit.verdict import WORDS
@@ -139,6 +139,21 @@ def test_what_no_certificate_proves_is_always_said(one):
 
     assert said[-len(wording.NEVER_PROVEN) :] == list(wording.NEVER_PROVEN)
     assert all(text.startswith("That ") for text in said)
+
+
+def test_of_rows_that_are_gone_it_is_only_unproven_that_the_disk_forgot_them():
+    never = wording.not_proven(Objective.UNTRAIN_SAMPLES, [result()])
+    gone = wording.not_proven(Objective.UNTRAIN_SAMPLES, [result()], erased=True)
+
+    assert {*never} - {*gone} == {wording.ROWS_NOT_PROVEN}
+    assert {*gone} - {*never} == {wording.ROWS_OVERWRITTEN}
+
+
+def test_rows_are_told_to_be_there_unless_they_are_gone():
+    assert wording.ROWS.keys() == set(RowsStatus)
+    for status, text in wording.ROWS.items():
+        assert not FORBIDDEN.search(text)
+        assert ("still in the dataset's files" in text) == (status is not RowsStatus.GONE)
 
 
 @pytest.mark.parametrize(

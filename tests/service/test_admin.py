@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from domain.states import JobKind, JobStatus, RequestStatus, VersionStatus
+from domain.states import JobKind, JobStatus, RequestStatus, RowsStatus, VersionStatus
 from domain.tables import LogAnchor, LogCheckpoint
 from tests import factories
 
@@ -23,7 +23,9 @@ async def history(store, model):
     await store(
         factories.request(dataset, due_at=past, created_at=factories.NOW - timedelta(hours=2)),
         factories.request(dataset, due_at=past, status=RequestStatus.FAILED),
-        factories.request(dataset, due_at=past, status=RequestStatus.COMPLETED),
+        factories.request(
+            dataset, due_at=past, status=RequestStatus.COMPLETED, rows_status=RowsStatus.FAILED
+        ),
         *jobs,
         factories.job(
             model_id=model.id, status=JobStatus.RUNNING, lease_until=past, started_at=past
@@ -46,6 +48,7 @@ async def test_figures_as_json(client, history):
         "completed": 1,
     }
     assert figures["overdue"] == 2
+    assert figures["rows"] == {"waiting": 0, "failed": 1, "held": 0, "gone": 0}
     assert figures["oldest_wait_seconds"] == pytest.approx(7200 + since, abs=60)
     assert figures["jobs"]["unlearn"] == {
         "queued": 0,
@@ -105,6 +108,8 @@ async def test_the_same_figures_for_prometheus(client, history):
         ("lethe_requests", "pending"): 1,
         ("lethe_requests", "running"): 0,
         ("lethe_requests_overdue",): 2,
+        ("lethe_rows", "failed"): 1,
+        ("lethe_rows", "waiting"): 0,
         ("lethe_jobs", "unlearn", "completed"): 3,
         ("lethe_jobs_lease_expired",): 1,
         ("lethe_unlearn_duration_seconds", "0.5"): 20,

@@ -4,10 +4,18 @@ from unittest.mock import ANY
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from domain.states import JobStatus, Mode, RequestStatus, Verdict, VersionStatus
-from domain.tables import DeletionRequest, DeletionTarget
+from domain.states import (
+    JobKind,
+    JobStatus,
+    Mode,
+    RequestStatus,
+    RowsStatus,
+    Verdict,
+    VersionStatus,
+)
+from domain.tables import Dataset, DeletionRequest, DeletionTarget, RequestSample
 from service.jobs.accuracy import AccuracyChange
 from tests import certified, factories
 from tests.service.submitting import URL, submit
@@ -87,6 +95,49 @@ def test_of_many_classes_a_request_shows_those_that_lost_most():
 
     assert [each.label for each in shown.classes] == list(range(200, 300))
     assert len(AccuracyChange.of(*rows).classes) == 300
+
+
+@pytest.mark.parametrize("status", RowsStatus)
+async def test_shows_what_became_of_the_rows_and_what_to_do(client, sessions, store, model, status):
+    accepted = (await submit(client)).json()
+    open_one = (await client.get(f"{URL}/{accepted['id']}")).json()
+    failure = {"kind": "input", "reason": "The worker may not write there."}
+    job = factories.job(
+        kind=JobKind.ERASE_ROWS, dataset_id=model.dataset_id, status=JobStatus.FAILED,
+        failure=failure,
+    )  # fmt: skip
+    await store(job)
+    failed = status is RowsStatus.FAILED
+    async with sessions.begin() as session:
+        values = {"rows_status": status, "rows_left": 2, "rows_at": factories.NOW}
+        await session.execute(update(DeletionRequest).values(rows_job_id=job.id, **values))
+
+    rows = (await client.get(f"{URL}/{accepted['id']}")).json()["rows"]
+    [listed] = (await client.get(URL)).json()["items"]
+
+    assert accepted["rows"] is open_one["rows"] is None
+    assert listed["rows"] == rows
+    assert (rows["status"], rows["left"], rows["job_id"]) == (status, 2, str(job.id))
+    assert rows["failure"] == (failure if failed else None)
+    assert ("still in the dataset's files" in rows["meaning"]) == (status is not RowsStatus.GONE)
+    assert (f"POST /v1/jobs/{job.id}/retry" in rows["meaning"]) == failed
+
+
+async def test_where_nothing_is_left_to_forget_the_rows_are_waited_for(
+    client, sessions, store, model
+):
+    job = factories.job(model_id=model.id, finished=True)
+    await store(job, *factories.tombstones(model, job, "t1"))
+    async with sessions.begin() as session:
+        definition = {**factories.DEFINITION, "erase": {"parquet": True}}
+        await session.execute(update(Dataset).values(definition=definition))
+
+    accepted = (await submit(client, sample_ids=["t1"])).json()
+
+    read = (await client.get(f"{URL}/{accepted['id']}")).json()
+    assert (read["status"], read["rows"]["status"]) == ("completed", "waiting")
+    async with sessions.begin() as session:
+        assert (await session.scalars(select(RequestSample.sample_id))).all() == ["t1"]
 
 
 async def test_shows_why_it_failed(client, sessions, store, model):

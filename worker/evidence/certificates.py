@@ -27,15 +27,18 @@ from domain.events import (
     RequestCompleted,
     RequestDecided,
     RequestReceived,
+    RequestRowsErased,
+    RequestRowsKept,
     RequestShredded,
     SigningKeyIntroduced,
     VersionPurged,
 )
-from domain.states import Decision, RequestStatus, Verdict, VersionStatus
+from domain.states import Decision, RequestStatus, RowsStatus, Verdict, VersionStatus
 from domain.tables import (
     AuditEvent,
     Certificate,
     CertifiedCheckpoint,
+    Dataset,
     DeletionRequest,
     DeletionTarget,
     Evaluation,
@@ -49,9 +52,10 @@ from domain.tables import (
     VerdictTest,
 )
 from evidence import accuracy, entries, merkle, signed_notes, tree
-from evidence.statement import Case, Entry, Keyed, Log, Outcome, Purge, says_more, statement
+from evidence.statement import Case, Entry, Keyed, Log, Outcome, Purge, Rows, says_more, statement
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+ROWS_EVENTS = (RequestRowsErased.event, RequestRowsKept.event)
 NO_PURGES: Mapping[UUID, Purge] = MappingProxyType({})
 
 
@@ -79,6 +83,7 @@ def issue_due(sessions: sessionmaker[Session], signer: Signer) -> None:
                 signer,
                 keyed=_keyed(request_id, told),
                 purges=_purges(session, request_id),
+                rows=_rows(session, request_id, told),
             )
     with sessions.begin() as session:
         row = insert(CertifiedCheckpoint).values(size=newest.size)
@@ -87,7 +92,7 @@ def issue_due(sessions: sessionmaker[Session], signer: Signer) -> None:
 
 def _with_news(start: int, end: int) -> Select[UUID]:
     """Completed requests with news in the log from `start` to `end`: their completion or shredding,
-    or the purge of the version served before."""
+    what became of their samples' rows, or the purge of the version served before."""
     news = (
         select(AuditEvent.event, AuditEvent.subject_id)
         .join(LogLeaf, LogLeaf.event_id == AuditEvent.id)
@@ -95,7 +100,7 @@ def _with_news(start: int, end: int) -> Select[UUID]:
         .cte("news")
     )
     told = select(news.c.subject_id).where(
-        news.c.event.in_((RequestCompleted.event, RequestShredded.event))
+        news.c.event.in_((RequestCompleted.event, RequestShredded.event, *ROWS_EVENTS))
     )
     purged = (
         select(DeletionTarget.request_id)
@@ -164,6 +169,25 @@ def _purges(session: Session, request_id: UUID) -> dict[UUID, Purge]:
     }
 
 
+def _rows(session: Session, request_id: UUID, events: Sequence[AuditEvent]) -> Rows | None:
+    """What the newest event says of the samples' rows. While there is none, a job is to erase
+    them."""
+    definition = session.scalars(
+        select(Dataset.definition)
+        .join(DeletionRequest, DeletionRequest.dataset_id == Dataset.id)
+        .where(DeletionRequest.id == request_id)
+    ).one()
+    told = [each for each in events if each.event in ROWS_EVENTS]
+    if not told:
+        erases = definition.get("erase", {}).get("parquet", False)
+        return Rows(status=RowsStatus.WAITING) if erases else None
+    newest = told[-1]
+    if newest.event == RequestRowsErased.event:
+        return Rows(status=RowsStatus.GONE, left=0, at=newest.at)
+    status = RowsStatus(newest.data["why"])
+    return Rows(status=status, left=newest.data.get("left"), at=newest.at)
+
+
 def _log(
     session: Session,
     request_id: UUID,
@@ -198,6 +222,7 @@ def issue(
     *,
     keyed: Keyed = Keyed(),  # noqa: B008 (it is frozen)
     purges: Mapping[UUID, Purge] = NO_PURGES,
+    rows: Rows | None = None,
 ) -> Certificate:
     """The newest certificate of a request, or a new one if there is more to certify.
 
@@ -208,6 +233,7 @@ def issue(
         log: what the log says about the request.
         keyed: the digests that stand for its personal data.
         purges: purges of the weights of superseded versions, by version.
+        rows: what the log says of the samples' rows; None where the dataset does not erase.
 
     Raises:
         ValueError: the request is not completed; nothing else is certified.
@@ -221,6 +247,7 @@ def issue(
         log=log,
         keyed=keyed,
         purges=purges,
+        rows=rows,
     )
     newest = session.scalars(
         select(Certificate)

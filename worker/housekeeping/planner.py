@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, sessionmaker
 
-from domain import jobs, outbox, requests, trail
+from domain import erasure, jobs, outbox, requests, trail
 from domain.events import JobStarted, RequestCompleted, RequestOverdue
 from domain.policy import Batching, Policy
 from domain.requests import PLANNING_LOCK
@@ -115,7 +115,6 @@ def plan_erasures(session: Session) -> None:
     One job per dataset at a time; what is completed after it began is left to the next. The log
     decides which came first: its order is the order of commits.
     """
-    wants = Dataset.definition["erase"]["parquet"].as_boolean()
     of_dataset = (Job.dataset_id == Dataset.id, Job.kind == JobKind.ERASE_ROWS)
     began = (
         select(func.coalesce(func.max(LogLeaf.position), -1))
@@ -129,7 +128,7 @@ def plan_erasures(session: Session) -> None:
         select(func.max(Job.created_at)).where(*of_dataset).scalar_subquery(), Dataset.created_at
     )
     waiting = select(Dataset.id).where(
-        wants,
+        erasure.wants_rows_erased(),
         ~exists().where(*of_dataset, Job.status.in_(OPEN_JOBS)),
         exists().where(
             DeletionRequest.dataset_id == Dataset.id,

@@ -19,16 +19,18 @@ import pyarrow.csv
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from domain import jobs, sample_digests, trail
+from domain import erasure, jobs, sample_digests, trail
 from domain.errors import JobError
 from domain.events import DatasetErased
 from domain.states import JobKind, JobStatus, RegistrationStatus
 from domain.tables import Dataset, Job, Model, Sample, Tombstone, staged_positions
+from worker.data import files as dataset_files
 from worker.data import parquet_rewrite
 from worker.data.bad_rows import usable_ids
-from worker.data.parquet import CHANGED, Source
+from worker.data.files import Listing
+from worker.data.parquet import CHANGED, Source, opened
 from worker.data.parquet_rewrite import Fingerprint, Rewritten
-from worker.data.source import open_source
+from worker.data.source import open_listed
 from worker.data.staging import kept_open, load
 from worker.engine import lease
 from worker.engine.workbench import Workbench
@@ -56,20 +58,22 @@ def erase_rows(bench: Workbench) -> None:
         with attempt as session:
             job = session.get_one(Job, bench.claim.job_id)
             dataset = session.get_one(Dataset, job.dataset_id)
+            asked = erasure.considered(session, dataset.id)  # before it is asked what is forgotten
             gone = erasable(session, dataset)
             planned = _planned(session, dataset.id)
     if not gone and not planned:
-        _finish_without(bench)
+        _finish_without(bench, asked)
         return
-    source = open_source(bench, dataset)
-    files = sorted(source.files)
+    source, listing = open_listed(bench, dataset)
+    files = source.files
+    _require_known(bench, listing)
     done = _check_unchanged(dataset, files, planned)
     column = dataset.definition["columns"]["sample_id"]
     with _rewriting(bench, files, column, gone) as rewritten, tempfile.TemporaryFile() as staged:
         _plan(bench, done, rewritten)
         bench.report("reading the new positions", 0.7)
         places = {each.file: each.new for each in rewritten}
-        _stage(dataset, [places.get(file.resolve(), file) for file in files], staged)
+        _stage(column, [places.get(file.resolve(), file) for file in files], staged)
         bench.report("replacing the files", 0.9)
         for attempt in bench.transaction():
             with attempt as session:
@@ -79,6 +83,7 @@ def erase_rows(bench: Workbench) -> None:
                 session.execute(text("ANALYZE staged_positions"))
                 removed = _follow(session, dataset.id)
                 _record(session, dataset.id, files, [*done, *map(_as_planned, rewritten)], removed)
+                erasure.settle(session, job, asked, actor="worker")
                 jobs.complete(session, job, actor="worker")
 
 
@@ -144,6 +149,28 @@ def _check_unchanged(
     return done
 
 
+def _require_known(bench: Workbench, listing: Listing) -> None:
+    """Raise JobError where files came to the directory, or were not looked for by an older release:
+    forgotten samples may have rows there that nobody knows of."""
+    if not listing.top.is_dir():
+        return
+    read = {each.path for each in listing.found}
+    there = dataset_files.find(listing.top, bench.settings.data_roots).found
+    more = [each.path for each in there if each.path not in read and _has_rows(each.path)]
+    if more:
+        named = ", ".join(str(path.relative_to(listing.top)) for path in more[:5])
+        raise JobError(
+            f"The dataset's directory has {len(more)} Parquet files that were not read when it was "
+            f"indexed ({named}), and may hold rows of forgotten samples. Move them elsewhere, or "
+            "register the directory again under another name; nothing was replaced."
+        )
+
+
+def _has_rows(file: Path) -> bool:
+    with opened(file) as parquet:
+        return bool(parquet.metadata.num_rows)
+
+
 @contextmanager
 def _rewriting(
     bench: Workbench, files: Sequence[Path], column: str, gone: set[str]
@@ -178,13 +205,13 @@ def _as_planned(rewritten: Rewritten) -> Planned:
     return {k: v for k, v in asdict(rewritten).items() if k not in ("file", "new")}
 
 
-def _stage(dataset: Dataset, files: Sequence[Path], staged: IO[bytes]) -> None:
+def _stage(column: str, files: Sequence[Path], staged: IO[bytes]) -> None:
     """Write every id and the position it will have, as CSV."""
     first = 0
     options = pa.csv.WriteOptions(include_header=False)
     with pa.csv.CSVWriter(kept_open(staged), STAGED, write_options=options) as writer:
         for file in files:
-            source = Source.open(file, dataset.definition)
+            source = Source.open(file, {"columns": {"sample_id": column}})
             for start, batch in source.batches(("sample_id",)):
                 ids, _ = usable_ids(batch["sample_id"])
                 positions = pa.array(np.arange(batch.num_rows) + first + start)
@@ -238,7 +265,9 @@ def fingerprints(files: Sequence[Path]) -> dict[str, Fingerprint]:
     return {str(file): parquet_rewrite.fingerprint(file) for file in files}
 
 
-def _finish_without(bench: Workbench) -> None:
+def _finish_without(bench: Workbench, asked: Sequence[UUID]) -> None:
     for attempt in bench.transaction():
         with attempt as session:
-            jobs.complete(session, lease.hold(session, bench.claim), actor="worker")
+            job = lease.hold(session, bench.claim)
+            erasure.settle(session, job, asked, actor="worker")
+            jobs.complete(session, job, actor="worker")

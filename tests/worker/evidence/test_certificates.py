@@ -12,9 +12,10 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
+from uuid_utils.compat import uuid7
 
 from domain import trail
-from domain.events import RequestCompleted
+from domain.events import RequestCompleted, RequestRowsErased, RequestRowsKept
 from domain.states import Mode, RequestStatus, Verdict, VersionStatus
 from domain.tables import AuditEvent, Certificate
 from evidence.statement import Keyed, Purge, statement
@@ -124,6 +125,48 @@ def test_a_purge_gives_one_more_and_the_first_one_stays(sync_sessions):
     assert [event["number"] for event in events(sync_sessions, case)] == [1, 2]
     with sync_sessions.begin() as session:
         assert session.get_one(Certificate, (case.request.id, 1)).envelope == first.envelope
+
+
+def rows(sessions, request_id):
+    """What the audit trail says of the request's rows by now."""
+    with sessions.begin() as session:
+        chosen = select(AuditEvent).filter_by(subject_id=request_id).order_by(AuditEvent.id)
+        return certificates._rows(session, request_id, session.scalars(chosen).all())
+
+
+def test_rows_in_the_files_are_told_until_they_are_gone(sync_sessions):
+    definition = {**factories.DEFINITION, "erase": {"parquet": True}}
+    story = certified.changed()
+    story.rows[0].definition = definition
+    case = put(sync_sessions, story)
+    request, job = case.request.id, uuid7()
+    told = [rows(sync_sessions, request)]
+    kept = [
+        RequestRowsKept(job=job, why="failed"), RequestRowsKept(job=job, why="held", left=2),
+    ]  # fmt: skip
+    for event in (*kept, RequestRowsErased(job=job)):
+        with sync_sessions.begin() as session:
+            trail.record(session, "worker", request, event)
+        told.append(rows(sync_sessions, request))
+    issued = [
+        issue(
+            sync_sessions, case, certified.log(request, *["request.rows_kept"] * number), rows=each
+        )
+        for number, each in enumerate(told)
+    ]  # fmt: skip
+
+    said = [payload(each)["predicate"]["rows"] for each in issued]
+    assert [(each["status"], each["left"]) for each in said] == [
+        ("waiting", None), ("failed", None), ("held", 2), ("gone", 0),
+    ]  # fmt: skip
+    assert [each.number for each in issued] == [1, 2, 3, 4]
+
+
+def test_of_a_dataset_that_does_not_erase_nothing_is_told_of_rows(sync_sessions):
+    case = put(sync_sessions, certified.changed())
+
+    assert rows(sync_sessions, case.request.id) is None
+    assert "rows" not in payload(issue(sync_sessions, case))["predicate"]
 
 
 def test_a_rolled_back_transaction_issues_nothing(sync_sessions):
