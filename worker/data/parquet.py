@@ -2,7 +2,7 @@
 
 Columns are named by their role (`sample_id`, `input`, `label`, `split`), whatever the files call
 them, and have one type per role, however the files store it. A position is a row number over all
-files in the order of their names.
+files in the order of their paths.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from domain.errors import JobError
 from domain.preprocessing import kind_of
-from worker.data import input_columns
+from worker.data import files, input_columns, partitions
+from worker.data.files import Listing
 
 ROLES = ("sample_id", "input", "label", "split")
 BATCH_BYTES = 32 * 2**20
@@ -70,29 +71,36 @@ class Source:
             self._names["input"], self.arguments = input_columns.named(definition["columns"])
         self._groups: list[_RowGroup] = []
         self._types: dict[str, pa.DataType] = {}
+        self._given: dict[Path, dict[str, pa.Scalar]] = {}
 
     @classmethod
-    def open(cls, path: Path, definition: dict[str, Any]) -> "Source":
+    def open(
+        cls, path: Path, definition: dict[str, Any], listing: Listing | None = None
+    ) -> "Source":
         """Read every file's footer; no file stays open.
 
         Args:
-            path: a Parquet file, or a directory of `*.parquet` files.
+            path: a Parquet file, or a directory of them.
             definition: the dataset's, as registered; only roles whose columns it names are read.
+            listing: which files to read; those that are there, if left out.
 
         Raises:
             JobError: a file is missing or unreadable, or lacks a column it should have.
         """
         source = cls(definition)
-        for file in _files(path):
-            with opened(file) as parquet:
-                source._check_columns(file, parquet.schema_arrow)
-                source._add_row_groups(file, parquet.metadata)
+        for found in (listing or files.find(path)).found:
+            with opened(found.path) as parquet:
+                stored = parquet.schema_arrow
+                given = partitions.constants(found, definition["columns"], stored)
+                source._given[found.path] = given
+                source._check_columns(found.path, partitions.with_constants(stored, given))
+                source._add_row_groups(found.path, parquet.metadata)
         return source
 
     @property
-    def files(self) -> set[Path]:
-        """Every file that is read."""
-        return {group.file for group in self._groups}
+    def files(self) -> list[Path]:
+        """Every file that is read, in the order of the rows."""
+        return list(self._given)
 
     def batches(
         self, roles: Sequence[str] = ROLES, *, rows: int = 4096
@@ -131,12 +139,14 @@ class Source:
         """The columns of these roles as they are stored, batch by batch."""
         names = sorted({name for role in roles for name in self._names[role]})
         for file, of_file in groupby(groups, key=attrgetter("file")):
+            given = {name: value for name, value in self._given[file].items() if name in names}
+            stored = [name for name in names if name not in given]
             with opened(file) as parquet:
                 for group in of_file:
                     first = group.first
-                    size = _rows_that_fit(parquet.metadata.row_group(group.index), names, rows)
-                    for batch in parquet.iter_batches(size, [group.index], names):
-                        yield first, batch
+                    size = _rows_that_fit(parquet.metadata.row_group(group.index), stored, rows)
+                    for batch in parquet.iter_batches(size, [group.index], stored):
+                        yield first, partitions.add_constants(batch, given)
                         first += batch.num_rows
                         if first >= group.first + group.rows:
                             break
@@ -229,16 +239,6 @@ def _uniform(columns: Sequence[pa.Array], kind: pa.DataType) -> pa.Array:
     return column if column.type == kind else column.cast(kind, safe=False)
 
 
-def _files(path: Path) -> list[Path]:
-    try:
-        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    except PermissionError as error:
-        raise JobError(f"The worker may not read {path}; give it read permission.") from error
-    if not files:
-        raise JobError(f"There is no *.parquet file in {path}; correct the URI.")
-    return files
-
-
 @contextmanager
 def opened(file: Path) -> Iterator[pq.ParquetFile]:
     """The opened file. A faulty file raises a JobError; a disk error stays an OSError."""
@@ -255,6 +255,9 @@ def opened(file: Path) -> Iterator[pq.ParquetFile]:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
+        if "crypt" in str(error):
+            reason = f"{file.name} is encrypted; write it again without encryption."
+            raise JobError(reason) from error
         raise JobError(
             f"{file.name} is not a readable Parquet file, or is damaged ({_short(error)}); write "
             "it again."

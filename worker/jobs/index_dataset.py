@@ -18,9 +18,9 @@ from domain.states import RegistrationStatus, Split
 from domain.tables import Dataset, Job, Sample, staged_samples
 from worker.data import staging
 from worker.data.bad_rows import BadRows
-from worker.data.input_facts import InputFacts
 from worker.data.parquet_rewrite import Fingerprint, fingerprint
-from worker.data.source import open_source
+from worker.data.rehearsal import rehearse
+from worker.data.source import open_listed
 from worker.engine import lease
 from worker.engine.workbench import Workbench
 
@@ -36,18 +36,23 @@ def index_dataset(bench: Workbench) -> None:
         with attempt as session:
             job = session.get_one(Job, bench.claim.job_id)
             dataset = session.get_one(Dataset, job.dataset_id)
-    source = open_source(bench, dataset)
+    source, listing = open_listed(bench, dataset)
     files = {str(file): fingerprint(file) for file in source.files}
+    told: dict[str, Any] = {"files": listing.report()}
+    if dataset.definition.get("erase", {}).get("parquet"):
+        bench.report("rehearsing the erasure of rows", 0.0)
+        told["erasure"] = rehearse(listing, bench.claim.signature)
     faults = BadRows()
     with tempfile.TemporaryFile() as staged:
         facts = staging.stage(bench, source, dataset.definition, faults, staged)
+        told = {**told, **facts.report()}
         bench.report("storing the sample ids", 0.9)
         for attempt in bench.transaction():
             with attempt as session:
                 found = deepcopy(faults)  # a repeated transaction finds the duplicates again
                 staging.load(session, staged, staged_samples)
                 staging.find_duplicates(session, found)
-                _store(session, bench, dataset.id, found, facts, source.rows, files)
+                _store(session, bench, dataset.id, found, source.rows, files, told)
 
 
 def _store(
@@ -55,9 +60,9 @@ def _store(
     bench: Workbench,
     dataset_id: Any,
     faults: BadRows,
-    facts: InputFacts,
     rows: int,
     files: dict[str, Fingerprint],
+    told: dict[str, Any],
 ) -> None:
     """Write the outcome: the report always, the samples if the dataset can be used."""
     counts = session.execute(
@@ -69,7 +74,7 @@ def _store(
     job = lease.hold(session, bench.claim)
     dataset = session.get_one(Dataset, dataset_id)
     by_label = [(split, label, n) for split, label, n in counts]
-    dataset.report = {**faults.report(rows, by_label), **facts.report()}
+    dataset.report = {**faults.report(rows, by_label), **told}
     session.execute(delete(Sample).filter_by(dataset_id=dataset_id))
     problem = _problem(dataset, faults)
     if problem is not None:

@@ -200,3 +200,20 @@ def test_no_id_of_the_file_is_stored_or_logged(
     assert "job.failed" in logged
     assert "person-" not in logged
     assert not any("person-" in line for line in stored)
+
+
+def test_a_file_that_may_be_parquet_and_is_not_read_fails_the_check(claimed, rows, write):
+    path = write(rows(12))
+    (path.parent / "more.parq").touch()
+
+    with pytest.raises(JobError, match=r"were not read: more\.parq\. Rename them"):
+        check_dataset(claimed(path.parent))
+
+
+def test_nested_files_are_checked(claimed, rows, write, answer):
+    write(rows(3, id=["somebody", "person-3", "else"]), "a=1/c.parquet")
+    bench = claimed(write(rows(2), "b.PARQUET").parent)
+
+    check_dataset(bench)
+
+    assert answer(bench) == (5, 1, [1])

@@ -1,3 +1,4 @@
+import os
 from io import BytesIO
 
 import numpy as np
@@ -60,6 +61,12 @@ def test_a_sound_dataset_becomes_ready(rows, write, register, index, samples, sy
         },
         "bad_rows": {},
         "inputs": {"type": "uint8", "lowest": [0], "highest": [11]},
+        "files": {
+            "found": 1,
+            "left_out": 0,
+            "names": ["data.parquet"],
+            "names_left_out": [],
+        },
         "suppressed": {},
     }
     assert samples(dataset)[2] == ("person-2", 2, 2, Split.HOLDOUT)
@@ -278,3 +285,46 @@ def test_a_worker_that_lost_the_job_writes_nothing(
         index_dataset(bench)
 
     assert samples(dataset) == []
+
+
+def test_the_report_says_what_was_read_and_what_erasing_rows_would_change(
+    rows, write, register, index, definition
+):
+    how = {"bloom_filter_options": {"id": True}}
+    path = write(rows(6), "a.parquet", **how)
+    write(rows(6, id=[f"other-{n}" for n in range(6)]), "more/b.PARQUET", **how)
+    (path.parent / ".a.parquet.crc").touch()
+    (path.parent / "c.parq").touch()
+    before = sorted(path.parent.rglob("*"))
+    asked = {**definition, "erase": {"parquet": True}}
+
+    dataset, _ = index(register(path.parent, definition=asked))
+
+    assert dataset.status is RegistrationStatus.READY, dataset.failure
+    assert dataset.report["files"]["names"] == ["a.parquet", "more/b.PARQUET"]
+    assert dataset.report["files"]["left_out"] == 2
+    assert dataset.report["erasure"]["rehearsed"] == "a.parquet"
+    changes = dataset.report["erasure"]["changes"]
+    assert [(each["change"].split(":")[0][:28], each["files"]) for each in changes] == [
+        ("Bloom filters are made anew,", 2), ("The checksum that Hadoop kee", 1),
+    ]  # fmt: skip
+    assert sorted(path.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda file: os.link(file, file.parents[1] / "copy"), "a second name"),
+        (lambda file: (file.parent / "_metadata").touch(), "_metadata repeats what the files say"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-4] + b"PARE"), "is encrypted"),
+    ],
+)
+def test_a_dataset_whose_rows_could_not_be_erased_is_refused(
+    rows, write, register, bench_for, definition, spoil, message
+):
+    file = write(rows(12), "a.parquet")
+    spoil(file)
+    asked = {**definition, "erase": {"parquet": True}}
+
+    with pytest.raises(JobError, match=message):
+        index_dataset(bench_for(register(file.parent, definition=asked)))

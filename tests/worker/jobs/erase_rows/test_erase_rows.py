@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from domain.errors import JobError
-from domain.states import JobStatus, RegistrationStatus
+from domain.states import JobKind, JobStatus, RegistrationStatus
 from domain.tables import Dataset, Job
 from tests import factories
 from tests.worker.jobs.erase_rows.files import GONE, assert_in_step, contents, ids_in
@@ -114,20 +114,23 @@ def test_a_file_with_a_second_name_is_refused(dataset, files, add_model, claimed
     assert contents(files) == before
 
 
-def test_where_no_new_file_can_be_written_nothing_changes(
-    files, register, bench_for, definition, refreshed, tmp_path, sync_sessions, workbench
-):
-    long = files[0].rename(files[0].with_name(f"{'x' * 240}.parquet"))
-    files[1].unlink()
-    dataset = register(long, definition={**definition, "erase": {"parquet": True}})
-    index_dataset(bench_for(dataset))
-    before = long.read_bytes()
-    new = parquet_rewrite.beside(long, "a-job")
+def test_where_no_new_file_can_be_written_nothing_changes(files, tmp_path):
+    before = files[0].read_bytes()
 
     with pytest.raises(JobError, match="write permission"):
-        parquet_rewrite.rewrite(long, "id", {"person-0"}, new)
+        parquet_rewrite.rewrite(files[0], "id", {"person-0"}, tmp_path / "nowhere" / "new")
 
-    assert long.read_bytes() == before
+    assert files[0].read_bytes() == before
+
+
+def test_a_name_may_be_as_long_as_names_can_be(files, register, bench_for, bench_of, definition):
+    long = files[0].rename(files[0].with_name(f"{'x' * 247}.parquet"))
+    dataset = register(long, definition={**definition, "erase": {"parquet": True}})
+
+    index_dataset(bench_for(dataset))
+    new = parquet_rewrite.beside(long, "a-job")
+
+    assert parquet_rewrite.rewrite(long, "id", {"person-0"}, new).rows_after == 11
 
 
 def test_files_that_were_never_remembered_are_refused(
@@ -139,3 +142,66 @@ def test_files_that_were_never_remembered_are_refused(
 
     with pytest.raises(JobError, match="before its files were recorded"):
         erase_rows(claimed())
+
+
+def test_nested_files_and_folders_as_columns_are_erased_too(
+    rows, write, register, bench_for, definition, refreshed, sync_sessions, bench_of
+):
+    for place, part in enumerate(("train", "valid")):
+        ids = [f"person-{12 * place + n}" for n in range(12)]
+        columns = {k: v for k, v in rows(12, id=ids).items() if k != "part"}
+        path = write(columns, f"part={part}/deep/f.PARQUET", row_group_size=4)
+    asked = {**definition, "erase": {"parquet": True}}
+    dataset = register(path.parents[2], definition=asked)
+    index_dataset(bench_for(dataset))
+    dataset = refreshed(dataset)
+    assert dataset.status is RegistrationStatus.READY, dataset.failure
+    model = factories.model(dataset, name="a")
+    job = factories.job(model_id=model.id, finished=True)
+    with sync_sessions.begin() as session:
+        for row in (model, job):
+            session.add(row)
+            session.flush()
+        key = dataset.tombstone_key
+        session.add_all(factories.tombstone(model, job, each, key=key) for each in GONE)
+
+    erase_rows(bench_of(Job(kind=JobKind.ERASE_ROWS, dataset_id=dataset.id)))
+
+    found = sorted(path.parents[2].rglob("*.PARQUET"))
+    assert_in_step(sync_sessions, dataset, found)
+    assert len(ids_in(found)) == 20
+
+
+def test_files_that_came_to_the_directory_are_named(dataset, files, add_model, claimed, write):
+    add_model("a", *GONE)
+    before = contents(files)
+    write(pq.read_table(files[0]), "extra/c.parquet")
+    write(pq.read_table(files[0]).slice(0, 0), "empty.parquet")
+
+    with pytest.raises(JobError, match=r"has 1 Parquet files that were not read .*extra/c\.parq"):
+        erase_rows(claimed())
+
+    assert contents(files) == before
+
+
+def test_a_file_all_of_whose_rows_go_stays_a_file_of_the_dataset(
+    dataset, files, add_model, claimed, sync_sessions
+):
+    add_model("a", *[f"person-{n}" for n in range(12)])
+    erase_rows(claimed())
+
+    erase_rows(claimed())
+
+    assert [pq.read_metadata(file).num_rows for file in files] == [0, 12]
+    assert_in_step(sync_sessions, dataset, files)
+
+
+def test_the_checksum_that_hadoop_keeps_goes_with_the_old_file(dataset, files, add_model, claimed):
+    sums = [file.with_name(f".{file.name}.crc") for file in files]
+    for each in sums:
+        each.touch()
+    add_model("a", "person-1")
+
+    erase_rows(claimed())
+
+    assert [each.exists() for each in sums] == [False, True]
