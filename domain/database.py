@@ -1,5 +1,7 @@
 """Connections to Postgres, for the async API and the sync worker, from one URL."""
 
+from dataclasses import dataclass
+
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -17,6 +19,32 @@ KEEP_PLANS = "-c plan_cache_mode=force_generic_plan"
 Postgres plans them anew whenever a table has grown since."""
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long Postgres lets a connection's user take, in seconds; then the statement fails, or for
+    `idle` the connection. What the URL says in `options` comes after, and counts."""
+
+    statement: int
+    lock: int
+    """To wait for what another transaction holds."""
+
+    idle: int
+    """To do something else in the middle of a transaction."""
+
+    def __str__(self) -> str:
+        return (
+            f"-c statement_timeout={self.statement}s -c lock_timeout={self.lock}s "
+            f"-c idle_in_transaction_session_timeout={self.idle}s"
+        )
+
+
+REQUEST = Limits(statement=60, lock=10, idle=60)
+"""While a client waits, and while the clock or a worker's parent looks after everything."""
+
+JOB = Limits(statement=3600, lock=300, idle=600)
+"""A job loads millions of rows in one statement, and replaces files within a transaction."""
+
+
 def async_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     """Sessions whose rows can be read after the commit."""
     return async_sessionmaker(engine, expire_on_commit=False)
@@ -32,19 +60,33 @@ def async_engine(url: str) -> AsyncEngine:
 
     Parameters stay out of error messages, because sample ids are among them.
     """
-    options = make_url(url).query.get("options", "")
+    options = f"{REQUEST} {_options(url)} {KEEP_PLANS}"
     return create_async_engine(
         url,
         pool_pre_ping=True,
         pool_size=10,
         pool_timeout=10,
-        connect_args={**CONNECT, "options": f"{options} {KEEP_PLANS}"},
+        connect_args={**CONNECT, "options": options},
         hide_parameters=True,
     )
 
 
-def sync_engine(url: str) -> Engine:
-    """Connections for the worker, as `async_engine` makes them for the API."""
+def sync_engine(url: str, limits: Limits | None = REQUEST) -> Engine:
+    """Connections for the worker, as `async_engine` makes them for the API.
+
+    Args:
+        limits: None for migrations and what a person runs by hand, who can wait and interrupt.
+    """
+    options = f"{limits or ''} {_options(url)}"
     return create_engine(
-        url, pool_pre_ping=True, pool_size=4, connect_args=CONNECT, hide_parameters=True
+        url,
+        pool_pre_ping=True,
+        pool_size=4,
+        connect_args={**CONNECT, "options": options},
+        hide_parameters=True,
     )
+
+
+def _options(url: str) -> str:
+    given = make_url(url).query.get("options", "")
+    return given if isinstance(given, str) else " ".join(given)

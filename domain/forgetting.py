@@ -109,14 +109,12 @@ def _named(job_id: UUID, model_id: UUID) -> Select[str]:
 
 def _count_forgotten_before(session: Session, job_id: UUID, model_id: UUID) -> None:
     """Tell each target of the job how many of its samples have a tombstone already."""
-    digest = tombstones.digest(tombstones.key_of(model_id), RequestSample.sample_id)
     before = (
         select(func.count())
         .select_from(RequestSample)
-        .join(Tombstone, Tombstone.digest == digest)
         .where(
             RequestSample.request_id == DeletionTarget.request_id,
-            Tombstone.model_id == DeletionTarget.model_id,
+            tombstones.has(model_id, RequestSample.sample_id),
         )
         .scalar_subquery()
     )

@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     HttpUrl,
+    NonNegativeInt,
     PositiveInt,
     RedisDsn,
     SecretStr,
@@ -190,6 +191,11 @@ class WorkerSettings(Settings):
     job_time_limit: timedelta = timedelta(hours=6)
     """How long one attempt of a job may run. Then its process is killed and the job fails.
     Read by worker."""
+
+    job_memory_bytes: NonNegativeInt | None = None
+    """The most memory that a job's process may reserve, in bytes, beside that of a GPU. Beyond it
+    the job fails with the reason `memory`. Left out, it is what the machine or the container has,
+    and there is no limit for jobs on a GPU; `0` means no limit. Read by worker."""
 
     @model_validator(mode="after")
     def _tokens_can_be_verified(self) -> Self:

@@ -1,6 +1,7 @@
 """Which samples may not be trained on again: a model of their dataset has forgotten them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from domain import tombstones
 from domain.errors import no_such
-from domain.tables import Dataset, Model, Sample, Tombstone
+from domain.tables import Dataset, Model, Tombstone
 
 ASKED_AT_ONCE = 10_000
 
@@ -47,19 +48,43 @@ def count(session: Session, dataset_id: UUID) -> int:
     return session.scalars(digests.where(Model.dataset_id == dataset_id)).one()
 
 
-def elsewhere(session: Session, dataset_id: UUID) -> dict[str, int]:
-    """How many samples of the dataset have the ids of samples that were forgotten in another one,
-    by the name of that one: perhaps they come back under another name."""
+def elsewhere(session: Session, dataset_id: UUID, ids: Select[str]) -> dict[str, int]:
+    """How many of these ids are those of samples that were forgotten in a dataset other than this
+    one, by the name of the other: perhaps they come back under another name.
+
+    Each id has one digest for each other dataset, so this can take a while where both are many. Let
+    no row be locked meanwhile that others wait for.
+
+    Args:
+        ids: selects one column, the ids, which occur once each.
+    """
     has_forgotten = exists().where(Model.dataset_id == Dataset.id, Tombstone.model_id == Model.id)
     others = select(Dataset).where(Dataset.id != dataset_id, has_forgotten).order_by(Dataset.name)
     counted = {}
     for other in session.scalars(others).all():
-        digest = tombstones.digest(literal(other.tombstone_key, LargeBinary), Sample.sample_id)
-        mine = select(func.count()).where(
-            Sample.dataset_id == dataset_id, _has_tombstone(literal(other.id), digest)
+        key = literal(other.tombstone_key, LargeBinary)
+        (sample_id,) = ids.subquery().c
+        each = (
+            select(tombstones.digest(key, sample_id).label("digest"))
+            .cte("each")
+            .prefix_with("MATERIALIZED")  # or a nested loop would repeat it for each tombstone
         )
-        counted[other.name] = session.scalars(mine).one()
+        gone = select(Tombstone.digest).join(Model).where(Model.dataset_id == other.id)
+        mine = select(func.count()).select_from(each).where(each.c.digest.in_(gone))
+        with _hashing(session):
+            counted[other.name] = session.scalars(mine).one()
     return {name: samples for name, samples in counted.items() if samples}
+
+
+@contextmanager
+def _hashing(session: Session) -> Iterator[None]:
+    """Nested loops are left out where there is another way: of tombstones that are newer than its
+    statistics the planner believes that there are none, and that going through them costs nothing.
+    """
+    switch = select(func.set_config("enable_nestloop", bindparam("to"), True))
+    session.execute(switch, {"to": "off"})
+    yield
+    session.execute(switch, {"to": "on"})
 
 
 def _has_tombstone(

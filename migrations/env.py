@@ -37,7 +37,7 @@ def run(engine: Engine) -> None:
             settling.settle(connection)
 
 
-engine = sync_engine(MigrationSettings().database_url)
+engine = sync_engine(MigrationSettings().database_url, limits=None)
 try:
     run(engine)
 finally:

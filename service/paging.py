@@ -18,6 +18,9 @@ from service.fields import Out
 T = TypeVar("T")
 Key = TypeVar("Key", int, UUID)
 
+HIGHEST_NUMBER, HIGHEST_POSITION = 2**31 - 1, 2**63 - 1
+"""What the columns hold that lists are ordered by."""
+
 
 class Page(Out, Generic[T]):
     """One page of a list, and where the next page begins."""
@@ -52,6 +55,9 @@ class Window:
     def after(self, kind: Callable[[str], Key]) -> Key | None:
         """The key of the last row already seen; None on the first page.
 
+        Args:
+            kind: makes a key of its text, and raises ValueError where no row has such a key.
+
         Raises:
             InvalidCursor: this list never gave it out.
         """
@@ -59,18 +65,41 @@ class Window:
             return None
         try:
             padded = self.cursor.encode("ascii") + b"=="
-            return kind(urlsafe_b64decode(padded).decode("ascii"))
+            key = kind(urlsafe_b64decode(padded).decode("ascii"))
+            if _cursor(key) != self.cursor:  # a key has one spelling, and so has a cursor
+                raise ValueError
         except ValueError:
             raise InvalidCursor(
                 "Send the `next_cursor` of the previous page unchanged, or leave `cursor` out."
             ) from None
+        return key
 
     def cut(self, rows: Sequence[T], key: Callable[[T], object]) -> tuple[Sequence[T], str | None]:
         """Of `limit + 1` rows, those of this page and the cursor of the next."""
         if len(rows) <= self.limit:
             return rows, None
-        last = str(key(rows[self.limit - 1])).encode("ascii")
-        return rows[: self.limit], urlsafe_b64encode(last).rstrip(b"=").decode("ascii")
+        return rows[: self.limit], _cursor(key(rows[self.limit - 1]))
+
+
+def _cursor(key: object) -> str:
+    return urlsafe_b64encode(str(key).encode("ascii")).rstrip(b"=").decode("ascii")
+
+
+def number(text: str) -> int:
+    """A number that is counted from 1, as `after` takes it. Raises ValueError for any other."""
+    return _below(HIGHEST_NUMBER, text)
+
+
+def position(text: str) -> int:
+    """A position in the audit trail, as `after` takes it. Raises ValueError for any other."""
+    return _below(HIGHEST_POSITION, text)
+
+
+def _below(highest: int, text: str) -> int:
+    found = int(text)
+    if not 0 <= found <= highest:
+        raise ValueError("no row has this number")
+    return found
 
 
 Paging = Annotated[Window, Depends()]

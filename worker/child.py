@@ -13,16 +13,19 @@ from importlib import import_module
 from uuid import UUID
 
 import structlog
+from psycopg.errors import QueryCanceled
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from domain import jobs
 from domain import log as logs
-from domain.database import sync_engine, sync_sessions
+from domain.database import JOB, sync_engine, sync_sessions
 from domain.errors import JobError, LeaseLost, Stopped, StoreUnwritable
 from domain.settings import WorkerSettings
 from domain.states import JobKind
+from worker import budgets
 from worker.engine import lease
+from worker.engine.confinement import confine
 from worker.engine.exits import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
 from worker.engine.lease import Claim
 from worker.engine.retrying import is_transient
@@ -43,6 +46,16 @@ WORK: Mapping[JobKind, tuple[str, str]] = {
 """The module and the function of each kind of job. Only the job's own module is imported: half of
 the kinds need no torch, which takes seconds."""
 
+TOO_SLOW = (
+    f"A statement took the database longer than {JOB.statement} seconds. Reduce the load on it, or "
+    "the size of the dataset, then retry the job."
+)
+
+TOO_LITTLE_MEMORY = (
+    "There is too little memory for this model and this many samples. Send fewer at once, or have "
+    "the operator give the worker more: its machine, its container or LETHE_JOB_MEMORY_BYTES."
+)
+
 log = structlog.get_logger()
 
 
@@ -54,7 +67,8 @@ def main(job_id: str, attempt: str, kind: str) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     settings = WorkerSettings()
     logs.configure(settings.log_format, process="job", job_id=job_id, attempt=int(attempt))
-    engine = sync_engine(settings.database_url)
+    confine(settings, kind)
+    engine = sync_engine(settings.database_url, JOB)
     claim = Claim(UUID(job_id), int(attempt), JobKind(kind))
     bench = Workbench(
         claim,
@@ -86,16 +100,18 @@ def _carry_out(bench: Workbench) -> int:
             _fail(bench, kind="input", reason=str(error))
     except UnlearningError as error:
         _fail(bench, kind="method", reason=f"The method failed: {error}")
-    except (LeaseLost, Stopped, OperationalError):
-        raise  # not the job's fault: another worker has it, or will take it
+    except OperationalError as error:
+        if not isinstance(error.orig, QueryCanceled):
+            raise  # not the job's fault: another worker will take it
+        _fail(bench, kind="time_limit", reason=TOO_SLOW)
+    except (LeaseLost, Stopped):
+        raise  # another worker has it, or will take it
     except StoreUnwritable as error:
         _lose(bench, kind="storage", why=str(error))
-    except _out_of_memory():
-        reason = (
-            "There is too little memory for this model and this many samples; send fewer at once."
-        )
-        _fail(bench, kind="memory", reason=reason)
     except Exception as bug:  # the outermost handler: a person must learn why the job ended
+        if budgets.is_out_of_memory(bug):
+            _fail(bench, kind="memory", reason=TOO_LITTLE_MEMORY)
+            return 0
         if _give_back_if_rewritten(bench, started):
             return 0
         log.exception("job.crashed")
@@ -111,12 +127,6 @@ def _work(kind: JobKind) -> Callable[[Workbench], None]:
     module, name = WORK[kind]
     work: Callable[[Workbench], None] = getattr(import_module(module), name)
     return work
-
-
-def _out_of_memory() -> tuple[type[Exception], ...]:
-    """What is raised where memory ends; torch, if the job imported it, has an error of its own."""
-    torch = sys.modules.get("torch")
-    return (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
 
 
 def _fail(bench: Workbench, *, kind: str, reason: str) -> None:

@@ -37,7 +37,7 @@ def suppressed_in(session: Session, dataset: str, path: Path, column: str) -> se
 @contextmanager
 def open_database(url: str) -> Iterator[Session]:
     """A session with Lethe's database."""
-    engine = sync_engine(MigrationSettings(database_url=url).database_url)
+    engine = sync_engine(MigrationSettings(database_url=url).database_url, limits=None)
     try:
         with Session(engine) as session:
             yield session

@@ -12,6 +12,7 @@ from domain.tables import AuditEvent, LogCheckpoint, LogLeaf
 from evidence import bundle, merkle, tree
 from evidence.entries import entry
 from evidence.merkle import Span
+from service import paging
 from service.audit.schemas import AuditEventRead, ConsistencyProof, InclusionProof
 from service.dependencies import Sessions
 from service.paging import Page, Window
@@ -24,7 +25,7 @@ async def find(
     sessions: Sessions, window: Window, *, subject_id: UUID | None
 ) -> Page[AuditEventRead]:
     """Events, oldest first: all, or those about one subject."""
-    after = window.after(_position)
+    after = window.after(paging.position)
     chosen = _events().limit(window.limit + 1)
     if after is not None:
         chosen = chosen.where(LogLeaf.position > after)
@@ -124,10 +125,3 @@ def _read(event: AuditEvent, position: int) -> AuditEventRead:
         name: getattr(event, name) for name in AuditEventRead.model_fields if name != "position"
     }
     return AuditEventRead(position=position, **columns)
-
-
-def _position(given: str) -> int:
-    position = int(given)
-    if not 0 <= position < LAST:
-        raise ValueError("not a position in the log")
-    return position

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.errors import no_such
 from domain.tables import DeletionRequest, DeletionTarget, Job, Model, ModelVersion, derived_data
+from service import paging
 from service.dependencies import Sessions
 from service.models.schemas import DerivedRead, ForgettingRead, LineageRead
 from service.paging import Window
@@ -21,7 +22,7 @@ async def read(sessions: Sessions, name: str, window: Window) -> LineageRead:
         NotFound: there is no such model.
         InvalidCursor: this list never gave it out.
     """
-    after = window.after(int)
+    after = window.after(paging.number)
     async with sessions.begin() as session:
         model_id = await session.scalar(select(Model.id).filter_by(name=name))
         if model_id is None:

@@ -24,6 +24,7 @@ from domain.locations import allowed_path
 from domain.policy import Policy
 from domain.states import JobKind, RegistrationStatus, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion
+from service import paging
 from service.dependencies import Sessions, Settings
 from service.models.accuracy import found_at_registration
 from service.models.schemas import (
@@ -130,7 +131,7 @@ async def find(sessions: Sessions, window: Window) -> Page[ModelRead]:
 
 async def find_versions(sessions: Sessions, name: str, window: Window) -> Page[VersionRead]:
     """Versions of a model, newest first. Raises NotFound when there is no such model."""
-    after = window.after(int)
+    after = window.after(paging.number)
     chosen = _versions(name).order_by(ModelVersion.number.desc()).limit(window.limit + 1)
     if after is not None:
         chosen = chosen.where(ModelVersion.number < after)

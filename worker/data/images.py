@@ -7,8 +7,10 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -20,6 +22,7 @@ from PIL.ImageFile import ImageFile
 
 from domain.errors import JobError
 from domain.preprocessing import IMAGE_KINDS
+from worker import budgets
 from worker.data import image_kinds
 from worker.data.parquet import CHANGED
 
@@ -52,17 +55,35 @@ BACK = {
     Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
 }
 
+PIXELS_AT_ONCE = max(budgets.IMAGE_PIXELS // 2, THREADS * 2**21)
+"""In all images that are being decoded."""
+
+DECODING_BYTES = 16 * PIXELS_AT_ONCE + 128 * 2**20 + THREADS * budgets.THREAD_BYTES
+"""Memory, beyond what is in use, that decoding images may take. Formats differ: of a pixel, they
+keep up to 20 bytes while they decode it."""
+
+Image.MAX_IMAGE_PIXELS = budgets.IMAGE_PIXELS
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+decoding = budgets.Weighed(PIXELS_AT_ONCE)
 
 Mask = npt.NDArray[np.bool_]
 
 
-def examined(column: pa.Array) -> tuple[Mask, dict[str, Mask]]:
+def examined(
+    column: pa.Array, allowed: budgets.Expansion | None = None
+) -> tuple[Mask, dict[str, Mask]]:
     """Decode every image, and see what it is.
+
+    Args:
+        allowed: how many pixels there may be.
 
     Returns:
         A mask (N,), true where an image cannot be decoded to its last byte (the header of a
         truncated image is valid), and for each of IMAGE_KINDS a mask (N,) of such images.
+
+    Raises:
+        JobError: there are more pixels.
     """
     bad = np.zeros(len(column), dtype=bool)
     kinds = {kind: np.zeros(len(column), dtype=bool) for kind in IMAGE_KINDS}
@@ -71,6 +92,8 @@ def examined(column: pa.Array) -> tuple[Mask, dict[str, Mask]]:
         for index in chunk:
             try:
                 with _opened(column, index) as image:
+                    if allowed is not None:
+                        allowed.spend(image.width * image.height)
                     found = _kinds(image, memoryview(column[index].as_buffer()))
             except BROKEN:
                 bad[index] = True
@@ -78,7 +101,8 @@ def examined(column: pa.Array) -> tuple[Mask, dict[str, Mask]]:
             for kind in found:
                 kinds[kind][index] = True
 
-    _in_threads(look, np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False)).tolist())
+    valid = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False)).tolist()
+    bad[_in_threads(look, valid)] = True
     return bad, kinds
 
 
@@ -127,7 +151,8 @@ def pixels(column: pa.Array, preprocessing: dict[str, Any]) -> npt.NDArray[np.ui
                 )
             decoded[index] = image
 
-    _in_threads(fill, range(1, len(column)))
+    if _in_threads(fill, range(1, len(column))):
+        raise JobError(CHANGED)
     return decoded
 
 
@@ -199,13 +224,35 @@ def _size(image: Image.Image, wanted: Sequence[int] | dict[str, int] | None) -> 
     return (edge, other) if image.width <= image.height else (other, edge)
 
 
-def _opened(column: pa.Array, index: int) -> ImageFile:
-    return Image.open(BytesIO(column[index].as_buffer()), formats=FORMATS)
+@contextmanager
+def _opened(column: pa.Array, index: int) -> Iterator[ImageFile]:
+    """The image with its header read. Waits until those in other threads leave it room."""
+    file = BytesIO(column[index].as_buffer())
+    with (
+        Image.open(file, formats=FORMATS) as image,
+        decoding.holding(image.width * image.height),
+    ):
+        yield image
 
 
-def _in_threads(work: Callable[[Sequence[int]], None], indices: Sequence[int]) -> None:
-    """Do the work in threads, chunk by chunk: Pillow releases Python's lock while it decodes."""
+def _in_threads(work: Callable[[Sequence[int]], None], indices: Sequence[int]) -> list[int]:
+    """Do the work in threads, chunk by chunk: Pillow releases Python's lock while it decodes.
+
+    Returns:
+        Those for which there was too little memory, even on their own.
+    """
     chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        for _ in pool.map(work, chunks):
-            pass
+    with budgets.within(DECODING_BYTES):
+        with ThreadPoolExecutor(THREADS) as pool:
+            too_much = [chunk for chunk in pool.map(partial(_fits, work), chunks) if chunk]
+        again = [index for chunk in too_much for index in chunk]
+        return [index for index in again if _fits(work, [index])]
+
+
+def _fits(work: Callable[[Sequence[int]], None], chunk: Sequence[int]) -> Sequence[int]:
+    """The chunk, if there was too little memory for it; else nothing."""
+    try:
+        work(chunk)
+    except MemoryError:
+        return chunk
+    return ()

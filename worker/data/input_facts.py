@@ -5,6 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from worker import budgets
 from worker.data import images
 from worker.data.images import Mask
 from worker.data.inputs import bad_inputs, lists
@@ -13,7 +14,9 @@ from worker.data.inputs import bad_inputs, lists
 class InputFacts:
     """The facts gathered so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, pixels: budgets.Expansion | None = None) -> None:
+        """No facts. The images may have so many pixels."""
+        self._pixels = pixels
         self._type: str | None = None
         self._ranges: list[tuple[int, int]] = []
         self._images: dict[str, int] | None = None
@@ -23,7 +26,7 @@ class InputFacts:
         """The inputs of a batch (N,) that cannot be used, as `inputs.bad_inputs` finds them."""
         if not pa.types.is_large_binary(column.type):
             return bad_inputs(column, length)
-        undecodable, self._seen = images.examined(column)
+        undecodable, self._seen = images.examined(column, self._pixels)
         missing = column.is_null().to_numpy(zero_copy_only=False)
         return {"input_missing": missing, "input_undecodable": undecodable}
 

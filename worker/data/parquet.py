@@ -5,9 +5,10 @@ them, and have one type per role, however the files store it. A position is a ro
 files in the order of their paths.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -18,17 +19,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from domain.errors import JobError
+from domain.errors import JobError, LocationRefused
+from domain.locations import require_file
 from domain.preprocessing import kind_of
-from worker.data import files, input_columns, partitions
+from worker import budgets
+from worker.data import bounded, files, input_columns, partitions
 from worker.data.files import Listing
 
 ROLES = ("sample_id", "input", "label", "split")
 BATCH_BYTES = 32 * 2**20
 """Roughly how much is in memory at a time, uncompressed, if no row is larger than this."""
-
-BUFFER_BYTES = 2**16
-"""Bytes read ahead of the page being decoded, per column."""
 
 TAKEN_ROWS = 128
 """Rows read at a time when single rows are wanted: what comes after the last one is not decoded."""
@@ -61,6 +61,9 @@ class Source:
         self.kind = kind_of(definition)
         self.input_shape: list[int] | None = definition.get("input_shape")
         self.rows = 0
+        self.stored = 0
+        """Bytes of all files."""
+
         self._names = {
             role: [name] for role, name in definition["columns"].items() if role != "input"
         }
@@ -95,6 +98,8 @@ class Source:
                 source._given[found.path] = given
                 source._check_columns(found.path, partitions.with_constants(stored, given))
                 source._add_row_groups(found.path, parquet.metadata)
+                source.stored += found.path.stat().st_size
+        budgets.rows_of(source.stored).spend(source.rows)
         return source
 
     @property
@@ -106,8 +111,7 @@ class Source:
         self, roles: Sequence[str] = ROLES, *, rows: int = 4096
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """All rows in order, at most `rows` at a time, each batch with its first position."""
-        for first, batch in self._read(self._groups, roles, rows):
-            yield first, self._by_role(batch, roles)
+        yield from self._read(self._groups, roles, rows)
 
     def take(self, positions: Sequence[int], roles: Sequence[str] = ROLES) -> pa.Table:
         """The rows at these positions, in this order.
@@ -128,7 +132,7 @@ class Source:
             low, high = np.searchsorted(ordered, [first, first + batch.num_rows])
             if low < high:
                 named = pa.array(ordered[low:high] - first)
-                pieces.append(self._by_role(batch, roles).take(named))
+                pieces.append(batch.take(named))
         schema = pa.schema({role: self._types[role] for role in roles})
         table = pa.Table.from_batches(pieces, schema)
         return table.take(pa.array(np.searchsorted(ordered, wanted)))
@@ -136,23 +140,30 @@ class Source:
     def _read(
         self, groups: Sequence[_RowGroup], roles: Sequence[str], rows: int
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The columns of these roles as they are stored, batch by batch."""
+        """The columns of these roles, batch by batch, each with its first position."""
         names = sorted({name for role in roles for name in self._names[role]})
+        decoded = budgets.bytes_of(self.stored)
         for file, of_file in groupby(groups, key=attrgetter("file")):
             given = {name: value for name, value in self._given[file].items() if name in names}
             stored = [name for name in names if name not in given]
+            convert = partial(self._by_role, roles=roles, given=given)
             with opened(file) as parquet:
                 for group in of_file:
                     first = group.first
-                    size = _rows_that_fit(parquet.metadata.row_group(group.index), stored, rows)
-                    for batch in parquet.iter_batches(size, [group.index], stored):
-                        yield first, partitions.add_constants(batch, given)
+                    if group.index >= parquet.metadata.num_row_groups:
+                        raise JobError(CHANGED)
+                    piece = bounded.Piece(file, group.index, group.rows, stored)
+                    size = bounded.rows_that_fit(parquet, piece, BATCH_BYTES, at_most=rows)
+                    for batch in bounded.read(parquet, piece, size, BATCH_BYTES, convert):
+                        decoded.spend(batch.nbytes)
+                        yield first, batch
                         first += batch.num_rows
-                        if first >= group.first + group.rows:
-                            break
 
-    def _by_role(self, batch: pa.RecordBatch, roles: Sequence[str]) -> pa.RecordBatch:
+    def _by_role(
+        self, batch: pa.RecordBatch, roles: Sequence[str], given: Mapping[str, pa.Scalar]
+    ) -> pa.RecordBatch:
         """The columns of these roles, under their names and in their types."""
+        batch = partitions.add_constants(batch, given)
         columns = []
         for role in roles:
             stored = [batch.column(name) for name in self._names[role]]
@@ -243,16 +254,16 @@ def _uniform(columns: Sequence[pa.Array], kind: pa.DataType) -> pa.Array:
 def opened(file: Path) -> Iterator[pq.ParquetFile]:
     """The opened file. A faulty file raises a JobError; a disk error stays an OSError."""
     try:
-        # A row group may be the whole file, so it is not read into memory before it is decoded.
-        with pq.ParquetFile(
-            file, pre_buffer=False, buffer_size=BUFFER_BYTES, page_checksum_verification=True
-        ) as parquet:
+        require_file(file)
+        with bounded.open_file(file) as parquet:
             yield parquet
+    except LocationRefused as error:
+        raise JobError(error.detail) from error
     except FileNotFoundError as error:
         raise JobError(f"There is no file {file}; put it back or correct the URI.") from error
     except PermissionError as error:
         raise JobError(f"The worker may not read {file}; give it read permission.") from error
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         if "crypt" in str(error):
@@ -266,13 +277,3 @@ def opened(file: Path) -> Iterator[pq.ParquetFile]:
 
 def _short(error: BaseException) -> str:
     return str(error).partition("\n")[0][:200]
-
-
-def _rows_that_fit(group: pq.RowGroupMetaData, names: Sequence[str], rows: int) -> int:
-    """How many rows of these columns stay near BATCH_BYTES, at most `rows`."""
-    size = sum(
-        chunk.total_uncompressed_size
-        for chunk in map(group.column, range(group.num_columns))
-        if any(chunk.path_in_schema.startswith(name) for name in names)
-    )
-    return int(min(max(BATCH_BYTES * group.num_rows // max(size, 1), 1), rows))

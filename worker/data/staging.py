@@ -15,6 +15,7 @@ from psycopg import sql
 from sqlalchemy import Table, delete, event, text
 from sqlalchemy.orm import Session
 
+from worker import budgets
 from worker.data.bad_rows import BadRows, usable_ids
 from worker.data.images import Mask
 from worker.data.input_facts import InputFacts
@@ -43,7 +44,7 @@ def stage(
 ) -> InputFacts:
     """Check every row, and write those with a usable id to the staged file as CSV."""
     length: int | None = None
-    facts = InputFacts()
+    facts = InputFacts(budgets.pixels_of(source.stored))
     reported = monotonic()
     options = pa.csv.WriteOptions(include_header=False)
     with pa.csv.CSVWriter(kept_open(staged), STAGED, write_options=options) as writer:

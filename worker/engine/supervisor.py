@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
@@ -20,7 +21,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from domain import jobs
 from domain.errors import LeaseLost
 from domain.settings import WorkerSettings
-from worker.engine import lease
+from worker.engine import confinement, lease
 from worker.engine.exits import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
 from worker.engine.lease import Claim
 from worker.engine.retrying import transaction
@@ -36,9 +37,14 @@ ASK_S = 1
 GRACE_S = 2
 """How long a child may keep running after its job has ended."""
 
+KILLED_FOR_MEMORY = (
+    "The job's process was killed because the machine's memory ran out. Send fewer samples at "
+    "once, or have the operator give the worker more memory, then retry it."
+)
+
 log = structlog.get_logger()
 
-How = Literal["ended", "lost", "time_limit", "stopped"]
+How = Literal["ended", "lost", "time_limit", "stopped", "memory"]
 """Why the parent stopped watching a child."""
 
 
@@ -72,6 +78,7 @@ def run(
     log.info("job.started", attempt=held.attempt, kind=held.kind)
     started = time.monotonic()
     store = Store(settings.store, held.signature)
+    killed_before = confinement.killed_for_memory()
     child = _spawn(held)
     try:
         how = _watch(child, held, sessions, settings, orders)
@@ -79,6 +86,10 @@ def run(
         child.kill()
         code = child.wait()
         store.remove_unfinished()
+    if how == "ended" and code == -signal.SIGXCPU:
+        how = "time_limit"
+    if how == "ended" and code == -signal.SIGKILL:
+        how = "memory" if confinement.killed_for_memory() > killed_before else "ended"
     if how != "lost" and code not in (0, LEASE_LOST):
         _settle(how, code, held, sessions, settings)
     job_checkpoints.delete_if_ended(sessions, store, job_id)
@@ -102,7 +113,7 @@ def _watch(
     orders: Orders,
 ) -> How:
     """Renew the lease until the child ends or the job is no longer ours."""
-    started = asked = renewed = time.monotonic()
+    started = asked = renewed = known = time.monotonic()
     told_to_stop: float | None = None
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -113,18 +124,20 @@ def _watch(
             asked = now
             try:
                 if now - renewed >= settings.heartbeat.total_seconds():
-                    with sessions.begin() as session:
+                    with _without_waiting(sessions) as session:
                         lease.renew(session, held, lease=settings.lease)
-                    renewed = now
+                    renewed = known = now
                 elif not _is_held(held, sessions):
                     raise LeaseLost
             except LeaseLost:  # or the child has just stored the outcome and is about to exit
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(GRACE_S)
                 return "lost"
-            except DBAPIError:  # Postgres is unreachable: the lease may outlast that
+            except DBAPIError as error:  # Postgres is unreachable: the lease may outlast that
                 log.warning("lease.not_renewed", attempt=held.attempt)
-        if now - renewed >= settings.lease.total_seconds():
+                if lease.is_locked(error):  # by the child that stores its outcome, most likely
+                    known = now
+        if now - known >= settings.lease.total_seconds():
             return "lost"
         if now - started >= settings.job_time_limit.total_seconds():
             return "time_limit"
@@ -139,8 +152,15 @@ def _watch(
 
 
 def _is_held(held: Claim, sessions: sessionmaker[Session]) -> bool:
-    with sessions.begin() as session:
+    with _without_waiting(sessions) as session:
         return lease.is_held(session, held)
+
+
+@contextlib.contextmanager
+def _without_waiting(sessions: sessionmaker[Session]) -> Iterator[Session]:
+    with sessions.begin() as session:
+        lease.be_quick(session)
+        yield session
 
 
 def _settle(
@@ -158,6 +178,8 @@ def _settle(
                         "then retry it."
                     )
                     jobs.fail(session, job, actor="worker", kind="time_limit", reason=reason)
+                elif how == "memory":
+                    jobs.fail(session, job, actor="worker", kind="memory", reason=KILLED_FOR_MEMORY)
                 elif how == "stopped" or code == STOPPED:
                     jobs.release(session, job, actor="worker", why="the worker was stopped")
                 elif code == DATABASE_AWAY:

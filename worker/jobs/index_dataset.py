@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-from sqlalchemy import delete, func, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from domain import jobs, suppression, trail
+from domain.errors import JobError
 from domain.events import DatasetIndexed
 from domain.states import RegistrationStatus, Split
 from domain.tables import Dataset, Job, Sample, staged_samples
@@ -23,6 +24,8 @@ from worker.data.rehearsal import rehearse
 from worker.data.source import open_listed
 from worker.engine import lease
 from worker.engine.workbench import Workbench
+
+USABLE_IDS = select(staged_samples.c.sample_id).where(staged_samples.c.usable)
 
 
 def index_dataset(bench: Workbench) -> None:
@@ -45,6 +48,11 @@ def index_dataset(bench: Workbench) -> None:
     faults = BadRows()
     with tempfile.TemporaryFile() as staged:
         facts = staging.stage(bench, source, dataset.definition, faults, staged)
+        if {str(file): fingerprint(file) for file in source.files} != files:
+            raise JobError(
+                "The files changed while they were read; register the dataset again once no other "
+                "program writes to them."
+            )
         told = {**told, **facts.report()}
         bench.report("storing the sample ids", 0.9)
         for attempt in bench.transaction():
@@ -64,48 +72,52 @@ def _store(
     files: dict[str, Fingerprint],
     told: dict[str, Any],
 ) -> None:
-    """Write the outcome: the report always, the samples if the dataset can be used."""
+    """Write the outcome: the report always, the samples if the dataset can be used.
+
+    The job's row is locked last, when all that takes long is done: whoever wants to renew its lease
+    or to cancel it waits until the transaction ends.
+    """
     counts = session.execute(
         text(
             "SELECT split, label, count(*) FROM staged_samples WHERE usable "
             "GROUP BY split, label ORDER BY split, label"
         )
     ).all()
+    by_label = [(split, label, n) for split, label, n in counts]
+    report = {**faults.report(rows, by_label), **told}
+    problem = _problem(report, session.get_one(Dataset, dataset_id).definition, faults)
+    session.execute(delete(Sample).filter_by(dataset_id=dataset_id))
+    if problem is None:
+        session.execute(
+            text(
+                "INSERT INTO samples (dataset_id, sample_id, position, label, split) "
+                "SELECT :dataset_id, sample_id, position, label, split "
+                "FROM staged_samples WHERE usable"
+            ),
+            {"dataset_id": dataset_id},
+        )
+        report["suppressed"] = suppression.elsewhere(session, dataset_id, USABLE_IDS)
     job = lease.hold(session, bench.claim)
     dataset = session.get_one(Dataset, dataset_id)
-    by_label = [(split, label, n) for split, label, n in counts]
-    dataset.report = {**faults.report(rows, by_label), **told}
-    session.execute(delete(Sample).filter_by(dataset_id=dataset_id))
-    problem = _problem(dataset, faults)
+    dataset.report = report
     if problem is not None:
         jobs.fail(session, job, actor="worker", kind="input", reason=problem)
         return
-    session.execute(
-        text(
-            "INSERT INTO samples (dataset_id, sample_id, position, label, split) "
-            "SELECT :dataset_id, sample_id, position, label, split "
-            "FROM staged_samples WHERE usable"
-        ),
-        {"dataset_id": dataset_id},
-    )
-    suppressed = suppression.elsewhere(session, dataset_id)
-    dataset.report = {**dataset.report, "suppressed": suppressed}
     dataset.status, dataset.failure, dataset.files = RegistrationStatus.READY, None, files
     dataset.ready_at = func.now()
     trail.record(
         session, "worker", dataset_id,
         DatasetIndexed(
-            rows=rows, samples=dataset.report["samples"], bad_rows=faults.rows,
-            suppressed=sum(suppressed.values()),
+            rows=rows, samples=report["samples"], bad_rows=faults.rows,
+            suppressed=sum(report["suppressed"].values()),
         ),
     )  # fmt: skip
     jobs.complete(session, job, actor="worker")
 
 
-def _problem(dataset: Dataset, faults: BadRows) -> str | None:
+def _problem(report: dict[str, Any], definition: dict[str, Any], faults: BadRows) -> str | None:
     """Why the dataset cannot be used, in words; None when it can."""
-    report: dict[str, Any] = dataset.report or {}
-    if faults.rows and dataset.definition.get("bad_rows", "refuse") == "refuse":
+    if faults.rows and definition.get("bad_rows", "refuse") == "refuse":
         return (
             f"{faults.rows} of {report['rows']} rows are bad ({faults.summary()}); see the "
             "dataset's report for examples. Correct them, or register the dataset with "

@@ -18,7 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_model
 from torch import Tensor, nn
 
-from domain.errors import JobError
+from domain.errors import JobError, LocationRefused
+from domain.locations import require_file
+from worker import budgets
 from worker.networks import functions, named_inputs
 
 ANSWERS_WITH_LOGITS = "lethe_answers_with_logits"
@@ -276,8 +278,12 @@ def _load_as_transformers(
 
 def _tensor_names(path: Path) -> list[str]:
     try:
+        require_file(path)
+        budgets.require_small_header(path)
         with safe_open(path, framework="pt") as file:
             return list(file.keys())
+    except LocationRefused as error:
+        raise JobError(error.detail) from error
     except FileNotFoundError as error:
         raise JobError(f"There is no file {path}; put it back or correct the URI.") from error
     except PermissionError as error:

@@ -10,10 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from domain import functions
 from domain.errors import JobError
+from worker import budgets
 
 
 @contextmanager
@@ -24,9 +23,11 @@ def users_code(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (JobError, MemoryError, torch.OutOfMemoryError):
+    except JobError:
         raise
     except Exception as error:
+        if budgets.is_out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0][:300]
         raise JobError(f"{what} raised {type(error).__name__}: {reason}") from error
 

@@ -71,7 +71,7 @@ def check(
         raise _unusable("Set LETHE_SUPPRESSION_DIRECTORY, or give --directory.")
     if apply and settings.admin_key is None:
         raise _unusable("Set LETHE_ADMIN_KEY: --apply sends deletion requests to the API.")
-    engine = sync_engine(settings.database_url)
+    engine = sync_engine(settings.database_url, limits=None)
     sessions, store = sync_sessions(engine), Store(settings.store)
     try:
         kept = ledger.read(place)

@@ -47,9 +47,9 @@ def test_take_reads_only_the_row_groups_concerned(rows, write, definition, monke
     read = []
     original = pa.parquet.ParquetFile.iter_batches
 
-    def counted(file, size, groups, columns):
+    def counted(file, size, groups, columns, **options):
         read.extend(groups)
-        return original(file, size, groups, columns)
+        return original(file, size, groups, columns, **options)
 
     monkeypatch.setattr(pa.parquet.ParquetFile, "iter_batches", counted)
     source.take([45, 12, 13])
@@ -63,8 +63,8 @@ def test_take_decodes_nothing_behind_the_last_row_wanted(rows, write, definition
     decoded = []
     original = pa.parquet.ParquetFile.iter_batches
 
-    def counted(*arguments):
-        for batch in original(*arguments):
+    def counted(*arguments, **options):
+        for batch in original(*arguments, **options):
             decoded.append(batch.num_rows)
             yield batch
 

@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import sessionmaker
 
 from domain.settings import WorkerSettings
@@ -176,6 +177,37 @@ def test_a_child_whose_job_went_to_another_is_killed_and_nothing_is_stored(run, 
     job = run("import time; time.sleep(60)", once_spawned=take_it_away)
 
     assert (job.status, job.attempt, job.worker) == (JobStatus.RUNNING, 2, "other")
+
+
+def test_a_job_that_holds_its_own_row_blocks_nobody_and_keeps_the_lease(run, sessions, job_id):
+    """A child stores its outcome in a transaction that takes longer than the lease."""
+    with sessions() as storing:
+
+        def hold(child):
+            storing.scalars(select(Job.id).with_for_update()).one()
+            threading.Timer(2.5, storing.rollback).start()
+
+        ends_later = "import os, time; time.sleep(3); os._exit(7)"
+        job = run(ends_later, once_spawned=hold, lease=timedelta(seconds=1))
+
+    assert job.losses == 1  # it ended by itself, and was not killed as one that is somebody else's
+
+
+def test_orders_are_followed_while_the_row_is_locked(run, sessions):
+    orders = Orders()
+    with sessions() as storing:
+
+        def hold(child):
+            storing.scalars(select(Job.id).with_for_update()).one()
+            threading.Timer(1.3, orders.stop_now.set).start()
+            threading.Timer(3, storing.rollback).start()
+
+        def stopped():
+            return run("import time; time.sleep(60)", orders=orders, once_spawned=hold)
+
+        job = stopped()
+
+    assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
 
 
 def test_a_job_that_another_has_is_left_alone(run, sessions, job_id):
