@@ -36,6 +36,12 @@ these are. Zeros compress about that well."""
 PIXELS_PER_BYTE, PIXELS_FOR_ALL = 1000, 2**28
 """Pixels that its images may have, likewise: a blank page has 400 for each byte."""
 
+KEPT_PER_BYTE, KEPT_FOR_ALL = 16, 2**29
+"""Bytes that the samples may have that a model's registration keeps, in memory, likewise."""
+
+DECODED_BYTES = 2**29
+"""Of the inputs that go through a network between two reads."""
+
 HEADER_BYTES = 8 * 2**20
 """Of a safetensors file: some 80,000 tensors."""
 
@@ -138,6 +144,11 @@ def bytes_of(stored: int) -> Expansion:
 def pixels_of(stored: int) -> Expansion:
     """The pixels of its images."""
     return Expansion(stored, PIXELS_PER_BYTE, PIXELS_FOR_ALL, "pixels")
+
+
+def kept_of(stored: int) -> Expansion:
+    """The bytes of the samples that are kept."""
+    return Expansion(stored, KEPT_PER_BYTE, KEPT_FOR_ALL, "bytes of samples to keep")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -68,12 +68,11 @@ def open_file(file: Path) -> pq.ParquetFile:
 
 
 def _footer_bytes(file: Path) -> int:
-    """As the end of the file says; 0 when it is too short to say."""
+    """As the end of the file says; 0 when it is not that of a Parquet file."""
     with file.open("rb") as tail:
-        if tail.seek(0, os.SEEK_END) < 8:
-            return 0
-        tail.seek(-8, os.SEEK_END)
-        return int.from_bytes(tail.read(4), "little")
+        tail.seek(max(tail.seek(0, os.SEEK_END) - 8, 0))
+        end = tail.read(8)
+    return int.from_bytes(end[:4], "little") if end.endswith(b"PAR1") else 0
 
 
 def rows_that_fit(parquet: pq.ParquetFile, piece: Piece, batch_bytes: int, *, at_most: int) -> int:

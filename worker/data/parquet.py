@@ -263,8 +263,8 @@ def opened(file: Path) -> Iterator[pq.ParquetFile]:
         raise JobError(f"There is no file {file}; put it back or correct the URI.") from error
     except PermissionError as error:
         raise JobError(f"The worker may not read {file}; give it read permission.") from error
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
             raise
         if "crypt" in str(error):
             reason = f"{file.name} is encrypted; write it again without encryption."

@@ -3,7 +3,7 @@
 Shapes: N rows of a batch, d feature dimensions, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import monotonic
 
 import numpy as np
@@ -17,6 +17,7 @@ from domain import tombstones
 from domain.errors import JobError
 from domain.states import Split
 from domain.tables import Dataset, Model, Sample
+from worker import budgets
 from worker.data import decode
 from worker.data.bad_rows import usable_ids
 from worker.data.parquet import CHANGED, Source
@@ -94,6 +95,7 @@ def survey(
     """
     gathered = Survey(classes)
     kept = np.asarray(wanted, dtype=np.int64)
+    kept_bytes = budgets.kept_of(source.stored)
     indexed, reported = 0, monotonic()
     for first, batch in source.batches(rows=ROWS):
         splits = _indexed_splits(bench, model, dataset, first, batch)
@@ -103,7 +105,9 @@ def survey(
         chosen = (splits != "") & np.isin(np.arange(first, first + len(splits)), kept)
         if chosen.any():
             named = batch.set_column(3, "split", pa.array(splits.tolist(), pa.string()))
-            gathered.keep(named.filter(pa.array(chosen)))
+            rows = named.filter(pa.array(chosen))
+            kept_bytes.spend(rows.nbytes)
+            gathered.keep(rows)
         if monotonic() - reported > REPORT_EVERY_S:
             reported = monotonic()
             bench.report("reading the dataset", 0.02 + 0.9 * first / source.rows)
@@ -156,9 +160,25 @@ def _indexed_splits(
 def _measure(
     network: Network, rows: pa.RecordBatch, model: Model, source: Source, gathered: Survey
 ) -> None:
+    for part in _portions(rows, model, source):
+        _measure_portion(network, part, model, source, gathered)
+
+
+def _portions(rows: pa.RecordBatch, model: Model, source: Source) -> Iterator[pa.Table]:
+    """The rows, so many at a time that their decoded inputs stay near DECODED_BYTES: an image can
+    be a thousand times larger than its file."""
     if not rows.num_rows:
         return
     table = pa.Table.from_batches([rows])
+    one = decode.decode(table["input"][:1], model.preprocessing, source.input_shape)
+    size = max(budgets.DECODED_BYTES // max(one.nbytes, 1), 1)
+    for first in range(0, rows.num_rows, size):
+        yield table.slice(first, size)
+
+
+def _measure_portion(
+    network: Network, table: pa.Table, model: Model, source: Source, gathered: Survey
+) -> None:
     samples = decode.labelled(table, model.preprocessing, source.input_shape)
     with functions.users_code("The network"):
         features, logits = network.outputs(samples, BATCH)

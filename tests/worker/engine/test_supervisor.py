@@ -13,7 +13,7 @@ from domain.settings import WorkerSettings
 from domain.states import JobStatus
 from domain.tables import Job
 from tests import acting, factories
-from worker.engine import exits, lease, supervisor
+from worker.engine import confinement, exits, lease, supervisor
 from worker.engine.supervisor import Orders
 from worker.housekeeping import planner
 
@@ -101,6 +101,29 @@ def test_a_child_that_runs_too_long_is_killed_and_the_job_fails(run):
     job = run("import time; time.sleep(60)", job_time_limit=timedelta(seconds=0.5))
 
     assert job.status is JobStatus.FAILED
+    assert job.failure["kind"] == "time_limit"
+
+
+def test_a_child_that_the_kernel_kills_for_memory_fails_at_once_and_says_so(run, monkeypatch):
+    counts = iter([3, 4])
+    monkeypatch.setattr(confinement, "killed_for_memory", lambda: next(counts))
+
+    job = run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+
+    assert (job.status, job.losses) == (JobStatus.FAILED, 0)
+    assert job.failure["kind"] == "memory"
+    assert "the machine's memory ran out" in job.failure["reason"]
+
+
+def test_a_child_that_is_killed_otherwise_costs_one_loss(run):
+    job = run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+
+    assert (job.status, job.losses) == (JobStatus.QUEUED, 1)
+
+
+def test_a_child_out_of_processor_time_fails(run):
+    job = run("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)")
+
     assert job.failure["kind"] == "time_limit"
 
 
