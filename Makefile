@@ -10,7 +10,8 @@ PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist l
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test check docs bench-quality bench-load bench-log bench-scaling chaos attacks \
+.PHONY: help demo up test check docs bench-quality bench-load bench-log bench-scaling hostile-files \
+  chaos attacks \
   migrate revision pins lock clean purge
 
 help: ## list the commands
@@ -50,6 +51,9 @@ bench-log: .venv/installed ## how fast the audit trail grows and proves
 
 bench-scaling: .venv/installed ## what a job costs at 10,000 to 1,000,000 training samples
 	.venv/bin/python -m benchmarks.scaling
+
+hostile-files: .venv/installed ## what small files cost that become large: peak memory and time
+	.venv/bin/python -m benchmarks.hostile_files
 
 SCHEDULES ?= 200
 SEED ?= 1

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from benchmarks import hostile
 from benchmarks.hostile import Case
-from devstack import local
+from devstack import local, roles
 from domain.database import sync_engine, sync_sessions
 from domain.settings import WorkerSettings
 from domain.states import JobKind, JobStatus
@@ -80,7 +80,7 @@ def _running() -> Iterator[tuple[WorkerSettings, sessionmaker[Session]]]:
         root = Path(directory)
         with local.servers(root / "servers") as servers:
             settings = WorkerSettings(
-                database_url=servers.database_url,
+                database_url=roles.as_role(servers.database_url, roles.EITHER),
                 broker_url=servers.broker_url,
                 store=root / "store",
                 data_roots=[root],
@@ -119,6 +119,7 @@ def _tried(
 
 def _queued(sessions: sessionmaker[Session], file: Path, case: Case) -> UUID:
     definition: dict[str, Any] = {
+        "kind": "image" if case.kind == "images" else "pixels",
         "columns": hostile.COLUMNS,
         "splits": hostile.SPLITS,
         "input_shape": case.input_shape,

@@ -1,5 +1,6 @@
 """Files that say, or become, more than they are, made small by small budgets."""
 
+import os
 import resource
 import struct
 from contextlib import suppress
@@ -143,6 +144,14 @@ def test_a_file_that_ends_early_is_an_error(tmp_path):
     path.write_bytes(b"PAR1" + struct.pack("<I", 2**32 - 1) + b"PAR1")
     with pytest.raises(JobError):
         Source.open(path, DEFINITION)
+
+
+def test_a_pipe_among_the_files_is_refused_and_not_waited_for(tmp_path):
+    hostile.many_groups(1)(tmp_path / "a.parquet")
+    os.mkfifo(tmp_path / "b.parquet")
+
+    with pytest.raises(JobError, match=r"b\.parquet is not a file but a named pipe"):
+        Source.open(tmp_path, DEFINITION)
 
 
 def test_the_limit_is_gone_afterwards():
