@@ -77,12 +77,14 @@ def _footer_bytes(file: Path) -> int:
 
 def rows_that_fit(parquet: pq.ParquetFile, piece: Piece, batch_bytes: int, *, at_most: int) -> int:
     """How many rows of the piece stay near so many bytes, if the footer is right."""
+    group = parquet.metadata.row_group(piece.group)
+    if group.total_byte_size <= batch_bytes:
+        return at_most
     names = [f"{name}." for name in piece.columns]
     with budgets.within(budgets.READ_BYTES), suppress(MemoryError):
         # What the footer says of a chunk ends the process, if it is absurd and asked for from
         # Python. Reading a row finds out, and is an error.
         next(parquet.iter_batches(1, [piece.group], piece.columns, use_threads=False), None)
-    group = parquet.metadata.row_group(piece.group)
     size = sum(
         group.column(index).total_uncompressed_size
         for index in range(group.num_columns)
