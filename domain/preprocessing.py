@@ -25,8 +25,17 @@ class InputKind(StrEnum):
     FEATURES = "features"
 
 
-SCALING = ("scale", "mean", "std")
-"""The options for values of pixels; all others are for image files."""
+OPTIONS: Mapping[str, frozenset[InputKind]] = {
+    **dict.fromkeys(
+        (
+            "resize", "interpolation", "crop", "mode", "orientation", "alpha", "frames", "cmyk",
+            "color_profile", "sixteen_bit",
+        ),
+        frozenset({InputKind.IMAGE}),
+    ),
+    **dict.fromkeys(("scale", "mean", "std"), frozenset({InputKind.IMAGE, InputKind.PIXELS})),
+}  # fmt: skip
+"""The kinds of inputs that each option of a model's preprocessing applies to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,8 @@ def refusal(
     definition: Mapping[str, Any],
     report: Mapping[str, Any] | None,
     preprocessing: Mapping[str, Any],
+    *,
+    complete: bool = True,
 ) -> str | None:
     """Why this preprocessing does not fit a dataset, and what to do; None if it fits.
 
@@ -115,12 +126,13 @@ def refusal(
         definition: the dataset's, as registered.
         report: the dataset's, as indexed.
         preprocessing: the options that were chosen; those that are None were not.
+        complete: whether no file beside the weights can add to them.
     """
     kind = kind_of(definition)
     if kind is None:
         return None
     chosen = [name for name, value in preprocessing.items() if value is not None]
-    idle = [name for name in chosen if not _applies(name, kind)]
+    idle = [name for name in chosen if name in OPTIONS and kind not in OPTIONS[name]]
     if idle:
         return (
             f"{_quoted(idle)} in `preprocessing` {_apply(idle)} to inputs of the kind "
@@ -130,7 +142,7 @@ def refusal(
     if kind is InputKind.IMAGE:
         return _undecided((report or {}).get("images", {}), preprocessing)
     stored = (report or {}).get("inputs", {}).get("type", "uint8")
-    if kind is InputKind.PIXELS and stored != "uint8" and "scale" not in chosen:
+    if kind is InputKind.PIXELS and stored != "uint8" and "scale" not in chosen and complete:
         return (
             f"The pixels are stored as {stored}, so `preprocessing.scale` must say what they are "
             "multiplied with, such as 1 for values that are scaled already or 1/65535 for 16 bits. "
@@ -157,10 +169,6 @@ def _undecided(images: Mapping[str, int], preprocessing: Mapping[str, Any]) -> s
     if not sentences:
         return None
     return " ".join([*sentences, "Choose what the network was trained with."])
-
-
-def _applies(option: str, kind: InputKind) -> bool:
-    return kind is InputKind.IMAGE or (kind is InputKind.PIXELS and option in SCALING)
 
 
 def _apply(names: list[str]) -> str:

@@ -73,6 +73,14 @@ def add(
     std: Annotated[
         str | None, typer.Option(metavar="0.5,0.5,0.5", help="One number, or one per channel.")
     ] = None,
+    preprocessing: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=JSON",
+            help="Any other part of it, as in crop=[224,224], interpolation=bicubic or "
+            "orientation=exif.",
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(metavar="MODULE:FUNCTION", help="Trains the network again, if it must be."),
@@ -104,7 +112,7 @@ def add(
     screen = Screen(as_json)
     if (factory is None) != transformers:
         raise typer.BadParameter("Say what the network is: one of --factory and --transformers.")
-    preprocessing = {
+    chosen = {
         "resize": _numbers(resize),
         "mode": mode,
         "scale": scale,
@@ -120,7 +128,8 @@ def add(
             if factory is None
             else PythonArchitecture(factory=factory, arguments=_settings(argument)),
             head=head,
-            preprocessing={key: value for key, value in preprocessing.items() if value is not None},
+            preprocessing=_settings(preprocessing)
+            | {key: value for key, value in chosen.items() if value is not None},
             recipe=recipe,
             policy=_settings(policy) or None,
             expected_accuracy=_given(train=expect_train, holdout=expect_holdout),

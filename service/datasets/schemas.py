@@ -262,5 +262,6 @@ class DatasetRead(DatasetDefinition, Registered):
 
     report: dict[str, Any] | None
     """What indexing found: rows, samples per split, labels per class, bad rows with examples, the
-    files that were read and left out, and what erasing rows would change about them. Null until the
-    dataset has been indexed."""
+    type of array inputs, how many images can be read in several ways, by kind (a model's
+    `preprocessing` must choose how), the files that were read and left out, and what erasing rows
+    would change about them. Null until the dataset has been indexed."""

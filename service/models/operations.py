@@ -183,7 +183,8 @@ def _check_factory(wanted: ModelCreate, allowed: list[str]) -> None:
 
 def _check_preprocessing(wanted: ModelCreate, dataset: Dataset) -> None:
     chosen = wanted.preprocessing.model_dump(mode="json", exclude_unset=True)
-    problem = preprocessing.refusal(dataset.definition, dataset.report, chosen)
+    complete = isinstance(wanted.architecture, PythonArchitecture)
+    problem = preprocessing.refusal(dataset.definition, dataset.report, chosen, complete=complete)
     if problem is not None:
         raise PreprocessingRefused(problem)
 

@@ -180,6 +180,17 @@ def test_a_request_is_shredded_after_a_question(lethe, ready: Ready, typed):
     assert lethe("shred", made, "--yes", "--json").json["shredded_at"]
 
 
+def test_inputs_of_several_columns_are_given_one_by_one(lethe, service: Service):
+    add = ("dataset", "add", f"pairs-{uuid4().hex[:8]}", (service.data / "p.parquet").as_uri())
+    inputs = ("--input", "input_ids=ids", "--input", "token_type_ids=")
+
+    made = lethe(*add, "--kind", "tokens", *inputs, "--json")
+    wrong = lethe(*add, "--kind", "tokens", "--input", "ids", "--input", "types")
+
+    assert made.json["columns"]["input"] == {"input_ids": "ids", "token_type_ids": None}
+    assert "takes ARGUMENT=COLUMN each time" in wrong.err
+
+
 def test_a_dataset_and_a_model_are_added_listed_and_shown(lethe, service: Service, ready: Ready):
     name = f"new-{uuid4().hex[:8]}"
     place = (service.data / f"{name}.parquet").as_uri()
@@ -193,6 +204,7 @@ def test_a_dataset_and_a_model_are_added_listed_and_shown(lethe, service: Servic
         "model", "add", name, (service.data / "m.safetensors").as_uri(), "-d", ready.names[0],
         "--factory", "nets.cnn:build", "--argument", "classes=10", "--head", "head",
         "--mode", "L", "--resize", "8,8", "--mean", "0.5", "--std", "2",
+        "--preprocessing", "orientation=exif", "--preprocessing", "crop=[6,6]",
         "--policy", "reference_models=2", "--policy", "drift.max_accuracy_drop=0.1",
         "--policy", "grace=PT1H", "--json",
     )  # fmt: skip
@@ -204,6 +216,8 @@ def test_a_dataset_and_a_model_are_added_listed_and_shown(lethe, service: Servic
     assert "pending" in lethe("dataset", "show", name).out
     assert model.json["architecture"]["arguments"] == {"classes": 10}
     assert model.json["preprocessing"]["resize"] == [8, 8]
+    assert model.json["preprocessing"]["crop"] == [6, 6]
+    assert model.json["preprocessing"]["orientation"] == "exif"
     assert model.json["policy"]["drift"] == {
         "max_forgotten_share": 0.3,
         "max_accuracy_drop": 0.1,

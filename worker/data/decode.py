@@ -114,6 +114,7 @@ def _per_channel(numbers: Tensor, values: Tensor) -> Tensor:
     return numbers.view(-1, *[1] * (values.ndim - 2))
 
 
+HIGHEST = np.iinfo(np.int64).max
 _SIGNED = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
 
 
@@ -124,6 +125,9 @@ def _arrays(column: pa.Array, input_shape: Sequence[int] | None) -> Tensor:
     parts = []
     for part in lists(column):
         values = part.flatten().to_numpy(zero_copy_only=False)
-        values = values.astype(_SIGNED.get(values.dtype.name, values.dtype), copy=True)
+        signed = _SIGNED.get(values.dtype.name, values.dtype)
+        if values.dtype == np.uint64 and (values > HIGHEST).any():
+            signed = "float64"  # instead of negative numbers
+        values = values.astype(signed, copy=True)
         parts.append(torch.from_numpy(values).reshape(len(column), *(input_shape or [length])))
     return torch.stack(parts, dim=1) if pa.types.is_struct(column.type) else parts[0]

@@ -36,6 +36,9 @@ BROKEN = (
 """What Pillow's decoders raise on bytes that are not a valid image of reasonable size."""
 
 THREADS = min(os.cpu_count() or 1, 16)
+LARGEST = 2**25
+"""The most pixels of an image that is resized to a shortest edge: it may be long and narrow."""
+
 CHUNK = 32
 """Images per thread and chunk."""
 
@@ -221,6 +224,11 @@ def _size(image: Image.Image, wanted: Sequence[int] | dict[str, int] | None) -> 
     short, long = sorted(image.size)
     edge = wanted["shortest_edge"]
     other = int(edge * long / short)
+    if edge * other > LARGEST:
+        raise JobError(
+            f"An image of {image.width} x {image.height} pixels would have {other} x {edge}; set "
+            "preprocessing.resize to a height and a width instead of a shortest edge."
+        )
     return (edge, other) if image.width <= image.height else (other, edge)
 
 

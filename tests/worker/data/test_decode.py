@@ -142,6 +142,12 @@ def test_bad_arrays_are_told_from_good_ones():
     assert np.flatnonzero(bad["input_not_finite"]).tolist() == [3, 4, 5]
 
 
+def test_large_unsigned_numbers_do_not_become_negative():
+    column = arrays([[2**63, 5]], pa.uint64())
+
+    assert decode.decode(column, {}, None).tolist() == [[2.0**63, 5.0]]
+
+
 @pytest.mark.parametrize(
     "null", [[None, 1.0], None], ids=["a null in a list", "a null instead of a list"]
 )

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from domain.errors import JobError
 from domain.preprocessing import IMAGE_KINDS
 from service.models.schemas import Preprocessing
 from tests.worker.data.unusual_images import (
@@ -149,3 +150,10 @@ def test_a_crop_adds_black_around_a_smaller_image():
     assert (seen[2:14] == PIXELS).all()
     assert not seen[:2].any()
     assert not seen[14:].any()
+
+
+def test_a_long_and_narrow_image_is_not_blown_up():
+    strip = saved(Image.new("L", (20_000, 1)), "PNG")
+
+    with pytest.raises(JobError, match="An image of 20000 x 1 pixels would have 4480000 x 224"):
+        read(strip, resize={"shortest_edge": 224})
