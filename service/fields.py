@@ -8,7 +8,16 @@ from typing import Annotated
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+
+from domain import classes
 
 
 class In(BaseModel):
@@ -37,11 +46,19 @@ def _splits(uri: str) -> str:
     return uri
 
 
+def _distinct(names: list[str]) -> list[str]:
+    classes.check(names, "`classes`")
+    return names
+
+
 STORABLE = r"^[^\x00]*$"
 """Postgres stores every character but NUL."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Label = Annotated[str, StringConstraints(pattern=STORABLE, min_length=1, max_length=255)]
+ClassNames = Annotated[
+    list[Label], Field(min_length=1, max_length=65_536), AfterValidator(_distinct)
+]
 SampleId = Annotated[
     str, StringConstraints(pattern=STORABLE, min_length=1, max_length=512, strict=True)
 ]

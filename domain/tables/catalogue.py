@@ -89,6 +89,16 @@ class Model(Base):
     architecture: Mapped[dict[str, Any]]
     head: Mapped[str]
     preprocessing: Mapped[dict[str, Any]]
+    """As jobs use it: what was declared, once registration has completed it from the files beside
+    the weights. `labels` is the model's output for each label of the dataset, where they differ."""
+
+    declared: Mapped[dict[str, Any] | None]
+    """`preprocessing`, `preprocessing_source`, `classes` and `map_classes` as they were registered;
+    null for models of older releases, which have what `preprocessing` says."""
+
+    found: Mapped[dict[str, Any] | None]
+    """Where the preprocessing is from, and the names of the outputs; null until it is ready."""
+
     recipe: Mapped[str | None]
     """The function that trains it anew; without one it is never retrained."""
 

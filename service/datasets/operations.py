@@ -178,7 +178,16 @@ def _read(dataset: Dataset, job_id: UUID) -> DatasetRead:
         "created_at": dataset.created_at,
         "ready_at": dataset.ready_at,
     }
-    return DatasetRead.model_validate({**dataset.definition, **columns})
+    return DatasetRead.model_validate({**dataset.definition, **columns, **_classes(dataset)})
+
+
+def _classes(dataset: Dataset) -> dict[str, Any]:
+    """The names of the classes, and where they are from; what was found once it was indexed."""
+    declared = dataset.definition.get("classes")
+    if declared is not None:
+        return {"classes": declared, "classes_source": "declared"}
+    found = (dataset.report or {}).get("class_names")
+    return {"classes": found, "classes_source": "huggingface" if found else None}
 
 
 def _read_check(dataset: str, check: DatasetCheck, job: Job) -> CheckRead:

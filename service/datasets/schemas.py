@@ -15,7 +15,18 @@ from pydantic import (
 
 from domain.preprocessing import InputKind
 from domain.states import JobStatus, RegistrationStatus
-from service.fields import Failure, In, Instant, Label, Name, Out, Registered, SampleId, Uri
+from service.fields import (
+    ClassNames,
+    Failure,
+    In,
+    Instant,
+    Label,
+    Name,
+    Out,
+    Registered,
+    SampleId,
+    Uri,
+)
 
 Arguments = Annotated[
     dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")], Label | None],
@@ -37,7 +48,7 @@ class Columns(In):
     of the file out on purpose."""
 
     label: Label
-    """The column with the labels: class numbers, counted from 0."""
+    """The column with the labels: class numbers, counted from 0, or the names in `classes`."""
 
     split: Label
     """The column that says which split a sample belongs to; `splits` names its values."""
@@ -86,6 +97,11 @@ class DatasetDefinition(In):
     ] = None
     """The shape of one input, such as `[3, 32, 32]`. `pixels` need it; without it, `tokens` and
     `features` are flat and all as long as the first. Null for `image`."""
+
+    classes: ClassNames | None = None
+    """The names of the classes, in the order of the label numbers that models were trained with.
+    Labels that are text need it. Without it, the names of a ClassLabel column are read from the
+    files, if Hugging Face's `datasets` wrote them. Models must have the same names."""
 
     bad_rows: Literal["refuse", "skip"] = "refuse"
     """What to do with rows that cannot be read: `refuse` fails the registration, `skip` leaves them
@@ -148,6 +164,8 @@ class DatasetCreate(DatasetDefinition):
         stored = self.model_dump(mode="json", exclude={"name", "uri"})
         if not self.erase.parquet:
             del stored["erase"]  # as it was before there was one: a repetition is the same dataset
+        if self.classes is None:
+            del stored["classes"]
         return stored
 
 
@@ -259,6 +277,13 @@ class DatasetRead(DatasetDefinition, Registered):
 
     status: RegistrationStatus
     """Whether the dataset can be used: models can be registered once it is `ready`."""
+
+    classes: list[str] | None = None
+    """The names of the classes, in the order of the label numbers; null if they are not known."""
+
+    classes_source: Literal["declared", "huggingface"] | None = None
+    """Where the names are from: `declared`, or the metadata that Hugging Face's `datasets` wrote
+    into the files; null if they are not known."""
 
     report: dict[str, Any] | None
     """What indexing found: rows, samples per split, labels per class, bad rows with examples, the

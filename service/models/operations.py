@@ -1,6 +1,5 @@
 """What can be done with models. One function, one transaction."""
 
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,6 @@ from domain.errors import (
     NotReady,
     PreprocessingRefused,
     RecipeRefused,
-    WeightsRefused,
     no_such,
 )
 from domain.events import ModelRegistered
@@ -26,6 +24,7 @@ from domain.states import JobKind, RegistrationStatus, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion
 from service import paging
 from service.dependencies import Sessions, Settings
+from service.models import beside
 from service.models.accuracy import found_at_registration
 from service.models.schemas import (
     Drift,
@@ -56,7 +55,9 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
         PreprocessingRefused: an option does not fit the dataset's inputs, or one is missing.
         NameTaken: the name already stands for another model.
     """
-    _check_weights(wanted, allowed_path(wanted.weights, settings.data_roots))
+    beside.check_weights(
+        wanted.architecture.kind, allowed_path(wanted.weights, settings.data_roots)
+    )
     _check_factory(wanted, settings.factories)
     _check_recipe(wanted, settings.recipes)
     async with sessions.begin() as session:
@@ -77,6 +78,7 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
                 },
             ),
             "preprocessing": wanted.preprocessing.model_dump(mode="json", exclude_unset=True),
+            "declared": beside.declared(wanted),
         }
         inserted = await session.scalar(
             insert(Model)
@@ -90,6 +92,8 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
         if not inserted and model.status is not RegistrationStatus.FAILED:
             stored = {column: getattr(model, column) for column in values}
             stored["architecture"] = _as_sent(model.architecture)
+            stored["declared"] = model.declared or beside.declared_before(model.preprocessing)
+            stored["preprocessing"] = stored["declared"]["preprocessing"]
             if _with_defaults(stored) != _with_defaults(values):
                 raise NameTaken(
                     f"A model {wanted.name!r} with another definition exists; choose another name."
@@ -99,6 +103,7 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
             for column, value in values.items():
                 setattr(model, column, value)
             model.status, model.failure = RegistrationStatus.PENDING, None
+            model.found = None
         model.suppressed_samples = await session.run_sync(suppression.count, dataset.id)
         trail.record(
             session, "api", model.id,
@@ -154,21 +159,11 @@ async def get_version(sessions: Sessions, name: str, number: int) -> VersionRead
     return _read_version(*row)
 
 
-def _check_weights(wanted: ModelCreate, path: Path) -> None:
-    how = (
-        "Pickled weights can run code when they are loaded. Convert them with "
-        "`safetensors.torch.save_file(model.state_dict(), 'model.safetensors')`."
-    )
-    if isinstance(wanted.architecture, PythonArchitecture):
-        if path.suffix != ".safetensors":
-            raise WeightsRefused(
-                f"Only safetensors weights are accepted: name one `.safetensors` file. {how}"
-            )
-    elif path.suffix in {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}:
-        raise WeightsRefused(
-            "Only safetensors weights are accepted: name the directory that holds `config.json` "
-            f"and `model.safetensors`. {how}"
-        )
+def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """The same with every option of the preprocessing, whether it was sent or not."""
+    whole = Preprocessing.model_validate(values["preprocessing"]).model_dump(mode="json")
+    declared = {**values["declared"], "preprocessing": whole}
+    return {**values, "preprocessing": whole, "declared": declared}
 
 
 def _check_factory(wanted: ModelCreate, allowed: list[str]) -> None:
@@ -280,7 +275,8 @@ def _read(
             "weights": model.weights_uri,
             "architecture": _as_sent(model.architecture),
             "head": model.head,
-            "preprocessing": model.preprocessing,
+            "preprocessing": beside.options(model.preprocessing),
+            **beside.answer(model),
             "recipe": model.recipe,
             "policy": model.policy,
             "expected_accuracy": model.expected_accuracy,

@@ -10,6 +10,7 @@ from domain.policy import DriftLimits, Policy
 from domain.states import DerivedKind, Mode, RegistrationStatus, VersionStatus
 from service.fields import In, Instant, Label, Name, Out, Registered, Uri
 from service.models.accuracy import AccuracyRead, ExpectedAccuracy
+from service.models.beside import Declared, FoundRead
 
 
 def _storable(value: JsonValue) -> JsonValue:
@@ -128,7 +129,7 @@ class Preprocessing(In):
         return self
 
 
-class _Definition(In):
+class _Definition(Declared):
     weights: Uri
     """The path or `file:` URI of the weights: a `.safetensors` file, or for `transformers` the
     directory that holds `config.json` and `model.safetensors`. It must lie inside one of the
@@ -144,7 +145,9 @@ class _Definition(In):
     are the features that alignment is measured on."""
 
     preprocessing: Preprocessing = Preprocessing()
-    """How a stored input becomes the network's input."""
+    """How a stored input becomes the network's input. What you leave out is read from the files
+    beside the weights (`preprocessor_config.json`, `processor_config.json`, or `pretrained_cfg` in
+    `config.json`), if there are any. An option that contradicts them is refused."""
 
     recipe: FunctionName | None = None
     """The function that retrains the network, as `package.module:function`; LETHE_RECIPES must
@@ -349,13 +352,17 @@ class References(Out):
     """Why their training failed; null if it did not."""
 
 
-class ModelRead(_Definition, Registered):
+class ModelRead(FoundRead, _Definition, Registered):
     """A model, how far its registration is, and the version to serve."""
 
     model_config = ConfigDict(extra="ignore")
 
     dataset: str
     """Name of the dataset that the model was trained on."""
+
+    preprocessing: Preprocessing = Preprocessing()
+    """How a stored image becomes the network's input; once the model is `ready`, with what was read
+    from the files beside the weights."""
 
     weights: str
     """Where the weights were registered from, as it was given."""

@@ -61,9 +61,28 @@ def fetch(
 def labelled(
     table: pa.Table, preprocessing: dict[str, Any], input_shape: Sequence[int] | None
 ) -> Samples:
-    """The rows' decoded inputs with their labels. Raises JobError as `decode` does."""
+    """The rows' decoded inputs, with their labels in the model's order.
+
+    Every sample that a job sees comes through here, so nothing else needs to translate labels.
+    Raises JobError as `decode` does.
+    """
     labels = torch.from_numpy(table["label"].to_numpy().astype(np.int64))
-    return Samples(decode(table["input"], preprocessing, input_shape), labels)
+    inputs = decode(table["input"], preprocessing, input_shape)
+    return Samples(inputs, outputs_for(labels, preprocessing))
+
+
+def outputs_for(labels: Tensor, preprocessing: dict[str, Any]) -> Tensor:
+    """The model's outputs (N,) for labels (N,) of the dataset: the same, unless it has names for
+    its classes in another order, and its registration asked to map them.
+
+    Raises JobError if a label has no name.
+    """
+    order = preprocessing.get("labels")
+    if order is None:
+        return labels
+    if len(labels) and labels.max() >= len(order):
+        raise JobError(CHANGED)
+    return torch.tensor(order)[labels]
 
 
 def preparer(preprocessing: dict[str, Any], kind: InputKind | None) -> Callable[[Tensor], Tensor]:

@@ -24,6 +24,7 @@ from domain.locations import require_file
 from domain.preprocessing import kind_of
 from worker import budgets
 from worker.data import bounded, files, input_columns, partitions
+from worker.data.class_names import ClassNames, is_text
 from worker.data.files import Listing
 
 ROLES = ("sample_id", "input", "label", "split")
@@ -75,6 +76,8 @@ class Source:
         self._groups: list[_RowGroup] = []
         self._types: dict[str, pa.DataType] = {}
         self._given: dict[Path, dict[str, pa.Scalar]] = {}
+        self.classes = ClassNames(definition.get("classes"))
+        """What the labels are called, as far as it is known."""
 
     @classmethod
     def open(
@@ -96,6 +99,7 @@ class Source:
                 stored = parquet.schema_arrow
                 given = partitions.constants(found, definition["columns"], stored)
                 source._given[found.path] = given
+                source._read_names(found.path, stored)
                 source._check_columns(found.path, partitions.with_constants(stored, given))
                 source._add_row_groups(found.path, parquet.metadata)
                 source.stored += found.path.stat().st_size
@@ -106,6 +110,11 @@ class Source:
     def files(self) -> list[Path]:
         """Every file that is read, in the order of the rows."""
         return list(self._given)
+
+    @property
+    def input_type(self) -> pa.DataType:
+        """The type that inputs are read as: large_binary for encoded images, else a list."""
+        return self._types["input"]
 
     def batches(
         self, roles: Sequence[str] = ROLES, *, rows: int = 4096
@@ -167,9 +176,15 @@ class Source:
         columns = []
         for role in roles:
             stored = [batch.column(name) for name in self._names[role]]
+            if role == "label":
+                stored = [self.classes.numbered(stored[0])]
             read = input_columns.read if role == "input" else _uniform
             columns.append(read(stored, self._types[role]))
         return pa.RecordBatch.from_arrays(columns, names=list(roles))
+
+    def _read_names(self, file: Path, schema: pa.Schema) -> None:
+        if "label" in self._names:
+            self.classes.add(file, schema, self._names["label"][0])
 
     def _check_columns(self, file: Path, schema: pa.Schema) -> None:
         for role, names in self._names.items():
@@ -181,6 +196,12 @@ class Source:
                     )
             stored = [schema.field(name).type for name in names]
             which = f"Column {' and '.join(map(repr, names))}"
+            if role == "label" and is_text(stored[0]) and self.classes.names is None:
+                raise JobError(
+                    f"{which} of {file.name} has the labels as {stored[0]}, and nothing says which "
+                    "class has which number. Register the dataset with `classes`: the names in the "
+                    "order of the numbers that the model was trained with."
+                )
             kind = self._read_as(role, stored)
             if kind is None:
                 raise JobError(
@@ -218,7 +239,7 @@ class Source:
 _ACCEPTED = {
     "sample_id": "text or an integer",
     "split": "text or an integer",
-    "label": "an integer",
+    "label": "an integer, or text where the dataset's `classes` are known",
 }
 
 
@@ -227,7 +248,7 @@ def _uniform_type(role: str, kind: pa.DataType) -> pa.DataType | None:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if role == "label":
-        return pa.int64() if pa.types.is_integer(kind) else None
+        return pa.int64() if pa.types.is_integer(kind) or is_text(kind) else None
     return pa.string() if _texts(kind) or pa.types.is_integer(kind) else None
 
 

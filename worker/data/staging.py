@@ -3,6 +3,7 @@
 The file is written with no transaction open; one transaction loads it and finds duplicates.
 """
 
+from collections.abc import Sequence
 from time import monotonic
 from typing import IO, Any, cast
 
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from worker import budgets
 from worker.data.bad_rows import BadRows, usable_ids
+from worker.data.class_names import UNKNOWN
 from worker.data.images import Mask
 from worker.data.input_facts import InputFacts
 from worker.data.inputs import array_length
@@ -54,7 +56,7 @@ def stage(
             splits = _splits(batch["split"], definition["splits"])
             ids, bad_ids = usable_ids(batch["sample_id"])
             bad_rows = {
-                **_bad_labels(batch["label"]),
+                **_bad_labels(batch["label"], source.classes.names),
                 "split_unknown": _mask(splits.is_null()),
                 **facts.examine(batch["input"], length),
             }
@@ -76,11 +78,15 @@ def kept_open(file: IO[bytes]) -> pa.PythonFile:
     return pa.PythonFile(open(file.fileno(), "wb", closefd=False), mode="w")
 
 
-def _bad_labels(column: pa.Array) -> dict[str, Mask]:
+def _bad_labels(column: pa.Array, names: Sequence[str] | None) -> dict[str, Mask]:
     labels = pc.fill_null(column, 0).to_numpy()
+    unknown = np.zeros(len(labels), dtype=bool)
+    if names is not None:
+        unknown = (labels == UNKNOWN) | (labels >= len(names))
     return {
         "label_missing": _mask(column.is_null()),
-        "label_out_of_range": (labels < 0) | (labels > HIGHEST_LABEL),
+        "label_unknown": unknown,
+        "label_out_of_range": ((labels < 0) | (labels > HIGHEST_LABEL)) & ~unknown,
     }
 
 

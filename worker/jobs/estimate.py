@@ -29,7 +29,7 @@ from domain.tables import (
     Sample,
     Tombstone,
 )
-from worker.data import reference_tables, version_statistics
+from worker.data import decode, reference_tables, version_statistics
 from worker.data.reference_tables import Table
 from worker.engine import lease
 from worker.engine.workbench import Workbench
@@ -112,10 +112,11 @@ def _read_question(session: Session, bench: Workbench) -> Question:
             Sample.dataset_id == order.model.dataset_id, Sample.sample_id.in_(named)
         )
     )
-    labels = {row.sample_id: row.label for row in rows}
+    stored = {row.sample_id: row.label for row in rows}
+    labels = torch.tensor([stored[name] for name in order.forget_ids], dtype=torch.int64)
     return Question(
         order,
-        torch.tensor([labels[name] for name in order.forget_ids], dtype=torch.int64),
+        decode.outputs_for(labels, order.model.preprocessing),
         _timings(session, order),
         _training_seconds(session, order),
     )

@@ -54,6 +54,8 @@ def index_dataset(bench: Workbench) -> None:
                 "program writes to them."
             )
         told = {**told, **facts.report()}
+        if source.classes.source == "huggingface":
+            told["class_names"] = source.classes.names
         bench.report("storing the sample ids", 0.9)
         for attempt in bench.transaction():
             with attempt as session:

@@ -6,7 +6,8 @@ all training samples and stores the reservoir, so that no later job needs a pass
 Shapes: N samples, d feature dimensions, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sqlalchemy.dialects.postgresql import UUID
 from sqlalchemy.orm import Session
 from torch import Tensor, nn
 
-from domain import jobs, tombstones, trail
+from domain import jobs, objects, tombstones, trail
 from domain.errors import JobError, LocationRefused
 from domain.events import ModelChecked, VersionCreated
 from domain.locations import allowed_path
@@ -34,7 +35,7 @@ from worker.engine.workbench import Workbench
 from worker.jobs import plausibility, train_references
 from worker.jobs.plausibility import Answered
 from worker.jobs.unlearn.unchanged import made_with
-from worker.networks import architectures, functions, vocabulary
+from worker.networks import architectures, beside, functions, vocabulary, weights
 from worker.store import version_files
 from worker.unlearning.evaluation import Outputs, accuracy
 from worker.unlearning.network import Network
@@ -60,25 +61,50 @@ def register_model(bench: Workbench) -> None:
     if problem is not None:
         raise JobError(problem)
     bench.report("checking the weights", 0.01)
-    location = _allowed(bench, model.weights_uri)
-    if model.architecture["kind"] == "transformers":
-        _allowed(bench, str(architectures.config_file(location)))
-    architecture = architectures.completed(model.architecture, location)
+    allow = partial(_allowed, bench)
+    location = allow(model.weights_uri)
+    architecture = architectures.completed(model.architecture, location, allow)
     source = open_source(bench, dataset)
     if source.arguments is not None:
         architecture = {**architecture, "inputs": source.arguments}
-    file = _allowed(bench, str(architectures.weights_file(location)))
-    weights = bench.store.add(file)
+    found = _beside(location, architecture, model, source, allow)
+    model.preprocessing = found.preprocessing  # what follows uses it, and stores it at the end
+    digest = weights.store(bench.store, weights.files(location, allow))
     module = architectures.build(architecture, bench.settings.factories)
-    architectures.load_weights(module, bench.store.path(weights))
+    weights.load(module, bench.store.path(digest))
+    beside.check_padding(module, location, allow)
     if source.kind is InputKind.TOKENS:
         vocabulary.require_known(module, (dataset.report or {})["inputs"], source.arguments)
     network = _network(bench, module, model, source)
     with vocabulary.checked(module):
         classes = _try_out(bench, network, source, model, drawn[Split.TRAIN][:TRIED])
+        beside.check_classes(found, classes)
         wanted = [position for kept in drawn.values() for _, position in kept]
         gathered = survey(bench, network, source, model, dataset, wanted=wanted, classes=classes)
-        _record(bench, model, dataset, architecture, weights, network, gathered)
+        _record(bench, model, dataset, architecture, digest, network, gathered, found)
+
+
+def _beside(
+    location: Path,
+    architecture: dict[str, Any],
+    model: Model,
+    source: Source,
+    allow: Callable[[str], Path],
+) -> beside.Found:
+    """What lies beside the weights, held against the registration and the dataset."""
+
+    def prepare(images: pa.Array, fields: dict[str, Any]) -> Tensor:
+        return decode.preparer(fields, InputKind.IMAGE)(decode.decode(images, fields, None))
+
+    return beside.found(
+        location if location.is_dir() else location.parent,
+        architecture,
+        model.declared or {"preprocessing": model.preprocessing},
+        beside.Inputs.of(source.kind, source.input_type, source.input_shape),
+        source.classes.names,
+        allow,
+        prepare,
+    )
 
 
 def _allowed(bench: Workbench, location: str) -> Path:
@@ -186,9 +212,10 @@ def _record(
     model: Model,
     dataset: Dataset,
     architecture: dict[str, Any],
-    weights: str,
+    weights_sha256: str,
     network: Network,
     gathered: Survey,
+    found: beside.Found,
 ) -> None:
     """Write the files first, under their hashes; then version 1, in one transaction."""
     bench.report("measuring hold-out and test samples", 0.93)
@@ -216,7 +243,7 @@ def _record(
         kept, network, model.preprocessing, dataset.definition, made_with(bench, model)
     )
     digests = {
-        "weights_sha256": weights,
+        "weights_sha256": weights_sha256,
         "statistics_sha256": version_statistics.write(bench.store, known),
         "reservoir_sha256": preview.store_reservoir(bench.store, kept, model.preprocessing),
     }
@@ -228,6 +255,7 @@ def _record(
         "features": len(moments.mean),
         "classes": len(counts),
         "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
+        "weights_dtypes": weights.dtypes(objects.path_of(bench.store.root, weights_sha256)),
         "samples": (dataset.report or {}).get("samples"),
         "reservoir": {split.value: _count(kept, split) for split in Split},
     }
@@ -235,7 +263,10 @@ def _record(
         with attempt as session:
             job = lease.hold(session, bench.claim)
             version_files.keep_files(session, bench.store, digests.values())
-            _add_version(session, job, model, architecture, digests, figures)
+            row = session.get_one(Model, model.id)
+            row.architecture, row.preprocessing = architecture, found.preprocessing
+            row.found = found.stored()
+            _add_version(session, job, model, digests, figures)
             jobs.complete(session, job, actor="worker")
             train_references.queue(session, model)
 
@@ -253,12 +284,11 @@ def _add_version(
     session: Session,
     job: Job,
     model: Model,
-    architecture: dict[str, Any],
     digests: dict[str, str],
     figures: dict[str, Any],
 ) -> None:
     row = session.get_one(Model, model.id)
-    row.architecture, row.status, row.failure = architecture, RegistrationStatus.READY, None
+    row.status, row.failure = RegistrationStatus.READY, None
     row.ready_at = func.now()
     version = ModelVersion(
         model_id=model.id,

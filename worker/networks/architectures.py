@@ -1,82 +1,43 @@
-"""Builds a network that returns logits from a registered architecture and a weights file.
+"""Builds a network that returns logits from a registered architecture.
 
 Two kinds: `python`, a factory on the operator's allow-list, and `transformers`, a configuration
 of a classifier that the installed library knows. No pickle, no remote code, no network.
 """
 
-import json
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a config may name a backbone to download
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, load_model, save_model
 from torch import Tensor, nn
 
-from domain.errors import JobError, LocationRefused
-from domain.locations import require_file
-from worker import budgets
-from worker.networks import functions, named_inputs
+from domain.errors import JobError
+from worker.networks import configs, functions, json_files, named_inputs
 
 ANSWERS_WITH_LOGITS = "lethe_answers_with_logits"
 """An attribute that marks networks built from a transformers config; copies keep it."""
 
-LISTED = 5
-"""The most tensor names that a message lists."""
 
-ONLY_SAFETENSORS = (
-    "Only safetensors weights are accepted; convert the weights with "
-    "safetensors.torch.save_model(model, path)."
-)
-
-
-def completed(architecture: dict[str, Any], location: Path) -> dict[str, Any]:
+def completed(
+    architecture: dict[str, Any], location: Path, allow: Callable[[str], Path] = Path
+) -> dict[str, Any]:
     """The architecture with everything needed to build it without the directory of its weights.
 
+    Args:
+        allow: resolves a path, and raises JobError where it may not be read.
+
     Raises:
-        JobError: a transformers model has no readable config.json beside its weights.
+        JobError: a transformers model has no readable config.json beside its weights, or one that
+            asks for something the service cannot build.
     """
     if architecture["kind"] != "transformers":
         return architecture
-    try:
-        config = json.loads(config_file(location).read_text())
-    except (OSError, ValueError) as error:
-        raise JobError(
-            f"No readable config.json beside the weights ({type(error).__name__}); register the "
-            "directory that save_pretrained wrote."
-        ) from error
-    return {**architecture, "config": config}
-
-
-def config_file(location: Path) -> Path:
-    """The location of a transformers model's config: the directory of its weights."""
-    return (location if location.is_dir() else location.parent) / "config.json"
-
-
-def weights_file(location: Path) -> Path:
-    """The one safetensors file at this location, which is the file or its directory.
-
-    Raises:
-        JobError: there is none, there are several, or the file is of another kind.
-    """
-    file = location
-    if location.is_dir():
-        found = sorted(location.glob("*.safetensors"))
-        if len(found) > 1:
-            raise JobError(
-                "The weights lie in several files; save them as one, with "
-                "save_pretrained(directory, max_shard_size='1TB')."
-            )
-        if not found:
-            raise JobError(f"There is no *.safetensors file in {location}. {ONLY_SAFETENSORS}")
-        file = found[0]
-    _tensor_names(file)
-    return file
+    beside = (location if location.is_dir() else location.parent) / "config.json"
+    config = json_files.read(allow(str(beside)), what="configuration save_pretrained writes")
+    return {**architecture, "config": configs.cleaned(config)}
 
 
 def build(architecture: dict[str, Any], allowed: Iterable[str]) -> nn.Module:
@@ -102,7 +63,7 @@ def build(architecture: dict[str, Any], allowed: Iterable[str]) -> nn.Module:
             "trainable network."
         )
     if "inputs" in architecture:
-        strict = _of_transformers(module)
+        strict = of_transformers(module)
         named_inputs.take_by_name(module, architecture["inputs"], strict=strict)
     return module.eval()
 
@@ -114,7 +75,7 @@ def pooling(module: nn.Module, head: str) -> Callable[[Tensor, Tensor], Tensor] 
     None for any other network: its head already gets one vector.
     """
     parts = dict(module.named_modules())
-    if not _of_transformers(module) or not isinstance(parts.get(head), nn.Linear):
+    if not of_transformers(module) or not isinstance(parts.get(head), nn.Linear):
         return None
     padding = getattr(module.config, "pad_token_id", None)
 
@@ -128,44 +89,9 @@ def pooling(module: nn.Module, head: str) -> Callable[[Tensor, Tensor], Tensor] 
     return last_token
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load all weights, strictly; tensors that are tied in the module occur once in the file.
-
-    Raises:
-        JobError: the file is not safetensors, does not fit the module, or holds NaN or infinity.
-    """
-    _tensor_names(path)
-    tensors = load_file(path)
-    infinite = [
-        name
-        for name, tensor in tensors.items()
-        if tensor.is_floating_point() and not tensor.isfinite().all()
-    ]
-    if infinite:
-        raise JobError(
-            f"The weights hold NaN or infinite values, in {_listed(infinite)}; export them again."
-        )
-    if _of_transformers(module):
-        missing, unexpected, misshapen = _load_as_transformers(module, tensors)
-    else:
-        expected = module.state_dict()
-        misshapen = [
-            f"{name} {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
-            for name, tensor in tensors.items()
-            if name in expected and tensor.shape != expected[name].shape
-        ]
-        missing, unexpected = ((), ()) if misshapen else load_model(module, path, strict=False)
-    _require_fit(missing=missing, unexpected=unexpected, misshapen=misshapen)
-
-
-def save_weights(module: nn.Module, path: Path) -> None:
-    """Write the weights as safetensors, under the names that users of the architecture expect."""
-    if not _of_transformers(module):
-        save_model(module, str(path))
-        return
-    with tempfile.TemporaryDirectory(prefix=f"{path.name}-", dir=path.parent) as directory:
-        module.save_pretrained(directory, max_shard_size="1000TB")  # type: ignore[operator]
-        Path(directory, "model.safetensors").replace(path)
+def of_transformers(module: nn.Module) -> bool:
+    """Whether the network was built from a transformers config; a copy of it was, too."""
+    return ANSWERS_WITH_LOGITS in module.__dict__
 
 
 def load_factory(name: str, allowed: Iterable[str]) -> Callable[..., Any]:
@@ -200,8 +126,9 @@ def _from_config(config: dict[str, Any]) -> nn.Module:
 
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    config = configs.cleaned(config)  # rows of older releases hold them as they were found
     with functions.users_code("The transformers config"):
-        known = transformers.AutoConfig.for_model(**config)
+        known = transformers.AutoConfig.for_model(**configs.decoded(config))
         for suffix, auto, mapping in (
             (
                 "ForImageClassification",
@@ -225,6 +152,13 @@ def _from_config(config: dict[str, Any]) -> nn.Module:
                 "The transformers config is not that of an image or sequence classifier; register "
                 "a model of a ...ForImageClassification or ...ForSequenceClassification class."
             )
+    built = type(module).__name__
+    if config.get("architectures") and named[0] != built:
+        raise JobError(
+            f"The config says that a {named[0]} was trained, which transformers does not have; for "
+            f"this model_type it has {built}, which may compute something else. Register the "
+            "network with a factory (architecture kind `python`), or train the library's class."
+        )
     # Hooks rather than a wrapper: the names of the submodules stay as they are.
     module.register_forward_pre_hook(_named_inputs, with_kwargs=True)
     module.register_forward_hook(_logits)
@@ -246,62 +180,3 @@ def _named_inputs(
 
 def _logits(_: nn.Module, __: Any, output: Any) -> Tensor:
     return output.logits  # type: ignore[no-any-return]
-
-
-def _of_transformers(module: nn.Module) -> bool:
-    return ANSWERS_WITH_LOGITS in module.__dict__
-
-
-def _load_as_transformers(
-    module: nn.Module, tensors: dict[str, Tensor]
-) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
-    """Load by the names in the file, which differ from those in memory since version 5.
-
-    Only `from_pretrained` can translate them (tests/worker/networks/test_architectures.py).
-    """
-    with functions.users_code("Loading the weights"):
-        loaded, report = type(module).from_pretrained(  # type: ignore[attr-defined]
-            None,
-            config=module.config,
-            state_dict=tensors,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    module.load_state_dict(loaded.state_dict())
-    misshapen = [
-        f"{name} {tuple(found)} instead of {tuple(expected)}"
-        for name, found, expected in report["mismatched_keys"]
-    ]
-    return sorted(report["missing_keys"]), sorted(report["unexpected_keys"]), sorted(misshapen)
-
-
-def _tensor_names(path: Path) -> list[str]:
-    try:
-        require_file(path)
-        budgets.require_small_header(path)
-        with safe_open(path, framework="pt") as file:
-            return list(file.keys())
-    except LocationRefused as error:
-        raise JobError(error.detail) from error
-    except FileNotFoundError as error:
-        raise JobError(f"There is no file {path}; put it back or correct the URI.") from error
-    except PermissionError as error:
-        raise JobError(f"The worker may not read {path}; give it read permission.") from error
-    except SafetensorError as error:
-        raise JobError(f"{path.name} is not a safetensors file. {ONLY_SAFETENSORS}") from error
-
-
-def _require_fit(**misfits: Iterable[str]) -> None:
-    found = {what: sorted(names) for what, names in misfits.items()}
-    if any(found.values()):
-        parts = "; ".join(f"{what}: {_listed(names)}" for what, names in found.items() if names)
-        raise JobError(
-            f"The weights do not fit the architecture ({parts}). Register the architecture they "
-            "were trained with."
-        )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more

@@ -2,6 +2,7 @@ import copy
 import json
 import pickle
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -19,7 +20,7 @@ from transformers import ViTForImageClassification as Vit
 from transformers.utils import logging
 
 from domain.errors import JobError
-from worker.networks import architectures
+from worker.networks import architectures, weights
 from worker.unlearning.network import Network
 
 logging.disable_progress_bar()
@@ -74,8 +75,13 @@ def bert() -> BertForSequenceClassification:
 def rebuilt(directory) -> nn.Module:
     architecture = architectures.completed({"kind": "transformers"}, directory)
     network = architectures.build(architecture, [])
-    architectures.load_weights(network, architectures.weights_file(directory))
+    (file,) = found(directory)
+    weights.load(network, file)
     return network
+
+
+def found(location) -> list[Path]:
+    return weights.files(location, Path)
 
 
 def test_a_factory_is_called_with_its_arguments():
@@ -114,8 +120,8 @@ def test_a_module_that_is_not_installed_is_told():
 def test_weights_come_back_as_they_were_saved(factory, tmp_path):
     saved, loaded = (architectures.build(python(f"toy_models:{factory}"), ALLOWED) for _ in "ab")
 
-    architectures.save_weights(saved, tmp_path / "weights")
-    architectures.load_weights(loaded, tmp_path / "weights")
+    weights.save(saved, tmp_path / "weights")
+    weights.load(loaded, tmp_path / "weights")
 
     inputs = torch.rand(2, 4)
     assert torch.equal(saved(inputs), loaded(inputs))
@@ -128,24 +134,24 @@ def test_a_pickle_is_refused_whatever_its_name(tmp_path):
 
     for pickled in (path, tmp_path / "other.safetensors"):
         with pytest.raises(JobError, match="Only safetensors weights are accepted; convert"):
-            architectures.weights_file(pickled)
+            found(pickled)
         with pytest.raises(JobError, match="Only safetensors weights are accepted; convert"):
-            architectures.load_weights(nn.Linear(4, 3), pickled)
+            weights.load(nn.Linear(4, 3), pickled)
 
 
 def test_weights_that_do_not_fit_are_listed(tmp_path):
     path = tmp_path / "weights"
     save_file({"weight": torch.zeros(2, 4), "bias": torch.zeros(3)}, path)
     with pytest.raises(JobError, match=r"misshapen: weight \(2, 4\) instead of \(3, 4\)"):
-        architectures.load_weights(nn.Linear(4, 3), path)
+        weights.load(nn.Linear(4, 3), path)
 
     save_file({"weight": torch.zeros(3, 4), "extra": torch.zeros(3)}, path)
     with pytest.raises(JobError, match=r"\(missing: bias; unexpected: extra\)"):
-        architectures.load_weights(nn.Linear(4, 3), path)
+        weights.load(nn.Linear(4, 3), path)
 
     deep = nn.Sequential(*(nn.Linear(1, 1) for _ in range(4)))
     with pytest.raises(JobError, match=r"missing: 0\.bias, .* and 3 more;"):
-        architectures.load_weights(deep, path)
+        weights.load(deep, path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -155,20 +161,20 @@ def test_weights_that_are_not_finite_are_named(tmp_path, value):
     save_model(network, str(tmp_path / "weights"))
 
     with pytest.raises(JobError, match="NaN or infinite values, in bias;"):
-        architectures.load_weights(network, tmp_path / "weights")
+        weights.load(network, tmp_path / "weights")
 
 
 def test_the_weights_of_a_directory_are_its_one_safetensors_file(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(JobError, match="Only safetensors weights are accepted"):
-        architectures.weights_file(tmp_path)
+        found(tmp_path)
 
     save_file({"weight": torch.zeros(1)}, tmp_path / "a.safetensors")
-    assert architectures.weights_file(tmp_path) == tmp_path / "a.safetensors"
+    assert found(tmp_path) == [tmp_path / "a.safetensors"]
 
     save_file({"weight": torch.zeros(1)}, tmp_path / "b.safetensors")
-    with pytest.raises(JobError, match="lie in several files; save them as one"):
-        architectures.weights_file(tmp_path)
+    with pytest.raises(JobError, match=r"lie in several files \(a\.safetensors, b\.safetensors\)"):
+        found(tmp_path)
 
 
 def test_an_image_classifier_of_transformers_answers_as_it_did(vit, tmp_path):
@@ -245,7 +251,7 @@ def test_weights_are_saved_under_the_names_transformers_reads(vit, tmp_path):
     nn.init.zeros_(network.classifier.weight)
 
     (tmp_path / "after").mkdir()
-    architectures.save_weights(network, tmp_path / "after" / "model.safetensors")
+    weights.save(network, tmp_path / "after" / "model.safetensors")
 
     assert [path.name for path in (tmp_path / "after").iterdir()] == ["model.safetensors"]
     vit.config.save_pretrained(tmp_path / "after")

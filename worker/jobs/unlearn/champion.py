@@ -12,7 +12,7 @@ from domain.tables import Dataset, Model, ModelVersion
 from worker.data import decode
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn.inputs import Order
-from worker.networks import architectures, functions, recipes
+from worker.networks import architectures, functions, recipes, weights
 from worker.unlearning.network import Network
 
 
@@ -26,7 +26,7 @@ def load_version(
 ) -> Network:
     """The network of a version, on the worker's device."""
     module = architectures.build(model.architecture, bench.settings.factories)
-    architectures.load_weights(module, bench.store.path(version.weights_sha256))
+    weights.load(module, bench.store.path(version.weights_sha256))
     return Network(
         module.to(bench.device).eval(),
         head=model.head,

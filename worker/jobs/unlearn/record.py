@@ -28,7 +28,7 @@ from worker.jobs.unlearn.plan import Plan
 from worker.jobs.unlearn.resume import Point
 from worker.jobs.unlearn.rounds import JudgedVersion
 from worker.jobs.unlearn.unchanged import made_with
-from worker.networks import architectures
+from worker.networks import weights
 from worker.store import version_files
 from worker.unlearning.evaluation import Evaluation as Measured
 
@@ -160,9 +160,7 @@ def _write_files(
     )
     known = version_statistics.describe(made.observed.holdout, made.moments, inputs.class_counts)
     return {
-        "weights_sha256": bench.store.put(
-            lambda path: architectures.save_weights(made.network.model, path)
-        ),
+        "weights_sha256": bench.store.put(lambda path: weights.save(made.network.model, path)),
         "statistics_sha256": version_statistics.write(bench.store, known),
         "reservoir_sha256": preview.store_reservoir(bench.store, kept, preprocessing),
     }

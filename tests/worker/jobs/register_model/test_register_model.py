@@ -22,7 +22,7 @@ from tests.worker.jobs.register_model.digit_networks import (
     digits_table,
 )
 from worker.data import decode, reservoir, version_statistics
-from worker.networks import architectures
+from worker.networks import architectures, weights
 from worker.unlearning.alignment import Moments
 from worker.unlearning.network import Network
 
@@ -212,7 +212,7 @@ def test_a_vision_transformer_on_encoded_images(indexed, named, run, refreshed, 
     version, model = stored_version(bench, model), refreshed(model)
     assert (version.figures["features"], version.figures["classes"]) == (16, 10)
     again = architectures.build(model.architecture, [])
-    architectures.load_weights(again, bench.store.path(version.weights_sha256))
+    weights.load(again, bench.store.path(version.weights_sha256))
     images = torch.rand(2, 3, 16, 16)
     assert torch.equal(again(images), vit.eval()(images).logits)
 

@@ -30,7 +30,7 @@ from tests.worker.jobs.unlearn.digit_models import (
 from worker.data import decode, reservoir, specimens, version_statistics
 from worker.engine import environment
 from worker.jobs.unlearn.job import unlearn_model
-from worker.networks import architectures
+from worker.networks import architectures, weights
 from worker.unlearning.evaluation import Outputs, retain_moments
 from worker.unlearning.network import Network
 
@@ -58,7 +58,7 @@ def test_every_kind_of_model_and_input_can_forget(registered, ask, sync_sessions
         buried = session.scalar(select(func.count(Tombstone.digest)))
         assert buried == (0 if failed else len(NAMED))
     network = architectures.build(model.architecture, ALLOWED["factories"])
-    architectures.load_weights(network, bench.store.path(made.weights_sha256))
+    weights.load(network, bench.store.path(made.weights_sha256))
 
 
 def test_a_job_says_which_code_it_ran(registered, ask, outcome):
@@ -190,7 +190,7 @@ def test_a_new_version_keeps_the_moments_of_its_own_features(registered, ask, ou
 
     _, version, _, _ = outcome(bench)
     module = perceptron()
-    architectures.load_weights(module, bench.store.path(version.weights_sha256))
+    weights.load(module, bench.store.path(version.weights_sha256))
     network = Network(
         module, head="2", prepare=decode.preparer(model.preprocessing, InputKind.PIXELS)
     )
