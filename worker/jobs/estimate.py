@@ -112,14 +112,18 @@ def _read_question(session: Session, bench: Workbench) -> Question:
             Sample.dataset_id == order.model.dataset_id, Sample.sample_id.in_(named)
         )
     )
-    stored = {row.sample_id: row.label for row in rows}
-    labels = torch.tensor([stored[name] for name in order.forget_ids], dtype=torch.int64)
     return Question(
         order,
-        decode.outputs_for(labels, order.model.preprocessing),
+        labels_of(order, {row.sample_id: row.label for row in rows}),
         _timings(session, order),
         _training_seconds(session, order),
     )
+
+
+def labels_of(order: Order, stored: dict[str, int]) -> Tensor:
+    """(n,) the labels of the samples to forget, in the model's order, from those in the index."""
+    labels = torch.tensor([stored[name] for name in order.forget_ids], dtype=torch.int64)
+    return decode.outputs_for(labels, order.model.preprocessing)
 
 
 def _timings(session: Session, order: Order) -> list[tuple[Mode, int, float]]:

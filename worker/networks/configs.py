@@ -73,15 +73,7 @@ def class_names(config: dict[str, Any]) -> list[str] | None:
         JobError: `id2label` and `label2id` contradict each other, or do not number the outputs.
     """
     by_number = _numbered(config.get("id2label"), "id2label")
-    turned: dict[Any, Any] = {}
-    for name, number in (config.get("label2id") or {}).items():
-        if number in turned:
-            raise JobError(
-                f"label2id in the config.json gives {turned[number]!r} and {name!r} the same "
-                "number; correct it."
-            )
-        turned[number] = name
-    by_name = _numbered(turned, "label2id")
+    by_name = _numbered(_turned(config.get("label2id")), "label2id")
     known = [names for names in (by_number, by_name) if names and not _placeholders(names)]
     if len(known) == 2 and known[0] != known[1]:
         raise JobError(
@@ -89,6 +81,21 @@ def class_names(config: dict[str, Any]) -> list[str] | None:
             f"({_first_difference(*known)}). Correct the one that is wrong."
         )
     return known[0] if known else None
+
+
+def _turned(numbers: Any) -> Any:
+    """`label2id` as names by number; what is no such object stays as it is."""
+    if not isinstance(numbers, dict):
+        return numbers
+    turned: dict[str, str] = {}
+    for name, number in numbers.items():
+        if str(number) in turned:
+            raise JobError(
+                f"label2id in the config.json gives {turned[str(number)]!r} and {name!r} the same "
+                "number; correct it."
+            )
+        turned[str(number)] = name
+    return turned
 
 
 def _numbered(names: Any, key: str) -> list[str] | None:

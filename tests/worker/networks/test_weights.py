@@ -92,10 +92,10 @@ def test_counters_may_be_floats_that_are_whole_numbers(tmp_path):
     assert loaded(cnn(), state, tmp_path / "w.safetensors")[1].num_batches_tracked == 300
 
     state["1.num_batches_tracked"] = torch.tensor(300.0).bfloat16()  # of 257, it would be 256
-    with pytest.raises(JobError, match="num_batches_tracked as torch.bfloat16 instead of"):
+    with pytest.raises(JobError, match=r"num_batches_tracked as torch\.bfloat16 instead of"):
         loaded(cnn(), state, tmp_path / "w.safetensors")
     state["1.num_batches_tracked"] = torch.tensor(0.5)
-    with pytest.raises(JobError, match="num_batches_tracked as torch.float32 instead of"):
+    with pytest.raises(JobError, match=r"num_batches_tracked as torch\.float32 instead of"):
         loaded(cnn(), state, tmp_path / "w.safetensors")
 
 
@@ -103,7 +103,7 @@ def test_values_beyond_float32_are_refused(tmp_path):
     state = {name: tensor.double() for name, tensor in nn.Linear(2, 2).state_dict().items()}
     state["bias"][0] = 1e300
 
-    with pytest.raises(JobError, match="bias with values too large for torch.float32"):
+    with pytest.raises(JobError, match=r"bias with values too large for torch\.float32"):
         loaded(nn.Linear(2, 2), state, tmp_path / "w.safetensors")
 
 
@@ -246,7 +246,7 @@ def test_shards_without_an_index_are_refused(shards):
 def test_an_index_that_is_no_index_is_refused(tmp_path, text):
     (tmp_path / "model.safetensors.index.json").write_text(text)
 
-    with pytest.raises(JobError, match="save_pretrained|write it again"):
+    with pytest.raises(JobError, match=r"save_pretrained|write it again"):
         weights.files(tmp_path, Path)
 
 
