@@ -74,10 +74,10 @@ TABLES: Mapping[str, Table] = {
     "models": Table(
         api=Rights(
             insert=True,
-            update="dataset_id weights_uri architecture head preprocessing recipe policy "
-            "expected_accuracy accept_accuracy suppressed_samples status failure",
+            update="dataset_id weights_uri architecture head preprocessing declared found recipe "
+            "policy expected_accuracy accept_accuracy suppressed_samples status failure",
         ),
-        worker=Rights(update="architecture status failure ready_at"),
+        worker=Rights(update="architecture preprocessing found status failure ready_at"),
         fixed="name",
     ),
     "model_versions": Table(

@@ -159,13 +159,6 @@ async def get_version(sessions: Sessions, name: str, number: int) -> VersionRead
     return _read_version(*row)
 
 
-def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """The same with every option of the preprocessing, whether it was sent or not."""
-    whole = Preprocessing.model_validate(values["preprocessing"]).model_dump(mode="json")
-    declared = {**values["declared"], "preprocessing": whole}
-    return {**values, "preprocessing": whole, "declared": declared}
-
-
 def _check_factory(wanted: ModelCreate, allowed: list[str]) -> None:
     if isinstance(wanted.architecture, PythonArchitecture):
         factory = wanted.architecture.factory
@@ -186,8 +179,9 @@ def _check_preprocessing(wanted: ModelCreate, dataset: Dataset) -> None:
 
 def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The same with every option of the preprocessing, whether it was sent or not."""
-    whole = Preprocessing.model_validate(values["preprocessing"])
-    return {**values, "preprocessing": whole.model_dump(mode="json")}
+    whole = Preprocessing.model_validate(values["preprocessing"]).model_dump(mode="json")
+    declared = {**values["declared"], "preprocessing": whole}
+    return {**values, "preprocessing": whole, "declared": declared}
 
 
 def _check_recipe(wanted: ModelCreate, allowed: list[str]) -> None:

@@ -1,5 +1,6 @@
 import copy
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -15,7 +16,7 @@ from transformers import (
 )
 
 from domain.errors import JobError
-from worker.networks import architectures
+from worker.networks import architectures, weights
 from worker.unlearning.network import Network
 
 IDS = torch.tensor([[5, 6, 7, 0, 0], [1, 2, 3, 4, 5]])
@@ -47,7 +48,7 @@ def rebuilt(model: nn.Module, directory, *names: str) -> nn.Module:
     model.save_pretrained(directory)
     known = architectures.completed({"kind": "transformers"}, directory)
     network = architectures.build({**known, "inputs": list(names)}, [])
-    architectures.load_weights(network, architectures.weights_file(directory))
+    weights.load(network, *weights.files(directory, Path))
     return network
 
 
