@@ -48,7 +48,7 @@ def add(
             "ARGUMENT= leaves that column of the file out.",
         ),
     ] = ["image"],  # noqa: B006 (typer copies it)
-    label: Annotated[str, typer.Option(help="Column with the class numbers.")] = "label",
+    label: Annotated[str, typer.Option(help="Column with the class numbers, or names.")] = "label",
     split: Annotated[str, typer.Option(help="Column with the splits.")] = "split",
     train: Annotated[str, typer.Option(help="Value of the training split.")] = "train",
     holdout: Annotated[
@@ -58,6 +58,10 @@ def add(
     no_test: Annotated[bool, typer.Option("--no-test", help="There is no test split.")] = False,
     input_shape: Annotated[
         str | None, typer.Option(metavar="3,32,32", help="Shape of one input, if not an image.")
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Name of a class; repeated, in the order of the numbers."),
     ] = None,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be read.")
@@ -83,6 +87,7 @@ def add(
             columns=columns,
             splits=splits,
             input_shape=_shape(input_shape),
+            classes=classes or None,
             bad_rows=BadRows.SKIP if skip_bad_rows else None,
             erase=Erase(parquet=True) if erase_parquet else None,
         )
@@ -127,6 +132,7 @@ def _picture(dataset: Dataset) -> Table:
             ("kind", dataset.kind and word(dataset.kind)),
             ("columns", dataset.columns),
             ("splits", dataset.splits),
+            ("classes", dataset.classes and ", ".join(dataset.classes)),
             ("job", dataset.job_id),
             *((dataset.report or {}).items()),
         ]

@@ -81,6 +81,22 @@ def add(
             "orientation=exif.",
         ),
     ] = None,
+    ignore_files_beside: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-files-beside",
+            help="The files beside the weights describe other preprocessing than that of the "
+            "training.",
+        ),
+    ] = False,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Name of an output; repeated, in the order of the outputs."),
+    ] = None,
+    map_classes: Annotated[
+        bool,
+        typer.Option("--map-classes", help="Translate labels where the dataset has another order."),
+    ] = False,
     recipe: Annotated[
         str | None,
         typer.Option(metavar="MODULE:FUNCTION", help="Trains the network again, if it must be."),
@@ -130,6 +146,9 @@ def add(
             head=head,
             preprocessing=_settings(preprocessing)
             | {key: value for key, value in chosen.items() if value is not None},
+            preprocessing_source="declared" if ignore_files_beside else None,
+            classes=classes or None,
+            map_classes=map_classes or None,
             recipe=recipe,
             policy=_settings(policy) or None,
             expected_accuracy=_given(train=expect_train, holdout=expect_holdout),
@@ -282,6 +301,8 @@ def _picture(model: Model) -> Table:
             ("weights", model.weights),
             ("architecture", model.architecture),
             ("head", model.head),
+            ("preprocessing", model.preprocessing_source),
+            ("classes", model.classes and ", ".join(model.classes)),
             ("recipe", model.recipe),
             ("accuracy", model.accuracy and _accuracy(model.accuracy)),
             ("remark", model.accuracy and model.accuracy.remark),

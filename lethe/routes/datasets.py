@@ -34,6 +34,7 @@ class Datasets:
         columns: Columns | Settings,
         splits: Splits | Settings | None = None,
         input_shape: Sequence[int] | None = None,
+        classes: Sequence[str] | None = None,
         bad_rows: BadRows | str | None = None,
         erase: Erase | Settings | None = None,
     ) -> Call[Dataset]:
@@ -48,6 +49,8 @@ class Datasets:
             columns: which column holds the sample ids, the inputs, the labels and the splits.
             splits: the values in the split column.
             input_shape: shape of one input, which `pixels` need; None for encoded images.
+            classes: names of the classes in the order of the label numbers; labels that are text
+                need it.
             bad_rows: `refuse` unless given, or `skip`.
             erase: what else is deleted when samples are forgotten.
         """
@@ -58,6 +61,7 @@ class Datasets:
             "columns": members(columns),
             "splits": members(splits),
             "input_shape": None if input_shape is None else list(input_shape),
+            "classes": None if classes is None else list(classes),
             "bad_rows": bad_rows,
             "erase": members(erase),
         }

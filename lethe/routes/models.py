@@ -1,5 +1,7 @@
 """The routes of models and their versions."""
 
+from collections.abc import Sequence
+
 from lethe.calls import Call, Listed, members
 from lethe.routes.building import get, next_page, pages, post
 from lethe.routing import listing, route
@@ -30,6 +32,9 @@ class Models:
         architecture: PythonArchitecture | TransformersArchitecture | Settings,
         head: str,
         preprocessing: Preprocessing | Settings | None = None,
+        preprocessing_source: str | None = None,
+        classes: Sequence[str] | None = None,
+        map_classes: bool | None = None,
         recipe: str | None = None,
         policy: Policy | Settings | None = None,
         expected_accuracy: ExpectedAccuracy | Settings | None = None,
@@ -45,6 +50,10 @@ class Models:
             weights: URI of a `.safetensors` file, where the service may read; for Transformers of
                 the directory with `model.safetensors`.
             head: name of the module whose input are the features: the classification head.
+            preprocessing: what is left out is read from the files beside the weights.
+            preprocessing_source: `declared` if those files are wrong, so that they are not read.
+            classes: names of the outputs in their order, where `config.json` does not say them.
+            map_classes: translate the dataset's labels where it has these names in another order.
             recipe: `package.module:function` that trains the network again; without one the model
                 cannot be retrained.
             policy: only what is set is sent; for the rest the service's defaults hold.
@@ -60,6 +69,9 @@ class Models:
             "architecture": _with_kind(architecture),
             "head": head,
             "preprocessing": members(preprocessing),
+            "preprocessing_source": preprocessing_source,
+            "classes": None if classes is None else list(classes),
+            "map_classes": map_classes,
             "recipe": recipe,
             "policy": members(policy),
             "expected_accuracy": members(expected_accuracy),

@@ -67,6 +67,12 @@ class Dataset(Registered):
     columns: Columns
     splits: Splits = Splits()
     input_shape: list[int] | None = None
+    classes: list[str] | None = None
+    """Names of the classes, in the order of the label numbers."""
+
+    classes_source: str | None = None
+    """`declared` or `huggingface`."""
+
     bad_rows: BadRows = BadRows.REFUSE
     erase: Erase = Erase()
     report: dict[str, Any] | None

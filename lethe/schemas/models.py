@@ -276,6 +276,18 @@ class Model(Registered):
     architecture: PythonArchitecture | TransformersArchitecture
     head: str
     preprocessing: Preprocessing = Preprocessing()
+    preprocessing_source: str | None = None
+    """`declared`, `default`, or the file beside the weights that says it."""
+
+    classes: list[str] | None = None
+    """Names of the outputs, in their order."""
+
+    classes_source: str | None = None
+    """`declared` or `config.json`."""
+
+    map_classes: bool = False
+    """Whether the dataset's labels are translated into this order."""
+
     recipe: str | None = None
     policy: Policy = Policy()
     expected_accuracy: ExpectedAccuracy | None = None

@@ -37,6 +37,8 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
         "columns": wanted["columns"],
         "splits": {"train": "train", "holdout": "holdout", "test": "test"},
         "input_shape": None,
+        "classes": None,
+        "classes_source": None,
         "bad_rows": "refuse",
         "erase": {"parquet": False},
         "status": "pending",
@@ -46,6 +48,19 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
         "created_at": ANY,
         "ready_at": None,
     }
+
+
+async def test_the_names_of_its_classes_are_declared_or_found(client, sessions, wanted):
+    declared = {**wanted, "name": "named", "classes": ["cat", "dog"]}
+    await client.post("/v1/datasets", json=wanted)
+    named = (await client.post("/v1/datasets", json=declared)).json()
+    assert (named["classes"], named["classes_source"]) == (["cat", "dog"], "declared")
+
+    async with sessions.begin() as session:
+        found = {"class_names": ["owl", "bat"]}
+        await session.execute(update(Dataset).filter_by(name="digits").values(report=found))
+    known = (await client.get("/v1/datasets/digits")).json()
+    assert (known["classes"], known["classes_source"]) == (["owl", "bat"], "huggingface")
 
 
 async def test_queues_a_job_rings_for_it_and_tells_the_audit_trail(client, sessions, queue, wanted):

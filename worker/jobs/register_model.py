@@ -72,7 +72,7 @@ def register_model(bench: Workbench) -> None:
     digest = weights.store(bench.store, weights.files(location, allow))
     module = architectures.build(architecture, bench.settings.factories)
     weights.load(module, bench.store.path(digest))
-    beside.check_padding(module, location, allow)
+    beside.check_padding(module, location, source.arguments, allow)
     if source.kind is InputKind.TOKENS:
         vocabulary.require_known(module, (dataset.report or {})["inputs"], source.arguments)
     network = _network(bench, module, model, source)

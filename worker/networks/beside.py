@@ -105,13 +105,24 @@ def found(
     return Found(fields, source, names, names_from)
 
 
-def check_padding(module: nn.Module, location: Path, allow: Callable[[str], Path]) -> None:
+def check_padding(
+    module: nn.Module,
+    location: Path,
+    arguments: Sequence[str] | None,
+    allow: Callable[[str], Path],
+) -> None:
     """Hold the tokenizer beside the weights against a transformers network that reads tokens.
+
+    Args:
+        arguments: names of the network's inputs, if there are several. A mask among them says what
+            is padding, and then the token does not matter.
 
     Raises:
         JobError: they take different tokens for padding.
     """
-    if architectures.of_transformers(module) and module.main_input_name == "input_ids":
+    if "attention_mask" in (arguments or ()) or not architectures.of_transformers(module):
+        return
+    if module.main_input_name == "input_ids":
         directory = location if location.is_dir() else location.parent
         padding = getattr(module.config, "pad_token_id", None)
         tokenizers.check_padding(directory, padding, allow)

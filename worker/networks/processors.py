@@ -8,7 +8,7 @@ processor and ours get the same pictures, and must make the same of them.
 import json
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "b
 
 SIZES = ((320, 260), (51, 77))
 """Width and height of the pictures that are tried: to be made smaller, and larger."""
+
+LARGEST = 2048
+"""Pixels of a side that is tried."""
 
 CLOSE = 0.02
 """The largest mean difference between the two, in standard deviations of the inputs."""
@@ -120,28 +123,37 @@ def _of_processor(said: Fields, directory: Path, name: str, prepare: Prepare, mo
     pictures = _pictures(mode)
     try:
         with functions.users_code(f"The image processor that {name} describes"):
+            _require_reasonable(said)
             processor = _processor(said, directory)
-            fields = _attributes(processor)
             expected = [
                 torch.as_tensor(np.array(processor(image)["pixel_values"][0])).float()
                 for image in pictures
             ]
-            ours = [prepare(_encoded(image), {**fields, "mode": mode})[0] for image in pictures]
+            for fields in _readings(processor):
+                ours = [prepare(_encoded(each), {**fields, "mode": mode})[0] for each in pictures]
+                if all(map(_agree, ours, expected)):
+                    return fields
     except JobError as error:
-        raise JobError(f"{error}. {INSTEAD}") from error
-    kind = type(processor).__name__
-    for mine, its in zip(ours, expected, strict=True):
-        if mine.shape != its.shape:
-            raise JobError(
-                f"{name} describes a {kind}, which makes inputs of the shape {tuple(its.shape)} "
-                f"from a picture of which `preprocessing` makes {tuple(mine.shape)}. {INSTEAD}"
-            )
-        if (mine - its).abs().mean() > CLOSE * its.std().clamp_min(1e-6):
-            raise JobError(
-                f"{name} describes a {kind}, which does more than `preprocessing` can say (its "
-                f"options: {', '.join(sorted(said))}). {INSTEAD}"
-            )
-    return fields
+        raise JobError(f"{str(error).rstrip('.')}. {INSTEAD}") from error
+    raise JobError(
+        f"{name} describes a {type(processor).__name__}, which does something that `preprocessing` "
+        f"cannot say (its options: {', '.join(sorted(said))}). {INSTEAD}"
+    )
+
+
+def _agree(ours: Tensor, its: Tensor) -> bool:
+    if ours.shape != its.shape:
+        return False
+    return bool((ours - its).abs().mean() <= CLOSE * its.std().clamp_min(1e-6))
+
+
+def _require_reasonable(said: Fields) -> None:
+    """Refuse sizes that would take a machine's memory to try."""
+    for key in ("size", "crop_size"):
+        size = said.get(key)
+        sides = size.values() if isinstance(size, dict) else [size]
+        if any(isinstance(side, int | float) and side > LARGEST for side in sides):
+            raise ValueError(f"its {key} is {size}, and sides may have {LARGEST} pixels")
 
 
 def _processor(said: Fields, directory: Path) -> Any:
@@ -160,20 +172,33 @@ def _processor(said: Fields, directory: Path) -> Any:
         )
 
 
-def _attributes(processor: Any) -> Fields:
+def _readings(processor: Any) -> Iterator[Fields]:
+    """What the processor may do, as its attributes say: the plain reading first.
+
+    Those of ConvNeXT, LeViT and PoolFormer take the shortest edge for the size of the crop.
+    """
+
     def option(key: str) -> Any:
         return getattr(processor, key, None)
 
-    fields: Fields = {"scale": option("rescale_factor") if option("do_rescale") else 1.0}
-    if option("do_resize"):
-        fields["resize"] = _size(option("size"))
-        fields["interpolation"] = INTERPOLATIONS[int(option("resample"))]
-    if option("do_center_crop"):
-        fields["crop"] = _size(option("crop_size"))
     normalised = option("do_normalize")
-    fields["mean"] = _numbers(option("image_mean")) if normalised else [0.0]
-    fields["std"] = _numbers(option("image_std")) if normalised else [1.0]
-    return fields
+    fields: Fields = {
+        "scale": option("rescale_factor") if option("do_rescale") else 1.0,
+        "mean": _numbers(option("image_mean")) if normalised else [0.0],
+        "std": _numbers(option("image_std")) if normalised else [1.0],
+    }
+    crop = {"crop": _size(option("crop_size"))} if option("do_center_crop") else {}
+    if not option("do_resize"):
+        yield {**fields, **crop}
+        return
+    size, fields["interpolation"] = _size(option("size")), INTERPOLATIONS[int(option("resample"))]
+    yield {**fields, "resize": size, **crop}
+    if isinstance(size, dict):
+        side = size["shortest_edge"]
+        yield {**fields, "resize": [side, side], **crop}
+        for part in (option("crop_pct") or 1, 224 / 256):
+            resize = {"shortest_edge": int(side / part)}
+            yield {**fields, "resize": resize, "crop": crop.get("crop", [side, side])}
 
 
 def _numbers(value: Any) -> list[float]:

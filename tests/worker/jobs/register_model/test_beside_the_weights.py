@@ -168,7 +168,7 @@ def test_preprocessing_of_a_processor_of_several_parts_is_read(vit, saved, measu
             {"preprocessor_config": {**PROCESSOR, "image_processor_type": "MobileViTImageProcessor",
                                      "do_flip_channel_order": True}},
             {},
-            "does more than `preprocessing` can say",
+            "does something that `preprocessing` cannot say",
         ),
         (
             {"preprocessor_config": {**PROCESSOR, "do_pad": True, "size": {"longest_edge": 16}}},
