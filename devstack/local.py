@@ -58,6 +58,8 @@ DEFAULTS = {
 OPEN = ("pending", "scheduled", "running")
 """Statuses that change without any action of the client."""
 
+API = [sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment",
+       "--http=service.connections:Connection", "--ws=none", "--no-server-header"]  # fmt: skip
 WORKER = [sys.executable, "-m", "celery", "--quiet", "--app", "worker.tasks", "worker"]
 COMMANDS: Mapping[str, Sequence[str]] = {
     "worker": [*WORKER, "--pool=threads", "--concurrency=1", "--queues=lethe.jobs",
@@ -214,8 +216,7 @@ class Stack:
         """
         kind = name.partition("-")[0]
         url = as_role(self.environment["LETHE_DATABASE_URL"], ROLES[kind])
-        api = [sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment",
-               "--host=127.0.0.1", f"--port={self.port}", "--no-access-log"]  # fmt: skip
+        api = [*API, "--host=127.0.0.1", f"--port={self.port}", "--no-access-log"]
         with self._log(name) as log:
             self.processes[name] = subprocess.Popen(
                 [part.replace(f"={kind}@", f"={name}@") for part in COMMANDS.get(kind, api)],

@@ -29,4 +29,5 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --start-interval=1s \
   CMD ["python", "-c", \
        "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
 CMD ["python", "-m", "uvicorn", "--factory", "service.app:from_environment", \
+     "--http=service.connections:Connection", "--ws=none", "--no-server-header", \
      "--host=0.0.0.0", "--port=8000", "--no-access-log"]

@@ -55,16 +55,20 @@ def sync_sessions(engine: Engine) -> sessionmaker[Session]:
     return sessionmaker(engine, expire_on_commit=False)
 
 
-def async_engine(url: str) -> AsyncEngine:
+def async_engine(url: str, *, connections: int | None = None) -> AsyncEngine:
     """Connections for the API. One that Postgres closed meanwhile is replaced before use.
 
     Parameters stay out of error messages, because sample ids are among them.
+
+    Args:
+        connections: at most; None for 10, and 10 more when all of those are busy.
     """
     options = f"{REQUEST} {_options(url)} {KEEP_PLANS}"
     return create_async_engine(
         url,
         pool_pre_ping=True,
-        pool_size=10,
+        pool_size=connections or 10,
+        max_overflow=10 if connections is None else 0,
         pool_timeout=10,
         connect_args={**CONNECT, "options": options},
         hide_parameters=True,

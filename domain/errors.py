@@ -30,6 +30,17 @@ class Unauthorized(DomainError):
     headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012 (a Mapping in the base class)
 
 
+class TooManyAttempts(DomainError):
+    """Requests without a valid key came too often from one address. One with a valid key is still
+    answered."""
+
+    slug, title, status = "too-many-attempts", "Too many requests without a valid key", 429
+
+    def __init__(self, detail: str, *, wait_s: int) -> None:
+        super().__init__(detail)
+        self.headers = {"WWW-Authenticate": "Bearer", "Retry-After": str(wait_s)}
+
+
 class InvalidRequest(DomainError):
     """The body, a parameter or a header is not what the route expects."""
 
@@ -70,6 +81,20 @@ class BodyTooLarge(DomainError):
     """The body is larger than the service accepts."""
 
     slug, title, status = "body-too-large", "The body is too large", 413
+
+
+class BodyTooSlow(DomainError):
+    """The body did not arrive in time."""
+
+    slug, title, status = "body-too-slow", "The body did not arrive in time", 408
+    headers = {"Connection": "close"}  # noqa: RUF012
+
+
+class BodyEncoded(DomainError):
+    """The body is compressed, or encoded in another way, which the service does not undo."""
+
+    slug, title, status = "body-encoded", "The body must not be encoded", 415
+    headers = {"Accept-Encoding": "identity"}  # noqa: RUF012
 
 
 class IdempotencyKeyMissing(DomainError):

@@ -108,8 +108,23 @@ class ApiSettings(Settings):
     """The largest request body, in bytes. A larger one is refused before all of it is read.
     Read by api."""
 
+    body_timeout: timedelta = timedelta(seconds=60)
+    """How long a request body may take to arrive. Then the request is answered with 408.
+    Read by api."""
+
     max_samples_per_request: int = 100_000
     """The largest number of sample ids in one request. Read by api."""
+
+    metrics_key: SecretStr | None = Field(default=None, min_length=16)
+    """A bearer token for `/metrics`, 16 characters or more, so that Prometheus need not know
+    `LETHE_ADMIN_KEY`, which opens it too. Without one, `/metrics` needs no key. Read by api."""
+
+    docs: bool = True
+    """Whether `/docs` and `/openapi.json` are served, which need no key. Read by api."""
+
+    log_clients: Literal["address", "network", "none"] = "network"
+    """What the log says of a client that sent no valid key: its `address`, only the `network` of it
+    (24 bits of an IPv4 address, 48 of an IPv6 address), or `none` of it. Read by api."""
 
 
 class WorkerSettings(Settings):

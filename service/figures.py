@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, extract, func, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from domain.states import (
     OPEN_REQUESTS,
@@ -27,7 +27,6 @@ from domain.tables import (
     ModelVersion,
     WebhookDelivery,
 )
-from service.dependencies import Sessions
 from service.fields import Out
 
 DURATIONS = 100
@@ -102,7 +101,7 @@ class Figures(Out):
     """Number of webhook deliveries that wait to be sent, and of those that were given up."""
 
 
-async def read(sessions: Sessions) -> Figures:
+async def read(sessions: async_sessionmaker[AsyncSession]) -> Figures:
     """All figures, from one transaction."""
     silent = (Job.status == JobStatus.RUNNING) & (Job.lease_until < func.now())
     pending = (ModelVersion.status == VersionStatus.SUPERSEDED) & ModelVersion.purged_at.is_(None)

@@ -3,20 +3,22 @@
 import asyncio
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, cast
 
 import structlog
 from alembic.script import ScriptDirectory
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from domain.errors import Unavailable
-from service.dependencies import Sessions, Settings
+from domain.settings import ApiSettings
 from service.fields import Out
-from service.problems import documented
+from service.kept import Kept
+from service.problems import OPEN, documented
 
 router = APIRouter(tags=["operations"])
 
@@ -48,18 +50,30 @@ class Readiness(Out):
     """Whether the message broker answers."""
 
 
-@router.get("/livez", summary="Check that the process is alive")
+async def kept(request: Request) -> Kept[Readiness]:
+    """Whether the service can work, as it was a second ago."""
+    return cast("Kept[Readiness]", request.app.state.readiness)
+
+
+@router.get("/livez", summary="Check that the process is alive", responses=documented(common=OPEN))
 async def live() -> Liveness:
     """Check that the process answers. It depends on nothing else."""
     return Liveness()
 
 
 @router.get(
-    "/readyz", summary="Check that the service is ready", responses={503: documented()[503]}
+    "/readyz",
+    summary="Check that the service is ready",
+    responses=documented(Unavailable, common=OPEN),
 )
-async def ready(sessions: Sessions, settings: Settings) -> Readiness:
+async def ready(readiness: Annotated[Kept[Readiness], Depends(kept)]) -> Readiness:
     """Check that the service can work: Postgres answers and has the schema that this version of the
-    service needs."""
+    service needs. It is looked for once a second at most."""
+    return await readiness.get()
+
+
+async def look(sessions: async_sessionmaker[AsyncSession], settings: ApiSettings) -> Readiness:
+    """Ask Postgres and the broker. Raises Unavailable if the service cannot work."""
     revision, reachable = await asyncio.gather(
         _checked_revision(sessions), _broker_answers(str(settings.broker_url))
     )
@@ -70,7 +84,7 @@ async def ready(sessions: Sessions, settings: Settings) -> Readiness:
     )
 
 
-async def _checked_revision(sessions: Sessions) -> str:
+async def _checked_revision(sessions: async_sessionmaker[AsyncSession]) -> str:
     try:
         async with asyncio.timeout(TIMEOUT_S), sessions.begin() as session:
             revision = await session.scalar(text("SELECT version_num FROM alembic_version"))

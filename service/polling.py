@@ -6,6 +6,8 @@ from hashlib import sha256
 from fastapi import Request, Response
 from pydantic import BaseModel
 
+from service.headers import NOT_STORED
+
 RETRY_AFTER = {"Retry-After": "2"}
 """Seconds until it is worth asking again."""
 
@@ -26,7 +28,7 @@ def conditional(
 ) -> Response:
     """The body with its ETag and these headers, or 304 when the client has it already."""
     tag = f'"{sha256(body).hexdigest()[:32]}"'
-    sent = {"ETag": tag, "Cache-Control": "private, no-cache", **headers}
+    sent = {"ETag": tag, "Cache-Control": NOT_STORED, **headers}
     if is_known(request, tag):
         return Response(status_code=304, headers=sent)
     return Response(body, headers=sent, media_type=media_type)

@@ -9,17 +9,33 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from sqlalchemy import exc
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
-from domain.errors import BodyTooLarge, DomainError, InvalidRequest, Unauthorized, Unavailable
+from domain.errors import (
+    BodyEncoded,
+    BodyTooLarge,
+    BodyTooSlow,
+    DomainError,
+    InvalidRequest,
+    TooManyAttempts,
+    Unauthorized,
+    Unavailable,
+)
 
 MEDIA_TYPE = "application/problem+json"
 ERRORS_SHOWN = 100
 LOCATION_SHOWN = 100
 """Longest member name, in characters, that an error's location repeats."""
 
-COMMON: tuple[type[DomainError], ...] = (Unauthorized, InvalidRequest, BodyTooLarge, Unavailable)
+OPEN: tuple[type[DomainError], ...] = (BodyTooLarge, BodyEncoded)
+"""What every route may answer: those too that need no key and read no body."""
+
+COMMON: tuple[type[DomainError], ...] = (
+    Unauthorized, TooManyAttempts, InvalidRequest, *OPEN, BodyTooSlow, Unavailable,
+)  # fmt: skip
 
 log = structlog.get_logger()
 
@@ -45,9 +61,10 @@ def install(app: FastAPI) -> None:
             return respond(request, error.__cause__)
         phrase = HTTPStatus(error.status_code).phrase
         slug = phrase.lower().replace(" ", "-")
-        return _render(
-            request, slug, phrase, error.status_code, error.detail, {}, dict(error.headers or {})
-        )
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_allowed(request))
+        return _render(request, slug, phrase, error.status_code, error.detail, {}, headers)
 
     @app.exception_handler(psycopg.OperationalError)
     @app.exception_handler(psycopg.InterfaceError)
@@ -55,14 +72,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(exc.InterfaceError)
     @app.exception_handler(exc.TimeoutError)
     async def without_database(request: Request, error: Exception) -> JSONResponse:
-        log.warning("database.unavailable", kind=type(error).__name__, path=request.url.path)
+        log.warning("database.unavailable", kind=type(error).__name__, path=request.scope["path"])
         return respond(
             request, Unavailable("The database does not answer; try again in a few seconds.")
         )
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:
-        log.error("request.crashed", path=request.url.path, exc_info=error)
+        log.error("request.crashed", path=request.scope["path"], exc_info=error)
         detail = (
             "The service failed, which is a bug; the details are in its log. Try again, and tell "
             "your administrator if it happens again."
@@ -77,10 +94,12 @@ def respond(request: Request, error: DomainError) -> JSONResponse:
     )
 
 
-def documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
+def documented(
+    *errors: type[DomainError], common: tuple[type[DomainError], ...] = COMMON
+) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses of a route that may fail in these ways, and in those all share."""
     by_status: defaultdict[int | str, list[type[DomainError]]] = defaultdict(list)
-    for kind in dict.fromkeys((*errors, *COMMON)):
+    for kind in dict.fromkeys((*errors, *common)):
         by_status[kind.status].append(kind)
     return {
         status: {
@@ -133,6 +152,16 @@ def _urn(slug: str) -> str:
     return f"urn:lethe:problem:{slug}"
 
 
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes with this path; Starlette names those of one."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.path and compile_path(route.path)[0].match(path):
+            methods |= route.methods or set()
+    return sorted(methods)
+
+
 def _without_input(error: dict[str, Any]) -> dict[str, Any]:
     """Where and what, but not the value: it may be personal data."""
     message = error["msg"]
@@ -151,12 +180,16 @@ def _render(
     extra: Any,
     headers: Any,
 ) -> JSONResponse:
-    problem = {
+    problem = document(slug, title, status, detail, instance=request.scope["path"]) | extra
+    return JSONResponse(problem, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def document(slug: str, title: str, status: int, detail: str, *, instance: str) -> dict[str, Any]:
+    """A problem document with the members that all have."""
+    return {
         "type": _urn(slug),
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": request.url.path,
-        **extra,
+        "instance": instance,
     }
-    return JSONResponse(problem, status, headers=headers, media_type=MEDIA_TYPE)

@@ -4,16 +4,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.attempts import FailedAttempts
 from service.figures import DURATIONS, Figures
 
 
-def exposition(figures: Figures) -> bytes:
+def exposition(figures: Figures, failed: FailedAttempts) -> bytes:
     """What a scrape is answered."""
     registry = CollectorRegistry()
     registry.register(_Gauges(figures))
+    registry.register(_Failures(failed))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
@@ -90,6 +92,28 @@ class _Gauges(Collector):
             "Deliveries to webhooks that wait or were given up.",
             "status",
             now.webhook_deliveries,
+        )
+
+
+class _Failures(Collector):
+    """No addresses among the labels: they are personal data, and whoever asks chooses them."""
+
+    def __init__(self, failed: FailedAttempts) -> None:
+        self.failed = failed
+
+    def collect(self) -> Iterable[Metric]:
+        failures = CounterMetricFamily(
+            "lethe_authentication_failures",
+            "Requests to this process without a valid key.",
+            labels=["reason"],
+        )
+        for reason, count in self.failed.failures.items():
+            failures.add_metric([reason], count)
+        yield failures
+        yield CounterMetricFamily(
+            "lethe_authentication_throttled",
+            "Those of them that were answered with 429.",
+            value=self.failed.throttled,
         )
 
 

@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from devstack import local, roles
 from domain.settings import ApiSettings
-from service.app import create_app
+from service.app import create_app, watch
 from tests import acting, factories
 from tests.acting import become
 
@@ -215,6 +215,7 @@ def app(
     connect(built_app, sessions)
     built_app.state.queue, built_app.state.settings = queue, settings
     built_app.dependency_overrides = {}
+    built_app.state.failed._windows.clear()
     return built_app
 
 
@@ -229,6 +230,8 @@ def connect(app: FastAPI, sessions: async_sessionmaker[AsyncSession]) -> None:
 
     app.state.sessions = sessions
     app.state.transactions = within if isinstance(bind, AsyncConnection) else bind.begin
+    watch(app, sessions)
+    app.state.figures.fresh_s = app.state.readiness.fresh_s = 0  # tests look at what they stored
 
 
 @pytest.fixture

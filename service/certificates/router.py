@@ -10,6 +10,7 @@ from domain.errors import NotCertified, NotCertifiedYet, NotFound
 from service import polling
 from service.certificates import operations, page
 from service.dependencies import Sessions
+from service.headers import SEALED
 from service.problems import documented
 
 router = APIRouter(tags=["certificates"])
@@ -18,7 +19,7 @@ MEDIA_TYPE = "application/vnd.in-toto.unlearning+dsse"
 """As in-toto names an attestation with a predicate `unlearning`; it is JSON."""
 
 PAGE = "text/html"
-SEALED = "default-src 'none'; style-src 'unsafe-inline'"
+SHOWN = f"style-src 'unsafe-inline'; {SEALED}"
 """The page brings all that it needs; a browser is to load and run nothing."""
 
 SCHEMA = (pathlib.Path(__file__).parents[2] / "verifier/predicate.schema.json").read_bytes()
@@ -94,7 +95,7 @@ async def read_certificate(
     certificate = await operations.get(sessions, request_id, number)
     if prefers_page(request.headers.get("accept", "")):
         body, media_type = page.render(certificate.envelope), PAGE
-        headers = {"Vary": "Accept", "Content-Security-Policy": SEALED}
+        headers = {"Vary": "Accept", "Content-Security-Policy": SHOWN}
     else:
         body, media_type, headers = certificate.envelope, MEDIA_TYPE, {"Vary": "Accept"}
     return polling.conditional(request, body.encode(), media_type=media_type, headers=headers)

@@ -23,6 +23,7 @@ from domain.states import RegistrationStatus
 from service import downloads, polling
 from service.dependencies import Queue, Sessions, Settings
 from service.fields import Name
+from service.headers import NOT_STORED
 from service.models import lineage, operations, preview, weights
 from service.models.preview import PreviewRead
 from service.models.schemas import LineageRead, ModelCreate, ModelRead, VersionRead
@@ -190,7 +191,7 @@ async def read_weights(
     headers = {
         "ETag": tag,
         "Repr-Digest": downloads.representation_digest(digest),
-        "Cache-Control": "private, no-cache",
+        "Cache-Control": NOT_STORED,
     }
     if polling.is_known(request, tag):
         return Response(status_code=304, headers=headers)

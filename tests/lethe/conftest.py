@@ -5,7 +5,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -67,10 +66,9 @@ def service(
         "LETHE_FACTORIES": json.dumps(["nets.cnn:build"]),
     }
     port = local.free_port()
-    program = [sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment"]
     with (data / "api.log").open("wb") as log:
         process = subprocess.Popen(
-            [*program, f"--port={port}", "--no-access-log"],
+            [*local.API, f"--port={port}", "--no-access-log"],
             cwd=local.REPOSITORY,
             env=os.environ | settings,
             stdout=log,
