@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist l
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo up test check docs bench-quality bench-load bench-log bench-scaling hostile-files \
-  chaos attacks \
+  chaos fuzz attacks \
   migrate revision pins lock clean purge
 
 help: ## list the commands
@@ -62,6 +62,10 @@ STACKS ?= 1
 chaos: .venv/installed ## hurt the running service in seeded ways: make chaos SCHEDULES=200 SEED=1
 	.venv/bin/python -m chaos --schedules $(SCHEDULES) --seed $(SEED) --stacks $(STACKS) \
 	  $(if $(filter 200,$(SCHEDULES)),--result benchmarks/results/chaos.json)
+
+CASES ?= 20000
+fuzz: .venv/installed ## hold the API against its OpenAPI document: make fuzz CASES=20000 SEED=1
+	.venv/bin/python -m tests.fuzz --cases $(CASES) --seed $(SEED)
 
 attacks: .venv/installed ## forge evidence in every way known, and see the verifier refuse it
 	@.venv/bin/python -m attacks

@@ -83,6 +83,12 @@ class BodyTooLarge(DomainError):
     slug, title, status = "body-too-large", "The body is too large", 413
 
 
+class BodyUnreadable(DomainError):
+    """The body is not in UTF-8, nested too deeply, or has a number that is too long."""
+
+    slug, title, status = "bad-request", "Bad Request", 400
+
+
 class BodyTooSlow(DomainError):
     """The body did not arrive in time."""
 

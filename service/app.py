@@ -6,6 +6,7 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -46,6 +47,12 @@ class Api(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """FastAPI's own, and the headers around it."""
         return middleware.with_headers(super().build_middleware_stack())
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made once."""
+        if not self.openapi_schema:
+            self.openapi_schema = problems.complete(super().openapi())
+        return self.openapi_schema
 
 
 def create_app(settings: ApiSettings) -> FastAPI:

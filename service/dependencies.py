@@ -3,7 +3,6 @@
 All `async`: FastAPI sends a plain function to a thread, which costs more than these do.
 """
 
-import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, cast
@@ -12,8 +11,8 @@ from celery import Celery
 from fastapi import Depends, Header, Request
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
-from domain.errors import IdempotencyKeyMissing
 from domain.settings import ApiSettings
+from service.problems import IDEMPOTENCY_KEY
 
 
 async def sessions(request: Request) -> async_sessionmaker[AsyncSession]:
@@ -33,24 +32,19 @@ async def settings(request: Request) -> ApiSettings:
 
 async def idempotency_key(
     key: Annotated[
-        str | None,
+        str,
         Header(
-            alias="Idempotency-Key",
-            description="Required. A key of your choice that identifies this request, so that "
-            "sending it again changes nothing: 1 to 255 visible ASCII characters, such as a UUID.",
+            alias=IDEMPOTENCY_KEY,
+            pattern=r"^[\x21-\x7e]+$",
+            min_length=1,
+            max_length=255,
+            description="A key of your choice that identifies this request, so that sending it "
+            "again changes nothing: 1 to 255 visible ASCII characters, such as a UUID.",
         ),
-    ] = None,
+    ],
 ) -> str:
-    """The request's Idempotency-Key.
-
-    Raises:
-        IdempotencyKeyMissing: there is none, or not of the form that one has.
-    """
-    if key is None or not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
-        raise IdempotencyKeyMissing(
-            "Send an `Idempotency-Key` header of 1 to 255 visible ASCII characters, such as a "
-            "UUID. Use the same key whenever you send the same request again."
-        )
+    """The request's Idempotency-Key. `service.problems` answers one that is missing or malformed
+    as `IdempotencyKeyMissing`."""
     return key
 
 

@@ -51,6 +51,21 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
+ONE_SUBJECT = {
+    "oneOf": [
+        {
+            "required": [one],
+            "properties": {
+                one: {"type": "string", "description": "The name of the one that is asked."},
+                other: {"type": "null", "description": "The other one is left out, or null."},
+            },
+        }
+        for one, other in (("model", "dataset"), ("dataset", "model"))
+    ]
+}
+"""Says in a JSON Schema that either a model or a dataset is named."""
+
+
 STORABLE = r"^[^\x00]*$"
 """Postgres stores every character but NUL."""
 

@@ -1,6 +1,8 @@
 """Renders every failure as `application/problem+json` (RFC 9457), and documents it in OpenAPI."""
 
 from collections import defaultdict
+from copy import deepcopy
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +20,9 @@ from domain.errors import (
     BodyEncoded,
     BodyTooLarge,
     BodyTooSlow,
+    BodyUnreadable,
     DomainError,
+    IdempotencyKeyMissing,
     InvalidRequest,
     TooManyAttempts,
     Unauthorized,
@@ -26,6 +30,7 @@ from domain.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+IDEMPOTENCY_KEY = "Idempotency-Key"
 ERRORS_SHOWN = 100
 LOCATION_SHOWN = 100
 """Longest member name, in characters, that an error's location repeats."""
@@ -50,6 +55,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         found = error.errors()
+        if any(field["loc"][:2] == ("header", IDEMPOTENCY_KEY) for field in found):
+            return respond(
+                request,
+                IdempotencyKeyMissing(
+                    "Send an `Idempotency-Key` header of 1 to 255 visible ASCII characters, such "
+                    "as a UUID. Use the same key whenever you send the same request again."
+                ),
+            )
         fault = "1 field is" if len(found) == 1 else f"{len(found)} fields are"
         detail = f"{fault} not valid; `errors` says which and why."
         fields = [_without_input(field) for field in found[:ERRORS_SHOWN]]
@@ -115,6 +128,17 @@ def documented(
     }
 
 
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """The document, saying of each operation with a body that it may not be readable."""
+    (added,) = documented(BodyUnreadable, common=()).values()
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            if "requestBody" in operation:
+                told = operation["responses"].setdefault("400", deepcopy(added))
+                told["content"][MEDIA_TYPE]["examples"] |= added["content"][MEDIA_TYPE]["examples"]
+    return document
+
+
 _SCHEMA = {
     "type": "object",
     "title": "Problem",
@@ -167,6 +191,9 @@ def _without_input(error: dict[str, Any]) -> dict[str, Any]:
     message = error["msg"]
     if error["type"] == "union_tag_invalid":  # the one message of Pydantic that repeats the value
         message = f"Input should be one of {error['ctx']['expected_tags']}"
+    earliest = error.get("ctx", {}).get("ge")
+    if isinstance(earliest, datetime):  # Pydantic shows the Python object
+        message = f"Input should be {earliest.isoformat()} or later"
     location = [part[:LOCATION_SHOWN] if isinstance(part, str) else part for part in error["loc"]]
     return {"loc": location, "msg": message}
 

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from domain.errors import InvalidCursor, InvalidRequest, NoCheckpoint, NotFound, SizeUnknown
@@ -57,15 +57,16 @@ async def list_audit_events(
     return await operations.find(sessions, window, subject_id=subject_id)
 
 
+JSON_LINES = "application/jsonl"
+
+
 @router.get(
     "/entries",
     summary="Read the log",
-    response_class=PlainTextResponse,
-    responses=documented(),
+    response_class=Response,
+    responses={200: {"content": {JSON_LINES: {"schema": {"type": "string"}}}}, **documented()},
 )
-async def list_entries(
-    sessions: Sessions, start: Start = 0, limit: Limit = 1_000
-) -> PlainTextResponse:
+async def list_entries(sessions: Sessions, start: Start = 0, limit: Limit = 1_000) -> Response:
     """Read the log itself from position `start` on, one entry per line: the bytes that are hashed.
 
     To read all of it, ask again from the position after the last line until there are no lines.
@@ -73,7 +74,7 @@ async def list_entries(
     """
     found = await operations.entries(sessions, start=start, limit=limit)
     lines = b"".join(entry + b"\n" for entry in found)
-    return PlainTextResponse(lines, media_type="application/jsonl")
+    return Response(lines, media_type=JSON_LINES)
 
 
 @router.get(

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import ConfigDict, FailFast, Field, model_validator
 
 from domain.states import Decision, Mode, Objective, RequestStatus, RowsStatus, Verdict
-from service.fields import STORABLE, Failure, In, Instant, Name, Out, SampleId, Scores
+from service.fields import ONE_SUBJECT, STORABLE, Failure, In, Instant, Name, Out, SampleId, Scores
 from service.jobs.accuracy import AccuracyChange
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -19,6 +19,7 @@ class DeletionRequestCreate(In):
 
     model_config = ConfigDict(
         json_schema_extra={
+            **ONE_SUBJECT,
             "examples": [
                 {
                     "model": "cifar10-cnn",
@@ -26,7 +27,7 @@ class DeletionRequestCreate(In):
                     "subject_ref": "ticket 4711",
                     "reason": "GDPR Article 17 request",
                 }
-            ]
+            ],
         }
     )
 
