@@ -1,6 +1,7 @@
 """Memory that a large request took, given back to the machine."""
 
 import ctypes
+import gc
 import sys
 from collections.abc import Callable
 
@@ -19,6 +20,12 @@ _malloc_trim = _trim()
 
 
 def give_back(received: int) -> None:
-    """Have the allocator return what it keeps, after a body of this many bytes."""
-    if received >= LARGE and _malloc_trim is not None:
-        _malloc_trim(0)
+    """Have the allocator return what it keeps, after a body of this many bytes.
+
+    What a request held is in cycles, which Python looks for too seldom: it counts objects, and a
+    list of 100,000 strings is one.
+    """
+    if received >= LARGE:
+        gc.collect()
+        if _malloc_trim is not None:
+            _malloc_trim(0)
