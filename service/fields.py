@@ -4,7 +4,7 @@ Every field of a schema has a docstring: it is the field's description in the Op
 """
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -51,7 +51,7 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
-ONE_SUBJECT = {
+ONE_SUBJECT: dict[str, Any] = {
     "oneOf": [
         {
             "required": [one],

@@ -136,6 +136,25 @@ def test_an_answer_of_before_is_one_of_now(new_database, alembic):
         assert connection.execute("SELECT asked FROM idempotency_keys").fetchall() == [(asked,)]
 
 
+def test_a_report_of_before_forgets_the_ids_of_its_examples(new_database, alembic):
+    url = new_database()
+    alembic("upgrade", url, "head")
+    examples = [{"row": 4, "sample_id": "person-1"}, {"row": 9, "sample_id": None}]
+    report = {"rows": 10, "bad_rows": {"label_missing": {"count": 2, "examples": examples}}}
+    good = {"rows": 3, "bad_rows": {}}
+    reports = [report, good, None]
+    store(url, [factories.dataset(name=f"d{n}", report=each) for n, each in enumerate(reports)])
+    alembic("downgrade", url, "c17e5a90d3b8")
+    alembic("downgrade", url, "-1")
+
+    alembic("upgrade", url, "head")
+
+    with connect(url) as connection:
+        found = connection.execute("SELECT report FROM datasets ORDER BY name").fetchall()
+    kept = {"count": 2, "examples": [{"row": 4}, {"row": 9}]}
+    assert found == [({"rows": 10, "bad_rows": {"label_missing": kept}},), (good,), (None,)]
+
+
 def test_nothing_is_left_to_migrate(owner_url, alembic):
     alembic("check", owner_url)
 

@@ -1,4 +1,8 @@
-"""The bad rows found while indexing a dataset: counts, and a few examples of each kind."""
+"""The bad rows found while indexing a dataset: counts, and where a few of each kind are.
+
+An example is a position and no more: ids are personal data, and the report is read, mailed and
+kept.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Row
 
 from domain.states import Split
 
@@ -27,12 +30,11 @@ class BadRows:
 
         self._kinds: dict[str, dict[str, Any]] = {}
 
-    def add(self, first: int, sample_ids: pa.Array, masks: dict[str, Mask]) -> Mask:
+    def add(self, first: int, masks: dict[str, Mask]) -> Mask:
         """Count the bad rows of a batch.
 
         Args:
             first: position of the batch's first row.
-            sample_ids: (N,), null where a row has no readable id.
             masks: (N,) for each kind, true where the row has that fault.
 
         Returns:
@@ -43,22 +45,17 @@ class BadRows:
                 found = self._kind(kind)
                 found["count"] += count
                 for index in np.flatnonzero(mask)[: EXAMPLES - len(found["examples"])].tolist():
-                    sample_id = sample_ids[index].as_py()
-                    found["examples"].append({"row": first + index, "sample_id": sample_id})
-        bad = np.zeros(len(sample_ids), dtype=bool)
-        for mask in masks.values():
-            bad |= mask
+                    found["examples"].append({"row": first + index})
+        bad: Mask = np.logical_or.reduce(list(masks.values()))
         self.rows += int(bad.sum())
         return ~bad
 
-    def add_found(
-        self, kind: str, count: int, rows: int, examples: Sequence[Row[int, str]]
-    ) -> None:
+    def add_found(self, kind: str, count: int, rows: int, examples: Sequence[int]) -> None:
         """Count faults found elsewhere, of which `rows` are in rows that have no other fault."""
         if count:
             found = self._kind(kind)
             found["count"] += count
-            found["examples"] += [{"row": row, "sample_id": name} for row, name in examples]
+            found["examples"] += [{"row": row} for row in examples]
             self.rows += rows
 
     def summary(self) -> str:

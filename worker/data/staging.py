@@ -60,7 +60,7 @@ def stage(
                 "split_unknown": _mask(splits.is_null()),
                 **facts.examine(batch["input"], length),
             }
-            usable = faults.add(first, ids, bad_ids | bad_rows)
+            usable = faults.add(first, bad_ids | bad_rows)
             facts.add(batch["input"], usable)
             position = pa.array(np.arange(first, first + batch.num_rows))
             columns = [ids, position, batch["label"], splits, pa.array(usable)]
@@ -127,9 +127,9 @@ def find_duplicates(session: Session, faults: BadRows) -> None:
     if not count:
         return
     duplicates = f"SELECT sample_id {duplicates}"
-    examples = session.execute(
+    examples = session.scalars(
         text(
-            f"SELECT position, sample_id FROM staged_samples WHERE sample_id IN ({duplicates}) "  # noqa: S608
+            f"SELECT position FROM staged_samples WHERE sample_id IN ({duplicates}) "  # noqa: S608
             "ORDER BY position LIMIT 10"
         )
     ).all()
