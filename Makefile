@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist l
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test check docs bench-quality bench-load bench-log bench-scaling hostile-files \
+.PHONY: help demo up test check audit docs bench-quality bench-load bench-log bench-scaling hostile-files \
   chaos fuzz attacks \
   migrate revision pins lock clean purge
 
@@ -34,7 +34,11 @@ check: .venv/installed ## what a change must pass: format, lint, types, imports,
 	.venv/bin/lint-imports
 	.venv/bin/hadolint docker/api.Dockerfile docker/worker.Dockerfile
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	.venv/bin/python -m devstack.audit
 	$(PYTEST)
+
+audit: .venv/installed ## look for known vulnerabilities of the locked packages (needs the network)
+	@.venv/bin/python -m devstack.audit
 
 docs: .venv/installed ## write the parts of the documents that are made from the code
 	@.venv/bin/python -m devstack.docs

@@ -103,6 +103,10 @@ def test_a_worker_runs_the_command_it_runs_without_docker(name: str) -> None:
     assert _command(name) == ["python", *local.COMMANDS[name][1:]]
 
 
+def test_the_api_is_started_as_it_is_without_docker() -> None:
+    assert {*local.API[1:]} <= {*_command("api")}
+
+
 def test_a_sweep_does_not_wait_for_webhooks() -> None:
     (threads,) = [word for word in local.COMMANDS["beat"] if word.startswith("--concurrency=")]
     assert int(threads.removeprefix("--concurrency=")) > webhooks.SENDERS
