@@ -6,7 +6,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from domain.errors import TooManyAttempts, Unauthorized, Unavailable
-from service import prometheus
 from service.figures import Figures
 from service.kept import Kept
 from service.problems import OPEN, documented
@@ -40,8 +39,8 @@ async def read_metrics(figures: KeptFigures) -> Figures:
     },
     openapi_extra={"security": [{}, {"HTTPBearer": []}]},
 )
-async def scrape_metrics(request: Request, figures: KeptFigures) -> Response:
+async def scrape_metrics(request: Request) -> Response:
     """Get the same figures in the text format of Prometheus, with those of this process. It needs a
     key only where `LETHE_METRICS_KEY` is set: that one, or the key of the installation."""
-    told = prometheus.exposition(await figures.get(), request.app.state.failed)
+    told = await cast("Kept[bytes]", request.app.state.exposition).get()
     return Response(told, media_type=CONTENT_TYPE_PLAIN_0_0_4)

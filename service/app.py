@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from domain import __version__, doorbell, log
 from domain.database import async_engine, async_sessions
 from domain.settings import ApiSettings
-from service import admin, documentation, figures, health, middleware, problems
+from service import admin, documentation, figures, health, middleware, problems, prometheus
 from service.attempts import FailedAttempts
 from service.audit.router import router as audit
 from service.certificates.router import router as certificates
@@ -67,7 +67,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         app.state.queue = doorbell.queue(str(settings.broker_url))
         yield {"max_body_bytes": settings.max_body_bytes}  # `service.connections` reads it
         app.state.queue.close()
-        for kept in (app.state.figures, app.state.readiness):
+        for kept in (app.state.exposition, app.state.figures, app.state.readiness):
             await kept.close()
         await watching.dispose()
         await engine.dispose()
@@ -101,6 +101,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
 def watch(app: FastAPI, sessions: async_sessionmaker[AsyncSession]) -> None:
     """Have what anybody may ask looked for once for all who ask, on these sessions."""
     app.state.figures = Kept(lambda: figures.read(sessions), fresh_s=5, stale_s=60, patience_s=1)
+
+    async def told() -> bytes:
+        return prometheus.exposition(await app.state.figures.get(), app.state.failed)
+
+    app.state.exposition = Kept(told, fresh_s=1)  # to write it costs more than to send it
     app.state.readiness = Kept(lambda: health.look(sessions, app.state.settings), fresh_s=1)
 
 

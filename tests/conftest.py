@@ -231,7 +231,8 @@ def connect(app: FastAPI, sessions: async_sessionmaker[AsyncSession]) -> None:
     app.state.sessions = sessions
     app.state.transactions = within if isinstance(bind, AsyncConnection) else bind.begin
     watch(app, sessions)
-    app.state.figures.fresh_s = app.state.readiness.fresh_s = 0  # tests look at what they stored
+    for kept in (app.state.figures, app.state.exposition, app.state.readiness):
+        kept.fresh_s = 0  # tests look at what they stored
 
 
 @pytest.fixture
