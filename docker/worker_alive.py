@@ -4,13 +4,13 @@ It asks through the broker, the way jobs arrive. A job in progress does not dela
 because jobs run on a thread of their own.
 """
 
-import os
 import socket
 import sys
 
-from celery import Celery
+from domain import doorbell, environment
+from domain.settings import Settings
 
 host = socket.gethostname()
-app = Celery(broker=os.environ["LETHE_BROKER_URL"])
+app = doorbell.queue(environment.read(Settings).broker_url)
 answers = app.control.ping([f"worker@{host}", f"beat@{host}"], timeout=5, limit=1)
 sys.exit(0 if answers else "no answer")

@@ -1,8 +1,10 @@
 """Connections to Postgres, for the async API and the sync worker, from one URL."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Engine, create_engine, make_url
+from pydantic import SecretStr
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -10,6 +12,11 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.orm import Session, sessionmaker
+
+from domain import database_url, pooling
+
+DRIVER = "postgresql+psycopg://"
+"""All that SQLAlchemy is told: what it does not know, none of its messages repeats."""
 
 CONNECT = {"connect_timeout": 3, "tcp_user_timeout": 10_000}
 """Seconds and milliseconds: a server that is gone is an error, not a wait."""
@@ -55,7 +62,7 @@ def sync_sessions(engine: Engine) -> sessionmaker[Session]:
     return sessionmaker(engine, expire_on_commit=False)
 
 
-def async_engine(url: str, *, connections: int | None = None) -> AsyncEngine:
+def async_engine(url: SecretStr | str, *, connections: int | None = None) -> AsyncEngine:
     """Connections for the API. One that Postgres closed meanwhile is replaced before use.
 
     Parameters stay out of error messages, because sample ids are among them.
@@ -63,34 +70,39 @@ def async_engine(url: str, *, connections: int | None = None) -> AsyncEngine:
     Args:
         connections: at most; None for 10, and 10 more when all of those are busy.
     """
-    options = f"{REQUEST} {_options(url)} {KEEP_PLANS}"
-    return create_async_engine(
-        url,
+    given = _arguments(url)
+    engine = create_async_engine(
+        DRIVER,
         pool_pre_ping=True,
         pool_size=connections or 10,
         max_overflow=10 if connections is None else 0,
         pool_timeout=10,
-        connect_args={**CONNECT, "options": options},
+        connect_args={**given, "options": f"{REQUEST} {given['options']} {KEEP_PLANS}"},
         hide_parameters=True,
     )
+    pooling.adapt(engine.sync_engine)
+    return engine
 
 
-def sync_engine(url: str, limits: Limits | None = REQUEST) -> Engine:
+def sync_engine(url: SecretStr | str, limits: Limits | None = REQUEST) -> Engine:
     """Connections for the worker, as `async_engine` makes them for the API.
 
     Args:
         limits: None for migrations and what a person runs by hand, who can wait and interrupt.
     """
-    options = f"{limits or ''} {_options(url)}"
-    return create_engine(
-        url,
+    given = _arguments(url)
+    engine = create_engine(
+        DRIVER,
         pool_pre_ping=True,
         pool_size=4,
-        connect_args={**CONNECT, "options": options},
+        connect_args={**given, "options": f"{limits or ''} {given['options']}"},
         hide_parameters=True,
     )
+    pooling.adapt(engine)
+    return engine
 
 
-def _options(url: str) -> str:
-    given = make_url(url).query.get("options", "")
-    return given if isinstance(given, str) else " ".join(given)
+def _arguments(url: SecretStr | str) -> dict[str, Any]:
+    """What psycopg is called with: ours, unless the URL says otherwise."""
+    plain = url.get_secret_value() if isinstance(url, SecretStr) else url
+    return {**CONNECT, "options": "", **database_url.arguments(plain)}

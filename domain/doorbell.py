@@ -11,6 +11,10 @@ from uuid import UUID
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
+from pydantic import SecretStr
+from redis.exceptions import RedisError
+
+from domain.broker_url import Broker
 
 RUN = "worker.run"
 SWEEP = "worker.sweep"
@@ -28,16 +32,21 @@ RING_EXPIRES = timedelta(minutes=1)
 RINGS_APART = timedelta(milliseconds=100)
 """How long those who ask for a sweep meanwhile wait for each other."""
 
+WHY_SHOWN = 200
+"""Characters of what the broker says when it refuses."""
+
 _ringing = asyncio.Lock()
 _waiting: set[Celery] = set()
 
 log = structlog.get_logger()
 
 
-def queue(broker_url: str) -> Celery:
+def queue(broker_url: SecretStr | str) -> Celery:
     """A Celery client that rings and expects no answer; a dead broker costs it seconds."""
-    app = Celery("lethe", broker=broker_url, set_as_current=False)
+    broker = Broker.of(broker_url)
+    app = Celery("lethe", broker=broker.for_kombu, set_as_current=False)
     app.conf.update(
+        broker_use_ssl=broker.tls,
         task_ignore_result=True,
         task_routes={
             RUN: {"queue": JOBS_QUEUE},
@@ -47,7 +56,14 @@ def queue(broker_url: str) -> Celery:
             DELIVER: {"queue": DELIVERIES_QUEUE},
         },
         broker_connection_retry_on_startup=True,
-        broker_transport_options={"socket_connect_timeout": 1, "socket_timeout": 5},
+        broker_transport_options={
+            "socket_connect_timeout": 1,
+            "socket_timeout": 5,
+            # Not the twelve seconds that kombu tries for: the sweep rings again.
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0.1,
+        },
         task_publish_retry=False,
     )
     return app
@@ -88,12 +104,12 @@ def silence(app: Celery) -> None:
     try:
         with app.connection_for_write() as connection:
             connection.default_channel.queue_purge(JOBS_QUEUE)
-    except OperationalError:
-        log.warning("doorbell.not_silenced")
+    except (OperationalError, RedisError, OSError) as error:
+        log.warning("doorbell.not_silenced", why=str(error)[:WHY_SHOWN])
 
 
 def _ring(app: Celery, task: str, *args: str) -> None:
     try:
         app.send_task(task, args=args, expires=RING_EXPIRES.total_seconds())
-    except OperationalError:
-        log.warning("doorbell.lost", task=task)
+    except (OperationalError, RedisError, OSError) as error:
+        log.warning("doorbell.lost", task=task, why=str(error)[:WHY_SHOWN])

@@ -207,6 +207,19 @@ class DatasetErased(Event, event="dataset.erased", about="dataset"):
     """Of each rewritten file the digests and numbers of rows, before and after."""
 
 
+class SuppressionLifted(Event, event="suppression.lifted", about="dataset"):
+    """Samples that models of the dataset have forgotten may be trained on again."""
+
+    lift: UUID
+    samples: int
+    digests_sha256: str
+    """Of the samples' digests under the key of the dataset, sorted and joined."""
+
+    reason_hmac: str
+    authorised_by_hmac: str
+    by: str
+
+
 class ModelRegistered(Event, event="model.registered", about="model"):
     """A model was named, and waits to be examined."""
 

@@ -4,6 +4,7 @@ Each step is one function, in the caller's transaction: it changes the row, tell
 and takes what the job serves along. Who changes a job that exists holds its row locked.
 """
 
+import re
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -48,6 +49,30 @@ WAITING = frozenset({"storage", "database"})
 """Kinds of failure after which a job waits: what is full now will be full in a second."""
 
 IN_QUEUE = "waiting for a worker"
+
+LONGEST_REASON = 2_000
+"""Characters of a reason: it may quote a file, and so be of any length."""
+
+UNSHOWN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+"""What Postgres does not store, or what changes how the text around it looks: control characters,
+those that turn the direction of writing, and halves of characters."""
+
+
+def storable(reason: str) -> str:
+    """A reason as it can be stored and shown, whatever the text that it quotes contains.
+
+    Of a long one the middle is left out: what went wrong stands at its beginning, and what to do at
+    its end.
+    """
+    if len(reason) > 2 * LONGEST_REASON:  # what is left out need not be looked at
+        reason = f"{reason[:LONGEST_REASON]}{reason[-LONGEST_REASON:]}"
+    shown = UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), reason)
+    if len(shown) <= LONGEST_REASON:
+        return shown
+    half = (LONGEST_REASON - 3) // 2
+    return f"{shown[:half]} … {shown[-half:]}"
 
 
 def queue(
@@ -125,6 +150,7 @@ def complete(
 
 def fail(session: Session, job: Job, *, actor: Actor, kind: str, reason: str) -> None:
     """End a job badly: what it served fails with it, the champion stays."""
+    reason = storable(reason)
     _end(session, job, JobStatus.FAILED)
     job.failure = {"kind": kind, "reason": reason}
     trail.record(session, actor, job.id, JobFailed(attempt=job.attempt, kind=kind))
@@ -170,7 +196,8 @@ def release(
     job.status, job.lease_until, job.phase = JobStatus.QUEUED, None, IN_QUEUE
     if wait is not None:
         job.not_before = func.now() + wait
-    trail.record(session, actor, job.id, JobReleased(attempt=job.attempt, why=why, kind=kind))
+    told = JobReleased(attempt=job.attempt, why=storable(why), kind=kind)
+    trail.record(session, actor, job.id, told)
     move_requests(session, job.id, RequestStatus.SCHEDULED, actor=actor)
 
 

@@ -4,6 +4,7 @@ The docstring of a field says what it is for, its unit where the type does not, 
 sentence, which processes act on it: `docs/configuration.md` is made from these classes.
 """
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -16,26 +17,44 @@ from pydantic import (
     HttpUrl,
     NonNegativeInt,
     PositiveInt,
-    RedisDsn,
+    Secret,
     SecretStr,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
+
+from domain import database_url as database_urls
+from domain.broker_url import Broker
 
 
-def _with_driver(url: str) -> str:
-    """The same URL for psycopg 3, the one driver that serves async and sync alike."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "postgresql":
-        raise ValueError("must be a postgresql:// URL")
-    return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+def _database(url: SecretStr) -> SecretStr:
+    database_urls.arguments(url.get_secret_value())
+    return url
+
+
+def _broker(url: SecretStr) -> SecretStr:
+    Broker.of(url)
+    return url
+
+
+def _key(key: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]{16,}", key.get_secret_value()):
+        raise ValueError(
+            "must be 16 or more visible ASCII characters, without spaces and line breaks; make one "
+            "with `openssl rand -base64 32`"
+        )
+    return key
+
+
+AdminKey = Annotated[SecretStr, AfterValidator(_key)]
 
 
 class KeySource(BaseModel):
     """Where a key that signs the audit trail is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     uri: str = Field(repr=False)
     """`file:/path` or `env:NAME` for a private key in PEM (PKCS #8, Ed25519), or the URI of a key
@@ -49,21 +68,29 @@ class MigrationSettings(BaseSettings):
     """What migrations need."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LETHE_", frozen=True, use_attribute_docstrings=True, extra="ignore"
+        env_prefix="LETHE_",
+        frozen=True,
+        use_attribute_docstrings=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # a wrong password is still one
     )
 
-    database_url: Annotated[str, AfterValidator(_with_driver)] = Field(repr=False)
-    """The database: `postgresql://user:password@host/database`, Postgres 15 or newer. Migrations
-    connect as the owner of the tables, the API as the role `lethe_api`, worker and beat as
-    `lethe_worker`. Read by migrations, api, worker and beat."""
+    database_url: Annotated[SecretStr, AfterValidator(_database)]
+    """The database: `postgresql://user:password@host/database`, Postgres 15 or newer, with libpq's
+    options behind a `?`, such as `sslmode=verify-full`. Migrations connect as the owner of the
+    tables, the API as the role `lethe_api`, worker and beat as `lethe_worker`.
+    Read by migrations, api, worker and beat."""
 
 
 class Settings(MigrationSettings):
     """What every process needs in addition: where the doorbell and the files are."""
 
-    broker_url: RedisDsn = Field(repr=False)
-    """The broker: `redis://host:6379/0`, Redis 6 or newer, or Valkey. It holds doorbells and
-    nothing else, so its data may be lost. Read by api, worker and beat."""
+    broker_url: Annotated[SecretStr, AfterValidator(_broker)]
+    """The broker: `redis://user:password@host:6379/0`, Redis 6 or newer, or Valkey. `rediss://`
+    means TLS with a verified certificate; `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`,
+    `ssl_cert_reqs` and `ssl_check_hostname` say how, behind a `?`. `unix:///path?db=0` is a socket.
+    The broker holds doorbells and nothing else, so its data may be lost.
+    Read by api, worker and beat."""
 
     store: Path
     """The directory of weights, statistics and reservoirs, in files named by their SHA-256. Worker
@@ -100,7 +127,7 @@ class Settings(MigrationSettings):
 class ApiSettings(Settings):
     """What only the API needs."""
 
-    admin_key: SecretStr = Field(min_length=16)
+    admin_key: AdminKey
     """The bearer token that opens every route, 16 characters or more. `python -m worker.restore
     --apply` sends it too. Read by api."""
 
@@ -182,10 +209,10 @@ class WorkerSettings(Settings):
     """The directory into which each checkpoint is written as a file. Use write-once storage.
     Read by beat."""
 
-    anchor_webhook: HttpUrl | None = Field(default=None, repr=False)
+    anchor_webhook: Secret[HttpUrl] | None = None
     """The URL to which each checkpoint is sent, by POST, as text. Read by beat."""
 
-    anchor_tsa: HttpUrl | None = None
+    anchor_tsa: Secret[HttpUrl] | None = None
     """The time-stamp authority (RFC 3161) that stamps each checkpoint. It needs
     `LETHE_ANCHOR_TSA_ROOTS`. Read by beat."""
 

@@ -1,4 +1,5 @@
-"""Which samples may not be trained on again: a model of their dataset has forgotten them."""
+"""Which samples may not be trained on again: a model of their dataset has forgotten them, and that
+was not lifted."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from domain import tombstones
+from domain import lifting, tombstones
 from domain.errors import no_such
 from domain.tables import Dataset, Model, Tombstone
 
@@ -43,9 +44,10 @@ def suppressed(session: Session, dataset: str, ids: Iterable[str]) -> set[str]:
 
 
 def count(session: Session, dataset_id: UUID) -> int:
-    """How many samples models of the dataset have forgotten."""
+    """How many samples of the dataset may not be trained on."""
     digests = select(func.count(Tombstone.digest.distinct())).join(Model)
-    return session.scalars(digests.where(Model.dataset_id == dataset_id)).one()
+    lifted = lifting.is_lifted(literal(dataset_id), Tombstone.digest)
+    return session.scalars(digests.where(Model.dataset_id == dataset_id, ~lifted)).one()
 
 
 def elsewhere(session: Session, dataset_id: UUID, ids: Select[str]) -> dict[str, int]:
@@ -90,10 +92,11 @@ def _hashing(session: Session) -> Iterator[None]:
 def _has_tombstone(
     dataset_id: ColumnElement[UUID], digest: ColumnElement[bytes]
 ) -> ColumnElement[bool]:
-    """Whether any model of the dataset has a tombstone with this digest."""
-    return exists().where(
+    """Whether any model of the dataset has a tombstone with this digest, which was not lifted."""
+    has = exists().where(
         Model.dataset_id == dataset_id, Tombstone.model_id == Model.id, Tombstone.digest == digest
     )
+    return has & ~lifting.is_lifted(dataset_id, digest)
 
 
 def _among() -> Select[str]:

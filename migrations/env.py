@@ -6,8 +6,11 @@ An upgrade to the newest schema ends with the rights of the service's roles: `mi
 from alembic import context
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
+from domain import database_errors, environment
 from domain.database import sync_engine
+from domain.database_url import shown
 from domain.settings import MigrationSettings
 from domain.tables import Base
 from migrations import settling
@@ -37,8 +40,22 @@ def run(engine: Engine) -> None:
             settling.settle(connection)
 
 
-engine = sync_engine(MigrationSettings().database_url, limits=None)
+def require_connection(engine: Engine, url: str) -> None:
+    """End in sentences, not in a traceback, where there is none."""
+    try:
+        engine.connect().close()
+    except OperationalError as error:
+        kind = database_errors.kind_of(error) or "refused"
+        raise SystemExit(
+            f"No connection to {shown(url)} ({kind}): {database_errors.reason_of(error)}\n"
+            f"{database_errors.ADVICE[kind]}"
+        ) from None
+
+
+settings = environment.read(MigrationSettings)
+engine = sync_engine(settings.database_url, limits=None)
 try:
+    require_connection(engine, settings.database_url.get_secret_value())
     run(engine)
 finally:
     engine.dispose()

@@ -99,6 +99,10 @@ TABLES: Mapping[str, Table] = {
         fixed="in_mean in_std out_mean out_std",
     ),
     "tombstones": Table(api=APPEND, worker=APPEND, fixed="job_id"),
+    "suppression_lifts": Table(
+        api=APPEND, worker=READ, fixed="dataset_id samples reason authorised_by lifted_by"
+    ),
+    "lifted_samples": Table(api=Rights(insert=True, delete=True), worker=READ, fixed="lift_id"),
     "dataset_checks": Table(
         api=APPEND,
         worker=Rights(update="rows suppressed positions"),
@@ -109,7 +113,8 @@ TABLES: Mapping[str, Table] = {
     "deletion_requests": Table(
         api=Rights(insert=True, update="status finished_at subject_ref reason shredded_at"),
         worker=Rights(update="status finished_at overdue_at subject_ref reason shredded_at"),
-        fixed="dataset_id objective exact samples duplicates commitment received_at due_at",
+        fixed="dataset_id objective exact samples duplicates commitment received_at time_zone "
+        "due_at",
     ),
     "request_keys": Table(
         api=Rights(insert=True, delete=True),

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from starlette.types import ASGIApp
 
-from domain import __version__, doorbell, log
+from domain import __version__, doorbell, environment, log
 from domain.database import async_engine, async_sessions
 from domain.settings import ApiSettings
 from service import admin, documentation, figures, health, middleware, problems, prometheus
@@ -26,6 +26,7 @@ from service.estimates.router import router as estimates
 from service.jobs.router import router as jobs
 from service.kept import Kept
 from service.models.router import router as models
+from service.suppression.router import router as suppression
 from service.webhooks.router import router as webhooks
 
 DESCRIPTION = """
@@ -64,7 +65,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         watching = async_engine(settings.database_url, connections=WATCHING)
         app.state.sessions, app.state.transactions = async_sessions(engine), engine.begin
         watch(app, async_sessions(watching))
-        app.state.queue = doorbell.queue(str(settings.broker_url))
+        app.state.queue = doorbell.queue(settings.broker_url)
         yield {"max_body_bytes": settings.max_body_bytes}  # `service.connections` reads it
         app.state.queue.close()
         for kept in (app.state.exposition, app.state.figures, app.state.readiness):
@@ -89,7 +90,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(middleware.Gate, settings=settings, failed=app.state.failed)
     problems.install(app)
     for router in (  # looked through in this order: what is asked most often comes first
-        deletion_requests, datasets, models, estimates, certificates, jobs, webhooks,
+        deletion_requests, datasets, models, estimates, certificates, jobs, webhooks, suppression,
         audit, admin.router,
     ):  # fmt: skip
         app.include_router(router, prefix="/v1", dependencies=[Depends(middleware.bearer)])
@@ -111,7 +112,7 @@ def watch(app: FastAPI, sessions: async_sessionmaker[AsyncSession]) -> None:
 
 def from_environment() -> FastAPI:
     """The API with the settings in the environment."""
-    settings = ApiSettings()
+    settings = environment.read(ApiSettings)
     log.configure(settings.log_format, process="api")
     for name in ("uvicorn", "uvicorn.access"):  # have handlers of their own by now, if they may log
         logger = logging.getLogger(name)

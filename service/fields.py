@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
     StringConstraints,
 )
 
@@ -39,6 +40,11 @@ def _in_utc(instant: datetime) -> datetime:
         return instant.astimezone(UTC)
     except OverflowError:
         raise ValueError("must be a date between the years 1 and 9999, in UTC") from None
+
+
+def _is_in_utc(instant: datetime) -> datetime:
+    _in_utc(instant)
+    return instant
 
 
 def _splits(uri: str) -> str:
@@ -83,6 +89,10 @@ Uri = Annotated[
     AfterValidator(_splits),
 ]
 Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+LocalInstant = Annotated[
+    AwareDatetime, AfterValidator(_is_in_utc), PlainSerializer(_in_utc, return_type=datetime)
+]
+"""An instant that keeps the offset it came with; written in UTC, as all are."""
 
 
 class Scores(Out):

@@ -16,6 +16,7 @@ from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
+from domain import database_errors
 from domain.errors import (
     BodyEncoded,
     BodyTooLarge,
@@ -81,14 +82,20 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(psycopg.OperationalError)
     @app.exception_handler(psycopg.InterfaceError)
+    @app.exception_handler(psycopg.errors.InsufficientPrivilege)
+    @app.exception_handler(psycopg.errors.ReadOnlySqlTransaction)
     @app.exception_handler(exc.OperationalError)
     @app.exception_handler(exc.InterfaceError)
+    @app.exception_handler(exc.InternalError)
+    @app.exception_handler(exc.ProgrammingError)
     @app.exception_handler(exc.TimeoutError)
     async def without_database(request: Request, error: Exception) -> JSONResponse:
-        log.warning("database.unavailable", kind=type(error).__name__, path=request.scope["path"])
-        return respond(
-            request, Unavailable("The database does not answer; try again in a few seconds.")
-        )
+        kind = database_errors.kind_of(error)
+        if kind is None:
+            raise error  # ours, not the database's
+        log.warning("database.unavailable", path=request.scope["path"], **database_errors.told(error))
+        detail = f"The database cannot be used now ({kind}); try again in a few seconds."
+        return respond(request, Unavailable(detail, database=kind))
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:

@@ -8,11 +8,11 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging
 
-from domain import doorbell, log
+from domain import doorbell, environment, log
 from domain.database import sync_engine, sync_sessions
 from domain.settings import WorkerSettings
 
-settings = WorkerSettings()
+settings = environment.read(WorkerSettings)
 engine = sync_engine(settings.database_url)
 sessions = sync_sessions(engine)
 
@@ -33,7 +33,7 @@ def _every(interval: timedelta, task: str) -> dict[str, Any]:
 
 def create() -> Celery:
     """Celery as we use it: doorbells in, no result backend, sweep and webhooks on a schedule."""
-    app = doorbell.queue(str(settings.broker_url))
+    app = doorbell.queue(settings.broker_url)
     app.conf.update(
         worker_prefetch_multiplier=1,
         worker_enable_remote_control=True,

@@ -17,7 +17,7 @@ from psycopg.errors import QueryCanceled
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from domain import jobs
+from domain import database_errors, environment, jobs
 from domain import log as logs
 from domain.database import JOB, sync_engine, sync_sessions
 from domain.errors import JobError, LeaseLost, Stopped, StoreUnwritable
@@ -65,7 +65,7 @@ def main(job_id: str, attempt: str, kind: str) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    settings = WorkerSettings()
+    settings = environment.read(WorkerSettings)
     logs.configure(settings.log_format, process="job", job_id=job_id, attempt=int(attempt))
     confine(settings, kind)
     engine = sync_engine(settings.database_url, JOB)
@@ -85,7 +85,7 @@ def main(job_id: str, attempt: str, kind: str) -> int:
     except Stopped:
         return STOPPED
     except OperationalError as error:
-        log.warning("database.unavailable", kind=type(error.orig).__name__)
+        log.warning("database.unavailable", **database_errors.told(error))
         return DATABASE_AWAY if is_transient(error) else DATABASE_FAILED
     finally:
         engine.dispose()
@@ -135,7 +135,7 @@ def _fail(bench: Workbench, *, kind: str, reason: str) -> None:
             jobs.fail(
                 session, lease.hold(session, bench.claim), actor="worker", kind=kind, reason=reason
             )
-    log.warning("job.failed", kind=kind, reason=reason)
+    log.warning("job.failed", kind=kind, reason=jobs.storable(reason))
 
 
 def _now(bench: Workbench) -> datetime:
@@ -169,7 +169,7 @@ def _lose(bench: Workbench, *, kind: str, why: str) -> None:
         with attempt as session:
             job = lease.hold(session, bench.claim)
             jobs.lose(session, job, actor="worker", why=why, max_losses=limit, kind=kind)
-    log.warning("job.attempt_lost", kind=kind, why=why)
+    log.warning("job.attempt_lost", kind=kind, why=jobs.storable(why))
 
 
 def _end_with_parent() -> None:

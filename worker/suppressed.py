@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
+from domain import environment
 from domain.database import sync_engine
 from domain.errors import JobError, NotFound
 from domain.settings import MigrationSettings
@@ -35,9 +37,9 @@ def suppressed_in(session: Session, dataset: str, path: Path, column: str) -> se
 
 
 @contextmanager
-def open_database(url: str) -> Iterator[Session]:
+def open_database(url: SecretStr | str) -> Iterator[Session]:
     """A session with Lethe's database."""
-    engine = sync_engine(MigrationSettings(database_url=url).database_url, limits=None)
+    engine = sync_engine(url, limits=None)
     try:
         with Session(engine) as session:
             yield session
@@ -52,7 +54,7 @@ def main() -> int:
     parser.add_argument("file", type=Path, help="Parquet")
     parser.add_argument("--column", default="sample_id", help="the column of the sample ids")
     asked = parser.parse_args()
-    with open_database(MigrationSettings().database_url) as session:
+    with open_database(environment.read(MigrationSettings).database_url) as session:
         try:
             found = suppressed_in(session, asked.dataset, asked.file, asked.column)
         except (NotFound, JobError) as error:

@@ -15,7 +15,7 @@ from celery.signals import worker_init, worker_shutting_down
 from securesystemslib.signer import Signer
 from sqlalchemy.exc import DBAPIError
 
-from domain import doorbell
+from domain import database_errors, doorbell
 from worker.app import NAME, app, sessions, settings
 from worker.delivery import webhooks
 from worker.engine import supervisor
@@ -47,7 +47,10 @@ def look_around(sender: Any, **_: object) -> None:
     """Start polling Postgres for this process's kind of work."""
     takes_jobs = doorbell.JOBS_QUEUE in sender.app.amqp.queues.consume_from
     if not takes_jobs:
-        signers.extend(signing.load(settings.signing_keys))
+        try:
+            signers.extend(signing.load(settings.signing_keys))
+        except signing.KeyUnusable as error:  # as an Exception, Celery would log it and go on
+            raise SystemExit(str(error)) from None
         if not signers:
             log.warning("log.unsigned", setting="LETHE_SIGNING_KEYS")
     threading.Thread(target=_look_every, args=[look_for_jobs if takes_jobs else look]).start()
@@ -132,4 +135,4 @@ def _look_every(work: Callable[[], None]) -> None:
         try:
             work()
         except DBAPIError as error:
-            log.warning("database.unavailable", kind=type(error.orig).__name__)
+            log.warning("database.unavailable", **database_errors.told(error))

@@ -39,6 +39,7 @@ from domain.tables.requests import (
     ReviewDecision,
 )
 from domain.tables.staging import staged_positions, staged_samples
+from domain.tables.suppression import LiftedSample, SuppressionLift
 from domain.tables.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "JobCheckpoint",
+    "LiftedSample",
     "LogAnchor",
     "LogCheckpoint",
     "LogLeaf",
@@ -73,6 +75,7 @@ __all__ = [
     "Round",
     "Sample",
     "SigningKey",
+    "SuppressionLift",
     "Tombstone",
     "VerdictTest",
     "WebhookDelivery",

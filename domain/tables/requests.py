@@ -65,8 +65,11 @@ class DeletionRequest(Base):
     """To the named ids, in hexadecimal; see `evidence.commitments`. Older requests have none."""
 
     received_at: Mapped[datetime]
+    time_zone: Mapped[str | None]
+    """Of whoever asked, as `domain.due_dates.zone` takes it; null for UTC, as in older requests."""
+
     due_at: Mapped[datetime]
-    """One month after receipt (GDPR Article 12(3))."""
+    """One month after receipt there (GDPR Article 12(3))."""
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]

@@ -6,9 +6,20 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from lethe.command_line import sample_ids
 from lethe.command_line.exits import Exit
 from lethe.command_line.following import settled
-from lethe.command_line.options import AsJson, Follow, Limit, Timeout, Wait
+from lethe.command_line.options import (
+    AsJson,
+    Column,
+    Follow,
+    FromFile,
+    FromParquet,
+    Limit,
+    SampleIds,
+    Timeout,
+    Wait,
+)
 from lethe.command_line.screen import Screen, details, table, word
 from lethe.command_line.session import connect
 from lethe.schemas.common import RegistrationStatus
@@ -118,6 +129,53 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 def registered(status: RegistrationStatus) -> Exit:
     """The exit status after something was registered."""
     return Exit.NOT_A_SUCCESS if status is RegistrationStatus.FAILED else Exit.DONE
+
+
+@app.command()
+def lift(
+    context: typer.Context,
+    name: Name,
+    reason: Annotated[str, typer.Option(help="Why, such as where the new consent is recorded.")],
+    authorised_by: Annotated[str, typer.Option(help="The person who answers for it.")],
+    ids: SampleIds = None,
+    file: FromFile = None,
+    parquet: FromParquet = None,
+    column: Column = "sample_id",
+    as_json: AsJson = False,
+) -> None:
+    """Let samples that models have forgotten be trained on again, as after a new consent.
+
+    Exit status 1 if some were not suppressed.
+    """
+    screen = Screen(as_json)
+    with connect(context) as lethe:
+        named = sample_ids.gather(ids, file, parquet, column)
+        done = lethe.lift_suppression(name, named, reason=reason, authorised_by=authorised_by)
+    screen.show(done, *done.not_suppressed)
+    lifted = done.lift.samples if done.lift else 0
+    screen.say(
+        f"{lifted} samples may be trained on again; {len(done.already_lifted)} might before, "
+        f"{len(done.not_suppressed)} were not suppressed."
+    )
+    raise typer.Exit(Exit.NOT_A_SUCCESS if done.not_suppressed else Exit.DONE)
+
+
+@app.command()
+def lifts(context: typer.Context, name: Name, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List who lifted suppressions of a dataset and why, newest first."""
+    screen = Screen(as_json)
+    with connect(context) as lethe:
+        found = list(islice(lethe.list_lifts(name), limit))
+    screen.show(
+        found,
+        table(
+            ["lifted", "samples", "still lifted", "authorised by", "reason"],
+            (
+                (each.lifted_at, each.samples, each.still_lifted, each.authorised_by, each.reason)
+                for each in found
+            ),
+        ),
+    )
 
 
 def _picture(dataset: Dataset) -> Table:

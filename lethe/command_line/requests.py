@@ -1,9 +1,10 @@
 """`lethe forget`, `status`, `cancel`, `decide`, `shred` and `estimate`."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, cast
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 from rich.console import Group
@@ -72,7 +73,15 @@ def forget(
         typer.Option(
             metavar="DATE",
             help="When the person asked: the legal month starts there. Now unless given; UTC "
-            "unless it has a time zone.",
+            "unless it has a time zone, or --time-zone is given.",
+        ),
+    ] = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ZONE",
+            help="The person's, such as Europe/Berlin: it decides on which day the month ends. "
+            "That of --received-at unless given.",
         ),
     ] = None,
     idempotency_key: Annotated[
@@ -101,7 +110,8 @@ def forget(
             objective=objective,
             exact=exact,
             subject_ref=subject_ref,
-            received_at=_instant(received_at),
+            received_at=_instant(received_at, time_zone),
+            time_zone=time_zone,
             reason=reason,
             idempotency_key=idempotency_key,
         )
@@ -326,13 +336,27 @@ def _one_of(model: str | None, dataset: str | None) -> None:
         raise typer.BadParameter("Say who is to forget: one of --model and --dataset.")
 
 
-def _instant(given: str | None) -> datetime | None:
+def _instant(given: str | None, zone: str | None) -> datetime | None:
     if given is None:
         return None
     try:
         at = datetime.fromisoformat(given)
+        if zone and not at.tzinfo:
+            at = at.replace(tzinfo=_zone(zone))
     except ValueError:
         raise typer.BadParameter(
             "--received-at takes a date as in 2026-01-31, or 2026-01-31T09:30+01:00."
         ) from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _zone(name: str) -> tzinfo:
+    """A zone by its name, or by its offset from UTC."""
+    if name[:1] in "+-":
+        return cast("tzinfo", datetime.fromisoformat(f"2000-01-01T00:00{name}").tzinfo)
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, OSError) as error:
+        raise typer.BadParameter(
+            "--time-zone takes a name such as Europe/Berlin, or an offset such as +01:00."
+        ) from error

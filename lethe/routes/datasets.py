@@ -15,10 +15,13 @@ from lethe.schemas.datasets import (
     Erase,
     FileCheck,
     InputKind,
+    Lift,
+    Lifted,
     Splits,
 )
 
 CHECK = "/v1/datasets/{name}/check"
+SUPPRESSION = "/v1/datasets/{name}/suppression"
 
 
 class Datasets:
@@ -81,6 +84,27 @@ class Datasets:
     def check_ids(self, name: str, sample_ids: Sequence[str]) -> Call[Checked]:
         """Which of up to 100,000 ids may not be trained on. `suppressed` takes any number."""
         return post(CHECK, Checked, {"sample_ids": list(sample_ids)}, harmless=True, name=name)
+
+    @route
+    def lift_suppression(
+        self, name: str, sample_ids: Sequence[str], *, reason: str, authorised_by: str
+    ) -> Call[Lifted]:
+        """Let up to 100,000 samples that models have forgotten be trained on again.
+
+        The models that forgot them stay as they are. A new deletion request suppresses a sample
+        again.
+
+        Args:
+            reason: such as where the new consent is recorded. Stored, never logged.
+            authorised_by: the person who answers for it. Stored, never logged.
+        """
+        body = {"sample_ids": list(sample_ids), "reason": reason, "authorised_by": authorised_by}
+        return post(f"{SUPPRESSION}/lift", Lifted, body, harmless=True, name=name)
+
+    @listing
+    def list_lifts(self, name: str) -> Listed[Page[Lift], Lift]:
+        """Who lifted suppressions of the dataset, and why; newest first."""
+        return pages(f"{SUPPRESSION}/lifts", Page[Lift], name=name)
 
     @route
     def check_file(self, name: str, uri: str, *, column: str | None = None) -> Call[FileCheck]:

@@ -1,6 +1,6 @@
 """The routes of deletion requests, estimates and certificates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -19,6 +19,7 @@ from lethe.schemas.requests import (
     RequestStatus,
 )
 
+NO_TIME = {"received_at": None, "time_zone": None}
 ONE = "/v1/deletion-requests/{request_id}"
 
 
@@ -36,6 +37,7 @@ class DeletionRequests:
         exact: bool | None = None,
         subject_ref: str | None = None,
         received_at: datetime | None = None,
+        time_zone: str | None = None,
         reason: str | None = None,
         idempotency_key: str | None = None,
     ) -> Call[DeletionRequest]:
@@ -49,13 +51,14 @@ class DeletionRequests:
             exact: only a retraining without the samples will do.
             subject_ref: your reference to the person or ticket.
             received_at: when the person asked, with a time zone; now unless given.
+            time_zone: the person's, such as `Europe/Berlin`: it decides on which day the legal
+                month ends. The offset of `received_at` unless given.
             reason: why, for the file.
             idempotency_key: names this submission, so that sending it again changes nothing. A
                 new one unless given; result and errors have it as `idempotency_key`.
         """
-        body = _demand(
-            sample_ids, model, dataset, objective, exact, subject_ref, received_at, reason
-        )
+        when = {"received_at": received_at, "time_zone": time_zone}
+        body = _demand(sample_ids, model, dataset, objective, exact, subject_ref, when, reason)
         call = post("/v1/deletion-requests", DeletionRequest, body)
         return replace(call, idempotency_key=idempotency_key or str(uuid4()))
 
@@ -70,7 +73,7 @@ class DeletionRequests:
         exact: bool | None = None,
     ) -> Call[Estimate]:
         """Ask what a deletion request would meet. Nothing is forgotten; `wait` for the answer."""
-        body = _demand(sample_ids, model, dataset, objective, exact, None, None, None)
+        body = _demand(sample_ids, model, dataset, objective, exact, None, NO_TIME, None)
         return post("/v1/deletion-requests/estimate", Estimate, body)
 
     @route
@@ -149,7 +152,7 @@ def _demand(
     objective: str | None,
     exact: bool | None,
     subject_ref: str | None,
-    received_at: datetime | None,
+    when: Mapping[str, datetime | str | None],
     reason: str | None,
 ) -> dict[str, object]:
     """The body of a deletion request.
@@ -159,7 +162,8 @@ def _demand(
     """
     if isinstance(sample_ids, str):
         raise NotSent("sample_ids is a list of ids, not one string.")
-    if received_at is not None and received_at.tzinfo is None:
+    received_at = when["received_at"]
+    if isinstance(received_at, datetime) and received_at.tzinfo is None:
         raise NotSent("received_at needs a time zone, such as datetime.now(UTC) has.")
     return {
         "model": model,
@@ -168,6 +172,6 @@ def _demand(
         "objective": objective,
         "exact": exact,
         "subject_ref": subject_ref,
-        "received_at": received_at,
+        **when,
         "reason": reason,
     }

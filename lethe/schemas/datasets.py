@@ -95,6 +95,33 @@ class Checked(Result):
     """Those that a model of the dataset has forgotten, in the order they were named in."""
 
 
+class Lift(Result):
+    """A decision that samples may be trained on again: who made it, and why."""
+
+    id: UUID
+    dataset: str
+    samples: int
+    still_lifted: int
+    """How many of them may still be trained on: a new deletion request suppresses a sample
+    again."""
+
+    reason: str
+    authorised_by: str
+    lifted_by: str
+    lifted_at: datetime
+
+
+class Lifted(Result):
+    """What came of a wish to lift suppressions."""
+
+    lift: Lift | None
+    """None if there was nothing to lift."""
+
+    already_lifted: list[str]
+    not_suppressed: list[str]
+    """Ids that no model of the dataset has forgotten, or that nobody knows."""
+
+
 class FileCheck(Followed):
     """A check of a Parquet file, and its answer: row numbers, no ids."""
 

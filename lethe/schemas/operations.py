@@ -55,10 +55,16 @@ class ReadinessStatus(Word):
 
 
 class Broker(Word):
-    """Whether the broker answers."""
+    """Whether the broker answers, or why it does not."""
 
     REACHABLE = "reachable"
     UNREACHABLE = "unreachable"
+    AUTHENTICATION_FAILED = "authentication_failed"
+    NO_SUCH_DATABASE = "no_such_database"
+    TLS_FAILED = "tls_failed"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    STARTING = "starting"
+    REFUSED = "refused"
 
 
 class Readiness(Result):

@@ -130,6 +130,9 @@ class DeletionRequest(Followed, Headed):
     subject_ref: str | None
     reason: str | None
     received_at: datetime
+    time_zone: str | None = None
+    """Decides on which day the month ends; None for UTC, if nothing else was given."""
+
     due_at: datetime
     """One month after receipt (GDPR Article 12(3))."""
 

@@ -41,7 +41,7 @@ from service.dependencies import Settings, Transactions
 UNKNOWN_SHOWN = 100
 AS_GIVEN = (
     "id", "objective", "exact", "dataset", "samples", "duplicates", "commitment", "subject_ref",
-    "reason", "received_at", "due_at", "created_at",
+    "reason", "received_at", "time_zone", "due_at", "created_at",
 )  # fmt: skip
 """What stays of a request as it was given, unless it is shredded."""
 
@@ -83,6 +83,7 @@ async def submit(
     ids = different_ids(wanted, settings)
     fingerprint = wanted.fingerprint()
     commitment = await _committed(ids)
+    clock = wanted.clock()
     given: dict[str, Any] = {
         "id": str(uuid7()),
         "objective": wanted.objective,
@@ -92,6 +93,9 @@ async def submit(
         "samples": len(ids),
         "duplicates": len(wanted.sample_ids) - len(ids),
         "commitment": commitment.root.hex(),
+        "received_at": clock.received_at.isoformat(),
+        "time_zone": clock.time_zone,
+        "due_at": clock.due_at.isoformat(),
     }
     taking = submission.TAKEN_BY_MODEL if wanted.model else submission.TAKEN_BY_DATASET
     async with transactions() as connection:
@@ -104,7 +108,6 @@ async def submit(
             fingerprint=fingerprint,
             name=wanted.model or wanted.dataset,
             ids=Jsonb(ids),
-            received_at=wanted.received_at,
             given=Jsonb(given),
             told=Jsonb(_told(given, commitment)),
             secret=commitment.key,

@@ -106,6 +106,7 @@ async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[Deleti
             subject_ref=request.subject_ref,
             reason=request.reason,
             received_at=request.received_at,
+            time_zone=request.time_zone,
             due_at=request.due_at,
             created_at=request.created_at,
             finished_at=request.finished_at,

@@ -2,16 +2,41 @@
 
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, FailFast, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, FailFast, Field, model_validator
 
+from domain import due_dates
 from domain.states import Decision, Mode, Objective, RequestStatus, RowsStatus, Verdict
-from service.fields import ONE_SUBJECT, STORABLE, Failure, In, Instant, Name, Out, SampleId, Scores
+from service.fields import (
+    ONE_SUBJECT,
+    STORABLE,
+    Failure,
+    In,
+    Instant,
+    LocalInstant,
+    Name,
+    Out,
+    SampleId,
+    Scores,
+)
 from service.jobs.accuracy import AccuracyChange
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def _zone(name: str) -> str:
+    due_dates.zone(name)  # ValueError: there is none
+    return name
+
+
+class Clock(NamedTuple):
+    """The legal month of a request."""
+
+    received_at: datetime
+    time_zone: str | None
+    due_at: datetime
 
 
 class DeletionRequestCreate(In):
@@ -55,9 +80,14 @@ class DeletionRequestCreate(In):
     """Your own reference to the person or the ticket. It is stored with the request and never
     logged."""
 
-    received_at: Annotated[Instant, Field(ge=EARLIEST)] | None = None
+    received_at: Annotated[LocalInstant, Field(ge=EARLIEST)] | None = None
     """When the person asked, which is when the legal month begins; the time of this call if left
-    out."""
+    out. Give it with the person's own offset from UTC, which decides on which day the month ends.
+    Your clock may be up to 5 minutes ahead; then the time of this call is stored."""
+
+    time_zone: Annotated[str, AfterValidator(_zone)] | None = None
+    """The time zone of the person: an IANA name such as `Europe/Berlin`, or an offset such as
+    `+01:00`. If left out, the offset of `received_at` is taken, and without that, UTC."""
 
     reason: Annotated[str, Field(pattern=STORABLE, max_length=4096)] | None = None
     """Why the samples are to be forgotten, in your own words. It is stored with the request and
@@ -71,13 +101,27 @@ class DeletionRequestCreate(In):
 
     @model_validator(mode="after")
     def _received_already(self) -> Self:
-        if self.received_at is not None and self.received_at > datetime.now(UTC):
-            raise ValueError("`received_at` must not be in the future")
+        if self.received_at is not None and self.received_at > datetime.now(UTC) + due_dates.AHEAD:
+            raise ValueError(
+                "`received_at` is more than 5 minutes in the future; correct it, or the clock of "
+                "the machine that sends it"
+            )
         return self
 
     def fingerprint(self) -> str:
         """SHA-256 of what it means: equal for bodies that differ in form only."""
-        return sha256(self.model_dump_json().encode()).hexdigest()
+        # What was not given is left out, as before there was such a member.
+        left_out = {"time_zone"} if self.time_zone is None else None
+        return sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()
+
+    def clock(self) -> Clock:
+        """When it counts as received, where, and when it is due."""
+        now = datetime.now(UTC)
+        given = self.received_at
+        received = now if given is None else min(given.astimezone(UTC), now)
+        name = self.time_zone or (None if given is None else due_dates.offset_of(given))
+        where = due_dates.zone(name) if name else UTC
+        return Clock(received, name, due_dates.month_later(received, where))
 
 
 class DecisionCreate(In):
@@ -278,8 +322,14 @@ class DeletionRequestRead(Out):
     received_at: Instant
     """When the person asked, which is when the legal month begins."""
 
+    time_zone: str | None = None
+    """The time zone that decides on which day the legal month ends: an IANA name, or an offset from
+    UTC. Null for UTC, if nothing else was given."""
+
     due_at: Instant
-    """When the request must be answered: one month after it was received (GDPR Article 12(3))."""
+    """When the request must be answered: one calendar month after it was received, in `time_zone`
+    (GDPR Article 12(3)), at the same time of day. A month without that date ends on its last
+    day."""
 
     created_at: Instant
     """When this service accepted the request."""

@@ -37,6 +37,7 @@ def reading(wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
             requests.c.subject_ref,
             requests.c.reason,
             requests.c.received_at,
+            requests.c.time_zone,
             requests.c.due_at,
             requests.c.created_at,
             requests.c.finished_at,

@@ -78,17 +78,20 @@ WITH clock AS (
 ), request AS (
     INSERT INTO deletion_requests (
         id, dataset_id, objective, exact, subject_ref, reason, samples, duplicates, commitment,
-        received_at, due_at, status, finished_at)
+        received_at, time_zone, due_at, status, finished_at)
     SELECT id, (SELECT dataset_id FROM named LIMIT 1), objective, exact, subject_ref, reason,
-           samples, duplicates, commitment, received,
-           timezone('UTC', timezone('UTC', received) + interval '1 month'),
+           samples, duplicates, commitment, received_at, time_zone, due_at,
            CASE WHEN is_open THEN 'pending' ELSE 'completed' END,
            CASE WHEN NOT is_open THEN now() END
-    FROM taken, given, summed, coalesce(%(received_at)s, now()) AS received
-    RETURNING id, status, received_at, due_at, created_at
+    FROM taken, given, summed
+    RETURNING id, status, received_at, time_zone, due_at, created_at
 ), secret AS (
     INSERT INTO request_keys (request_id, key, entries)
     SELECT id, %(secret)s, %(entries)s FROM request
+), suppressed_again AS (
+    DELETE FROM lifted_samples USING request, known
+    WHERE lifted_samples.dataset_id = (SELECT dataset_id FROM named LIMIT 1)
+      AND lifted_samples.digest = known.digest
 ), ids AS (
     INSERT INTO request_samples (request_id, sample_id)
     SELECT id, sample_id FROM request, each WHERE status = 'pending' ORDER BY sample_id

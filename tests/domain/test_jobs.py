@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 import domain
 from domain import jobs
 from domain.states import JobKind, JobStatus, RegistrationStatus
-from domain.tables import AuditEvent, EstimateSample, Job
+from domain.tables import AuditEvent, Dataset, EstimateSample, Job
 from tests import factories
 
 REPOSITORY = Path(domain.__file__).parent.parent
@@ -171,3 +171,44 @@ def is_a_step(node):
 def is_status(node):
     is_attribute = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
     return is_attribute and node.value.id == "JobStatus"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a NUL \0 and half a character \ud800", "\udfff", "\x1b[2J\x07\r\n\x85\u2028",
+        "turned \u202e around", "x" * 1_000_000, "\0" * 100_000, "é😀" * 5_000, "",
+    ],
+)  # fmt: skip
+def test_a_reason_is_bounded_and_storable_whatever_it_quotes(session, model, text):
+    failed, lost, released = (running(session, model) for _ in range(3))
+    reason = f"Column {text} is wrong. Convert it."
+
+    jobs.fail(session, failed, actor="worker", kind="input", reason=reason)
+    jobs.lose(session, lost, actor="worker", why=reason, max_losses=1)
+    jobs.release(session, released, actor="worker", why=reason)
+
+    session.flush()
+    session.expire_all()
+    shown = [
+        failed.failure["reason"],
+        lost.failure["reason"],
+        told(session, released)[-1][2]["why"],
+    ]
+    for each in shown:
+        assert 0 < len(each) <= jobs.LONGEST_REASON
+        assert each.isprintable()
+    assert shown[0].startswith("Column ")
+    assert shown[0].endswith(" is wrong. Convert it.")  # what to do is not cut off
+    assert shown[1].endswith("has it tried again.")
+
+
+def test_what_stands_with_the_job_stands_with_what_it_registers(session, model):
+    job = jobs.queue(session, JobKind.INDEX_DATASET, actor="api", dataset_id=model.dataset_id)
+    jobs.start(session, job.id, actor="worker", worker="w", lease=timedelta(minutes=1))
+    session.refresh(job)
+
+    jobs.fail(session, job, actor="worker", kind="input", reason="a\0b")
+
+    session.flush()
+    assert session.get_one(Dataset, model.dataset_id).failure == r"a\x00b" == job.failure["reason"]

@@ -38,6 +38,7 @@ async def test_is_accepted_and_followed_at_its_location(client, model):
         "subject_ref": "ticket 1",
         "reason": "Article 17",
         "received_at": ANY,
+        "time_zone": None,
         "due_at": ANY,
         "created_at": ANY,
         "finished_at": None,
@@ -97,7 +98,8 @@ async def test_stores_the_samples_rings_and_tells_the_audit_trail_counts_only(
     [
         ("2026-01-31T10:00:00Z", "2026-02-28T10:00:00Z"),
         ("2026-03-28T23:30:00-05:00", "2026-04-29T04:30:00Z"),
-        ("2024-01-30T00:00:00+01:00", "2024-02-29T23:00:00Z"),
+        ("2024-01-30T00:00:00+01:00", "2024-02-28T23:00:00Z"),
+        ("2025-10-31T00:30:00+01:00", "2025-11-29T23:30:00Z"),
     ],
 )
 async def test_is_due_a_calendar_month_after_receipt(client, model, received_at, due_at):

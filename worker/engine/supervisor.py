@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from domain import jobs
+from domain import database_errors, jobs
 from domain.errors import LeaseLost
 from domain.settings import WorkerSettings
 from worker.engine import confinement, lease
@@ -134,7 +134,8 @@ def _watch(
                     child.wait(GRACE_S)
                 return "lost"
             except DBAPIError as error:  # Postgres is unreachable: the lease may outlast that
-                log.warning("lease.not_renewed", attempt=held.attempt)
+                told = database_errors.told(error)
+                log.warning("lease.not_renewed", attempt=held.attempt, **told)
                 if lease.is_locked(error):  # by the child that stores its outcome, most likely
                     known = now
         if now - known >= settings.lease.total_seconds():

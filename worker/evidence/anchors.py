@@ -48,10 +48,12 @@ def configured(settings: WorkerSettings) -> dict[str, Anchor]:
     anchors: dict[str, Anchor] = {}
     if directory := settings.anchor_directory:
         anchors["directory"] = lambda size, note: put(directory, size, note)
-    if webhook := settings.anchor_webhook:
-        anchors["webhook"] = lambda size, note: send(str(webhook), note)
-    if (tsa := settings.anchor_tsa) and (roots := settings.anchor_tsa_roots):
-        anchors["rfc3161"] = lambda size, note: stamp(str(tsa), note, roots.read_bytes())
+    if settings.anchor_webhook:
+        webhook = str(settings.anchor_webhook.get_secret_value())
+        anchors["webhook"] = lambda size, note: send(webhook, note)
+    if settings.anchor_tsa and (roots := settings.anchor_tsa_roots):
+        tsa = str(settings.anchor_tsa.get_secret_value())
+        anchors["rfc3161"] = lambda size, note: stamp(tsa, note, roots.read_bytes())
     return anchors
 
 

@@ -4,10 +4,12 @@ Only the sweeping process loads them; the API and the jobs never see one.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
@@ -45,11 +47,18 @@ def public_bytes(signer: Signer) -> bytes:
 
 def _load(number: int, source: KeySource) -> Signer:
     scheme, _, place = source.uri.partition(":")
+    if scheme in ("file", "env"):
+        try:
+            return _from_pem(_pem(scheme, place))
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise KeyUnusable(f"LETHE_SIGNING_KEYS[{number}] cannot be used: {why}.") from None
+    if not re.fullmatch(r"[a-z0-9+.-]{1,30}", scheme):  # perhaps the key itself
+        raise KeyUnusable(
+            f"LETHE_SIGNING_KEYS[{number}] must be `file:/path`, `env:NAME` or the URI of a key in "
+            "a KMS."
+        )
     try:
-        if scheme == "file":
-            return _from_pem(Path(place).read_bytes())
-        if scheme == "env":
-            return _from_pem(os.environ[place].encode())
         if source.public_key is None:
             raise ValueError("a key in a KMS needs `public_key`, the path of its public half")
         return Signer.from_priv_key_uri(source.uri, _public(source.public_key.read_bytes()))
@@ -58,6 +67,14 @@ def _load(number: int, source: KeySource) -> Signer:
             f"LETHE_SIGNING_KEYS[{number}] ({scheme}:…) cannot be used: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def _pem(scheme: str, place: str) -> bytes:
+    if scheme == "file":
+        return Path(place).read_bytes()
+    if place not in os.environ:
+        raise ValueError("there is no such environment variable")
+    return os.environ[place].encode()
 
 
 def _from_pem(pem: bytes) -> Signer:

@@ -16,10 +16,10 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from sqlalchemy import func, select, text
+from sqlalchemy import func, literal, select, text
 from sqlalchemy.orm import Session
 
-from domain import erasure, jobs, sample_digests, trail
+from domain import erasure, jobs, lifting, sample_digests, trail
 from domain.errors import JobError
 from domain.events import DatasetErased
 from domain.states import JobKind, JobStatus, RegistrationStatus
@@ -88,7 +88,7 @@ def erase_rows(bench: Workbench) -> None:
 
 
 def erasable(session: Session, dataset: Dataset) -> set[str]:
-    """The ids of samples that every model of the dataset has forgotten.
+    """The ids of samples that every model of the dataset has forgotten, and that are suppressed.
 
     A model whose registration is pending has forgotten nothing yet.
     """
@@ -102,7 +102,10 @@ def erasable(session: Session, dataset: Dataset) -> set[str]:
     everywhere = set(
         session.scalars(
             select(Tombstone.digest)
-            .where(Tombstone.model_id.in_(models))
+            .where(
+                Tombstone.model_id.in_(models),
+                ~lifting.is_lifted(literal(dataset.id), Tombstone.digest),
+            )
             .group_by(Tombstone.digest)
             .having(func.count() == len(models))
         )

@@ -8,16 +8,15 @@ from typing import Annotated, Any
 
 import httpcore2
 import typer
-from pydantic import SecretStr, ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 from uuid_utils.compat import uuid7
 
-from domain import trail
+from domain import database_errors, environment, trail
 from domain.database import sync_engine, sync_sessions
 from domain.events import BackupReplayed
-from domain.settings import WorkerSettings
+from domain.settings import AdminKey, WorkerSettings
 from domain.tables import AuditEvent
 from worker.restore import compare, ledger
 from worker.restore.compare import Demand, Findings
@@ -32,7 +31,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 class CommandSettings(WorkerSettings):
     """The settings of the command, besides those of beat."""
 
-    admin_key: SecretStr | None = None
+    admin_key: AdminKey | None = None
     """The API's key; needed to apply."""
 
 
@@ -80,7 +79,8 @@ def check(
     except (OSError, ValueError) as error:
         raise _unusable(str(error)) from error
     except DBAPIError as error:
-        raise _unusable(f"The database: {error.orig}") from error
+        told = database_errors.told(error)
+        raise _unusable(f"The database cannot be used ({told['kind']}): {told['why']}") from error
     finally:
         engine.dispose()
     told = _told(found, show_ids=show_ids) | {"requests": asked, "refusal": refusal}
@@ -95,12 +95,9 @@ def check(
 
 def _settings() -> CommandSettings:
     try:
-        return CommandSettings()
-    except ValidationError as error:
-        names = ", ".join(f"LETHE_{str(each['loc'][0]).upper()}" for each in error.errors())
-        raise _unusable(
-            f"Set these variables as beat has them in its environment: {names}."
-        ) from error
+        return environment.read(CommandSettings)
+    except environment.Unusable as error:
+        raise _unusable(f"{error}\nSet these variables as beat has them.") from None
 
 
 def _unusable(why: str) -> typer.Exit:
@@ -236,6 +233,10 @@ def _told(found: Findings, *, show_ids: bool) -> dict[str, Any]:
             {"model": each.model, "version": each.number, "sha256": each.digest}
             for each in found.files
         ],
+        "lifts": [
+            {"dataset": lift.dataset, "lifted_at": str(lift.lifted_at), "samples": lift.samples}
+            for lift in found.lifts
+        ],
         "log": rollback
         and {"anchored": rollback.anchored, "agreed": rollback.agreed, "size": rollback.size},
     }
@@ -265,6 +266,11 @@ def _lines(told: dict[str, Any], kept: int) -> Iterator[str]:
         yield (
             f"Model {file['model']}: the file {file['sha256'][:12]}… of version {file['version']} "
             "is in the store again."
+        )
+    for lift in told["lifts"]:
+        yield (
+            f"Dataset {lift['dataset']}: the lift of {lift['samples']} suppressions of "
+            f"{lift['lifted_at']} is missing; the samples are suppressed until it is repeated."
         )
     if log := told["log"]:
         yield (

@@ -24,9 +24,10 @@ from domain.tables import (
     Model,
     ModelVersion,
     Sample,
+    SuppressionLift,
     Tombstone,
 )
-from worker.restore.ledger import FILES, ForgottenSample, Kept, Retired
+from worker.restore.ledger import FILES, ForgottenSample, Kept, Lift, Retired
 from worker.store.artifacts import Store
 
 AT_ONCE = 10_000
@@ -111,6 +112,10 @@ class Findings:
     models: Sequence[Reappeared]
     served: Sequence[Served]
     files: Sequence[File]
+    lifts: Sequence[Lift]
+    """Lifts of suppressions that the database does not know. Their samples are suppressed again, to
+    be on the safe side, until they are lifted again."""
+
     rollback: Rollback | None
     """Cannot be undone: anyone who holds a later checkpoint sees it."""
 
@@ -132,6 +137,7 @@ def check(
             models=_models(session, kept),
             served=_served(session, kept.retired),
             files=_files(session, store, kept.retired),
+            lifts=_lifts(session, kept.lifts),
             rollback=_rollback(session, anchors) if anchors else None,
         )
 
@@ -204,6 +210,12 @@ def _demands(
         piece = named[start : start + AT_ONCE]
         due_at = max(sample.forgotten_at for _, sample in piece)
         yield Demand(objective, exact, [sample_id for sample_id, _ in piece], due_at)
+
+
+def _lifts(session: Session, kept: Mapping[UUID, Lift]) -> list[Lift]:
+    known = set(session.scalars(select(SuppressionLift.id)))
+    missing = [lift for lift_id, lift in kept.items() if lift_id not in known]
+    return sorted(missing, key=lambda lift: lift.lifted_at)
 
 
 def _served(session: Session, retired: Mapping[UUID, Retired]) -> list[Served]:

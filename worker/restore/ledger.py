@@ -1,15 +1,16 @@
 """Keeps the suppression ledger outside the database, to compare a restored backup with.
 
 One file for each job that made samples forgotten, one for each version that was superseded or
-purged, one for the key of each dataset. A file is written once, under a name that says what is in
-it. The directory alone shows what it lacks, whatever happened to the database or this process.
+purged, one for the key of each dataset, one for each lift of a suppression. A file is written once,
+under a name that says what is in it. The directory alone shows what it lacks, whatever happened to
+the database or this process.
 """
 
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -29,12 +30,13 @@ from domain.tables import (
     Job,
     Model,
     ModelVersion,
+    SuppressionLift,
     Tombstone,
 )
 from worker.store.artifacts import sync
 
-TOMBSTONES, SUPERSEDED, PURGED, KEY = (
-    ".tombstones.jsonl", ".superseded.jsonl", ".purged.jsonl", ".key.jsonl",
+TOMBSTONES, SUPERSEDED, PURGED, KEY, LIFTED = (
+    ".tombstones.jsonl", ".superseded.jsonl", ".purged.jsonl", ".key.jsonl", ".lifted.jsonl",
 )  # fmt: skip
 FILES = ("weights", "statistics", "reservoir")
 """The files that a version has in the store."""
@@ -76,6 +78,16 @@ class Retired:
 
 
 @dataclass(frozen=True, slots=True)
+class Lift:
+    """A decision that samples of a dataset may be trained on again."""
+
+    lift_id: UUID
+    dataset: str
+    lifted_at: datetime
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """Everything the directory holds."""
 
@@ -85,6 +97,9 @@ class Kept:
     forgotten: list[ForgottenSample]
     retired: dict[UUID, Retired]
     """Retired versions, by id."""
+
+    lifts: dict[UUID, Lift] = field(default_factory=dict)
+    """By id. What they lifted may have been suppressed again since."""
 
 
 def keep(sessions: sessionmaker[Session], directory: Path | None) -> None:
@@ -137,6 +152,9 @@ def _missing(sessions: sessionmaker[Session], names: set[str]) -> Iterator[File]
         for job_id, at in session.execute(_FORGETTING_JOBS).all():
             if (name := f"{_stamp(at)}-{job_id}{TOMBSTONES}") not in names:
                 yield name, _tombstones(session, job_id), 0o444
+        for lift in _lifts(session):
+            if (name := f"{_stamp(lift.lifted_at)}-{lift.lift_id}{LIFTED}") not in names:
+                yield name, [asdict(lift)], 0o444
         for retired in _superseded(session):
             if (name := _name(retired, SUPERSEDED)) not in names:
                 yield name, [asdict(retired)], 0o444
@@ -181,6 +199,16 @@ def _tombstones(session: Session, job_id: UUID) -> Iterator[dict[str, Any]]:
     )
     for row in rows:
         yield asdict(ForgottenSample(*row[:6], Objective(row[6]), row[7]))
+
+
+def _lifts(session: Session) -> Iterator[Lift]:
+    chosen = (
+        select(SuppressionLift, Dataset.name)
+        .join(Dataset, Dataset.id == SuppressionLift.dataset_id)
+        .order_by(SuppressionLift.id)
+    )
+    for lift, dataset in session.execute(chosen).all():
+        yield Lift(lift.id, dataset, lift.lifted_at, lift.samples)
 
 
 def _superseded(session: Session) -> Iterator[Retired]:
@@ -277,5 +305,9 @@ def _take(kept: Kept, name: str, line: dict[str, Any]) -> None:
         elif known.purged and told.purged:
             files = [*known.files, *told.files]
             kept.retired[told.version_id] = replace(known, files=sorted(set(files)))
+    elif name.endswith(LIFTED):
+        at = datetime.fromisoformat(line["lifted_at"])
+        lift = Lift(UUID(line["lift_id"]), line["dataset"], at, int(line["samples"]))
+        kept.lifts[lift.lift_id] = lift
     else:
         raise ValueError("the file's name has an unknown ending")

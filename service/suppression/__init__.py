@@ -1,0 +1,1 @@
+"""Suppressions: lifting them, and who did so and why."""
