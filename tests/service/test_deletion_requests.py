@@ -213,3 +213,53 @@ async def test_nothing_personal_is_logged(client, model, caplog, capsys):
     assert accepted.json()["id"] in logged
     assert "4711" not in logged
     assert "t1" not in logged.split()
+
+
+@pytest.mark.parametrize(
+    ("received_at", "time_zone", "due_at"),
+    [
+        ("2025-10-31T00:30:00+01:00", None, "2025-11-29T23:30:00Z"),
+        ("2025-10-30T23:30:00Z", "Europe/Berlin", "2025-11-29T23:30:00Z"),
+        ("2025-10-30T23:30:00Z", "+01:00", "2025-11-29T23:30:00Z"),
+        ("2025-10-30T23:30:00Z", None, "2025-11-30T23:30:00Z"),
+        ("2025-10-31T23:30:00-11:00", "Pacific/Kiritimati", "2025-12-01T10:30:00Z"),
+    ],
+)
+async def test_the_month_is_that_of_the_person(
+    client, sessions, model, received_at, time_zone, due_at
+):
+    body = (await submit(client, received_at=received_at, time_zone=time_zone)).json()
+    read = (await client.get(f"{URL}/{body['id']}")).json()
+
+    assert body["due_at"] == read["due_at"] == due_at
+    zone = time_zone or ("+00:00" if received_at.endswith("Z") else received_at[-6:])
+    assert body["time_zone"] == read["time_zone"] == zone
+    async with sessions() as session:
+        event = (await session.scalars(select(AuditEvent))).one()
+    assert datetime.fromisoformat(event.data["due_at"]) == datetime.fromisoformat(due_at)
+
+
+async def test_a_clock_may_be_a_little_ahead_and_what_is_stored_is_now(client, model, problem):
+    before = datetime.now(UTC)
+    ahead, too_far = (before + timedelta(minutes=minutes) for minutes in (4, 6))
+
+    body = (await submit(client, received_at=ahead.isoformat())).json()
+    refused = problem(await submit(client, received_at=too_far.isoformat()), 422, "invalid-request")
+
+    assert before <= datetime.fromisoformat(body["received_at"]) <= datetime.now(UTC)
+    assert datetime.fromisoformat(body["due_at"]) < before + timedelta(days=31, minutes=1)
+    assert "5 minutes in the future" in refused["errors"][0]["msg"]
+
+
+@pytest.mark.parametrize("zone", ["Nowhere", "Europe", "../etc/passwd", "", "+25:00", 1, "a\0"])
+async def test_what_is_no_time_zone_is_refused(client, model, problem, zone):
+    problem(await submit(client, time_zone=zone), 422, "invalid-request")
+
+
+async def test_a_zone_is_part_of_what_a_key_stands_for(client, model, problem):
+    first = await submit(client, "key", received_at="2026-01-01T00:00:00Z")
+    other = {"received_at": "2026-01-01T00:00:00Z", "time_zone": "Asia/Tokyo"}
+
+    problem(await submit(client, "key", **other), 422, "idempotency-key-reused")
+    again = await submit(client, "key", received_at="2026-01-01T01:00:00+01:00")
+    assert again.content == first.content

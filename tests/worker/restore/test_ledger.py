@@ -5,11 +5,17 @@ import stat
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, text, update
 
-from domain import sample_digests
+from domain import lifting, sample_digests
 from domain.states import JobKind, Objective, VersionStatus
-from domain.tables import LogCheckpoint, ModelVersion, Tombstone
+from domain.tables import (
+    LiftedSample,
+    LogCheckpoint,
+    ModelVersion,
+    SuppressionLift,
+    Tombstone,
+)
 from tests import factories
 from worker.restore import compare, ledger
 from worker.store.artifacts import Store
@@ -299,3 +305,27 @@ def test_what_is_asked_for_again_is_due_when_it_was_forgotten_first(due, receive
     demand = compare.Demand(Objective.UNTRAIN_SAMPLES, False, ["t0"], at)
 
     assert demand.received_at.isoformat() == f"{received}T12:00:00+00:00"
+
+
+def test_a_lift_is_kept_outside_and_one_that_a_backup_lacks_is_named(
+    sync_sessions, directory, forgotten, files
+):
+    with sync_sessions.begin() as session:
+        lifting.lift(
+            session, "digits", ["t0", "t1"], reason="secret", authorised_by="secret",
+            lifted_by="admin", actor="api",
+        )  # fmt: skip
+    ledger.keep(sync_sessions, directory)
+    ledger.keep(sync_sessions, directory)
+
+    (written,) = directory.glob(f"*{ledger.LIFTED}")
+    assert "secret" not in written.read_text()
+    assert check(sync_sessions, files, directory).lifts == []
+    with sync_sessions.begin() as session:
+        for table in (LiftedSample, SuppressionLift):
+            session.execute(text("RESET ROLE"))
+            session.execute(delete(table))
+            session.execute(text("SET ROLE lethe_app"))
+    found = check(sync_sessions, files, directory)
+    assert [(lift.dataset, lift.samples) for lift in found.lifts] == [("digits", 2)]
+    assert not found.came_back  # the samples are suppressed, as before the lift
