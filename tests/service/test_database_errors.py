@@ -33,7 +33,7 @@ ROLES = {
 def place(servers, new_database, migrated_template):
     """The query of a URL that leads to a migrated database, where roles are refused."""
     url = make_url(new_database(migrated_template))
-    with psycopg.connect(servers.owner_url, autocommit=True) as owner:
+    with psycopg.connect(servers.superuser_url, autocommit=True) as owner:
         for role, how in ROLES.items():
             owner.execute(sql.SQL("CREATE ROLE {} {}").format(sql.Identifier(role), sql.SQL(how)))
         owner.execute(sql.SQL("ALTER ROLE tricky PASSWORD {}").format(sql.Literal(PASSWORD)))

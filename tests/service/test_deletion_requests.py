@@ -1,6 +1,6 @@
 """Deletion requests are accepted and stored, and the doorbell is rung."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from unittest.mock import ANY
 
 import pytest
