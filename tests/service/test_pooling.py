@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 
 from domain import jobs
 from domain.database import async_engine, async_sessions, sync_engine, sync_sessions
-from domain.states import JobKind
+from domain.states import JobKind, RegistrationStatus
 from tests import factories
 from tests.conftest import connect
 from tests.poolers import pooler
@@ -58,7 +58,7 @@ def test_the_worker_works_through_it(pooled):
                 assert connection.scalar(text("SELECT :n + 1"), {"n": number}) == number + 1
     sessions = sync_sessions(engines[0])
     with sessions.begin() as session:
-        session.add(dataset := factories.dataset())
+        session.add(dataset := factories.dataset(status=RegistrationStatus.PENDING, report=None))
         session.flush()
         job = jobs.queue(session, JobKind.INDEX_DATASET, actor="api", dataset_id=dataset.id)
     with sync_sessions(engines[1]).begin() as session:
@@ -69,7 +69,7 @@ def test_the_worker_works_through_it(pooled):
     assert made.transactions > 24
 
 
-async def test_the_api_works_through_it(app, client, pooled):
+async def test_the_api_works_through_it(app, client, pooled, owner_url):
     """Its statements are those that psycopg would prepare."""
     _, url = pooled
     engine = async_engine(url)
@@ -77,10 +77,12 @@ async def test_the_api_works_through_it(app, client, pooled):
     dataset = factories.dataset()
     model = factories.model(dataset)
     job = factories.job(model_id=model.id, kind=JobKind.REGISTER_MODEL, finished=True)
-    async with sessions.begin() as session:
+    owner = sync_engine(owner_url)
+    with sync_sessions(owner).begin() as session:
         for rows in ([dataset], [model], [job], factories.samples(dataset)):
             session.add_all(rows)
-            await session.flush()
+            session.flush()
+    owner.dispose()
     connect(app, sessions)
 
     answers = await asyncio.gather(*(submit(client, sample_ids=[f"t{n % 9}"]) for n in range(24)))
