@@ -25,8 +25,8 @@ class Rights:
     """The columns it may read; `*` for all, those to come included."""
 
     insert: bool = False
-    """Whether it may add rows, with any value in the columns that have no default in the database.
-    The others are the database's to fill in: the service cannot date a row back."""
+    """Whether it may add rows, with any value in the columns that the database does not compute.
+    When a row was added, for one, it does: the service cannot date it back."""
 
     update: str = ""
     """The columns it may change. Whoever locks a row needs one."""

@@ -93,11 +93,11 @@ def declared(connection: Connection) -> set[Grant]:
     """
     schema = str(connection.scalar(text("SELECT quote_ident(current_schema())")))
     found = {Grant(role, "USAGE", "SCHEMA", schema) for role in (API, WORKER)}
-    filled_in = _filled_in(connection)
+    computed = filled_in(connection)
     version = connection.scalar(text("SELECT current_setting('server_version_num')::int")) or 0
     for name, table in TABLES.items():
         for role, may in table.rights():
-            found |= _of_table(role, f"{schema}.{name}", may, filled_in.get(name, {}))
+            found |= _of_table(role, f"{schema}.{name}", may, computed.get(name, {}))
             if may.analyze and version >= MAINTAIN_SINCE:
                 found.add(Grant(role, "MAINTAIN", "TABLE", f"{schema}.{name}"))
     for signature, name in connection.execute(text(FUNCTIONS_OF_SCHEMA)):
@@ -117,8 +117,10 @@ def _of_table(role: str, name: str, may: Rights, columns: Mapping[str, bool]) ->
     return found
 
 
-def _filled_in(connection: Connection) -> dict[str, dict[str, bool]]:
-    """The columns of each table, and whether the database fills them in."""
+def filled_in(connection: Connection) -> dict[str, dict[str, bool]]:
+    """The columns of each table, and whether the database computes their values. A constant that
+    stands in for a missing value is not computed.
+    """
     found: dict[str, dict[str, bool]] = {}
     for table, column, is_filled_in in connection.execute(text(COLUMNS)):
         found.setdefault(table, {})[column] = is_filled_in
@@ -140,8 +142,10 @@ FROM pg_catalog.pg_roles WHERE rolname = current_user
 """
 
 COLUMNS = """
-SELECT relname, attname, atthasdef OR attidentity <> ''
+SELECT relname, attname,
+       attidentity <> '' OR attgenerated <> '' OR coalesce(adbin::text NOT LIKE '{CONST%', false)
 FROM pg_catalog.pg_attribute JOIN pg_catalog.pg_class ON pg_class.oid = attrelid
+     LEFT JOIN pg_catalog.pg_attrdef ON adrelid = attrelid AND adnum = attnum
 WHERE relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = current_schema())
   AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
 ORDER BY relname, attnum
