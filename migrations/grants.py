@@ -57,6 +57,7 @@ SCORES = (
     "forget_accuracy retain_accuracy holdout_accuracy da_forget da_holdout da_gap da_gap_low "
     "da_gap_high"
 )
+ROWS_ERASED = "rows_status rows_left rows_job_id rows_at"
 DELIVERED = "status attempt next_attempt_at response_status failure finished_at"
 
 TABLES: Mapping[str, Table] = {
@@ -68,7 +69,7 @@ TABLES: Mapping[str, Table] = {
     ),
     "samples": Table(
         api=READ,
-        worker=Rights(insert=True, update="position", delete=True, analyze=True),
+        worker=Rights(insert=True, update="position", delete=True),
         fixed="label split",
     ),
     "models": Table(
@@ -111,8 +112,12 @@ TABLES: Mapping[str, Table] = {
     "derived_data": Table(api=READ),
     # What people asked for
     "deletion_requests": Table(
-        api=Rights(insert=True, update="status finished_at subject_ref reason shredded_at"),
-        worker=Rights(update="status finished_at overdue_at subject_ref reason shredded_at"),
+        api=Rights(
+            insert=True, update=f"status finished_at subject_ref reason shredded_at {ROWS_ERASED}"
+        ),
+        worker=Rights(
+            update=f"status finished_at overdue_at subject_ref reason shredded_at {ROWS_ERASED}"
+        ),
         fixed="dataset_id objective exact samples duplicates commitment received_at time_zone "
         "due_at",
     ),
@@ -211,7 +216,7 @@ TABLES: Mapping[str, Table] = {
     ),
     # How rows of a dataset come in
     "staged_samples": Table(
-        worker=Rights(insert=True, update="usable", delete=True, analyze=True),
+        worker=Rights(insert=True, update="usable", delete=True),
         fixed="sample_id position label split",
     ),
     "staged_positions": Table(

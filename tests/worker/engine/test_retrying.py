@@ -6,6 +6,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import sessionmaker
 
+from devstack import roles
 from tests import acting
 from worker.engine import retrying
 from worker.engine.retrying import is_transient, transaction
@@ -26,7 +27,7 @@ def test_a_transaction_whose_connection_was_cut_is_done_again(sessions, own_data
             pid = session.scalar(text("SELECT pg_backend_pid()"))
             if not cut:
                 cut.append(pid)
-                terminate(sessions, pid)
+                terminate(own_database_url, pid)
             answer = session.scalar(text("SELECT 42"))
 
     assert answer == 42
@@ -40,9 +41,11 @@ def ask(sessions, statement, tries):
             session.scalar(text(statement))
 
 
-def terminate(sessions, pid):
-    with sessions.begin() as other:
+def terminate(url, pid):
+    superuser = create_engine(roles.as_role(url, roles.SUPERUSER))
+    with superuser.begin() as other:
         other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    superuser.dispose()
 
 
 def test_patience_ends(monkeypatch):
