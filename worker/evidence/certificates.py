@@ -266,9 +266,9 @@ def issue(
         number=number,
         envelope=envelope(payload, signer),
         payload_sha256=sha256(payload).hexdigest(),
-        issued_at=now,
     )
     session.add(certificate)
+    session.flush()  # the database dates it as the statement does: to the transaction's begin
     issued = CertificateIssued(number=number, sha256=certificate.payload_sha256)
     trail.record(session, "worker", request_id, issued)
     return certificate
