@@ -12,17 +12,11 @@ from tests import certified, factories
 
 
 @pytest.fixture
-async def dataset(store) -> Any:
-    row = factories.dataset()
-    await store(row)
-    return row
-
-
-@pytest.fixture
-def wanted(tmp_path, dataset) -> dict[str, Any]:
+async def wanted(tmp_path, store) -> dict[str, Any]:
+    await store(factories.dataset())
     return {
         "name": "cnn",
-        "dataset": dataset.name,
+        "dataset": "digits",
         "weights": str(tmp_path / "cnn.safetensors"),
         "architecture": {"kind": "python", "factory": "nets.cnn:build", "arguments": {"width": 8}},
         "head": "head",
@@ -466,11 +460,12 @@ async def test_shows_how_far_it_has_drifted(client, store, model):
     ],
 )
 async def test_shows_how_far_the_reference_models_are(
-    client, dataset, store, changes, status, seconds, failure
+    client, store, changes, status, seconds, failure
 ):
+    dataset = factories.dataset()
     model = factories.model(dataset, policy={"reference_models": 4})
     register = factories.job(model_id=model.id, kind=JobKind.REGISTER_MODEL, finished=True)
-    await store(model, register)
+    await store(dataset, model, register)
     if changes is not None:
         job = {"model_id": model.id, "kind": JobKind.TRAIN_REFERENCES} | changes
         await store(factories.job(**job))
@@ -480,41 +475,3 @@ async def test_shows_how_far_the_reference_models_are(
     assert (read["models"], read["status"]) == (4, status)
     assert (read["seconds"], read["failure"]) == (seconds, failure)
     assert (read["completed_at"] is not None) == (status == "ready")
-
-
-@pytest.mark.parametrize(
-    ("kind", "stored", "preprocessing", "message"),
-    [
-        ("tokens", "int64", {"mean": [0.0]}, "`mean` in `preprocessing` does not apply"),
-        ("features", "float32", {"scale": 2}, "`scale` in `preprocessing` does not apply"),
-        ("pixels", "uint8", {"mode": "L", "resize": [8, 8]}, "`resize` and `mode` in"),
-        ("pixels", "uint16", {}, "`preprocessing.scale` must say what they are multiplied with"),
-    ],
-)
-async def test_preprocessing_that_does_not_fit_the_inputs_is_refused(
-    client, sessions, store, wanted, problem, kind, stored, preprocessing, message
-):
-    definition = {**factories.DEFINITION, "kind": kind}
-    report = {"inputs": {"type": stored}, "samples": {}}
-    await store(factories.dataset(name="other", definition=definition, report=report))
-
-    response = await client.post(
-        "/v1/models", json={**wanted, "dataset": "other", "preprocessing": preprocessing}
-    )
-
-    assert message in problem(response, 422, "preprocessing-refused")["detail"]
-    async with sessions() as session:
-        assert await session.scalar(select(func.count(Model.id))) == 0
-
-
-async def test_what_an_older_release_stored_of_the_preprocessing_is_the_same_model(
-    client, sessions, wanted
-):
-    first = await client.post("/v1/models", json={**wanted, "preprocessing": {"mode": "L"}})
-    whole = {"resize": None, "mode": "L", "scale": None, "mean": [0.0], "std": [1.0]}
-    async with sessions.begin() as session:
-        await session.execute(update(Model).values(preprocessing=whole))
-
-    again = await client.post("/v1/models", json={**wanted, "preprocessing": {"mode": "L"}})
-
-    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])

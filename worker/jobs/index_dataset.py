@@ -120,10 +120,12 @@ def _store(
 def _problem(report: dict[str, Any], definition: dict[str, Any], faults: BadRows) -> str | None:
     """Why the dataset cannot be used, in words; None when it can."""
     if faults.rows and definition.get("bad_rows", "refuse") == "refuse":
+        pad = "input_wrong_length" in report["bad_rows"]
         return (
             f"{faults.rows} of {report['rows']} rows are bad ({faults.summary()}); see the "
-            "dataset's report for examples. Correct them, or register the dataset with "
-            'bad_rows "skip" to leave them out.'
+            "dataset's report for examples. Correct them"
+            f"{', by padding sequences to one length' if pad else ''}, or register the dataset "
+            'with bad_rows "skip" to leave them out.'
         )
     lacking: Sequence[Split] = [
         split for split in (Split.TRAIN, Split.HOLDOUT) if not report["samples"][split.value]

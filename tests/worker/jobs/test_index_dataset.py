@@ -216,6 +216,7 @@ def test_without_a_shape_all_arrays_are_as_long_as_the_first(
 
     assert dataset.report["bad_rows"]["input_missing"]["examples"][0]["row"] == 0
     assert dataset.report["bad_rows"]["input_wrong_length"]["examples"][0]["row"] == 10
+    assert "Correct them, by padding sequences to one length, or" in dataset.failure
 
 
 @pytest.mark.parametrize(
