@@ -3,6 +3,7 @@
 The kinds are those of `domain.preprocessing.IMAGE_KINDS`, which says what can be done with each.
 """
 
+import struct
 from functools import lru_cache
 from io import BytesIO
 from typing import cast
@@ -23,7 +24,9 @@ CODESTREAM = b"\xff\x4f\xff\x51"
 """How the codestream of a JPEG 2000 file begins; its depth is `DEPTH_AT` bytes further on."""
 
 DEPTH_AT = 42
-BROKEN_METADATA = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError)
+BROKEN_METADATA = (
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error,
+)  # fmt: skip
 
 
 def orientation(image: Image.Image) -> int:
@@ -76,17 +79,34 @@ def gamma_matters(image: Image.Image) -> bool:
 
 
 def in_srgb(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    """The image with its colours as this profile means them, in RGB or RGBA."""
-    mode = "RGBA" if "A" in image.getbands() else "RGB"
+    """The image with its colours as this profile means them, in RGB, or RGBA if it is transparent.
+
+    Args:
+        profile: one that is for greys if the image is grey, for CMYK if it is in CMYK, else for
+            RGB.
+    """
+    grey, alpha = _is_grey(image.mode), None
+    if image.has_transparency_data:
+        image = image.convert("LA" if grey else "RGBA")
+        alpha = image.getchannel("A")
+    if image.mode != "CMYK":
+        image = image.convert("L" if grey else "RGB")
     converted = ImageCms.profileToProfile(
-        image, profile, ImageCms.createProfile("sRGB"), outputMode=mode
+        image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
     )
-    return cast("Image.Image", converted)  # None only where an image is changed in place
+    seen = cast("Image.Image", converted)  # None only where an image is changed in place
+    if alpha is not None:
+        seen.putalpha(alpha)
+    return seen
+
+
+def _is_grey(mode: str) -> bool:
+    return mode[0] in "1LI" and mode != "LAB"
 
 
 @lru_cache(maxsize=256)
 def _differs(profile: bytes, mode: str) -> bool:
-    space = {"L": "GRAY", "LA": "GRAY", "1": "GRAY", "CMYK": "CMYK"}.get(mode, "RGB ")
+    space = {"CMYK": "CMYK"}.get(mode, "GRAY" if _is_grey(mode) else "RGB ")
     try:
         opened = ImageCms.ImageCmsProfile(BytesIO(profile))
         if opened.profile.xcolor_space != space:

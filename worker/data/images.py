@@ -112,8 +112,7 @@ def examined(
 def _kinds(image: ImageFile, data: memoryview) -> list[str]:
     """Which of IMAGE_KINDS an image is, opened and not loaded yet; loads it."""
     deep = image_kinds.sixteen_bit(image, data)
-    turned = image_kinds.orientation(image) != 1  # loads a PNG
-    image.load()
+    turned = _loaded(image) != 1
     found = {
         "exif_orientation": turned,
         "alpha": image_kinds.has_alpha(image),
@@ -175,16 +174,15 @@ def _pixels(
 def _converted(file: ImageFile, mode: str, preprocessing: dict[str, Any]) -> Image.Image:
     """The image in this mode, with what its kinds were chosen to be."""
     image: Image.Image = file
-    wanted = preprocessing.get("orientation")
-    if wanted is not None and (stored := image_kinds.orientation(image)) != 1:
+    stored, wanted = _loaded(file), preprocessing.get("orientation")
+    if wanted is not None and stored != 1:
         image = _turned(image, TURNS[stored], upright=wanted == "exif")
     if preprocessing.get("sixteen_bit") == "high_byte" and image.mode[0] == "I":
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        told, image = image.info, Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image.info = told
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     if preprocessing.get("color_profile") == "srgb" and image_kinds.profile_matters(image):
-        if image.mode in ("P", "1"):
-            image = image.convert("RGB" if image.mode == "P" else "L")
         profile = ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
         image = image_kinds.in_srgb(image, profile)
     ground = preprocessing.get("alpha")
@@ -194,9 +192,17 @@ def _converted(file: ImageFile, mode: str, preprocessing: dict[str, Any]) -> Ima
     return image.convert(mode)
 
 
-def _turned(image: Image.Image, how: Image.Transpose, *, upright: bool) -> Image.Image:
-    """The image turned as its EXIF data say, or as it is stored; loading a TIFF turns it."""
+def _loaded(image: ImageFile) -> int:
+    """Load the pixels to their end; how the image is to be turned, as EXIF counts."""
+    if image.format != "TIFF":  # which forgets how it is turned once it is loaded
+        image.load()
+    stored = image_kinds.orientation(image)
     image.load()
+    return stored
+
+
+def _turned(image: Image.Image, how: Image.Transpose, *, upright: bool) -> Image.Image:
+    """The loaded image turned as its EXIF data say, or as it is stored; a TIFF is turned."""
     if image.format == "TIFF":
         return image if upright else image.transpose(BACK.get(how, how))
     return image.transpose(how) if upright else image

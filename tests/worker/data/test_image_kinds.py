@@ -10,6 +10,7 @@ from domain.preprocessing import IMAGE_KINDS
 from service.models.schemas import Preprocessing
 from tests.worker.data.unusual_images import (
     ORDINARY,
+    SRGB,
     UNUSUAL,
     profile,
     saved,
@@ -123,6 +124,21 @@ def test_colors_of_a_profile_are_converted_or_taken_as_they_are(primaries):
     assert (read(file, color_profile="ignore") == greys[..., None]).all()
     differences = abs(read(file, color_profile="srgb").astype(float) - ramp[:, None])
     assert differences[:, 8:].max() < 2  # in the dark, LittleCMS is less exact
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "PA"])
+def test_colors_are_converted_whatever_the_mode(mode):
+    greys = np.tile(np.arange(256, dtype=np.uint8), (2, 1))
+    image = Image.fromarray(greys).convert("RGBA" if mode == "PA" else "RGB").convert(mode)
+    given = profile(1.0, None if mode in ("1", "L", "LA") else SRGB)
+    file = saved(image, "TIFF" if mode == "PA" else "PNG", icc_profile=given)
+
+    plain, seen = (read(file, color_profile=how).astype(int) for how in ("ignore", "srgb"))
+
+    assert kinds(file) == [["color_profile"]]
+    assert ((plain > 60) & (plain < 200)).any() == (mode != "1")
+    assert (seen >= plain).all()
+    assert (seen[plain == 128] > 180).all()
 
 
 def test_without_a_choice_images_are_read_as_older_releases_read_them():
