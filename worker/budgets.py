@@ -45,8 +45,8 @@ DECODED_BYTES = 2**29
 HEADER_BYTES = 8 * 2**20
 """Of a safetensors file: some 80,000 tensors."""
 
-IMAGE_PIXELS = 2**25
-"""Of one image: a frame of 8K."""
+IMAGE_PIXELS = 3 * 2**23
+"""Of one image: what cameras of 24 megapixels take."""
 
 THREAD_BYTES = 10 * 2**20
 """The stack of a thread, and what it keeps for itself."""

@@ -58,7 +58,7 @@ BACK = {
     Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
 }
 
-PIXELS_AT_ONCE = max(budgets.IMAGE_PIXELS // 2, THREADS * 2**21)
+PIXELS_AT_ONCE = max(2**24, THREADS * 2**21)
 """In all images that are being decoded."""
 
 DECODING_BYTES = 16 * PIXELS_AT_ONCE + 128 * 2**20 + THREADS * budgets.THREAD_BYTES

@@ -43,7 +43,7 @@ def test_images_may_not_have_too_many_pixels_altogether():
 
 def test_an_image_that_takes_too_much_memory_spares_the_others(monkeypatch):
     monkeypatch.setattr(images, "DECODING_BYTES", images.THREADS * budgets.THREAD_BYTES + 2**24)
-    large = hostile.png(5700, 5700, "RGB")
+    large = hostile.png(4900, 4900, "RGB")
 
     bad, _ = images.examined(column(*[SMALL] * 40, large, *[SMALL] * 40))
 
