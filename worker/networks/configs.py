@@ -51,10 +51,16 @@ def cleaned(config: dict[str, Any]) -> dict[str, Any]:
     Cleaning twice changes nothing.
 
     Raises:
-        JobError: it describes quantised weights, a backbone by its name only, or a network that is
-            no classifier of one label per sample.
+        JobError: it names no model_type, or describes quantised weights, a backbone by its name
+            only, or a network that is no classifier of one label per sample.
     """
-    return _cleaned(config, _class(config.get("model_type")), 0)
+    if not isinstance(config.get("model_type"), str):
+        raise JobError(
+            "The config.json names no model_type, so it is not one that transformers wrote. "
+            "Register a model of timm, or of another library, with a factory that builds it "
+            "(architecture kind `python`)."
+        )
+    return _cleaned(config, _class(config["model_type"]), 0)
 
 
 def decoded(value: Any) -> Any:

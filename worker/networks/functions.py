@@ -28,7 +28,7 @@ def users_code(what: str) -> Iterator[None]:
     except Exception as error:
         if budgets.is_out_of_memory(error):
             raise
-        reason = str(error).partition("\n")[0][:300]
+        reason = str(error).strip().partition("\n")[0][:300]
         raise JobError(f"{what} raised {type(error).__name__}: {reason}") from error
 
 

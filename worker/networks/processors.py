@@ -106,7 +106,7 @@ def _object(file: Path, allow: Callable[[str], Path]) -> Fields | None:
 
 
 def _is_for_images(said: Fields) -> bool:
-    return any(key in said for key in ("image_mean", "do_resize", "do_normalize", "size"))
+    return any(key in said for key in ("image_processor_type", "image_mean", "do_resize", "size"))
 
 
 def _alike(one: Any, other: Any) -> bool:

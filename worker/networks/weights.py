@@ -35,10 +35,12 @@ INDEX = ".safetensors.index.json"
 NOT_WEIGHTS = ("optimizer", "scheduler", "random_states", "scaler", "training_args", "adapter_")
 """How the names of files begin that training leaves beside the weights."""
 
-FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
-"""The floating types that are read, as safetensors calls them and as torch does."""
+FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
+"""The floating types that are read, as safetensors calls them."""
 
 INTEGERS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
+NUMBERS = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint", "C": "complex"}
+"""What torch calls them, before the number of bits."""
 
 ONLY_SAFETENSORS = (
     "Only safetensors weights are accepted; convert the weights with "
@@ -89,7 +91,7 @@ def store(to: Store, found: Sequence[Path]) -> str:
 def dtypes(path: Path) -> dict[str, int]:
     """How many tensors the file has of each type, as torch calls it."""
     counts = Counter(dtype for dtype, _ in _header(path).values())
-    return {FLOATS.get(dtype, dtype.lower()): count for dtype, count in sorted(counts.items())}
+    return {_in_torch(dtype): count for dtype, count in sorted(counts.items())}
 
 
 def load(module: nn.Module, path: Path) -> None:
@@ -212,6 +214,11 @@ def _merge(shards: Sequence[Path], path: Path) -> None:
             with shard.open("rb") as file:
                 file.seek(start)
                 shutil.copyfileobj(file, merged, 2**22)
+
+
+def _in_torch(dtype: str) -> str:
+    letters = dtype.rstrip("0123456789")
+    return NUMBERS.get(letters, letters.lower()) + dtype[len(letters) :]
 
 
 def _header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

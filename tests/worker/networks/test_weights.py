@@ -58,7 +58,7 @@ def test_other_precisions_are_converted_and_told(tmp_path, dtype):
     torch.testing.assert_close(again[3].weight, network[3].weight, atol=1e-2, rtol=0)
     assert again[3].weight.dtype is torch.float32
     assert weights.dtypes(tmp_path / "w.safetensors") == {
-        "i64": 1, str(dtype).removeprefix("torch."): 8,
+        "int64": 1, str(dtype).removeprefix("torch."): 8,
     }  # fmt: skip
 
 
