@@ -23,8 +23,9 @@ from transformers import ViTForImageClassification as Vit
 from domain.errors import JobError
 from domain.states import JobKind, Split
 from domain.tables import Job, ModelVersion, Sample
-from tests.worker.jobs.register_model.digit_networks import DIGITS, PARTS, digits_table
+from tests.worker.jobs.register_model.digit_networks import DIGITS, PARTS, POLICY, digits_table
 from worker.jobs import estimate
+from worker.jobs.train_references import train_references
 from worker.jobs.unlearn import inputs
 
 COUNT = 400
@@ -113,7 +114,7 @@ def table(labels=None, named=None) -> pa.Table:
 def measured(indexed, named, run, refreshed):
     """Register such a directory; the accuracy that Lethe measures, and the model's row."""
 
-    def register(directory, columns=None, definition=None, **declared):
+    def register(directory, columns=None, definition=None, row=None, **declared):
         columns = table() if columns is None else columns
         dataset = indexed(columns, **{"kind": "image", "input_shape": None, **(definition or {})})
         model = named(
@@ -123,6 +124,7 @@ def measured(indexed, named, run, refreshed):
             head="classifier",
             preprocessing=declared.get("preprocessing", {}),
             declared={"preprocessing": {}, **declared},
+            **(row or {}),
         )
         bench = run(model)
         for attempt in bench.transaction():
@@ -286,6 +288,27 @@ def test_every_label_of_a_job_is_in_the_models_order(
     assert remaining.labels.tolist() == [of_digit[n] for n in train if n not in train[:30]]
     leaving = estimate.labels_of(order, dict(zip(train, TRUE[MINE].tolist(), strict=True)))
     assert leaving.tolist() == seen.forget.labels.tolist()
+
+
+def test_reference_models_learn_labels_in_the_models_order(
+    in_another_order, measured, bench_of, module_of, sync_sessions
+):
+    row = {"policy": {**POLICY, "reference_models": 2}, "recipe": "toy_recipes:note"}
+    measured(in_another_order, table(named=NAMES), row=row, map_classes=True)
+    seen = []
+
+    def note(network, data, *, seed):
+        seen.append(data.samples.labels)
+        return network
+
+    module_of("toy_recipes", note)
+    with sync_sessions.begin() as session:
+        job = session.scalars(select(Job.id).filter_by(kind=JobKind.TRAIN_REFERENCES)).one()
+    train_references(bench_of(job, recipes=["toy_recipes:note"]))
+
+    expected = torch.tensor([ORDER.index(int(digit)) for digit in TRUE[MINE]])
+    assert torch.cat(seen).bincount().tolist() == expected.bincount().tolist()
+    assert expected.bincount().tolist() != TRUE[MINE].bincount().tolist()
 
 
 @pytest.fixture(scope="module")
