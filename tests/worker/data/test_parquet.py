@@ -123,7 +123,7 @@ def test_big_rows_come_in_small_batches(rows, write, definition, monkeypatch):
     ("change", "message"),
     [
         ({"part": None}, "has no column 'part' for split"),
-        ({"digit": ["one", "two"]}, "is string, but label must be an integer"),
+        ({"digit": ["one", "two"]}, "has the labels as string, and nothing says which"),
         ({"digit": [1.0, 2.0]}, "is double, but label must be an integer"),
         (
             {"pixels": ["some text", "more"]},
