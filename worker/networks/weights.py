@@ -67,10 +67,13 @@ def files(location: Path, allow: Callable[[str], Path]) -> list[Path]:
         JobError: there are none, it is not clear which, they are of another kind, or the index and
             its shards do not agree.
     """
-    if location.is_dir():
-        if (location / "adapter_config.json").exists():
-            raise JobError(weights_formats.ADAPTER)
-        location = _in_directory(location)
+    try:
+        if location.is_dir():
+            if (location / "adapter_config.json").exists():
+                raise JobError(weights_formats.ADAPTER)
+            location = _in_directory(location)
+    except PermissionError as error:
+        raise JobError(f"The worker may not read {location}; give it read permission.") from error
     if location.name.endswith(INDEX):
         return _shards(location, allow)
     found = allow(str(location))

@@ -6,6 +6,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 DIGITS = load_digits()
+NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 PARTS = np.array(["train", "train", "train", "valid", "test"])[np.arange(1797) % 5]
 PREPROCESSING = {"scale": 1 / 16, "mean": [0.5], "std": [0.5]}
 POLICY = {"reservoir_samples": 200, "evaluation_samples": 150}

@@ -23,13 +23,18 @@ from transformers import ViTForImageClassification as Vit
 from domain.errors import JobError
 from domain.states import JobKind, Split
 from domain.tables import Job, ModelVersion, Sample
-from tests.worker.jobs.register_model.digit_networks import DIGITS, PARTS, POLICY, digits_table
+from tests.worker.jobs.register_model.digit_networks import (
+    DIGITS,
+    NAMES,
+    PARTS,
+    POLICY,
+    digits_table,
+)
 from worker.jobs import estimate
 from worker.jobs.train_references import train_references
 from worker.jobs.unlearn import inputs
 
 COUNT = 400
-NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
 """Output n of the permuted network is the digit ORDER[n]."""
 
@@ -356,38 +361,6 @@ def test_the_tokenizer_must_pad_as_the_network_expects(
         return
     with pytest.raises(JobError, match=message):
         run(model)
-
-
-TIMM = {
-    "architecture": "digits", "num_classes": 10, "label_names": NAMES,
-    "pretrained_cfg": {
-        "input_size": [1, 8, 8], "interpolation": "bilinear", "crop_pct": 1.0,
-        "mean": [0.5], "std": [0.5],
-    },
-}  # fmt: skip
-
-
-def test_the_config_of_timm_says_how_pixels_are_prepared(
-    trained, indexed, named, run, refreshed, tmp_path
-):
-    (tmp_path / "config.json").write_text(json.dumps(TIMM))
-    free = {"preprocessing": {}, "declared": {"preprocessing": {}}, "accept_accuracy": True}
-    model = named(indexed(), **free)
-    run(model)
-
-    found = refreshed(model)
-    assert found.preprocessing == {"scale": 1 / 255, "mean": [0.5], "std": [0.5]}
-    assert (found.found["preprocessing_source"], found.found["classes"]) == ("config.json", NAMES)
-
-
-def test_arrays_of_another_size_than_the_network_saw_are_refused(
-    indexed, named, run, tmp_path, trained
-):
-    odd = {**TIMM, "pretrained_cfg": {**TIMM["pretrained_cfg"], "input_size": [1, 9, 9]}}
-    (tmp_path / "config.json").write_text(json.dumps(odd))
-
-    with pytest.raises(JobError, match=r"9 x 9 pixels, and the arrays .*arrays are not resized"):
-        run(named(indexed(), preprocessing={}, declared={"preprocessing": {}}))
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
