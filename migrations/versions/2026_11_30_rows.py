@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "5b1f07c9e2a4"
-down_revision = "f20c6b8d714a"
+down_revision = "3d5f0b8e71c4"
 
 
 def upgrade() -> None:
