@@ -35,6 +35,7 @@ from lethe.schemas.requests import (
     DeletionRequest,
     EstimateTarget,
     RequestStatus,
+    Rows,
     Target,
 )
 
@@ -273,7 +274,21 @@ def picture(request: DeletionRequest) -> Group:
             ("shredded", request.shredded_at),
         ]
     )
-    return Group(facts, *(_target(target) for target in request.targets))
+    rows = [_rows(request.rows)] if request.rows else []
+    return Group(facts, *rows, *(_target(target) for target in request.targets))
+
+
+def _rows(rows: Rows) -> Table:
+    return details(
+        [
+            ("", ""),
+            ("rows in files", word(rows.status)),
+            ("rows left", rows.left),
+            ("job", rows.job_id),
+            ("failure", rows.failure and f"{rows.failure.kind}: {rows.failure.reason}"),
+            ("meaning", rows.meaning),
+        ]
+    )
 
 
 def _target(target: Target) -> Table:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from domain.states import JobKind, JobStatus, RequestStatus, Verdict
+from domain.states import JobKind, JobStatus, RequestStatus, RowsStatus, Verdict
 from tests import factories
 from tests.conftest import KEY
 from tests.lethe.conftest import Ready, Service
@@ -363,6 +363,25 @@ def test_every_command_has_help_that_says_something(command):
         assert node.help, words
         for parameter in node.params:
             assert getattr(parameter, "help", None), (words, parameter.name)
+
+
+def test_rows_that_are_still_in_files_are_told(lethe, service: Service, ready: Ready):
+    failure = {"kind": "input", "reason": "The disk is read-only."}
+    job = factories.job(
+        kind=JobKind.ERASE_ROWS, dataset_id=ready.dataset.id, status=JobStatus.FAILED,
+        failure=failure,
+    )  # fmt: skip
+    done = factories.request(
+        ready.dataset, status=RequestStatus.COMPLETED, finished_at=factories.NOW,
+        rows_status=RowsStatus.FAILED, rows_job_id=job.id, rows_at=factories.NOW,
+    )  # fmt: skip
+    service.put(job)
+    service.put(done, factories.target(done, ready.model, status=RequestStatus.COMPLETED))
+
+    said = " ".join(lethe("status", done.id).out.split())
+
+    assert "The disk is read-only." in said
+    assert "still in the dataset's files" in said
 
 
 def test_a_request_is_late_where_it_is(lethe, service: Service, ready: Ready):

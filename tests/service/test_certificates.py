@@ -12,9 +12,9 @@ import pytest
 
 from domain import trail
 from domain.events import RequestCompleted
-from domain.states import RequestStatus, Verdict
+from domain.states import RequestStatus, RowsStatus, Verdict
 from evidence import wording
-from evidence.statement import Purge, statement
+from evidence.statement import Purge, Rows, statement
 from service.certificates import page
 from service.certificates.router import prefers_page
 from tests import certified, factories
@@ -229,6 +229,16 @@ def test_the_page_says_what_the_statement_says(name):
     assert said["log"]["completed"]["leaf"] in text
     assert certified.KEY_ID in text
     assert str(said["request"]["id"]) in text
+
+
+def test_the_page_says_what_became_of_the_rows_where_they_are_erased():
+    case = STORIES["changed"].case
+    held = Rows(status=RowsStatus.HELD, left=3, at=factories.NOW)
+
+    assert "Rows in the dataset's files" not in rendered(case)[1]
+    _, text, said = rendered(replace(case, rows=held))
+    assert said["rows"]["meaning"] in text
+    assert "held, 3 left" in text
 
 
 def test_what_is_not_proven_stands_before_all_figures():

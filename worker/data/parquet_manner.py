@@ -21,7 +21,7 @@ ENCODINGS = {
 }  # fmt: skip
 """Of values, besides PLAIN and dictionaries, by their numbers in Parquet."""
 
-OLD_DICTIONARY, DICTIONARY = 2, 8
+PLAIN, OLD_DICTIONARY, DICTIONARY = 0, 2, 8
 OF_LEVELS = frozenset({0, 3, 4})
 """Encodings that say nothing about the values: PLAIN is what remains, the others are of levels."""
 
@@ -40,6 +40,9 @@ class Manner:
 
     codec: int
     encodings: frozenset[int]
+    run_lengths: bool
+    """Whether truth values are stored by their run lengths."""
+
     statistics: bool
     page_index: bool
     bloom_filter: bool
@@ -60,6 +63,7 @@ class Manner:
         return cls(
             codec=metadata[4].data,
             encodings=frozenset(metadata[2].data.items),
+            run_lengths=leaf.type == BOOLEAN and PLAIN not in metadata[2].data.items,
             statistics=12 in metadata and bool(metadata[12].data) and leaf.ordered,
             page_index=4 in chunk,
             bloom_filter=14 in metadata and leaf.type != BOOLEAN,
@@ -108,6 +112,8 @@ def options(manners: Mapping[str, Manner], *, unsigned: bool, rows: int) -> dict
 
 
 def _encoding(manner: Manner) -> str | None:
+    if manner.run_lengths:
+        return "RLE"
     return next((ENCODINGS[e] for e in sorted(manner.encodings) if e in ENCODINGS), None)
 
 
