@@ -44,6 +44,7 @@ async def test_is_accepted_and_followed_at_its_location(client, model):
         "finished_at": None,
         "overdue_at": None,
         "shredded_at": None,
+        "rows": None,
         "targets": [
             {
                 "model": "cnn",

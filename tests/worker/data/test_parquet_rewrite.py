@@ -261,7 +261,7 @@ def test_a_new_file_that_differs_replaces_nothing(write_all, tmp_path, monkeypat
     original = pq.ParquetWriter.write_table
 
     def write_the_first_row_only(self, table, **how):
-        original(self, table.take([0] * table.num_rows), **how)
+        original(self, table.take(pa.array([0] * table.num_rows, pa.int64())), **how)
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", write_the_first_row_only)
 
@@ -302,3 +302,21 @@ def test_every_kind_of_id_that_registers_erases(kind, rows, write, definition, t
         str(each) for each in pq.read_table(tmp_path / "new")["id"].combine_chunks().to_pylist()
     ]
     assert left == [str(each) for each in ids.to_pylist() if str(each) != gone]
+
+
+def test_ids_may_be_stored_otherwise_in_each_file(rows, write, definition, tmp_path):
+    kinds = [pa.int8(), pa.uint64(), pa.string_view(), pa.dictionary(pa.int8(), pa.large_string())]
+    numbers = range(48)
+    for place, kind in enumerate(kinds):
+        own = [str(n) if place > 1 else n for n in numbers[12 * place :][:12]]
+        ids = pa.array(own, kind) if place < 3 else pa.array(own).dictionary_encode().cast(kind)
+        top = write(rows(12, id=ids), f"{place}.parquet").parent
+
+    assert Source.open(top, definition).take([20], ["sample_id"]).to_pylist() == [
+        {"sample_id": "20"}
+    ]
+    gone = {"3", "20", "30", "47"}
+    left = [
+        rewrite(file, "id", gone, tmp_path / "new").rows_after for file in sorted(top.iterdir())
+    ]
+    assert left == [11] * 4
