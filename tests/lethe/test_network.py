@@ -22,7 +22,7 @@ REQUEST = {
     "id": str(uuid4()), "status": "pending", "objective": "untrain_samples", "exact": False,
     "dataset": "digits", "samples": 1, "duplicates": 0, "commitment": None, "subject_ref": None,
     "reason": None, "received_at": NOW, "due_at": NOW, "created_at": NOW, "finished_at": None,
-    "overdue_at": None, "shredded_at": None, "targets": [], "decisions": [],
+    "overdue_at": None, "shredded_at": None, "rows": None, "targets": [], "decisions": [],
 }  # fmt: skip
 
 
