@@ -140,8 +140,8 @@ def _watched(settings: WorkerSettings, job_id: UUID, limit: float) -> tuple[floa
     """Seconds and peak memory in MB of the job's process."""
     environment = {
         **os.environ,
-        "LETHE_DATABASE_URL": settings.database_url,
-        "LETHE_BROKER_URL": str(settings.broker_url),
+        "LETHE_DATABASE_URL": settings.database_url.get_secret_value(),
+        "LETHE_BROKER_URL": settings.broker_url.get_secret_value(),
         "LETHE_STORE": str(settings.store),
         "LETHE_DATA_ROOTS": json.dumps([str(root) for root in settings.data_roots]),
         "LETHE_DEVICE": "cpu",

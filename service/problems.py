@@ -93,7 +93,8 @@ def install(app: FastAPI) -> None:
         kind = database_errors.kind_of(error)
         if kind is None:
             raise error  # ours, not the database's
-        log.warning("database.unavailable", path=request.scope["path"], **database_errors.told(error))
+        path, told = request.scope["path"], database_errors.told(error)
+        log.warning("database.unavailable", path=path, **told)
         detail = f"The database cannot be used now ({kind}); try again in a few seconds."
         return respond(request, Unavailable(detail, database=kind))
 

@@ -27,7 +27,6 @@ from benchmarks.load import backlog, memory, throughput
 from benchmarks.load.throughput import Side
 from benchmarks.requests import fill, named
 from devstack import local, roles
-from domain.settings import MigrationSettings
 
 RESULTS = Path(__file__).parent.parent / "results"
 KEY = "a-key-for-benchmarks"
@@ -164,7 +163,7 @@ def _new_database(servers: local.Servers, environment: dict[str, str]) -> str:
     own = environment | {"LETHE_DATABASE_URL": plain}
     command = [sys.executable, "-m", "alembic", "upgrade", "head"]
     subprocess.run(command, cwd=local.REPOSITORY, env=own, check=True)
-    return MigrationSettings(database_url=plain).database_url
+    return plain
 
 
 def _report(results: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ def openapi() -> dict[str, Any]:
     settings = ApiSettings(
         database_url="postgresql://nobody@localhost/nothing",
         broker_url="redis://localhost/0",
-        admin_key="never used to open anything",
+        admin_key="never-used-to-open-anything",
         store=Path("nowhere"),
     )
     return create_app(settings).openapi()

@@ -7,7 +7,7 @@ no way back, and the version before reads a report without ids.
 from alembic import op
 
 revision = "c17e5a90d3b8"
-down_revision = "5b1f07c9e2a4"
+down_revision = "d81c3f70a5e9"
 
 
 def upgrade() -> None:

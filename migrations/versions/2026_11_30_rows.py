@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "5b1f07c9e2a4"
-down_revision = "3d5f0b8e71c4"
+down_revision = "3a6f1c9d7b24"
 
 
 def upgrade() -> None:
