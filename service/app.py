@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from domain import __version__, doorbell, environment, log
 from domain.database import async_engine, async_sessions
 from domain.settings import ApiSettings
-from service import admin, documentation, figures, health, middleware, problems, prometheus
+from service import admin, documentation, figures, health, memory, middleware, problems, prometheus
 from service.attempts import FailedAttempts
 from service.audit.router import router as audit
 from service.certificates.router import router as certificates
@@ -117,7 +117,9 @@ def from_environment() -> FastAPI:
     for name in ("uvicorn", "uvicorn.access"):  # have handlers of their own by now, if they may log
         logger = logging.getLogger(name)
         logger.propagate, logger.handlers = bool(logger.handlers), []
-    return create_app(settings)
+    app = create_app(settings)
+    memory.settle()
+    return app
 
 
 def _function_name(route: APIRoute) -> str:

@@ -19,6 +19,12 @@ def _trim() -> Callable[[int], int] | None:
 _malloc_trim = _trim()
 
 
+def settle() -> None:
+    """Have Python look no more at what exists by now, which stays: a look takes half a second."""
+    gc.collect()
+    gc.freeze()
+
+
 def give_back(received: int) -> None:
     """Have the allocator return what it keeps, after a body of this many bytes.
 

@@ -1,5 +1,6 @@
 """No request passes without the key, and none that is too large is read to the end."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 
@@ -7,7 +8,7 @@ import httpx2
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from service import attempts, documentation, middleware
+from service import attempts, documentation, memory, middleware
 from tests.conftest import KEY
 
 OPEN = middleware.OPEN | middleware.DOCUMENTATION | {middleware.METRICS, documentation.ASSETS}
@@ -106,3 +107,24 @@ async def test_docs_load_nothing_from_elsewhere(client):
     for asset in assets:
         response: httpx2.Response = await client.get(asset, headers={"Authorization": ""})
         assert response.status_code == 200
+
+
+async def test_memory_is_given_back_after_a_large_body_only(client, monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(memory, "_malloc_trim", trimmed.append)
+    for size in (2**10, 2**21):
+        body = b"{" + b" " * size + b"}"
+        await client.post("/v1/deletion-requests", content=body)
+
+    assert trimmed == [0]
+
+
+async def test_many_without_a_key_do_not_hold_up_those_with_one(client):
+    strangers = [client.get("/livez", headers={"Authorization": ""}) for _ in range(200)]
+    waiting = asyncio.gather(*strangers)
+    await asyncio.sleep(0)
+
+    await client.get("/v1/audit/predicate-schema")
+
+    assert not waiting.done()
+    assert {response.status_code for response in await waiting} == {200}
