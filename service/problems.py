@@ -137,7 +137,9 @@ def documented(
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """The document, saying of each operation with a body that it may not be readable."""
+    """The document with what FastAPI and Pydantic leave out: that a body may not be readable, and
+    that names which match no pattern are refused."""
+    _close(document["components"]["schemas"])
     (added,) = documented(BodyUnreadable, common=()).values()
     for methods in document["paths"].values():
         for operation in methods.values():
@@ -145,6 +147,17 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
                 told = operation["responses"].setdefault("400", deepcopy(added))
                 told["content"][MEDIA_TYPE]["examples"] |= added["content"][MEDIA_TYPE]["examples"]
     return document
+
+
+def _close(schema: Any) -> None:
+    """Say it in every schema that has patterns for names, however deep."""
+    if isinstance(schema, dict):
+        if "patternProperties" in schema:
+            schema.setdefault("additionalProperties", False)
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            _close(part)
 
 
 _SCHEMA = {

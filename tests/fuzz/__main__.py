@@ -24,7 +24,7 @@ def main() -> int:
         os.environ["LETHE_DATABASE_URL"] = servers.owner_url
         command.upgrade(Config(local.REPOSITORY / "alembic.ini"), "head")
         findings = fuzzed(
-            servers.owner_url,
+            servers.database_url,
             servers.broker_url,
             Path(state),
             cases=chosen.cases,

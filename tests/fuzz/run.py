@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import sessionmaker
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from devstack import local
+from devstack import roles
 from domain.settings import ApiSettings, WorkerSettings
 from service.app import create_app
 from tests.fuzz import seeds
@@ -20,7 +20,7 @@ KEY = "a-key-for-tests-only"
 
 
 def fuzzed(
-    owner_url: str, broker_url: str, directory: Path, *, cases: int, number: int
+    database_url: str, broker_url: str, directory: Path, *, cases: int, number: int
 ) -> Findings:
     """Fuzz the API in this process, on a migrated database that is only for this.
 
@@ -28,8 +28,8 @@ def fuzzed(
         cases: about how many requests; a fifth of them in stories of several.
         number: of the dice.
     """
-    own = make_url(owner_url).set(drivername="postgresql+psycopg")
-    url = local.as_service(own.render_as_string(hide_password=False))
+    own = make_url(database_url).set(drivername="postgresql+psycopg", username=roles.OWNER)
+    url = roles.as_role(database_url, roles.ROLES["api"])
     common = {"database_url": url, "broker_url": broker_url, "store": directory / "store"}
     engine = create_engine(own, poolclass=NullPool)
     sessions = sessionmaker(engine, expire_on_commit=False)
