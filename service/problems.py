@@ -1,8 +1,8 @@
 """Renders every failure as `application/problem+json` (RFC 9457), and documents it in OpenAPI."""
 
+import re
 from collections import defaultdict
 from copy import deepcopy
-from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -33,6 +33,7 @@ from domain.errors import (
 MEDIA_TYPE = "application/problem+json"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 ERRORS_SHOWN = 100
+EARLIEST = re.compile(r"greater than or equal to datetime\.datetime\((\d+), (\d+), (\d+)\b")
 LOCATION_SHOWN = 100
 """Longest member name, in characters, that an error's location repeats."""
 
@@ -212,9 +213,8 @@ def _without_input(error: dict[str, Any]) -> dict[str, Any]:
     message = error["msg"]
     if error["type"] == "union_tag_invalid":  # the one message of Pydantic that repeats the value
         message = f"Input should be one of {error['ctx']['expected_tags']}"
-    earliest = error.get("ctx", {}).get("ge")
-    if isinstance(earliest, datetime):  # Pydantic shows the Python object
-        message = f"Input should be {earliest.isoformat()} or later"
+    if day := EARLIEST.search(message):  # and the one that shows a Python object
+        message = "Input should be {:04}-{:02}-{:02} or later".format(*map(int, day.groups()))
     location = [part[:LOCATION_SHOWN] if isinstance(part, str) else part for part in error["loc"]]
     return {"loc": location, "msg": message}
 

@@ -212,3 +212,11 @@ async def test_openapi_documents_failures_examples_and_the_key(client):
         assert schemas[name]["additionalProperties"] is False
     assert schemas["DeletionRequestCreate"]["properties"]["reason"]
     assert "HTTPValidationError" not in schemas
+
+
+async def test_a_date_that_is_too_early_is_told_as_a_date(client, problem):
+    body = {"model": "cnn", "sample_ids": ["t1"], "received_at": "1162-11-11T06:42:14Z"}
+
+    errors = problem(await client.post(URL, json=body, headers=HEADERS), 422, "invalid-request")
+
+    assert errors["errors"][0]["msg"] == "Input should be 2000-01-01 or later"
