@@ -71,7 +71,8 @@ def elsewhere(session: Session, dataset_id: UUID, ids: Select[str]) -> dict[str,
             .cte("each")
             .prefix_with("MATERIALIZED")  # or a nested loop would repeat it for each tombstone
         )
-        gone = select(Tombstone.digest).join(Model).where(Model.dataset_id == other.id)
+        lifted = lifting.is_lifted(literal(other.id), Tombstone.digest)
+        gone = select(Tombstone.digest).join(Model).where(Model.dataset_id == other.id, ~lifted)
         mine = select(func.count()).select_from(each).where(each.c.digest.in_(gone))
         with _hashing(session):
             counted[other.name] = session.scalars(mine).one()

@@ -17,8 +17,12 @@ def checked(url: str, *, insecure: bool) -> str:
         NotSent: it is not the address of a service.
         InsecureAddress: the key would travel unencrypted.
     """
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url.strip())
+        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # no URL, or no port; what it repeats may be a password
+        is_one = False
+    if not is_one:
         raise NotSent("The URL of the service looks like https://lethe.example.com.")
     if parts.username is not None or parts.query or parts.fragment:
         raise NotSent("The URL of the service has no user, no password, no query, no fragment.")

@@ -12,6 +12,8 @@ from typing import NoReturn
 
 import typer
 
+from lethe.addresses import checked
+
 URL, KEY = "LETHE_URL", "LETHE_API_KEY"
 
 
@@ -67,6 +69,7 @@ def find(url: str | None, *, insecure: bool) -> Credentials:
     address = url or os.environ.get(URL) or (stored.url if stored else None)
     if address is None:
         _stop(f"No service is named. Run `lethe login`, or set {URL} and {KEY}.")
+    checked(address, insecure=True)  # from here on messages may repeat it
     own = stored is not None and stored.url.rstrip("/") == address.rstrip("/")
     key = os.environ.get(KEY) or (stored.key if stored and own else None)
     if key is None:

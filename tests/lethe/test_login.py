@@ -98,3 +98,18 @@ def test_no_answer_has_a_status_of_its_own(command, fake, monkeypatch):
         assert machine.json["error"]["exit_status"] == 4
     monkeypatch.setenv("LETHE_URL", "http://127.0.0.1:1")
     assert command("model", "list").status == 4
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated(command, monkeypatch):
+    for key in (None, "a-key"):
+        for url in ("http://u:MARKER@127.0.0.1:1", "https://u:MARKER@h:port", "http://[MARKER"):
+            monkeypatch.setenv("LETHE_URL", url)
+            if key:
+                monkeypatch.setenv("LETHE_API_KEY", key)
+            else:
+                monkeypatch.delenv("LETHE_API_KEY", raising=False)
+
+            said = command("dataset", "list")
+
+            assert said.status == 2
+            assert "MARKER" not in said.out + said.err

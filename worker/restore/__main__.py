@@ -68,6 +68,8 @@ def check(
     place = directory or settings.suppression_directory
     if place is None:
         raise _unusable("Set LETHE_SUPPRESSION_DIRECTORY, or give --directory.")
+    if "@" in api:
+        raise _unusable("--api takes an address without a user and a password.")
     if apply and settings.admin_key is None:
         raise _unusable("Set LETHE_ADMIN_KEY: --apply sends deletion requests to the API.")
     engine = sync_engine(settings.database_url, limits=None)
