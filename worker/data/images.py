@@ -61,7 +61,7 @@ BACK = {
 PIXELS_AT_ONCE = max(2**24, THREADS * 2**21)
 """In all images that are being decoded."""
 
-DECODING_BYTES = 16 * PIXELS_AT_ONCE + 128 * 2**20 + THREADS * budgets.THREAD_BYTES
+DECODING_BYTES = 12 * PIXELS_AT_ONCE + 128 * 2**20 + THREADS * budgets.THREAD_BYTES
 """Memory, beyond what is in use, that decoding images may take. Formats differ: of a pixel, they
 keep up to 20 bytes while they decode it."""
 
