@@ -48,9 +48,6 @@ HEADER_BYTES = 8 * 2**20
 IMAGE_PIXELS = 3 * 2**23
 """Of one image: what cameras of 24 megapixels take."""
 
-THREAD_BYTES = 10 * 2**20
-"""The stack of a thread, and what it keeps for itself."""
-
 PAGE = resource.getpagesize()
 
 

@@ -5,9 +5,10 @@ Shapes: N images, C channels, H x W pixels.
 
 import os
 import struct
+import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -59,16 +60,19 @@ BACK = {
 }
 
 PIXELS_AT_ONCE = max(2**24, THREADS * 2**21)
-"""In all images that are being decoded."""
+"""In all images that are being decoded in threads: each pixel takes up to sixteen bytes."""
 
-DECODING_BYTES = 12 * PIXELS_AT_ONCE + 128 * 2**20 + THREADS * budgets.THREAD_BYTES
-"""Memory, beyond what is in use, that decoding images may take. Formats differ: of a pixel, they
-keep up to 20 bytes while they decode it."""
+ALONE_BYTES = 320 * 2**20
+"""Memory, beyond what is in use, that decoding an image may take that is decoded alone."""
+
+SCANS = 200
+"""Of one JPEG. Each goes through all of its pixels, and can be a few bytes."""
 
 Image.MAX_IMAGE_PIXELS = budgets.IMAGE_PIXELS
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 decoding = budgets.Weighed(PIXELS_AT_ONCE)
+pooled = threading.local()
 
 Mask = npt.NDArray[np.bool_]
 
@@ -91,18 +95,17 @@ def examined(
     bad = np.zeros(len(column), dtype=bool)
     kinds = {kind: np.zeros(len(column), dtype=bool) for kind in IMAGE_KINDS}
 
-    def look(chunk: Iterable[int]) -> None:
-        for index in chunk:
-            try:
-                with _opened(column, index) as image:
-                    if allowed is not None:
-                        allowed.spend(image.width * image.height)
-                    found = _kinds(image, memoryview(column[index].as_buffer()))
-            except BROKEN:
-                bad[index] = True
-                continue
-            for kind in found:
-                kinds[kind][index] = True
+    def look(index: int) -> None:
+        try:
+            with _opened(column, index) as image:
+                if allowed is not None:
+                    allowed.spend(image.width * image.height)
+                found = _kinds(image, _encoded(column, index))
+        except BROKEN:
+            bad[index] = True
+            return
+        for kind in found:
+            kinds[kind][index] = True
 
     valid = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False)).tolist()
     bad[_in_threads(look, valid)] = True
@@ -143,15 +146,14 @@ def pixels(column: pa.Array, preprocessing: dict[str, Any]) -> npt.NDArray[np.ui
     decoded = np.empty((len(column), *first.shape), dtype=np.uint8)  # (N, C, H, W)
     decoded[0] = first
 
-    def fill(chunk: Iterable[int]) -> None:
-        for index in chunk:
-            image = _pixels(column, index, mode, preprocessing)
-            if image.shape != first.shape:
-                raise JobError(
-                    "The images differ in size; set the model's preprocessing.resize to the height "
-                    "and width it was trained with, or to a shortest edge and set crop as well."
-                )
-            decoded[index] = image
+    def fill(index: int) -> None:
+        image = _pixels(column, index, mode, preprocessing)
+        if image.shape != first.shape:
+            raise JobError(
+                "The images differ in size; set the model's preprocessing.resize to the height "
+                "and width it was trained with, or to a shortest edge and set crop as well."
+            )
+        decoded[index] = image
 
     if _in_threads(fill, range(1, len(column))):
         raise JobError(CHANGED)
@@ -240,33 +242,67 @@ def _size(image: Image.Image, wanted: Sequence[int] | dict[str, int] | None) -> 
 
 @contextmanager
 def _opened(column: pa.Array, index: int) -> Iterator[ImageFile]:
-    """The image with its header read. Waits until those in other threads leave it room."""
-    file = BytesIO(column[index].as_buffer())
-    with (
-        Image.open(file, formats=FORMATS) as image,
-        decoding.holding(image.width * image.height),
-    ):
-        yield image
+    """The image with its header read. Waits until those in other threads leave it room.
+
+    Raises:
+        Alone: it is not to be decoded beside others.
+        ValueError: its format is used to waste time.
+    """
+    data = _encoded(column, index)
+    with Image.open(BytesIO(data), formats=FORMATS) as image:
+        pixels = image.width * image.height
+        if getattr(pooled, "here", False) and _is_heavy(image.format, pixels):
+            raise Alone
+        if image.format == "JPEG" and data.tobytes().count(b"\xff\xda") > SCANS:
+            raise ValueError("too many scans")
+        with decoding.holding(pixels):
+            yield image
 
 
-def _in_threads(work: Callable[[Sequence[int]], None], indices: Sequence[int]) -> list[int]:
-    """Do the work in threads, chunk by chunk: Pillow releases Python's lock while it decodes.
+def _encoded(column: pa.Array, index: int) -> memoryview:
+    """The bytes of an image. Not `column[index]`: where there is no memory for the copy that it
+    makes, Arrow ends the process."""
+    _, offsets, data = column.buffers()
+    start, end = np.frombuffer(offsets, np.int64)[column.offset + index :][:2].tolist()
+    return memoryview(data or b"")[start:end]
+
+
+class Alone(Exception):
+    """The image is to be decoded while no other is, because it may take much memory."""
+
+
+def _is_heavy(kind: str | None, pixels: int) -> bool:
+    """Whether the memory that decoding takes may be much more than the pixels."""
+    return kind in ("TIFF", "JPEG2000") or (kind == "WEBP" and pixels > 2**22)
+
+
+def _in_threads(work: Callable[[int], None], indices: Sequence[int]) -> list[int]:
+    """Do the work in threads, chunk by chunk: Pillow releases Python's lock while it decodes. Then
+    do what is to be done alone, within a limit. Threads know no limit: where memory ends, Python's
+    own ways of waiting for them fail.
 
     Returns:
-        Those for which there was too little memory, even on their own.
+        Those for which there was too little memory.
     """
     chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
-    with budgets.within(DECODING_BYTES):
-        with ThreadPoolExecutor(THREADS) as pool:
-            too_much = [chunk for chunk in pool.map(partial(_fits, work), chunks) if chunk]
-        again = [index for chunk in too_much for index in chunk]
-        return [index for index in again if _fits(work, [index])]
+    with ThreadPoolExecutor(THREADS, initializer=lambda: setattr(pooled, "here", True)) as pool:
+        alone = [index for left in pool.map(partial(_left, work), chunks) for index in left]
+    too_large = []
+    for index in alone:
+        try:
+            with budgets.within(ALONE_BYTES):
+                work(index)
+        except MemoryError:
+            too_large.append(index)
+    return too_large
 
 
-def _fits(work: Callable[[Sequence[int]], None], chunk: Sequence[int]) -> Sequence[int]:
-    """The chunk, if there was too little memory for it; else nothing."""
-    try:
-        work(chunk)
-    except MemoryError:
-        return chunk
-    return ()
+def _left(work: Callable[[int], None], chunk: Sequence[int]) -> list[int]:
+    """Do the work, and give back what is to be done alone."""
+    left = []
+    for index in chunk:
+        try:
+            work(index)
+        except Alone:
+            left.append(index)
+    return left

@@ -41,13 +41,23 @@ def test_images_may_not_have_too_many_pixels_altogether():
         images.examined(column(SMALL), allowed)
 
 
-def test_an_image_that_takes_too_much_memory_spares_the_others(monkeypatch):
-    monkeypatch.setattr(images, "DECODING_BYTES", images.THREADS * budgets.THREAD_BYTES + 2**24)
-    large = hostile.png(4900, 4900, "RGB")
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG2000"])
+def test_an_image_that_takes_too_much_memory_spares_the_others(monkeypatch, kind):
+    monkeypatch.setattr(images, "ALONE_BYTES", 2**22)
+    large = hostile.encoded(Image.new("RGB", (2500, 2500)), kind)
+    small = hostile.encoded(Image.new("RGB", (8, 8)), kind)
 
-    bad, _ = images.examined(column(*[SMALL] * 40, large, *[SMALL] * 40))
+    bad, _ = images.examined(column(*[SMALL, small] * 20, large, *[SMALL, small] * 20))
 
     assert np.flatnonzero(bad).tolist() == [40]
+
+
+def test_a_jpeg_of_a_thousand_scans_is_not_decoded():
+    sound = hostile.encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
+    last = sound.rindex(b"\xff\xda")
+    scans = sound[:last] + sound[last:-2] * 1000 + b"\xff\xd9"
+
+    assert images.examined(column(sound, scans))[0].tolist() == [False, True]
 
 
 def test_a_tiff_whose_tiles_are_larger_than_itself_does_no_harm():
