@@ -7,8 +7,6 @@ registration completes it.
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel
-
 from domain import weights_formats
 from domain.errors import WeightsRefused
 from domain.tables import Model
@@ -47,13 +45,10 @@ class FoundRead(Out):
     """Where the names are from: `declared`, or `config.json`; null if they are not known."""
 
 
-def declared(wanted: BaseModel) -> dict[str, Any]:
+def declared(wanted: Declared, preprocessing: dict[str, Any]) -> dict[str, Any]:
     """What registration compares with the files beside the weights, as it was sent."""
-    preprocessing = {"preprocessing"}
-    return {
-        **wanted.model_dump(mode="json", include=preprocessing, exclude_unset=True),
-        **wanted.model_dump(mode="json", include=set(Declared.model_fields)),
-    }
+    sent = wanted.model_dump(mode="json", include=set(Declared.model_fields))
+    return {**sent, "preprocessing": preprocessing}
 
 
 def declared_before(preprocessing: dict[str, Any]) -> dict[str, Any]:

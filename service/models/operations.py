@@ -63,6 +63,7 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
     async with sessions.begin() as session:
         dataset = await _ready_dataset(session, wanted.dataset)
         _check_preprocessing(wanted, dataset)
+        chosen = wanted.preprocessing.model_dump(mode="json", exclude_unset=True)
         values: dict[str, Any] = {
             "dataset_id": dataset.id,
             "weights_uri": wanted.weights,
@@ -77,8 +78,8 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
                     "accept_accuracy",
                 },
             ),
-            "preprocessing": wanted.preprocessing.model_dump(mode="json", exclude_unset=True),
-            "declared": beside.declared(wanted),
+            "preprocessing": chosen,
+            "declared": beside.declared(wanted, chosen),
         }
         inserted = await session.scalar(
             insert(Model)
