@@ -53,7 +53,7 @@ async def test_what_an_older_release_stored_of_the_preprocessing_is_the_same_mod
     first = await client.post("/v1/models", json={**wanted, "preprocessing": {"mode": "L"}})
     whole = {"resize": None, "mode": "L", "scale": None, "mean": [0.0], "std": [1.0]}
     async with sessions.begin() as session:
-        await session.execute(update(Model).values(preprocessing=whole))
+        await session.execute(update(Model).values(preprocessing=whole, declared=None))
 
     again = await client.post("/v1/models", json={**wanted, "preprocessing": {"mode": "L"}})
 
