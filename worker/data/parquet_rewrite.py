@@ -8,8 +8,8 @@ the old file's. What a rewritten row group cannot keep, `parquet_manner.unkept` 
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from domain.errors import JobError
+from worker import budgets
 from worker.data.parquet import as_text, opened
 from worker.data.parquet_footer import Footer, stored_footer
 from worker.data.parquet_groups import Groups, verify
@@ -25,6 +26,9 @@ from worker.data.parquet_manner import unkept
 from worker.store.artifacts import digest_of, sync
 
 IDS_AT_ONCE = 65_536
+MEMORY_PER_BYTE, MEMORY_FOR_ALL = 32, 2**30
+"""Bytes of memory that a rewrite may take for each byte of the file, and however small it is. One
+column of one row group is in memory, as it was, as it will be, and once more to compare."""
 
 Fingerprint = dict[str, Any]
 """Size, modification time and digest of the footer: enough to notice a change."""
@@ -67,13 +71,15 @@ def rewrite(file: Path, column: str, gone: Collection[str], new: Path) -> Rewrit
     """
     ids = pa.array(sorted(gone), pa.string())
     before = fingerprint(file)
-    masks = _staying(file, column, ids)
-    if not masks:
-        return None
-    footer = Footer.of(file)
-    unkept(footer)
-    _take_out(footer, masks, new)
-    if _staying(new, column, ids):
+    with _bounded(file):
+        masks = _staying(file, column, ids)
+        if not masks:
+            return None
+        footer = Footer.of(file)
+        unkept(footer)
+        _take_out(footer, masks, new)
+        left_over = _staying(new, column, ids)
+    if left_over:
         raise JobError(
             f"The new {file.name} still has rows that were to be erased; nothing was replaced. "
             "Check the worker's disk and memory, then retry the job."
@@ -89,26 +95,30 @@ def rewrite(file: Path, column: str, gone: Collection[str], new: Path) -> Rewrit
     return Rewritten(file, new, before, fingerprint(new), before_sha256, digest_of(new), rows, left)
 
 
-def rehearse(file: Path, new: Path) -> list[str]:
-    """Take one row out of the first row group, beside the file, and delete what was written.
+def inspect(file: Path) -> list[str]:
+    """What the row groups of a file could not keep, in sentences. Raises JobError as `rewrite`."""
+    with _bounded(file):
+        return unkept(Footer.of(file))
 
-    Returns:
-        What the row groups of the file could not keep, in sentences.
+
+def rehearse(file: Path, new: Path) -> None:
+    """Take one row out of the first row group, beside the file, and delete what was written.
 
     Raises:
         JobError: as `rewrite`.
     """
-    footer = Footer.of(file)
-    lost = unkept(footer)
-    sizes = [group[3].data for group in footer.row_groups]
-    if any(sizes):
+    with _bounded(file):
+        footer = Footer.of(file)
+        unkept(footer)
+        sizes = [group[3].data for group in footer.row_groups]
+        if not any(sizes):
+            return
         first = next(index for index, rows in enumerate(sizes) if rows)
         stays = pa.array([row > 0 for row in range(sizes[first])], pa.bool_())
         try:
             _take_out(footer.of_group(first), {0: stays}, new)
         finally:
             new.unlink(missing_ok=True)
-    return lost
 
 
 def put_in_place(files: Sequence[Rewritten]) -> None:
@@ -200,8 +210,24 @@ def _take_out(footer: Footer, masks: Masks, new: Path) -> None:
             f"({error.strerror or error}). Give the worker write permission on the dataset's "
             "directory, and free space there."
         ) from error
+    except MemoryError:
+        raise
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise _impossible(file, error) from error
+
+
+@contextmanager
+def _bounded(file: Path) -> Iterator[None]:
+    """Keep a small file from taking all memory: a dictionary holds a value once that a million rows
+    have."""
+    try:
+        with budgets.within(MEMORY_FOR_ALL + MEMORY_PER_BYTE * file.stat().st_size):
+            yield
+    except MemoryError as error:
+        raise JobError(
+            f"A row group of {file.name} takes too much memory to be rewritten. Write the file "
+            'again with smaller row groups, or register the dataset without "erase".'
+        ) from error
 
 
 def _impossible(file: Path, error: Exception) -> JobError:

@@ -8,8 +8,6 @@ from typing import Any
 from domain.errors import JobError
 from worker.data import parquet_rewrite
 from worker.data.files import LISTED, Listing
-from worker.data.parquet_footer import Footer
-from worker.data.parquet_manner import unkept
 
 ALWAYS = (
     "Row groups without a forgotten row stay as they are, byte by byte. In the others, pages are "
@@ -35,7 +33,7 @@ def rehearse(listing: Listing, signature: str) -> dict[str, Any]:
     for file in places:
         if file.stat().st_nlink > 1:
             raise JobError(parquet_rewrite.second_name(file))
-        lost.update(unkept(Footer.of(file)))
+        lost.update(parquet_rewrite.inspect(file))
         lost.update(_beside(file))
     for directory in sorted({file.parent for file in places}):
         _require_room(directory)

@@ -10,10 +10,11 @@ import pytest
 
 from domain.errors import JobError
 from worker.data import compact_thrift as thrift
+from worker.data import parquet_rewrite
 from worker.data.compact_thrift import Reader, Sequence, Value
 from worker.data.parquet import Source
 from worker.data.parquet_footer import Footer
-from worker.data.parquet_rewrite import rehearse, rewrite
+from worker.data.parquet_rewrite import inspect, rehearse, rewrite
 
 ROWS = 60
 GONE = ["p3", "p7", *(f"p{n}" for n in range(20, 40))]
@@ -220,10 +221,10 @@ def test_a_rehearsal_says_what_could_not_be_kept_and_leaves_nothing(write_all, t
     file = write_all(bloom_filter_options={"id": True}, use_deprecated_int96_timestamps=True)
     before = sorted(tmp_path.iterdir())
 
-    said = rehearse(file, tmp_path / "new")
+    rehearse(file, tmp_path / "new")
 
     assert sorted(tmp_path.iterdir()) == before
-    assert said == [
+    assert inspect(file) == [
         "Bloom filters are made anew, perhaps in another size: 'id'.",
         "Statistics (smallest and largest value) are left out, since the writer cannot order: "
         "'small', 'wide'.",
@@ -254,6 +255,20 @@ def test_what_cannot_be_rewritten_is_refused_beforehand(tmp_path, change, messag
 
 def chunk(fields):
     return fields[4].data.items[0][1].data.items[0]
+
+
+def test_a_small_file_that_becomes_huge_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_rewrite, "MEMORY_FOR_ALL", 2**27)
+    file = tmp_path / "a.parquet"
+    names = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), ["x" * 200_000])
+    table = pa.table({"id": [str(n) for n in range(20_000)], "name": names})
+    pq.write_table(table, file, dictionary_pagesize_limit=2**20)
+
+    with pytest.raises(JobError, match="takes too much memory to be rewritten"):
+        rehearse(file, tmp_path / "new")
+
+    assert file.stat().st_size < 500_000
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_new_file_that_differs_replaces_nothing(write_all, tmp_path, monkeypatch):
