@@ -126,15 +126,24 @@ def verify(footer: Footer, masks: Mapping[int, pa.BooleanArray], new: Path) -> N
         for index in range(len(footer.row_groups))
         if index not in masks or masks[index].true_count
     ]
-    same = (
-        {**after.fields, 3: None, 4: None} == {**footer.fields, 3: None, 4: None}
-        and len(after.row_groups) == len(kept)
-        and pq.read_schema(new).equals(pq.read_schema(footer.file), check_metadata=True)
-        and all(
-            _same_group(footer, index, masks.get(index), after, place)
-            for place, index in enumerate(kept)
+    with (
+        pq.ParquetFile(footer.file, metadata=footer.as_stored(bits=True), pre_buffer=False) as was,
+        pq.ParquetFile(new, metadata=after.as_stored(bits=True), pre_buffer=False) as now,
+    ):
+        same = (
+            {**after.fields, 3: None, 4: None} == {**footer.fields, 3: None, 4: None}
+            and len(after.row_groups) == len(kept)
+            and pq.read_schema(new).equals(pq.read_schema(footer.file), check_metadata=True)
+            and all(
+                _same_columns(footer, index, after, place)
+                and (
+                    _same_rows(footer, was, index, masks[index], now, place)
+                    if index in masks
+                    else _same_group(footer, index, after, place)
+                )
+                for place, index in enumerate(kept)
+            )
         )
-    )
     if not same:
         raise JobError(
             f"The new {footer.file.name} is not as expected; nothing was replaced. Check the "
@@ -142,29 +151,45 @@ def verify(footer: Footer, masks: Mapping[int, pa.BooleanArray], new: Path) -> N
         )
 
 
-def _same_group(
-    footer: Footer, index: int, stays: pa.BooleanArray | None, after: Footer, place: int
-) -> bool:
-    was, now = footer.row_groups[index], after.row_groups[place]
-    pairs = list(zip(chunks(was), chunks(now), strict=True))
-    if any(old[3].data[field] != new[3].data[field] for old, new in pairs for field in (1, 3)):
-        return False
-    if stays is None:
-        with footer.file.open("rb") as old, after.file.open("rb") as new:
-            return all(
-                _same_bytes(old, span(before[3].data), new, span(behind[3].data))
-                for before, behind in pairs
-            )
-    with (
-        pq.ParquetFile(footer.file, metadata=footer.as_stored(bits=True), pre_buffer=False) as old,
-        pq.ParquetFile(after.file, metadata=after.as_stored(bits=True), pre_buffer=False) as new,
-    ):
+def _same_columns(footer: Footer, index: int, after: Footer, place: int) -> bool:
+    """Whether the columns of a row group have the same names and physical types."""
+    return all(
+        old[3].data[field] == new[3].data[field]
+        for old, new in _pairs(footer, index, after, place)
+        for field in (1, 3)
+    )
+
+
+def _same_group(footer: Footer, index: int, after: Footer, place: int) -> bool:
+    """Whether a row group was copied byte by byte."""
+    with footer.file.open("rb") as old, after.file.open("rb") as new:
         return all(
-            old.read_row_group(index, [column.name])
-            .filter(stays)
-            .equals(new.read_row_group(place, [column.name]))
-            for column in footer.columns
+            _same_bytes(old, span(before[3].data), new, span(behind[3].data))
+            for before, behind in _pairs(footer, index, after, place)
         )
+
+
+def _same_rows(
+    footer: Footer,
+    old: pq.ParquetFile,
+    index: int,
+    stays: pa.BooleanArray,
+    new: pq.ParquetFile,
+    place: int,
+) -> bool:
+    """Whether the rows that stay have the same bits."""
+    return all(
+        old.read_row_group(index, [column.name])
+        .filter(stays)
+        .equals(new.read_row_group(place, [column.name]))
+        for column in footer.columns
+    )
+
+
+def _pairs(
+    footer: Footer, index: int, after: Footer, place: int
+) -> Iterator[tuple[Struct, Struct]]:
+    return zip(chunks(footer.row_groups[index]), chunks(after.row_groups[place]), strict=True)
 
 
 def _written(table: pa.Table, column: Column, manners: list[Manner]) -> IO[bytes]:
