@@ -47,12 +47,16 @@ def public_bytes(signer: Signer) -> bytes:
 
 def _load(number: int, source: KeySource) -> Signer:
     scheme, _, place = source.uri.partition(":")
+    where = f"LETHE_SIGNING_KEYS[{number}] ({scheme}:…) cannot be used: "
     if scheme in ("file", "env"):
         try:
-            return _from_pem(_pem(scheme, place))
+            pem = Path(place).read_bytes() if scheme == "file" else os.environ[place].encode()
+            return _from_pem(pem)
+        except KeyError:  # what it repeats may be the key itself, as may a path
+            raise KeyUnusable(f"{where}KeyError: there is no such variable.") from None
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            raise KeyUnusable(f"LETHE_SIGNING_KEYS[{number}] cannot be used: {why}.") from None
+            raise KeyUnusable(f"{where}{type(error).__name__}: {why}.") from None
     if not re.fullmatch(r"[a-z0-9+.-]{1,30}", scheme):  # perhaps the key itself
         raise KeyUnusable(
             f"LETHE_SIGNING_KEYS[{number}] must be `file:/path`, `env:NAME` or the URI of a key in "
@@ -63,18 +67,7 @@ def _load(number: int, source: KeySource) -> Signer:
             raise ValueError("a key in a KMS needs `public_key`, the path of its public half")
         return Signer.from_priv_key_uri(source.uri, _public(source.public_key.read_bytes()))
     except Exception as error:  # a KMS may raise anything
-        raise KeyUnusable(
-            f"LETHE_SIGNING_KEYS[{number}] ({scheme}:…) cannot be used: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def _pem(scheme: str, place: str) -> bytes:
-    if scheme == "file":
-        return Path(place).read_bytes()
-    if place not in os.environ:
-        raise ValueError("there is no such environment variable")
-    return os.environ[place].encode()
+        raise KeyUnusable(f"{where}{type(error).__name__}: {error}") from error
 
 
 def _from_pem(pem: bytes) -> Signer:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import traceback
 from base64 import b64decode
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -292,11 +293,14 @@ def test_a_key_that_cannot_be_loaded_is_named_by_its_setting_and_not_shown(tmp_p
     missing = str(tmp_path / "none.pem")
     for uri, told in ((f"file:{missing}", "FileNotFoundError"), ("env:WRONG", "ValueError"),
                       ("env:UNSET", "KeyError"), ("gcpkms:projects/p", "public_key"),
-                      ("nokms:x", "public_key")):  # fmt: skip
+                      ("nokms:x", "public_key"), ("-----BEGIN KEY-----\nsecret", "KMS"),
+                      ("env:-----BEGIN KEY-----secret", "KeyError"),
+                      ("file:-----BEGIN KEY-----secret\0", "ValueError")):  # fmt: skip
         with pytest.raises(signing.KeyUnusable, match=told) as raised:
             signing.load([KeySource(uri=uri)])
         assert "LETHE_SIGNING_KEYS[0]" in str(raised.value)
         assert "secret" not in str(raised.value)
+        assert "secret" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_key_in_a_kms_signs_as_one_in_a_file(sessions, settings, tmp_path, monkeypatch):
