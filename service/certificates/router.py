@@ -19,7 +19,7 @@ MEDIA_TYPE = "application/vnd.in-toto.unlearning+dsse"
 """As in-toto names an attestation with a predicate `unlearning`; it is JSON."""
 
 PAGE = "text/html"
-SHOWN = f"style-src 'unsafe-inline'; {SEALED}"
+SHOWN = f"{SEALED}; style-src 'unsafe-inline'"
 """The page brings all that it needs; a browser is to load and run nothing."""
 
 SCHEMA = (pathlib.Path(__file__).parents[2] / "verifier/predicate.schema.json").read_bytes()
