@@ -63,10 +63,10 @@ def test_files_may_not_become_too_much_altogether(tmp_path, monkeypatch):
         read(path)
 
 
-@pytest.mark.parametrize("codec", ["zstd", "gzip", "brotli", "snappy", "lz4"])
+@pytest.mark.parametrize("codec", ["zstd", "gzip", "brotli"])
 def test_a_page_that_becomes_huge_is_refused(tmp_path, codec):
     path = tmp_path / "data.parquet"
-    hostile.one_page(codec, 16 * MB)(path)
+    hostile.one_page(codec, 8 * MB)(path)
 
     with pytest.raises(JobError, match="takes more than 24 MB of memory"):
         read(path)
@@ -150,7 +150,7 @@ def test_a_pipe_among_the_files_is_refused_and_not_waited_for(tmp_path):
     hostile.many_groups(1)(tmp_path / "a.parquet")
     os.mkfifo(tmp_path / "b.parquet")
 
-    with pytest.raises(JobError, match=r"b\.parquet is not a file but a named pipe"):
+    with pytest.raises(JobError, match=r"b\.parquet is neither a file nor a directory"):
         Source.open(tmp_path, DEFINITION)
 
 
