@@ -62,7 +62,7 @@ BACK = {
 PIXELS_AT_ONCE = max(2**24, THREADS * 2**21)
 """In all images that are being decoded in threads: each pixel takes up to sixteen bytes."""
 
-ALONE_BYTES = 320 * 2**20
+ALONE_BYTES = 240 * 2**20
 """Memory, beyond what is in use, that decoding an image may take that is decoded alone."""
 
 SCANS = 200
