@@ -53,7 +53,8 @@ def as_their_roles(engine: Engine) -> None:
             connection.info["acting"] = role
 
     def forget(connection: Connection, *_: Any) -> None:
-        connection.info.pop("acting", None)
+        if not connection.invalidated:  # else the next one begins as itself
+            connection.info.pop("acting", None)
 
     event.listen(engine, "before_cursor_execute", change)
     for moment in ("begin", "rollback", "rollback_savepoint"):  # what is undone includes the role
