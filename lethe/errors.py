@@ -2,14 +2,14 @@
 
 LetheError
 ├── Problem               the service refused: a problem document (RFC 9457)
-│   ├── Invalid           400, 416, 422: the request must be changed
+│   ├── Invalid           400, 415, 416, 422: the request must be changed
 │   │   └── UnknownSamples
 │   ├── Unauthorized      401, 403: the key
 │   ├── NotFound          404
 │   ├── Conflict          409: not in this state
 │   │   └── NotYet        the same request may succeed later
 │   ├── Gone              410
-│   ├── TooLarge          413: send smaller pieces
+│   ├── TooLarge          408, 413: send smaller pieces
 │   ├── Busy              429
 │   ├── Unavailable       502, 503, 504: the service cannot answer now
 │   └── ServiceFailed     any other 5xx: a bug of the service
@@ -173,9 +173,11 @@ BY_STATUS: Mapping[int, type[Problem]] = {
     401: Unauthorized,
     403: Unauthorized,
     404: NotFound,
+    408: TooLarge,
     409: Conflict,
     410: Gone,
     413: TooLarge,
+    415: Invalid,
     416: Invalid,
     422: Invalid,
     429: Busy,
