@@ -57,6 +57,13 @@ class InputKind(Word):
     FEATURES = "features"
 
 
+class ClassesSource(Word):
+    """Where the names of a dataset's classes are from: the registration, or the files' metadata."""
+
+    DECLARED = "declared"
+    HUGGINGFACE = "huggingface"
+
+
 class Dataset(Registered):
     """A dataset, and how far its registration is."""
 
@@ -70,8 +77,7 @@ class Dataset(Registered):
     classes: list[str] | None = None
     """Names of the classes, in the order of the label numbers."""
 
-    classes_source: str | None = None
-    """`declared` or `huggingface`."""
+    classes_source: ClassesSource | None = None
 
     bad_rows: BadRows = BadRows.REFUSE
     erase: Erase = Erase()

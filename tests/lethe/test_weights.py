@@ -209,6 +209,7 @@ MODEL = {
     "ready_at": None, "failure": None, "job_id": str(uuid4()), "dataset": "digits",
     "weights": "file:///x", "architecture": {"kind": "transformers"}, "head": "head",
     "suppressed_samples": 0, "warning": None, "drift": None, "references": None,
+    "accuracy": None,
 }  # fmt: skip
 
 
