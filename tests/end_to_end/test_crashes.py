@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 import redis
 
-from devstack import local
+from devstack import local, roles
 from tests.end_to_end.conftest import DONE, Client
 
 
@@ -138,12 +139,14 @@ def checkpoints(client, job_id):
 
 def test_connections_to_postgres_that_break_again_and_again_do_not_fail_a_job(client, running_job):
     where, path = running_job
+    superuser_url = roles.as_role(client.home.owner_url, roles.SUPERUSER)
 
     for _ in range(8):
-        client.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
-        )
+        with psycopg.connect(superuser_url) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
         time.sleep(0.5)
 
     assert client.settled(where)["status"] in DONE
