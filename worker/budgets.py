@@ -158,13 +158,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def require_small_header(path: Path) -> None:
+def require_small_header(path: Path, advice: str) -> None:
     """Raise JobError if a safetensors file describes its tensors at unreasonable length: it is
-    parsed as a whole, whatever it says."""
+    parsed as a whole, whatever it says. Files of other kinds hardly ever begin with less."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > HEADER_BYTES:
         raise JobError(
             f"{path.name} is not a safetensors file, or begins with a header of {length:,} bytes, "
-            f"and {HEADER_BYTES:,} are enough for 80,000 tensors. Save the weights again."
+            f"and {HEADER_BYTES:,} are enough for 80,000 tensors. {advice}"
         )

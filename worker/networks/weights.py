@@ -228,7 +228,7 @@ def _header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of each tensor, by name; no tensor is read."""
     try:
         require_file(path)
-        budgets.require_small_header(path)
+        budgets.require_small_header(path, ONLY_SAFETENSORS)
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             return {

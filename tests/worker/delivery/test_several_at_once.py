@@ -117,7 +117,7 @@ def test_a_sender_killed_before_it_stored_is_followed_with_the_same_id(
         "webhooks.deliver(sync_sessions(sync_engine(settings.database_url)), settings)"
     )
     environment = {
-        "LETHE_DATABASE_URL": settings.database_url,
+        "LETHE_DATABASE_URL": settings.database_url.get_secret_value(),
         "LETHE_BROKER_URL": "redis://unused",
         "LETHE_STORE": str(settings.store),
         "LETHE_WEBHOOK_DEVELOPMENT": "true",

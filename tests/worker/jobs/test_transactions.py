@@ -21,7 +21,7 @@ from torch import nn
 from devstack import local, roles
 from domain.database import sync_engine
 from domain.database import sync_sessions as sessions_of
-from domain.states import JobKind, JobStatus, Objective, VersionStatus
+from domain.states import JobKind, JobStatus, Objective, RegistrationStatus, VersionStatus
 from domain.tables import (
     AuditEvent,
     Dataset,
@@ -134,6 +134,7 @@ def ready_for(sync_sessions, bench_of, rows, write, register, definition, tmp_pa
             recipe="toy_restarts:recipe",
             policy={**POLICY, **policy},
             accept_accuracy=True,
+            status=RegistrationStatus.PENDING,
         )
         with sync_sessions.begin() as session:
             session.add(model)
