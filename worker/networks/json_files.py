@@ -5,7 +5,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from domain.errors import JobError
+from domain.errors import JobError, LocationRefused
+from domain.locations import require_file
 
 LARGEST = 32 * 2**20
 """In bytes. The index of a model with 100,000 tensors has about ten million."""
@@ -23,8 +24,7 @@ def read(file: Path, *, what: str) -> dict[str, Any]:
         JobError: it is not a regular file of reasonable size with a JSON object in it.
     """
     try:
-        if not file.is_file():
-            raise OSError("not a regular file" if file.exists() else "no such file")
+        require_file(file)
         if file.stat().st_size > LARGEST:
             raise ValueError(f"more than {LARGEST} bytes")
         found = json.loads(
@@ -38,6 +38,8 @@ def read(file: Path, *, what: str) -> dict[str, Any]:
         if "\\u0000" in written:
             raise ValueError("a NUL character")
         written.encode()  # half of a surrogate pair cannot be
+    except LocationRefused as error:
+        raise JobError(error.detail) from error
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0][:100]
         raise JobError(

@@ -20,7 +20,8 @@ from domain.tables import (
 )
 from tests import factories
 from worker.data import decode, reference_tables, reservoir
-from worker.jobs.index_dataset import index_dataset, open_source
+from worker.data.source import open_source
+from worker.jobs.index_dataset import index_dataset
 from worker.jobs.train_references import train_references
 from worker.networks import recipes
 from worker.networks.recipes import TrainingData
