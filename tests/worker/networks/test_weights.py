@@ -259,6 +259,15 @@ def test_a_pipe_is_not_waited_for(tmp_path):
             weights.files(tmp_path / name, Path)
 
 
+def test_a_header_of_megabytes_is_not_parsed(tmp_path):
+    path = tmp_path / "model.safetensors"
+    header = b"{" + b" " * 9 * 2**20 + b"}"  # lawful, and parsed as a whole by the library
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+    with pytest.raises(JobError, match="begins with a header of 9,437,186 bytes"):
+        weights.files(tmp_path, Path)
+
+
 def test_the_model_is_found_among_other_files(tmp_path):
     for name in ("optimizer", "adapter_extra", "consolidated", "model"):
         saved({"weight": torch.zeros(1)}, tmp_path / f"{name}.safetensors")
