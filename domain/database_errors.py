@@ -10,6 +10,8 @@ from typing import Literal
 import psycopg
 from sqlalchemy import exc
 
+from domain.log import VALUES
+
 Kind = Literal[
     "authentication_failed", "no_such_database", "too_many_connections", "pooler_refused",
     "tls_required", "tls_failed", "read_only", "permission_denied", "starting", "no_space",
@@ -124,7 +126,7 @@ def reason_of(error: BaseException) -> str:
     (neither ever repeats one) and no row."""
     cause = _cause(error)
     said = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
-    said = re.sub(r"\n\s*(DETAIL|CONTEXT):.*", "", said)
+    said = VALUES.sub("", said)
     return " ".join(said.split())[:REASON_SHOWN]
 
 

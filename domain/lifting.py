@@ -12,14 +12,9 @@ from itertools import islice
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
     ColumnElement,
     Select,
-    String,
-    Uuid,
-    bindparam,
     exists,
-    func,
     insert,
     select,
 )
@@ -28,7 +23,7 @@ from sqlalchemy.orm import Session
 from domain import sample_digests, tombstones, trail
 from domain.errors import no_such
 from domain.events import SuppressionLifted
-from domain.tables import Dataset, LiftedSample, Model, SuppressionLift, Tombstone
+from domain.tables import Dataset, LiftedSample, SuppressionLift
 from domain.tombstones import Column
 from domain.trail import Actor
 
@@ -118,23 +113,8 @@ def lift(
 
 
 def _states() -> Select[str, bytes, bool, bool]:
-    dataset_id = bindparam("dataset_id", type_=Uuid)
-    named = (
-        func.unnest(bindparam("ids", type_=ARRAY(String)))
-        .table_valued("sample_id", name="named")
-        .render_derived()
-    )
-    key = select(Dataset.tombstone_key).where(Dataset.id == dataset_id).scalar_subquery()
-    each = (
-        select(named.c.sample_id, tombstones.digest(key, named.c.sample_id).label("digest"))
-        .cte("each")
-        .prefix_with("MATERIALIZED")
-    )
-    forgotten = exists().where(
-        Model.dataset_id == dataset_id,
-        Tombstone.model_id == Model.id,
-        Tombstone.digest == each.c.digest,
-    )
+    dataset_id, each = tombstones.dataset_parameter(), tombstones.each_named()
+    forgotten = tombstones.of_any_model(dataset_id, each.c.digest)
     return select(
         each.c.sample_id,
         each.c.digest,

@@ -7,12 +7,9 @@ from itertools import islice
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
     ColumnElement,
     LargeBinary,
     Select,
-    String,
-    Uuid,
     bindparam,
     exists,
     func,
@@ -94,25 +91,11 @@ def _has_tombstone(
     dataset_id: ColumnElement[UUID], digest: ColumnElement[bytes]
 ) -> ColumnElement[bool]:
     """Whether any model of the dataset has a tombstone with this digest, which was not lifted."""
-    has = exists().where(
-        Model.dataset_id == dataset_id, Tombstone.model_id == Model.id, Tombstone.digest == digest
-    )
-    return has & ~lifting.is_lifted(dataset_id, digest)
+    return tombstones.of_any_model(dataset_id, digest) & ~lifting.is_lifted(dataset_id, digest)
 
 
 def _among() -> Select[str]:
-    dataset_id = bindparam("dataset_id", type_=Uuid)
-    named = (
-        func.unnest(bindparam("ids", type_=ARRAY(String)))
-        .table_valued("sample_id", name="named")
-        .render_derived()
-    )
-    key = select(Dataset.tombstone_key).where(Dataset.id == dataset_id).scalar_subquery()
-    each = (
-        select(named.c.sample_id, tombstones.digest(key, named.c.sample_id).label("digest"))
-        .cte("each")
-        .prefix_with("MATERIALIZED")  # one digest for each id, however many models there are
-    )
+    dataset_id, each = tombstones.dataset_parameter(), tombstones.each_named()
     return select(each.c.sample_id).where(_has_tombstone(dataset_id, each.c.digest))
 
 

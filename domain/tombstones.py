@@ -3,7 +3,20 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, LargeBinary, ScalarSelect, func, select
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    BindParameter,
+    ColumnElement,
+    LargeBinary,
+    ScalarSelect,
+    String,
+    Uuid,
+    bindparam,
+    exists,
+    func,
+    select,
+)
 from sqlalchemy.orm import QueryableAttribute
 
 from domain.sample_digests import BLOCK
@@ -34,3 +47,30 @@ def has(model_id: UUID, sample_id: Column) -> ColumnElement[bool]:
     once = select(digest(key_of(model_id), sample_id)).correlate_except(None).scalar_subquery()
     mine = select(Tombstone.digest).where(Tombstone.model_id == model_id, Tombstone.digest == once)
     return mine.offset(0).exists()
+
+
+def dataset_parameter() -> BindParameter[UUID]:
+    """The parameter `dataset_id` of a statement about many ids."""
+    return bindparam("dataset_id", type_=Uuid)
+
+
+def each_named() -> CTE:
+    """The parameter `ids` of a statement as rows: each `sample_id` with its `digest` in the dataset
+    `dataset_id`. One digest for each id, however many models there are."""
+    named = (
+        func.unnest(bindparam("ids", type_=ARRAY(String)))
+        .table_valued("sample_id", name="named")
+        .render_derived()
+    )
+    mine = select(Dataset.tombstone_key).where(Dataset.id == dataset_parameter())
+    found = digest(mine.scalar_subquery(), named.c.sample_id).label("digest")
+    return select(named.c.sample_id, found).cte("each").prefix_with("MATERIALIZED")
+
+
+def of_any_model(
+    dataset_id: ColumnElement[UUID], digest: ColumnElement[bytes]
+) -> ColumnElement[bool]:
+    """Whether any model of the dataset has a tombstone with this digest."""
+    return exists().where(
+        Model.dataset_id == dataset_id, Tombstone.model_id == Model.id, Tombstone.digest == digest
+    )
