@@ -97,7 +97,9 @@ class Source:
         for found in (listing or files.find(path)).found:
             with opened(found.path) as parquet:
                 stored = parquet.schema_arrow
-                given = partitions.constants(found, definition["columns"], stored)
+                given = partitions.constants(
+                    found, definition["columns"], stored, definition.get("classes")
+                )
                 source._given[found.path] = given
                 source._read_names(found.path, stored)
                 source._check_columns(found.path, partitions.with_constants(stored, given))

@@ -1,6 +1,6 @@
 """Columns that are not in a file but in the names of its folders, such as `split=train`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +9,9 @@ from domain.errors import JobError
 from worker.data.files import Found
 
 
-def constants(found: Found, roles: Mapping[str, Any], stored: pa.Schema) -> dict[str, pa.Scalar]:
+def constants(
+    found: Found, roles: Mapping[str, Any], stored: pa.Schema, classes: Sequence[str] | None
+) -> dict[str, pa.Scalar]:
     """The columns that the folders of a file give to all of its rows, by name.
 
     Only those that have a role are given: labels as integers, splits as text. What the folders of a
@@ -18,6 +20,7 @@ def constants(found: Found, roles: Mapping[str, Any], stored: pa.Schema) -> dict
     Args:
         roles: what the dataset calls its columns, by role.
         stored: the schema of the file itself.
+        classes: the names of the classes that were declared; labels may be named by them.
 
     Raises:
         JobError: a column is in the file too, cannot be one of folders, or is no integer.
@@ -38,7 +41,7 @@ def constants(found: Found, roles: Mapping[str, Any], stored: pa.Schema) -> dict
                     f"Column {name!r} for {role} is in the name of a folder, where all rows share "
                     "it. Write it into the files."
                 )
-            given[name] = _typed(role, name, value)
+            given[name] = _typed(role, name, value, classes or ())
     return given
 
 
@@ -56,14 +59,24 @@ def add_constants(batch: pa.RecordBatch, given: Mapping[str, pa.Scalar]) -> pa.R
     return batch
 
 
-def _typed(role: str, name: str, value: str | None) -> pa.Scalar:
+def _typed(role: str, name: str, value: str | None, classes: Sequence[str]) -> pa.Scalar:
     if role == "split" or value is None:
         return pa.scalar(value, pa.string() if role == "split" else pa.int64())
+    if value in classes:
+        place = classes.index(value)
+        if value.lstrip("+-").isdecimal() and int(value) != place:
+            raise JobError(
+                f"The folder {name}={value} may stand for class number {value}, or for the class "
+                f"that `classes` calls {value!r}, which is number {place}. Write the labels into "
+                "the files, or give the classes names that are no numbers."
+            )
+        return pa.scalar(place, pa.int64())
     try:
         return pa.scalar(int(value), pa.int64())
     except (ValueError, OverflowError) as error:
         raise JobError(
-            f"The folder {name}={value} stands for a label, which must be an integer. Rename it."
+            f"The folder {name}={value} stands for a label, which must be an integer or one of "
+            "`classes`. Rename it, or declare `classes`."
         ) from error
 
 

@@ -115,6 +115,16 @@ def test_folders_are_columns(put, top, definition):
     assert sum(batch.num_rows for _, batch in source.batches(("split",))) == 8
 
 
+def test_folders_may_be_named_by_the_classes_and_not_by_two_meanings(put, top, definition):
+    put("digit=dog/a.parquet", "digit=a%20cat/b.parquet", digit=None)
+    named = {**definition, "classes": ["a cat", "dog"]}
+    assert read(top, named, "label") == [0, 0, 1, 1]
+
+    put("digit=1/c.parquet", digit=None)
+    with pytest.raises(JobError, match="class number 1, or for the class that"):
+        read(top, {**definition, "classes": ["dog", "a cat", "1"]}, "label")
+
+
 def test_folders_that_name_no_column_of_the_dataset_are_no_columns(put, top, definition):
     put("year=2020/a.parquet", "plain/x=y/b.parquet", "=3/c.parquet")
 
