@@ -65,12 +65,12 @@ TABLES: Mapping[str, Table] = {
     "datasets": Table(
         api=Rights(insert=True, update="uri definition status failure report"),
         worker=Rights(update="status failure report files ready_at"),
-        fixed="name tombstone_key",
+        fixed="name tombstone_key group_key",
     ),
     "samples": Table(
         api=READ,
         worker=Rights(insert=True, update="position", delete=True),
-        fixed="label split",
+        fixed="label split group_digest",
     ),
     "models": Table(
         api=Rights(
@@ -97,7 +97,7 @@ TABLES: Mapping[str, Table] = {
     "membership_statistics": Table(
         api=Rights(select="model_id sample_id", delete=True),
         worker=Rights(insert=True, delete=True),
-        fixed="in_mean in_std out_mean out_std",
+        fixed="in_mean in_std out_mean out_std scores seen_by",
     ),
     "tombstones": Table(api=APPEND, worker=APPEND, fixed="job_id"),
     "suppression_lifts": Table(
@@ -217,7 +217,7 @@ TABLES: Mapping[str, Table] = {
     # How rows of a dataset come in
     "staged_samples": Table(
         worker=Rights(insert=True, update="usable", delete=True),
-        fixed="sample_id position label split",
+        fixed="sample_id position label split group_digest",
     ),
     "staged_positions": Table(
         worker=Rights(insert=True, delete=True, analyze=True), fixed="sample_id position"

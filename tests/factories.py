@@ -38,7 +38,7 @@ from domain.tables import (
 )
 
 NOW = datetime.now(UTC)
-KEY = sample_digests.new_key()
+KEY, GROUP_KEY = sample_digests.new_key(), sample_digests.new_key()
 
 DEFINITION = {
     "columns": {"sample_id": "id", "input": "image", "label": "label", "split": "split"},
@@ -55,6 +55,7 @@ def dataset(**changes: Any) -> Dataset:
         "uri": "file:///data/digits",
         "definition": DEFINITION,
         "tombstone_key": KEY,
+        "group_key": GROUP_KEY,
         "status": RegistrationStatus.READY,
         "report": {"samples": {"train": 10, "holdout": 2, "test": 0}},
     }

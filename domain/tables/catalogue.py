@@ -51,6 +51,11 @@ class Dataset(Base):
     tombstone_key: Mapped[bytes] = mapped_column(default=sample_digests.new_key)
     """What the ids of forgotten samples are digested with; see `domain.sample_digests`."""
 
+    group_key: Mapped[bytes | None] = mapped_column(default=sample_digests.new_key)
+    """What groups are digested with. Another key than the ids', so that a person whose one sample
+    is named like the person has two digests that nobody can link. Null where an older release
+    registered the dataset while the schema was already this one: it has no groups."""
+
     status: Mapped[RegistrationStatus] = mapped_column(default=RegistrationStatus.PENDING)
     report: Mapped[dict[str, Any] | None]
     """What indexing found: rows, samples per split, labels per class, bad rows with examples."""
@@ -67,6 +72,14 @@ class Sample(Base):
     """One record of a dataset, found by its id, and where it stands in the files."""
 
     __tablename__ = "samples"
+    __table_args__ = (
+        Index(
+            "samples_by_group_idx",
+            "dataset_id",
+            "group_digest",
+            postgresql_where=text("group_digest IS NOT NULL"),
+        ),
+    )
 
     dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
     sample_id: Mapped[str] = mapped_column(primary_key=True)
@@ -75,6 +88,9 @@ class Sample(Base):
 
     label: Mapped[int]
     split: Mapped[Split]
+    group_digest: Mapped[bytes | None]
+    """Of the group it belongs to, such as a person, under the dataset's `group_key`:
+    `domain.sample_digests.digest`. Null for a sample that is a group of its own."""
 
 
 class Model(Base):
@@ -230,6 +246,13 @@ class MembershipStatistics(Base):
     in_std: Mapped[float | None] = mapped_column(REAL)
     out_mean: Mapped[float] = mapped_column(REAL)
     out_std: Mapped[float] = mapped_column(REAL)
+    scores: Mapped[bytes | None]
+    """What each of the reference models says: one little-endian float32 for each, in the order in
+    which they were trained. Null in rows of older releases."""
+
+    seen_by: Mapped[int | None] = mapped_column(BigInteger)
+    """Which of them learned from it: bit j for model j; the 64th bit is the sign. 0 for hold-out
+    samples. Null where `scores` is."""
 
 
 derived_data = table(

@@ -3,7 +3,7 @@
 Not temporary tables: who may create those can put one before a table of ours, under its name.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, String, Table
 
 from domain.tables.columns import Base
 
@@ -15,6 +15,7 @@ staged_samples = Table(
     Column("label", BigInteger),
     Column("split", String),
     Column("usable", Boolean),
+    Column("group_digest", LargeBinary),
     prefixes=["UNLOGGED"],
 )
 """Every row of a dataset whose id can be stored, and whether it may be used."""
