@@ -31,7 +31,7 @@ BLOCK = 2**20
 
 STAGED = pa.schema({
     "sample_id": pa.string(), "position": pa.int64(), "label": pa.int64(), "split": pa.string(),
-    "usable": pa.bool_(),
+    "usable": pa.bool_(), "group_digest": pa.string(),
 })  # fmt: skip
 """The columns of the staged file. It holds every row whose id can be stored, unusable ones
 included: an id they share with a usable row makes that row ambiguous."""
@@ -64,6 +64,7 @@ def stage(
             facts.add(batch["input"], usable)
             position = pa.array(np.arange(first, first + batch.num_rows))
             columns = [ids, position, batch["label"], splits, pa.array(usable)]
+            columns.append(pa.nulls(batch.num_rows, pa.string()))
             writer.write_batch(
                 pa.RecordBatch.from_arrays(columns, schema=STAGED).filter(ids.is_valid())
             )
