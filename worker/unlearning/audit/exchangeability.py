@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from worker.unlearning.alignment import eigenspace, standing
+from worker.unlearning.audit.groups import Groups
 from worker.unlearning.audit.pair import Pair, ReferenceScores
 from worker.unlearning.audit.permutation import max_t, shuffles
 from worker.unlearning.evaluation import (
@@ -101,6 +102,7 @@ def exchangeability(
     *,
     class_counts: Tensor,
     references: ReferenceScores | None = None,
+    groups: Groups | None = None,
     k: int | None = None,
     seed: int = 0,
     permutations: int = PERMUTATIONS,

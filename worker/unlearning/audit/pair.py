@@ -31,6 +31,16 @@ class ReferenceScores:
     holdout_std: Tensor
     """(H,) positive, the same for hold-out samples."""
 
+    forget_scores: Tensor | None = None
+    """(K, F) float64, scaled confidence of every one of K models on the forget samples, whether or
+    not it has learned from them."""
+
+    forget_seen: Tensor | None = None
+    """(K, F) bool, whether it has learned from the sample."""
+
+    holdout_scores: Tensor | None = None
+    """(K, H) float64, the same as `forget_scores` for hold-out samples, which no model has seen."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:

@@ -18,6 +18,7 @@ from worker.unlearning.audit.exchangeability import (
     exchangeability,
     scaled_confidence,
 )
+from worker.unlearning.audit.groups import Groups
 from worker.unlearning.audit.pair import ReferenceScores
 from worker.unlearning.class_removal import lost_classes
 from worker.unlearning.evaluation import Observed, Outputs
@@ -26,6 +27,7 @@ from worker.unlearning.samples import classes
 __all__ = [
     "Audit",
     "Family",
+    "Groups",
     "Limits",
     "ReferenceScores",
     "Test",
@@ -98,6 +100,7 @@ def audit(
     removing: bool,
     limits: Limits,
     references: ReferenceScores | None = None,
+    groups: Groups | None = None,
     k: int | None = None,
     seed: int = 0,
 ) -> Audit:
@@ -113,6 +116,7 @@ def audit(
             hold-out.
         class_counts: (C,) number of retain samples per class.
         removing: the classes of the forget set are removed as a concept.
+        groups: which samples belong together; without them, each is its own.
         k: directions of the eigenspace; the number of retained classes - 1 by default.
 
     Raises:
@@ -125,7 +129,14 @@ def audit(
     lost = lost_classes(after.forget.labels, class_counts, removing=removing)
     guards = _guards(before, after, lost, removing, limits)
     family, earlier = (
-        exchangeability(observed, class_counts=class_counts, references=references, k=k, seed=seed)
+        exchangeability(
+            observed,
+            class_counts=class_counts,
+            references=references,
+            groups=groups,
+            k=k,
+            seed=seed,
+        )
         for observed in (after, before)
     )
     failed = [test for test in (*family.tests, *guards) if not test.passed]
