@@ -36,4 +36,4 @@ class Groups:
     def single(self) -> bool:
         """Whether every sample is a group of its own."""
         codes = torch.cat([self.forget, self.holdout])
-        return len(codes.unique()) == len(codes)
+        return len(set(codes.tolist())) == len(codes)
