@@ -8,6 +8,7 @@ whose rows fill the batches in which files are read.
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from domain.database import sync_engine, sync_sessions
 from domain.settings import WorkerSettings
 from domain.states import JobKind, JobStatus
 from domain.tables import Dataset, Job
+from worker import child
 from worker.engine import lease
 
 RESULTS = Path(__file__).parent / "results" / "hostile_files.json"
@@ -138,27 +140,34 @@ def _queued(sessions: sessionmaker[Session], file: Path, case: Case) -> UUID:
 
 def _watched(settings: WorkerSettings, job_id: UUID, limit: float) -> tuple[float, int]:
     """Seconds and peak memory in MB of the job's process."""
-    environment = {
-        **os.environ,
+    os.environ |= {
         "LETHE_DATABASE_URL": settings.database_url.get_secret_value(),
         "LETHE_BROKER_URL": settings.broker_url.get_secret_value(),
         "LETHE_STORE": str(settings.store),
         "LETHE_DATA_ROOTS": json.dumps([str(root) for root in settings.data_roots]),
         "LETHE_DEVICE": "cpu",
     }
-    command = [sys.executable, "-m", "worker.child", str(job_id), "1", JobKind.INDEX_DATASET]
+    job = multiprocessing.get_context("spawn").Process(
+        target=_quietly, args=(str(job_id), 1, JobKind.INDEX_DATASET)
+    )
     started = time.perf_counter()
-    child = subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL if "LOUD" not in os.environ else None,
-    )  # fmt: skip
+    job.start()
     peak = 0
-    while child.poll() is None:
-        peak = max(peak, _peak_mb(child.pid))
+    while job.exitcode is None:
+        peak = max(peak, _peak_mb(job.pid or 0))
         if time.perf_counter() - started > limit:
-            child.kill()
+            job.kill()
         time.sleep(LOOK_S)
     return time.perf_counter() - started, peak
+
+
+def _quietly(job_id: str, attempt: int, kind: str) -> None:
+    """What a worker's child does, without its log unless LOUD is set."""
+    if "LOUD" not in os.environ:
+        silent = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(silent, stream)
+    child.main(job_id, attempt, kind)
 
 
 def _peak_mb(pid: int) -> int:

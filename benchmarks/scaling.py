@@ -76,20 +76,17 @@ class Size:
 
 @dataclass(slots=True)
 class Watched:
-    """The resources used so far by the process a worker started last."""
+    """What the job's process has used so far."""
 
     cpu_s: float = 0
     peak_mb: float = 0
-    pid: int = 0
 
     def look(self, process: psutil.Process) -> None:
         """Record a process, unless it has just ended."""
         with suppress(psutil.NoSuchProcess), process.oneshot():
-            if process.pid != self.pid:
-                self.pid, self.peak_mb = process.pid, 0
             self.peak_mb = max(self.peak_mb, process.memory_info().rss / 2**20)
             spent = process.cpu_times()
-            self.cpu_s = spent.user + spent.system
+            self.cpu_s = max(self.cpu_s, spent.user + spent.system)
 
 
 def main() -> None:
@@ -130,10 +127,9 @@ def measure(folder: Path, counts: Sequence[int], jobs: int) -> list[Size]:
     ) as home:
         client = local.Client(home)
         sizes = [registered(client, data, count) for count in counts]
-        worker = psutil.Process(home.processes["worker"].pid)
         for turn in range(jobs):
             for size in sizes:
-                job_s, used = forget(client, worker, size.train_samples, turn)
+                job_s, used = forget(client, home, size.train_samples, turn)
                 size.job_s.append(job_s)
                 size.cpu_s.append(used.cpu_s)
                 size.peak_mb.append(used.peak_mb)
@@ -174,12 +170,10 @@ def registered(client: local.Client, data: Path, count: int) -> Size:
     return size
 
 
-def forget(
-    client: local.Client, worker: psutil.Process, count: int, turn: int
-) -> tuple[float, Watched]:
-    """Seconds and resources of a job that forgets samples not named before."""
+def forget(client: local.Client, home: local.Stack, count: int, turn: int) -> tuple[float, Watched]:
+    """Seconds and use of a job that forgets samples nobody has named before."""
     request = {"model": _name(count), "sample_ids": scattered_ids(count, turn)}
-    with watched(worker) as used:
+    with watched(home) as used:
         where = client.post("/v1/deletion-requests", request, **{"Idempotency-Key": str(uuid4())})
         done = client.settled(where, timeout_s=600)
     job = client.get(f"/v1/jobs/{done['targets'][0]['job_id']}")
@@ -195,14 +189,16 @@ def scattered_ids(count: int, turn: int) -> list[str]:
 
 
 @contextmanager
-def watched(worker: psutil.Process) -> Iterator[Watched]:
-    """Watch the processes that the worker starts during the block."""
+def watched(home: local.Stack) -> Iterator[Watched]:
+    """Watch the processes of jobs that the worker starts meanwhile."""
+    earlier = {job.pid for job in home.jobs("worker")}
     used, over = Watched(), threading.Event()
 
     def watch() -> None:
         while not over.wait(WATCH_S):
-            for child in worker.children(recursive=True):
-                used.look(child)
+            for job in home.jobs("worker"):
+                if job.pid not in earlier:
+                    used.look(job)
 
     thread = threading.Thread(target=watch)
     thread.start()

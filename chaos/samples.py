@@ -1,4 +1,4 @@
-"""A model and a dataset so small that a job costs little more than the start of its process.
+"""A model and a dataset so small that a job on them takes a second or two.
 
 Points with eight features in three classes, and an MLP that has memorised its training samples.
 """

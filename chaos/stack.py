@@ -56,14 +56,16 @@ class Stack:
     def held_by(self, worker: str) -> tuple[psutil.Process, UUID, int] | None:
         """The process of a worker's job, the job and its attempt; None if it has none.
 
-        Read from the process table, because Postgres may be down.
+        Read from the process table and the worker's log, as Postgres may be away.
         """
-        with suppress(psutil.Error, KeyError):  # it may be restarting
-            for child in psutil.Process(self.home.processes[worker].pid).children():
-                command = child.cmdline()
-                if "worker.child" in command:
-                    at = command.index("worker.child")
-                    return child, UUID(command[at + 1]), int(command[at + 2])
+        with suppress(psutil.Error, KeyError):  # it may just be stopped and started
+            told = self.home.log(worker).read_text().splitlines()
+            events = [
+                json.loads(line) for line in told if '"job.started"' in line or '"job.left"' in line
+            ]
+            if events and events[-1]["event"] == "job.started":
+                for job in self.home.jobs(worker):
+                    return job, UUID(events[-1]["job_id"]), events[-1]["attempt"]
         return None
 
     def signal(self, name: str, number: signal.Signals) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import httpx2
+import psutil  # type: ignore[import-untyped]
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -189,6 +190,11 @@ class Stack:
     def _log(self, name: str) -> BinaryIO:
         self.log(name).parent.mkdir(parents=True, exist_ok=True)
         return self.log(name).open("ab")
+
+    def jobs(self, name: str) -> list[psutil.Process]:
+        """The processes of the jobs that the worker `name` has: children of its fork server."""
+        servers = psutil.Process(self.processes[name].pid).children()
+        return [job for server in servers for job in server.children()]
 
     def migrate(self) -> None:
         """Bring the database to the newest schema.

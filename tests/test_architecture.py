@@ -24,11 +24,21 @@ def test_the_api_starts_without_torch_and_without_an_environment():
     assert done.returncode == 0, done.stderr
 
 
-def test_jobs_without_a_network_start_without_torch():
-    modules = [
-        f"worker.jobs.{kind}" for kind in ("check_dataset", "erase_rows", "index_dataset", "purge")
-    ]
-    code = f"import sys, worker.child, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+def test_what_the_fork_server_imports_leaves_the_gpu_alone():
+    """CUDA does not survive a fork: a job could not use the GPU."""
+    code = """if True:
+        import importlib, sys
+        import torch
+        asked = []
+        def watch(frame, event, argument):
+            if event == "call" and frame.f_code.co_filename == torch.cuda.__file__:
+                asked.append(frame.f_code.co_name)
+        sys.setprofile(watch)
+        from worker.engine import forks
+        importlib.import_module(forks.JOB)
+        sys.setprofile(None)
+        sys.exit(bool({"_lazy_init", "init", "is_available", "device_count"} & {*asked}))
+    """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=local.REPOSITORY, capture_output=True, text=True
     )

@@ -1,15 +1,17 @@
-"""One job in a process of its own: `python -m worker.child JOB ATTEMPT KIND`.
+"""One job in a process of its own: a fork of one that has imported this module.
 
 It stores its own outcome and exits 0; any other exit code tells the parent that it could not.
 """
 
+import gc
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from importlib import import_module
+from typing import NoReturn
 from uuid import UUID
 
 import structlog
@@ -30,21 +32,27 @@ from worker.engine.exits import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOP
 from worker.engine.lease import Claim
 from worker.engine.retrying import is_transient
 from worker.engine.workbench import Workbench
+from worker.jobs.check_dataset import check_dataset
+from worker.jobs.erase_rows import erase_rows
+from worker.jobs.estimate import estimate
+from worker.jobs.index_dataset import index_dataset
+from worker.jobs.purge import purge
+from worker.jobs.register_model import register_model
+from worker.jobs.train_references import train_references
+from worker.jobs.unlearn.job import unlearn_model
 from worker.store.artifacts import Store
 from worker.unlearning.errors import UnlearningError
 
-WORK: Mapping[JobKind, tuple[str, str]] = {
-    JobKind.INDEX_DATASET: ("worker.jobs.index_dataset", "index_dataset"),
-    JobKind.REGISTER_MODEL: ("worker.jobs.register_model", "register_model"),
-    JobKind.TRAIN_REFERENCES: ("worker.jobs.train_references", "train_references"),
-    JobKind.UNLEARN: ("worker.jobs.unlearn.job", "unlearn_model"),
-    JobKind.ESTIMATE: ("worker.jobs.estimate", "estimate"),
-    JobKind.ERASE_ROWS: ("worker.jobs.erase_rows", "erase_rows"),
-    JobKind.CHECK_DATASET: ("worker.jobs.check_dataset", "check_dataset"),
-    JobKind.PURGE: ("worker.jobs.purge", "purge"),
+WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
+    JobKind.INDEX_DATASET: index_dataset,
+    JobKind.REGISTER_MODEL: register_model,
+    JobKind.TRAIN_REFERENCES: train_references,
+    JobKind.UNLEARN: unlearn_model,
+    JobKind.ESTIMATE: estimate,
+    JobKind.ERASE_ROWS: erase_rows,
+    JobKind.CHECK_DATASET: check_dataset,
+    JobKind.PURGE: purge,
 }
-"""The module and the function of each kind of job. Only the job's own module is imported: half of
-the kinds need no torch, which takes seconds."""
 
 TOO_SLOW = (
     f"A statement took the database longer than {JOB.statement} seconds. Reduce the load on it, or "
@@ -59,17 +67,28 @@ TOO_LITTLE_MEMORY = (
 log = structlog.get_logger()
 
 
-def main(job_id: str, attempt: str, kind: str) -> int:
-    """Do the job, store its outcome, and return the exit status of the process."""
+def main(job_id: str, attempt: int, kind: str) -> NoReturn:
+    """Do the job, store how it ended, and exit."""
+    gc.freeze()  # what was imported is never garbage: to look through it takes a third of a second
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    status = _do(Claim(UUID(job_id), attempt, JobKind(kind)), stop)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # unloading torch would hold up the parent and the GPU for seconds
+
+
+def _do(claim: Claim, stop: threading.Event) -> int:
+    """The exit status of the job's process."""
     settings = environment.read(WorkerSettings)
-    logs.configure(settings.log_format, process="job", job_id=job_id, attempt=int(attempt))
-    confine(settings, kind)
+    logs.configure(
+        settings.log_format, process="job", job_id=str(claim.job_id), attempt=claim.attempt
+    )
+    confine(settings, claim.kind)
     engine = sync_engine(settings.database_url, JOB)
-    claim = Claim(UUID(job_id), int(attempt), JobKind(kind))
     bench = Workbench(
         claim,
         sync_sessions(engine),
@@ -94,7 +113,7 @@ def main(job_id: str, attempt: str, kind: str) -> int:
 def _carry_out(bench: Workbench) -> int:
     started = _now(bench)
     try:
-        _work(bench.claim.kind)(bench)
+        WORK[bench.claim.kind](bench)
     except JobError as error:
         if not _give_back_if_rewritten(bench, started):
             _fail(bench, kind="input", reason=str(error))
@@ -121,12 +140,6 @@ def _carry_out(bench: Workbench) -> int:
         )
         _fail(bench, kind="bug", reason=reason)
     return 0
-
-
-def _work(kind: JobKind) -> Callable[[Workbench], None]:
-    module, name = WORK[kind]
-    work: Callable[[Workbench], None] = getattr(import_module(module), name)
-    return work
 
 
 def _fail(bench: Workbench, *, kind: str, reason: str) -> None:
@@ -173,18 +186,12 @@ def _lose(bench: Workbench, *, kind: str, why: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit as soon as the parent is gone for any reason: its end of our stdin closes then."""
+    """Exit as soon as the worker is gone, however it went."""
+    worker = multiprocessing.parent_process()
+    assert worker is not None  # noqa: S101 (nobody else starts a job)
 
     def wait() -> None:
-        # Not sys.stdin.read(): at exit, Python aborts when a thread holds its lock.
-        os.read(sys.stdin.fileno(), 1)
+        worker.join()
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-if __name__ == "__main__":
-    status = main(*sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # unloading torch would hold up the parent and the GPU for seconds

@@ -10,8 +10,7 @@ from chaos.schedule import Kind
 from chaos.stack import QUICK
 
 SEEDS = range(11472, 11482)
-"""Ten that have every kind of fault among them, and few clients: each costs the start of a process
-that imports torch."""
+"""Ten that have every kind of fault among them, and few clients: so it is sooner over."""
 
 
 def test_ten_schedules_of_faults_lose_nothing_and_do_nothing_twice(

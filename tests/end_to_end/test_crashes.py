@@ -55,7 +55,7 @@ def test_kill_9_of_the_worker_costs_an_attempt_and_nothing_else(
 
 def test_kill_9_of_the_jobs_process_is_noticed_and_repaired(client, model, running_job, versions):
     where, path = running_job
-    (child,) = psutil.Process(client.home.processes["worker"].pid).children()
+    (child,) = client.home.jobs("worker")
 
     child.kill()
 
@@ -64,10 +64,26 @@ def test_kill_9_of_the_jobs_process_is_noticed_and_repaired(client, model, runni
     assert len(client.versions(model)) == versions + 1
 
 
+def test_kill_9_of_the_fork_server_ends_the_job_too_and_both_are_started_again(
+    client, model, running_job, versions
+):
+    where, path = running_job
+    (child,) = client.home.jobs("worker")
+
+    child.parent().kill()
+
+    child.wait(5)
+    assert client.settled(where)["status"] in DONE
+    assert client.get(path)["attempt"] == 2
+    assert len(client.versions(model)) == versions + 1
+
+
 def test_a_stopped_worker_finishes_its_cycle_and_the_next_goes_on_from_there(client, running_job):
     where, path = running_job
+    worker = client.home.processes.pop("worker")
 
-    client.home.stop("worker")
+    os.killpg(worker.pid, signal.SIGTERM)  # all its processes at once, as systemd does
+    worker.wait(20)
     given_back = client.get(path)
     client.home.start("worker")
 
@@ -115,7 +131,7 @@ def test_a_cancelled_job_stops_within_seconds_and_leaves_nothing(
     assert client.job_of(kept)["id"] == job["id"]
     client.home.start("worker")
     client.wait(f"/v1/jobs/{job['id']}", is_computing)
-    (child,) = psutil.Process(client.home.processes["worker"].pid).children()
+    (child,) = client.home.jobs("worker")
     champion = client.get(f"/v1/models/{model}")["champion"]
 
     started = time.monotonic()

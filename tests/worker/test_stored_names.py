@@ -2,11 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from uuid import UUID
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pytest
 from safetensors.torch import save_model
@@ -21,14 +19,23 @@ from domain.settings import WorkerSettings
 from domain.states import JobKind, JobStatus, Mode, Objective
 from domain.tables import Job, Model, ModelVersion
 from tests import acting, factories
-from worker.engine import supervisor
-from worker.engine.supervisor import Orders
 from worker.housekeeping import planner
 from worker.jobs.index_dataset import index_dataset
 from worker.jobs.register_model import register_model
 
 FACTORY, RECIPE = "demo.digits:cnn", "worker.recipes:train"
 """As releases before 0.2 named them."""
+
+WORKER = """
+import sys
+from uuid import UUID
+
+from worker.app import NAME, sessions, settings
+from worker.engine import supervisor
+
+supervisor.run(UUID(sys.argv[1]), sessions, settings, worker=NAME, orders=supervisor.Orders())
+"""
+"""A worker with one job. Jobs have the environment in which a process began its fork server."""
 
 COUNT = 100
 TASKS = ["worker.clean", "worker.deliver", "worker.keep_log", "worker.run", "worker.sweep"]
@@ -104,27 +111,10 @@ def job_id(model, sync_sessions) -> UUID:
         return session.scalars(select(Job.id).filter_by(kind=JobKind.UNLEARN)).one()
 
 
-@pytest.fixture
-def commands(monkeypatch) -> Iterator[list[list[str]]]:
-    """How each job's process was started, as the operating system lists it."""
-    seen, children = [], []
-    spawn = supervisor._spawn
-
-    def noted(held):
-        children.append(spawn(held))
-        seen.append(psutil.Process(children[-1].pid).cmdline())
-        return children[-1]
-
-    monkeypatch.setattr(supervisor, "_spawn", noted)
-    yield seen
-    for child in children:
-        child.stdin.close()
-
-
 def test_a_model_of_an_earlier_release_is_retrained_under_settings_of_that_release(
-    job_id, settings, sync_sessions, commands
+    job_id, settings, sync_sessions
 ):
-    supervisor.run(job_id, sync_sessions, settings, worker="w", orders=Orders())
+    subprocess.run([sys.executable, "-c", WORKER, str(job_id)], cwd=local.REPOSITORY, check=True)
 
     with sync_sessions() as session:
         job = session.get_one(Job, job_id)
@@ -132,8 +122,6 @@ def test_a_model_of_an_earlier_release_is_retrained_under_settings_of_that_relea
         made = session.scalars(select(ModelVersion).filter_by(job_id=job_id)).one()
     assert (made.number, made.mode) == (2, Mode.EXACT)
     assert job.config["recipe"] == RECIPE
-    (command,) = commands
-    assert command[1:4] == ["-m", "worker.child", str(job_id)]
 
 
 def test_messages_of_an_earlier_release_are_understood(settings):

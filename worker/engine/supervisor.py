@@ -5,12 +5,12 @@ The child may use the GPU, crash or be killed; the parent never imports torch.
 
 import contextlib
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
+from multiprocessing.process import BaseProcess
 from typing import Literal
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from domain import database_errors, jobs
 from domain.errors import LeaseLost
 from domain.settings import WorkerSettings
-from worker.engine import confinement, lease
+from worker.engine import confinement, forks, lease
 from worker.engine.exits import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
 from worker.engine.lease import Claim
 from worker.engine.retrying import transaction
@@ -71,6 +71,11 @@ def run(
     Args:
         worker: the name to claim the job under.
     """
+    if not forks.is_ready():  # a lease might run out while it imports
+        log.error("jobs.cannot_start")
+        return
+    if orders.stop.is_set():
+        return
     with sessions.begin() as session:
         held = lease.claim(session, job_id, worker=worker, lease=settings.lease)
     if held is None:
@@ -79,12 +84,15 @@ def run(
     started = time.monotonic()
     store = Store(settings.store, held.signature)
     killed_before = confinement.killed_for_memory()
-    child = _spawn(held)
+    try:
+        child = _spawn(held)
+    except (EOFError, OSError):
+        _settle("ended", forks.SERVER_ENDED, held, sessions, settings)
+        return
     try:
         how = _watch(child, held, sessions, settings, orders)
     finally:
-        child.kill()
-        code = child.wait()
+        code = forks.end(child)
         store.remove_unfinished()
     if how == "ended" and code == -signal.SIGXCPU:
         how = "time_limit"
@@ -99,14 +107,18 @@ def run(
     log.info("job.left", attempt=held.attempt, how=how, returncode=code, duration_s=duration_s)
 
 
-def _spawn(held: Claim) -> subprocess.Popen[bytes]:
-    """Start the child. It exits by itself when this process dies: the pipe between them closes."""
-    command = [sys.executable, "-m", "worker.child", str(held.job_id), str(held.attempt), held.kind]
-    return subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 (our own program)
+def _spawn(held: Claim) -> BaseProcess:
+    """Start the child. It ends by itself when this process dies."""
+    return forks.start(_work, str(held.job_id), held.attempt, held.kind.value)
+
+
+def _work(job_id: str, attempt: int, kind: str) -> None:
+    """What the child does."""
+    import_module(forks.JOB).main(job_id, attempt, kind)
 
 
 def _watch(
-    child: subprocess.Popen[bytes],
+    child: BaseProcess,
     held: Claim,
     sessions: sessionmaker[Session],
     settings: WorkerSettings,
@@ -116,8 +128,8 @@ def _watch(
     started = asked = renewed = known = time.monotonic()
     told_to_stop: float | None = None
     while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(POLL_S)
+        child.join(POLL_S)
+        if child.exitcode is not None:
             return "ended" if told_to_stop is None else "stopped"
         now = time.monotonic()
         if now - asked >= ASK_S:
@@ -129,9 +141,8 @@ def _watch(
                     renewed = known = now
                 elif not _is_held(held, sessions):
                     raise LeaseLost
-            except LeaseLost:  # or the child has just stored the outcome and is about to exit
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(GRACE_S)
+            except LeaseLost:  # or the child has just stored the job's end, and is about to exit
+                child.join(GRACE_S)
                 return "lost"
             except DBAPIError as error:  # Postgres is unreachable: the lease may outlast that
                 told = database_errors.told(error)
@@ -165,7 +176,11 @@ def _without_waiting(sessions: sessionmaker[Session]) -> Iterator[Session]:
 
 
 def _settle(
-    how: How, code: int, held: Claim, sessions: sessionmaker[Session], settings: WorkerSettings
+    how: How,
+    code: int | None,
+    held: Claim,
+    sessions: sessionmaker[Session],
+    settings: WorkerSettings,
 ) -> None:
     """Store the outcome for a child that could not store its own."""
     try:
@@ -192,6 +207,8 @@ def _settle(
                     )
                 else:
                     why = f"its process ended with code {code}"
+                    if code == forks.SERVER_ENDED:
+                        why = "the fork server, which starts the worker's jobs, ended"
                     if code == -signal.SIGKILL:
                         why += ", killed from outside, perhaps because memory ran out"
                     jobs.lose(session, job, actor="worker", why=why, max_losses=settings.max_losses)

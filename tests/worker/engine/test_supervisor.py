@@ -1,7 +1,5 @@
 """The parent of a job: what it stores when the child cannot, and when it must not."""
 
-import subprocess
-import sys
 import threading
 from datetime import timedelta
 
@@ -13,9 +11,11 @@ from domain.settings import WorkerSettings
 from domain.states import JobStatus
 from domain.tables import Job
 from tests import acting, factories
-from worker.engine import confinement, exits, lease, supervisor
+from worker.engine import confinement, exits, forks, lease, supervisor
 from worker.engine.supervisor import Orders
 from worker.housekeeping import planner
+
+HEED_SIGTERM = "import signal\nsignal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})\n"
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def run(sessions, job_id, own_database_url, tmp_path, monkeypatch):
 
     def run(code, orders=None, once_spawned=lambda child: None, **settings):
         def spawn(held):
-            child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+            child = forks.start(exec, HEED_SIGTERM + code)
             children.append(child)
             once_spawned(child)
             return child
@@ -60,9 +60,7 @@ def run(sessions, job_id, own_database_url, tmp_path, monkeypatch):
             **settings,
         )
         supervisor.run(job_id, sessions, settings, worker="w", orders=orders or Orders())
-        assert all(child.poll() is not None for child in children)
-        for child in children:
-            child.stdin.close()
+        assert not any(child.is_alive() for child in children)
         with sessions() as session:
             return session.get_one(Job, job_id)
 
@@ -97,6 +95,33 @@ def test_a_job_that_loses_its_child_too_often_fails(run):
     assert "code 7" in job.failure["reason"]
 
 
+def test_a_job_whose_process_cannot_be_started_costs_one_loss(run, monkeypatch):
+    def refuse(work, *arguments):
+        raise EOFError
+
+    monkeypatch.setattr(forks, "is_ready", lambda: True)
+    monkeypatch.setattr(forks, "start", refuse)
+
+    job = run("", max_losses=1)
+
+    assert "fork server" in job.failure["reason"]
+
+
+def test_no_job_is_taken_where_none_can_be_started(run, monkeypatch):
+    monkeypatch.setattr(forks, "JOB", "worker.nothing_there")
+
+    job = run("")
+
+    assert (job.status, job.attempt) == (JobStatus.QUEUED, 0)
+
+
+def test_a_worker_that_is_stopped_takes_no_job(run):
+    orders = Orders()
+    orders.stop.set()
+
+    assert run("", orders=orders).attempt == 0
+
+
 def test_a_child_that_runs_too_long_is_killed_and_the_job_fails(run):
     job = run("import time; time.sleep(60)", job_time_limit=timedelta(seconds=0.5))
 
@@ -129,9 +154,8 @@ def test_a_child_out_of_processor_time_fails(run):
 
 def test_a_worker_that_is_stopped_gives_the_job_back(run):
     orders = Orders()
-    orders.stop.set()
 
-    job = run("import time; time.sleep(60)", orders=orders)
+    job = run("import time; time.sleep(60)", orders, lambda child: orders.stop.set())
 
     assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
 
@@ -139,9 +163,8 @@ def test_a_worker_that_is_stopped_gives_the_job_back(run):
 def test_a_child_has_time_to_finish_its_cycle_and_no_more(run):
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     orders = Orders()
-    orders.stop.set()
 
-    job = run(stubborn, orders=orders, stop_grace=timedelta(seconds=1))
+    job = run(stubborn, orders, lambda child: orders.stop.set(), stop_grace=timedelta(seconds=1))
 
     assert (job.status, job.losses) == (JobStatus.QUEUED, 0)
 
@@ -149,10 +172,14 @@ def test_a_child_has_time_to_finish_its_cycle_and_no_more(run):
 def test_at_once_means_at_once(run):
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     orders = Orders()
-    orders.stop.set()
-    orders.stop_now.set()
 
-    assert run(stubborn, orders=orders).status is JobStatus.QUEUED
+    def stop_now(child):
+        orders.stop.set()
+        orders.stop_now.set()
+
+    job = run(stubborn, orders, stop_now)
+
+    assert (job.status, job.attempt) == (JobStatus.QUEUED, 1)
 
 
 def test_a_cancelled_job_is_left_and_nothing_is_stored(run, sessions):
@@ -173,18 +200,19 @@ def test_the_files_that_a_killed_child_left_go(run, tmp_path, job_id):
     assert not (tmp_path / unfinished).exists()
 
 
-def test_the_lease_is_renewed_while_the_child_works(run, monkeypatch):
-    children = []
+def test_the_lease_is_renewed_while_the_child_works(run, monkeypatch, tmp_path):
+    renewed = tmp_path / "renewed"
     renew = lease.renew
 
     def let_the_child_end(session, held, *, lease):
         renew(session, held, lease=lease)
-        children[0].stdin.close()
+        renewed.touch()
 
     monkeypatch.setattr(lease, "renew", let_the_child_end)
     longer = timedelta(minutes=5)
+    patient = f"import os, time\nwhile not os.path.exists({str(renewed)!r}): time.sleep(0.05)"
 
-    job = run("import sys; sys.stdin.read()", once_spawned=children.append, lease=longer)
+    job = run(patient, lease=longer)
 
     assert job.status is JobStatus.RUNNING  # this child ended without storing an outcome
     assert job.lease_until > job.started_at + longer

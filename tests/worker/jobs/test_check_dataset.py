@@ -1,10 +1,8 @@
 """Rows of a Parquet file that may not be trained on are found, and no ids are kept."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import timedelta
+from multiprocessing import get_context
 
 import pyarrow as pa
 import pytest
@@ -13,6 +11,7 @@ from sqlalchemy import select, text, update
 from domain.errors import JobError, LeaseLost
 from domain.states import JobKind, JobStatus
 from domain.tables import Base, Dataset, DatasetCheck, Job
+from worker.child import main
 from worker.data.sample_ids import sample_ids
 from worker.engine import lease
 from worker.jobs import check_dataset as checking
@@ -163,29 +162,26 @@ def test_a_job_that_is_somebody_elses_stores_nothing(claimed, rows, write, answe
 
 
 def test_no_id_of_the_file_is_stored_or_logged(
-    own_database_url, owner_url, bury, rows, write, tmp_path
+    own_database_url, owner_url, bury, rows, write, tmp_path, monkeypatch, capfd
 ):
     path = write(rows(12))
     with open_database(owner_url) as session:
         bury(session, "person-3")
         claims = [claim(session, path, column) for column in ("id", "pixels")]
         session.commit()
-    environment = {
-        **os.environ,
-        "LETHE_DATABASE_URL": own_database_url,
-        "LETHE_BROKER_URL": "redis://localhost:1/0",
-        "LETHE_STORE": str(tmp_path / "store"),
-        "LETHE_DATA_ROOTS": json.dumps([str(tmp_path)]),
-    }
+    monkeypatch.setenv("LETHE_DATABASE_URL", own_database_url)
+    monkeypatch.setenv("LETHE_BROKER_URL", "redis://localhost:1/0")
+    monkeypatch.setenv("LETHE_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("LETHE_DATA_ROOTS", json.dumps([str(tmp_path)]))
 
-    logged = ""
     for held in claims:
-        command = [sys.executable, "-m", "worker.child", str(held.job_id), "1", held.kind]
-        with subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as child:
-            logged += child.stderr.read()
-        assert child.returncode == 0, logged
+        child = get_context("spawn").Process(
+            target=main, args=(str(held.job_id), held.attempt, held.kind)
+        )
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+    logged = "".join(capfd.readouterr())
 
     with open_database(own_database_url) as session:
         sound, broken = (session.get_one(Job, held.job_id) for held in claims)

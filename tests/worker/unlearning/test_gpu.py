@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from worker.engine import forks
 from worker.unlearning.config import default_config
 from worker.unlearning.evaluation import Observed, evaluate
 from worker.unlearning.network import Network
@@ -89,3 +90,15 @@ def test_more_steps_are_not_more_waiting(problem):
     waits(1)  # whatever is set up once
 
     assert waits(1) == waits(10)
+
+
+def test_a_fork_of_what_has_imported_torch_can_use_the_gpu():
+    process = forks.start(compute)
+
+    process.join()
+
+    assert process.exitcode == 0
+
+
+def compute():
+    assert (torch.ones(2, device="cuda") * 2).sum().item() == 4

@@ -1,0 +1,64 @@
+"""Processes that are forks of one that has imported what a job needs.
+
+The fork server of the standard library starts with the first of them, imports, which takes seconds,
+and from then on only forks. It leaves the GPU alone: CUDA does not survive a fork.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
+
+JOB = "worker.child"
+"""The module whose `main` does a job. Named, not imported: it needs torch."""
+
+SERVER_ENDED = 255
+"""Exit code where there is no fork server any more to tell it."""
+
+
+def is_ready() -> bool:
+    """Wait until the fork server has imported all; whether it could."""
+    try:
+        probe = start(import_module, JOB)
+    except (EOFError, OSError):
+        return False
+    probe.join()
+    return probe.exitcode == 0
+
+
+def start(work: Callable[..., object], *arguments: object) -> BaseProcess:
+    """Start a process that does this work. SIGTERM is blocked in it, until it lets it through.
+
+    Whoever ends a service may send SIGTERM to all its processes at once: the fork server must stay
+    then, for it alone can tell how another process ended.
+
+    Raises:
+        EOFError, OSError: the fork server ended before it could start the process.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([JOB])
+    process = server.Process(target=work, args=arguments)
+    resource_tracker.ensure_running()  # it would unblock the signal again
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return process
+
+
+def end(process: BaseProcess) -> int:
+    """Kill the process unless it has ended; its exit code."""
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+    code = process.exitcode
+    assert code is not None and process.pid is not None  # noqa: S101, PT018 (it was started)
+    if code == SERVER_ENDED:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    return code
