@@ -7,6 +7,7 @@ and from then on only forks. It leaves the GPU alone: CUDA does not survive a fo
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -16,12 +17,18 @@ from multiprocessing.process import BaseProcess
 JOB = "worker.child"
 """The module whose `main` does a job. Named, not imported: it needs torch."""
 
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+"""How a process starts. On macOS, a fork of one that has loaded Apple's frameworks may crash, so
+each imports everything itself."""
+
 SERVER_ENDED = 255
 """Exit code where there is no fork server any more to tell it."""
 
 
 def is_ready() -> bool:
-    """Wait until the fork server has imported all; whether it could."""
+    """Wait until the fork server, if there is one, has imported all; whether it could."""
+    if METHOD == "spawn":
+        return True
     try:
         probe = start(import_module, JOB)
     except (EOFError, OSError):
@@ -39,9 +46,9 @@ def start(work: Callable[..., object], *arguments: object) -> BaseProcess:
     Raises:
         EOFError, OSError: the fork server ended before it could start the process.
     """
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([JOB])
-    process = server.Process(target=work, args=arguments)
+    context = multiprocessing.get_context(METHOD)
+    context.set_forkserver_preload([JOB])
+    process: BaseProcess = context.Process(target=work, args=arguments)
     resource_tracker.ensure_running()  # it would unblock the signal again
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:

@@ -107,6 +107,15 @@ def test_a_job_whose_process_cannot_be_started_costs_one_loss(run, monkeypatch):
     assert "fork server" in job.failure["reason"]
 
 
+def test_a_job_is_spawned_where_a_fork_may_crash(run, monkeypatch):
+    monkeypatch.setattr(forks, "METHOD", "spawn")
+    monkeypatch.setattr(forks, "JOB", "worker.nothing_there")
+
+    job = run("import os; os._exit(7)")
+
+    assert (job.status, job.losses) == (JobStatus.QUEUED, 1)
+
+
 def test_no_job_is_taken_where_none_can_be_started(run, monkeypatch):
     monkeypatch.setattr(forks, "JOB", "worker.nothing_there")
 
