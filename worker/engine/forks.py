@@ -13,11 +13,12 @@ from contextlib import suppress
 from importlib import import_module
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
+from typing import Literal
 
 JOB = "worker.child"
 """The module whose `main` does a job. Named, not imported: it needs torch."""
 
-METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+METHOD: Literal["forkserver", "spawn"] = "forkserver" if sys.platform == "linux" else "spawn"
 """How a process starts. On macOS, a fork of one that has loaded Apple's frameworks may crash, so
 each imports everything itself."""
 
