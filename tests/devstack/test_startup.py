@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack import local
+from devstack import keys, local
 from devstack.startup import StackError, explained_postgres, keep_secret, sole_user, writable
 from tests.http_servers import Handler, serving
 
@@ -115,7 +115,7 @@ def test_a_secret_is_whole_and_its_owners_alone(tmp_path):
 def test_an_empty_key_is_made_again(tmp_path):
     (tmp_path / "signing-key.pem").touch()
 
-    path = local.signing_key(tmp_path)
+    path = keys.signing_key(tmp_path)
 
     assert path.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----")
     assert (tmp_path / "operator.pem").exists()

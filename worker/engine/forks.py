@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing import resource_tracker
@@ -47,9 +47,7 @@ def start(work: Callable[..., object], *arguments: object) -> BaseProcess:
     Raises:
         EOFError, OSError: the fork server ended before it could start the process.
     """
-    context = multiprocessing.get_context(METHOD)
-    context.set_forkserver_preload([JOB])
-    process: BaseProcess = context.Process(target=work, args=arguments)
+    process = _new(work, arguments)
     resource_tracker.ensure_running()  # it would unblock the signal again
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
@@ -57,6 +55,14 @@ def start(work: Callable[..., object], *arguments: object) -> BaseProcess:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return process
+
+
+def _new(work: Callable[..., object], arguments: Sequence[object]) -> BaseProcess:
+    if METHOD == "spawn":
+        return multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([JOB])
+    return server.Process(target=work, args=arguments)
 
 
 def end(process: BaseProcess) -> int:
