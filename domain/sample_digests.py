@@ -5,6 +5,7 @@ the same digests with `sha256` alone. Pure; what asks the database is in `domain
 """
 
 import secrets
+from collections.abc import Callable
 from hashlib import sha256
 
 BLOCK = 64
@@ -21,5 +22,14 @@ def new_key() -> bytes:
 
 def digest(key: bytes, sample_id: str) -> bytes:
     """What stands for a sample id, wherever the id itself is not kept."""
-    inner = sha256(key[:BLOCK] + sample_id.encode()).digest()
-    return sha256(key[BLOCK:] + inner).digest()
+    return digester(key)(sample_id)
+
+
+def digester(key: bytes) -> Callable[[str], bytes]:
+    """Makes the same digests, for many ids under one key."""
+    first, second = key[:BLOCK], key[BLOCK:]
+
+    def made(sample_id: str) -> bytes:
+        return sha256(second + sha256(first + sample_id.encode()).digest()).digest()
+
+    return made

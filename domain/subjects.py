@@ -23,6 +23,16 @@ _THROUGH_A_FLOAT = re.compile(r"[+-]?[0-9]+\.0+|[+-]?[0-9]+(\.[0-9]+)?[eE]\+[0-9
 the 12 that a request would name."""
 
 
+class NotASubject(ValueError):
+    """A text that is no subject; the message says why and what to do, and does not repeat it."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(why)
+        self.kind = kind
+        """What is wrong, in one or two words: `empty`, `too_long`, `invalid`, `missing_value` or
+        `from_float`."""
+
+
 def canonical(subject: str) -> str:
     """The one text that stands for a subject, so that data and requests have the same digest.
 
@@ -32,27 +42,29 @@ def canonical(subject: str) -> str:
     decimal digits: 7 and "7" are one subject, "07" is another.
 
     Raises:
-        ValueError: it is no subject; the text says why and what to do, and does not repeat it.
+        NotASubject: it is none, or could be two.
     """
     if subject.isascii() and subject.isprintable() and " " not in subject:
         text = subject
     else:
         text = " ".join(unicodedata.normalize("NFC", subject).split())
     if not text:
-        raise ValueError("is empty; name somebody")
+        raise NotASubject("empty", "is empty; name somebody")
     if len(text) > LONGEST:
-        raise ValueError(f"has more than {LONGEST} characters; use a shorter identity")
+        raise NotASubject("too_long", f"has more than {LONGEST} characters; use a shorter identity")
     if not text.isascii() or not text.isprintable():
         _require_visible(text)
     if text in NOBODY:
-        raise ValueError(
+        raise NotASubject(
+            "missing_value",
             "is what programs write for a missing value; leave it out, or give an identity that "
-            "is really spelled so a prefix"
+            "is really spelled so a prefix",
         )
     if _THROUGH_A_FLOAT.fullmatch(text):
-        raise ValueError(
+        raise NotASubject(
+            "from_float",
             "is a whole number that was stored as a float; write it without a point or exponent, "
-            "such as 12 for 12.0"
+            "such as 12 for 12.0",
         )
     return text
 
@@ -61,6 +73,6 @@ def _require_visible(text: str) -> None:
     for character in text:
         category = unicodedata.category(character)
         if category == "Cs":
-            raise ValueError("is not valid text; correct its encoding")
+            raise NotASubject("invalid", "is not valid text; correct its encoding")
         if category in ("Cc", "Cf") and character not in JOINERS:
-            raise ValueError("has an invisible character; write it without")
+            raise NotASubject("invalid", "has an invisible character; write it without")

@@ -53,6 +53,22 @@ class Columns(In):
     split: Label
     """The column that says which split a sample belongs to; `splits` names its values."""
 
+    group: Label | None = None
+    """The column with whose sample it is: a person, an account or a household. Text or an integer,
+    null for a sample that is nobody else's. Deletion requests name people by it, and samples of one
+    person are judged together. It is kept as a keyed digest, never in clear. Null if there is no
+    such column."""
+
+    @model_validator(mode="after")
+    def _group_is_no_other(self) -> Self:
+        inputs = [self.input] if isinstance(self.input, str) else [*self.input.values()]
+        if self.group is not None and self.group in (self.label, self.split, *inputs):
+            raise ValueError(
+                "`group` names whose sample it is, so it is another column than `input`, `label` "
+                "and `split`"
+            )
+        return self
+
 
 class Splits(In):
     """The values in the split column, and what each of them stands for."""
@@ -107,6 +123,11 @@ class DatasetDefinition(In):
     """What to do with rows that cannot be read: `refuse` fails the registration, `skip` leaves them
     out and reports them."""
 
+    leaking_groups: Literal["report", "refuse"] = "report"
+    """What to do when a group stands in training and also in the hold-out or the test split:
+    `report` counts them in the report, and jobs leave such hold-out samples out of the audit;
+    `refuse` fails the registration. Needs `columns.group`."""
+
     erase: Erase = Erase()
     """What else to delete when samples are forgotten."""
 
@@ -157,6 +178,8 @@ class DatasetCreate(DatasetDefinition):
                 raise ValueError("only `tokens` can have inputs of several columns")
             if not any(self.columns.input.values()):
                 raise ValueError("name at least one column in `columns.input`")
+        if self.columns.group is None and self.leaking_groups == "refuse":
+            raise ValueError("`leaking_groups` needs a column `columns.group`")
         return self
 
     def definition(self) -> dict[str, Any]:
@@ -166,6 +189,10 @@ class DatasetCreate(DatasetDefinition):
             del stored["erase"]  # as it was before there was one: a repetition is the same dataset
         if self.classes is None:
             del stored["classes"]
+        if self.columns.group is None:
+            del stored["columns"]["group"]
+        if self.leaking_groups == "report":
+            del stored["leaking_groups"]
         return stored
 
 
@@ -286,7 +313,8 @@ class DatasetRead(DatasetDefinition, Registered):
     into the files; null if they are not known."""
 
     report: dict[str, Any] | None
-    """What indexing found: rows, samples per split, labels per class, bad rows with examples, the
-    type of array inputs, how many images can be read in several ways, by kind (a model's
-    `preprocessing` must choose how), the files that were read and left out, and what erasing rows
-    would change about them. Null until the dataset has been indexed."""
+    """What indexing found: rows, samples per split, labels per class, bad rows with examples,
+    groups and how many of them stand both in training and in another split, the type of array
+    inputs, how many images can be read in several ways, by kind (a model's `preprocessing` must
+    choose how), the files that were read and left out, and what erasing rows would change about
+    them. Null until the dataset has been indexed."""

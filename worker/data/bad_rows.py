@@ -84,7 +84,7 @@ class BadRows:
 def usable_ids(column: pa.Array) -> tuple[pa.Array, dict[str, Mask]]:
     """The ids (N,), null where Postgres cannot store them, and the masks (N,) that say why."""
     missing = column.is_null().to_numpy(zero_copy_only=False)
-    invalid = _not_utf8(column)
+    invalid = not_utf8(column)
     column = pc.if_else(pa.array(invalid), pa.scalar(None, pa.string()), column)
     lengths = pc.fill_null(pc.utf8_length(column), 1).to_numpy()
     invalid |= pc.fill_null(pc.match_substring(column, "\0"), False).to_numpy(zero_copy_only=False)
@@ -97,8 +97,8 @@ def usable_ids(column: pa.Array) -> tuple[pa.Array, dict[str, Mask]]:
     return pc.if_else(pa.array(unusable), pa.scalar(None, pa.string()), column), masks
 
 
-def _not_utf8(column: pa.Array) -> Mask:
-    """Which ids are not UTF-8: Postgres enforces it, Parquet does not."""
+def not_utf8(column: pa.Array) -> Mask:
+    """Which texts are not UTF-8: Postgres enforces it, Parquet does not."""
     bad = np.zeros(len(column), dtype=bool)
     try:
         column.validate(full=True)

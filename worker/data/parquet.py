@@ -242,6 +242,8 @@ _ACCEPTED = {
     "sample_id": "text or an integer",
     "split": "text or an integer",
     "label": "an integer, or text where the dataset's `classes` are known",
+    "group": "text or an integer, with null for rows without a group: as anything else, such as a "
+    "float, one person could be written in two ways",
 }
 
 
@@ -251,7 +253,14 @@ def _uniform_type(role: str, kind: pa.DataType) -> pa.DataType | None:
         kind = kind.value_type
     if role == "label":
         return pa.int64() if pa.types.is_integer(kind) or is_text(kind) else None
+    if role == "group" and (pa.types.is_null(kind) or _whole(kind)):
+        return pa.string()
     return pa.string() if _texts(kind) or pa.types.is_integer(kind) else None
+
+
+def _whole(kind: pa.DataType) -> bool:
+    """Whether the type is of decimals without a fraction: databases export integers as such."""
+    return bool(pa.types.is_decimal(kind) and kind.scale == 0)
 
 
 def _texts(kind: pa.DataType) -> bool:

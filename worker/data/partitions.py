@@ -14,8 +14,8 @@ def constants(
 ) -> dict[str, pa.Scalar]:
     """The columns that the folders of a file give to all of its rows, by name.
 
-    Only those that have a role are given: labels as integers, splits as text. What the folders of a
-    file are named besides is of no concern.
+    Only those that have a role are given: labels as integers, splits and groups as text. What the
+    folders of a file are named besides is of no concern.
 
     Args:
         roles: what the dataset calls its columns, by role.
@@ -36,7 +36,7 @@ def constants(
                     f"Column {name!r} is in {found.path.name} and in the name of a folder above it "
                     f"({name}={value}). Rename the folder, or write the file without the column."
                 )
-            if role not in ("label", "split"):
+            if role not in ("label", "split", "group"):
                 raise JobError(
                     f"Column {name!r} for {role} is in the name of a folder, where all rows share "
                     "it. Write it into the files."
@@ -60,8 +60,8 @@ def add_constants(batch: pa.RecordBatch, given: Mapping[str, pa.Scalar]) -> pa.R
 
 
 def _typed(role: str, name: str, value: str | None, classes: Sequence[str]) -> pa.Scalar:
-    if role == "split" or value is None:
-        return pa.scalar(value, pa.string() if role == "split" else pa.int64())
+    if role != "label" or value is None:
+        return pa.scalar(value, pa.int64() if role == "label" else pa.string())
     if value in classes:
         place = classes.index(value)
         if value.lstrip("+-").isdecimal() and int(value) != place:

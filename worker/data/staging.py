@@ -19,10 +19,11 @@ from sqlalchemy.orm import Session
 from worker import budgets
 from worker.data.bad_rows import BadRows, usable_ids
 from worker.data.class_names import UNKNOWN
+from worker.data.group_column import GroupDigests
 from worker.data.images import Mask
 from worker.data.input_facts import InputFacts
 from worker.data.inputs import array_length
-from worker.data.parquet import Source
+from worker.data.parquet import ROLES, Source
 from worker.engine.workbench import Workbench
 
 HIGHEST_LABEL = 2**31 - 1
@@ -43,14 +44,19 @@ def stage(
     definition: dict[str, Any],
     faults: BadRows,
     staged: IO[bytes],
+    groups: GroupDigests | None = None,
 ) -> InputFacts:
-    """Check every row, and write those with a usable id to the staged file as CSV."""
+    """Check every row, and write those with a usable id to the staged file as CSV.
+
+    Args:
+        groups: makes the digests of the groups; None if the dataset has none.
+    """
     length: int | None = None
     facts = InputFacts(budgets.pixels_of(source.stored))
     reported = monotonic()
     options = pa.csv.WriteOptions(include_header=False)
     with pa.csv.CSVWriter(kept_open(staged), STAGED, write_options=options) as writer:
-        for first, batch in source.batches():
+        for first, batch in source.batches(ROLES if groups is None else (*ROLES, "group")):
             if length is None:
                 length = array_length(batch["input"], source.input_shape)
             splits = _splits(batch["split"], definition["splits"])
@@ -60,11 +66,14 @@ def stage(
                 "split_unknown": _mask(splits.is_null()),
                 **facts.examine(batch["input"], length),
             }
+            of_groups = pa.nulls(batch.num_rows, pa.string())
+            if groups is not None:
+                of_groups, bad_groups = groups.of(batch["group"])
+                bad_rows |= bad_groups
             usable = faults.add(first, bad_ids | bad_rows)
             facts.add(batch["input"], usable)
             position = pa.array(np.arange(first, first + batch.num_rows))
-            columns = [ids, position, batch["label"], splits, pa.array(usable)]
-            columns.append(pa.nulls(batch.num_rows, pa.string()))
+            columns = [ids, position, batch["label"], splits, pa.array(usable), of_groups]
             writer.write_batch(
                 pa.RecordBatch.from_arrays(columns, schema=STAGED).filter(ids.is_valid())
             )

@@ -17,8 +17,9 @@ from domain.errors import JobError
 from domain.events import DatasetIndexed
 from domain.states import RegistrationStatus, Split
 from domain.tables import Dataset, Job, Sample, staged_samples
-from worker.data import staging
+from worker.data import group_column, staging
 from worker.data.bad_rows import BadRows
+from worker.data.group_column import GroupDigests
 from worker.data.parquet_rewrite import Fingerprint, fingerprint
 from worker.data.rehearsal import rehearse
 from worker.data.source import open_listed
@@ -39,6 +40,7 @@ def index_dataset(bench: Workbench) -> None:
         with attempt as session:
             job = session.get_one(Job, bench.claim.job_id)
             dataset = session.get_one(Dataset, job.dataset_id)
+    groups = _groups(dataset)
     source, listing = open_listed(bench, dataset)
     files = {str(file): fingerprint(file) for file in source.files}
     told: dict[str, Any] = {"files": listing.report()}
@@ -47,7 +49,7 @@ def index_dataset(bench: Workbench) -> None:
         told["erasure"] = rehearse(listing, bench.claim.signature)
     faults = BadRows()
     with tempfile.TemporaryFile() as staged:
-        facts = staging.stage(bench, source, dataset.definition, faults, staged)
+        facts = staging.stage(bench, source, dataset.definition, faults, staged, groups)
         if {str(file): fingerprint(file) for file in source.files} != files:
             raise JobError(
                 "The files changed while they were read; register the dataset again once no other "
@@ -63,6 +65,18 @@ def index_dataset(bench: Workbench) -> None:
                 staging.load(session, staged, staged_samples)
                 staging.find_duplicates(session, found)
                 _store(session, bench, dataset.id, found, source.rows, files, told)
+
+
+def _groups(dataset: Dataset) -> GroupDigests | None:
+    """Makes the digests of its groups; None if it has no column of them."""
+    if dataset.definition["columns"].get("group") is None:
+        return None
+    if dataset.group_key is None:
+        raise JobError(
+            "The dataset was first registered while the service was being upgraded, and has no key "
+            "to keep groups under. Register it under another name."
+        )
+    return GroupDigests(dataset.group_key)
 
 
 def _store(
@@ -87,13 +101,16 @@ def _store(
     ).all()
     by_label = [(split, label, n) for split, label, n in counts]
     report = {**faults.report(rows, by_label), **told}
-    problem = _problem(report, session.get_one(Dataset, dataset_id).definition, faults)
+    definition = session.get_one(Dataset, dataset_id).definition
+    if definition["columns"].get("group") is not None:
+        report["groups"] = group_column.report(session)
+    problem = _problem(report, definition, faults)
     session.execute(delete(Sample).filter_by(dataset_id=dataset_id))
     if problem is None:
         session.execute(
             text(
-                "INSERT INTO samples (dataset_id, sample_id, position, label, split) "
-                "SELECT :dataset_id, sample_id, position, label, split "
+                "INSERT INTO samples (dataset_id, sample_id, position, label, split, group_digest) "
+                "SELECT :dataset_id, sample_id, position, label, split, group_digest "
                 "FROM staged_samples WHERE usable"
             ),
             {"dataset_id": dataset_id},
@@ -121,11 +138,17 @@ def _problem(report: dict[str, Any], definition: dict[str, Any], faults: BadRows
     """Why the dataset cannot be used, in words; None when it can."""
     if faults.rows and definition.get("bad_rows", "refuse") == "refuse":
         pad = "input_wrong_length" in report["bad_rows"]
+        advice = "".join(
+            f" {group_column.ADVICE[kind]}"
+            for kind in report["bad_rows"]
+            if kind in group_column.ADVICE
+        )
         return (
             f"{faults.rows} of {report['rows']} rows are bad ({faults.summary()}); see the "
             "dataset's report for examples. Correct them"
             f"{', by padding sequences to one length' if pad else ''}, or register the dataset "
             'with bad_rows "skip" to leave them out.'
+            f"{advice}"
         )
     lacking: Sequence[Split] = [
         split for split in (Split.TRAIN, Split.HOLDOUT) if not report["samples"][split.value]
@@ -135,4 +158,11 @@ def _problem(report: dict[str, Any], definition: dict[str, Any], faults: BadRows
             f"No usable row is in the split {' and '.join(lacking)}; unlearning needs training "
             "samples, and hold-out samples to compare them with. Correct the names of the splits."
         )
+    if definition.get("leaking_groups", "report") == "refuse":
+        leaks = group_column.leaks(report["groups"])
+        if leaks is not None:
+            return (
+                f"{leaks}. Move each group to one split, and train without the groups of the "
+                'others; or register the dataset with leaking_groups "report".'
+            )
     return None
