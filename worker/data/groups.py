@@ -4,12 +4,14 @@ Shapes: N samples.
 """
 
 from collections.abc import Sequence
+from uuid import UUID
 
 import torch
-from sqlalchemy import ARRAY, String, any_, literal, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, select
+from sqlalchemy.orm import Session, aliased
 from torch import Tensor
 
+from domain.states import Split
 from domain.tables import Model, Sample
 
 ROWS = 10_000
@@ -38,3 +40,15 @@ def codes(session: Session, model: Model, sample_ids: Sequence[str]) -> Tensor:
         [numbers.setdefault(digests.get(each, each), len(numbers)) for each in sample_ids],
         dtype=torch.int64,
     )
+
+
+def stands_in_training(dataset_id: UUID) -> ColumnElement[bool]:
+    """Whether a row of `Sample` is of a group that has training samples: no model of the dataset
+    can be said not to know it, whatever the row's own split is."""
+    other = aliased(Sample)
+    trained = select(other.group_digest).where(
+        other.dataset_id == dataset_id,
+        other.split == Split.TRAIN,
+        other.group_digest.is_not(None),
+    )
+    return func.coalesce(Sample.group_digest.in_(trained), False)

@@ -1,13 +1,14 @@
 """The samples kept for a version's jobs, as one Parquet file in the store.
 
 A class-balanced draw from the retain set, plus hold-out and test samples: raw inputs as in the
-dataset, columns `sample_id`, `input`, `label` and `split`. With it, no job scans the dataset.
+dataset, columns `sample_id`, `input`, `label` and `split`; those in `unseen` where the dataset has
+groups. With it, no job scans the dataset.
 
 The hold-out has two halves. The method may look at the *calibration* half; the *audit* half only
 judges the result, in this job and in all later ones.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from domain.states import Split
-from worker.data import decode
+from worker.data import decode, unseen
 from worker.store.artifacts import Store
 from worker.unlearning.samples import Samples
 
@@ -38,8 +39,16 @@ def read(store: Store, digest: str) -> pa.Table:
 
 def without(table: pa.Table, sample_ids: Collection[str]) -> pa.Table:
     """The rows of all other samples, from every split."""
-    named = pc.is_in(table["sample_id"], pa.array(list(sample_ids), pa.string()))
-    return table.filter(pc.invert(named))
+    return table.filter(pc.invert(_named(table, sample_ids)))
+
+
+def only(table: pa.Table, sample_ids: Collection[str]) -> pa.Table:
+    """The rows of these samples, from every split."""
+    return table.filter(_named(table, sample_ids))
+
+
+def _named(table: pa.Table, sample_ids: Collection[str]) -> pa.ChunkedArray:
+    return pc.is_in(table["sample_id"], pa.array(list(sample_ids), pa.string()))
 
 
 def of_split(table: pa.Table, split: Split) -> pa.Table:
@@ -50,15 +59,32 @@ def of_split(table: pa.Table, split: Split) -> pa.Table:
 def holdout_halves(table: pa.Table) -> tuple[pa.Table, pa.Table]:
     """The hold-out rows for calibration, and those for the audit.
 
-    A sample's half follows from its id, so no audit ever uses what an earlier job was calibrated
-    with. A sample is moved only when one half would be empty.
+    A sample's half follows from its id, and where the dataset has groups from the group, so no
+    audit ever uses what an earlier job was calibrated with. A sample or group is moved only when
+    one half would be empty. With groups, the audit's half is empty when fewer than two groups were
+    never trained on.
     """
     holdout = of_split(table, Split.HOLDOUT)
-    sides = [sha256(name.encode()).digest()[0] % 2 for name in holdout["sample_id"].to_pylist()]
-    if len(sides) > 1 and len(set(sides)) == 1:
-        sides[0] = 1 - sides[0]
-    for_audit = pa.array([side == 1 for side in sides], pa.bool_())
+    if unseen.GROUP in holdout.column_names:
+        columns = (holdout[name].to_pylist() for name in (unseen.GROUP, unseen.LEAKING))
+        for_audit = pa.array(unseen.sides(*columns), pa.bool_())
+    else:
+        for_audit = pa.array(_by_id(holdout["sample_id"].to_pylist()), pa.bool_())
     return holdout.filter(pc.invert(for_audit)), holdout.filter(for_audit)
+
+
+def leaking(table: pa.Table) -> int:
+    """How many hold-out rows are of groups that stand in training."""
+    if unseen.LEAKING not in table.column_names:
+        return 0
+    return int(pc.sum(table[unseen.LEAKING]).as_py() or 0)
+
+
+def _by_id(sample_ids: Sequence[str]) -> list[bool]:
+    sides = [sha256(name.encode()).digest()[0] % 2 == 1 for name in sample_ids]
+    if len(sides) > 1 and len(set(sides)) == 1:
+        sides[0] = not sides[0]
+    return sides
 
 
 def samples(

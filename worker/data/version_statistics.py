@@ -45,17 +45,21 @@ def describe(holdout: Outputs, moments: Moments, class_counts: Tensor) -> Statis
     Args:
         moments: of the retain features of the same network, on the CPU.
         class_counts: (C,) int64.
+
+    Without hold-out samples, all figures of theirs are NaN.
     """
     levels = torch.linspace(0, 1, QUANTILES, dtype=torch.float64)
     da = alignment(holdout.features.double(), eigenspace(moments, k=default_k(class_counts)))
     by_class = torch.full((len(class_counts),), torch.nan, dtype=torch.float64)
     for label in holdout.labels.unique():  # type: ignore[no-untyped-call]
         by_class[label] = da[holdout.labels == label].mean()
+    losses, over = holdout.losses(), margins(holdout.logits.double(), holdout.labels)
+    nothing = torch.full_like(levels, torch.nan)
     return Statistics(
         moments=moments,
         class_counts=class_counts,
-        holdout_losses=holdout.losses().quantile(levels),
-        holdout_margins=margins(holdout.logits.double(), holdout.labels).quantile(levels),
+        holdout_losses=losses.quantile(levels) if len(losses) else nothing,
+        holdout_margins=over.quantile(levels) if len(over) else nothing,
         holdout_alignment=by_class,
     )
 

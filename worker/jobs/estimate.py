@@ -232,13 +232,14 @@ def _measured(
         observed,
         class_counts=inputs.class_counts,
         references=known,
+        groups=inputs.groups,
         seed=bench.claim.job_id.int % 2**31,
     )
     return {
         "measured": len(observed.forget.labels),
         "audit_has_power": family.rejected,
         "tests": [asdict(test) for test in family.tests],
-        "remarks": list(family.remarks),
+        "remarks": [*family.remarks, *inputs.remarks],
         "memorisation": _memorisation(observed, mine),
         "lost_classes": _lost(observed.holdout, class_counts, labels),
     }
@@ -260,12 +261,15 @@ def _lost(holdout: Outputs, class_counts: Tensor, labels: Tensor) -> list[dict[s
     ]
 
 
-def _memorisation(observed: Observed, known: Table | None) -> dict[str, Any]:
-    """How much of its answers the champion owes to training on these samples."""
+def _memorisation(observed: Observed, known: Table | None) -> dict[str, Any] | None:
+    """How much of its answers the champion owes to training on these samples; None if there is
+    nothing to compare them with."""
     if known is not None:
         gap = (known.in_mean - known.out_mean).mean().item()
         return {"measure": "confidence_gap", "value": gap}
     unseen = observed.holdout
+    if not len(unseen.labels):
+        return None
     weights = matching_weights(unseen.labels, observed.forget.labels)
     gap = (weights @ unseen.losses() - observed.forget.losses().mean()).item()
     return {"measure": "loss_gap", "value": gap}

@@ -7,6 +7,7 @@ Shapes: N samples, d feature dimensions, C classes.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from domain.locations import allowed_path
 from domain.preprocessing import InputKind, refusal
 from domain.states import RegistrationStatus, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, Sample
-from worker.data import decode, preview, reservoir, specimens, version_statistics
+from worker.data import decode, preview, reservoir, specimens, unseen, version_statistics
 from worker.data.parquet import Source
 from worker.data.source import open_source
 from worker.data.survey import BATCH, Survey, require_finite, survey
@@ -56,7 +57,7 @@ def register_model(bench: Workbench) -> None:
             job = session.get_one(Job, bench.claim.job_id)
             model = session.get_one(Model, job.model_id)
             dataset = session.get_one(Dataset, model.dataset_id)
-            drawn = _draw(session, model)
+            wanted = _wanted(session, model, dataset)
     problem = refusal(dataset.definition, dataset.report, model.preprocessing)
     if problem is not None:
         raise JobError(problem)
@@ -77,11 +78,32 @@ def register_model(bench: Workbench) -> None:
         vocabulary.require_known(module, (dataset.report or {})["inputs"], source.arguments)
     network = _network(bench, module, model, source)
     with vocabulary.checked(module):
-        classes = _try_out(bench, network, source, model, drawn[Split.TRAIN][:TRIED])
+        classes = _try_out(bench, network, source, model, wanted.drawn[Split.TRAIN][:TRIED])
         beside.check_classes(found, classes)
-        wanted = [position for kept in drawn.values() for _, position in kept]
-        gathered = survey(bench, network, source, model, dataset, wanted=wanted, classes=classes)
-        _record(bench, model, dataset, architecture, digest, network, gathered, found)
+        places = wanted.positions
+        gathered = survey(bench, network, source, model, dataset, wanted=places, classes=classes)
+        _record(bench, model, dataset, architecture, digest, network, gathered, wanted, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The samples that the pass keeps."""
+
+    drawn: dict[Split, Sequence[tuple[str, int]]]
+    """Ids and positions, by split; see `_draw`."""
+
+    unseen: unseen.Drawn | None
+    """What jobs get for the hold-out, where the dataset has groups: else what was drawn of it."""
+
+    @property
+    def positions(self) -> list[int]:
+        of_unseen = [] if self.unseen is None else [self.unseen.named]
+        return [place for named in (*self.drawn.values(), *of_unseen) for _, place in named]
+
+
+def _wanted(session: Session, model: Model, dataset: Dataset) -> _Wanted:
+    has_groups = dataset.definition["columns"].get("group") is not None
+    return _Wanted(_draw(session, model), unseen.draw(session, model) if has_groups else None)
 
 
 def _beside(
@@ -215,25 +237,31 @@ def _record(
     weights_sha256: str,
     network: Network,
     gathered: Survey,
+    wanted: _Wanted,
     found: beside.Found,
 ) -> None:
     """Write the files first, under their hashes; then version 1, in one transaction."""
     bench.report("measuring hold-out and test samples", 0.93)
     kept = gathered.kept()
 
-    def outputs(split: Split) -> Outputs:
-        samples = reservoir.samples(kept, split, model.preprocessing, dataset.definition)
+    def outputs(rows: pa.Table) -> Outputs:
+        samples = reservoir.decoded(rows, model.preprocessing, dataset.definition)
         with functions.users_code("The network"):
             found = Outputs.of(network, samples, BATCH)
         require_finite(found.features, found.logits)
         return found
 
-    holdout, test = outputs(Split.HOLDOUT), outputs(Split.TEST)
+    test = outputs(reservoir.of_split(kept, Split.TEST))
+    everyone = outputs(reservoir.only(kept, [each for each, _ in wanted.drawn[Split.HOLDOUT]]))
+    holdout = everyone
+    if wanted.unseen is not None:
+        kept = unseen.marked(kept, wanted.unseen)
+        holdout = outputs(reservoir.of_split(kept, Split.HOLDOUT))
     moments, counts = gathered.moments(), gathered.class_counts
     trained = Answered(gathered.class_right, counts)
     check = plausibility.require_plausible(
         trained,
-        Answered.of(holdout.logits, holdout.labels, len(counts)),
+        Answered.of(everyone.logits, everyone.labels, len(counts)),
         holdout_size=_size(dataset, Split.HOLDOUT),
         expected=model.expected_accuracy,
         accepted=model.accept_accuracy,
@@ -258,6 +286,7 @@ def _record(
         "weights_dtypes": weights.dtypes(objects.path_of(bench.store.root, weights_sha256)),
         "samples": (dataset.report or {}).get("samples"),
         "reservoir": {split.value: _count(kept, split) for split in Split},
+        **_of_groups(dataset, kept),
     }
     for attempt in bench.transaction():
         with attempt as session:
@@ -269,6 +298,13 @@ def _record(
             _add_version(session, job, model, digests, figures)
             jobs.complete(session, job, actor="worker")
             train_references.queue(session, model)
+
+
+def _of_groups(dataset: Dataset, kept: pa.Table) -> dict[str, Any]:
+    """What the figures say of the hold-out's groups, where the dataset has groups."""
+    _, for_audit = reservoir.holdout_halves(kept)
+    told = unseen.remarks(dataset.report, audited=len(for_audit), leaking=reservoir.leaking(kept))
+    return {"warnings": told} if told else {}
 
 
 def _size(dataset: Dataset, split: Split) -> int:

@@ -86,10 +86,10 @@ class Evaluation:
     """Accuracy on the hold-out in the forget set's class mix: what forget accuracy should be."""
 
     da_forget: float
-    da_holdout: float
+    da_holdout: float | None
     """Mean DA of the hold-out in the class mix of the forget set."""
 
-    da_gap: float
+    da_gap: float | None
     da_gap_low: float | None
     da_gap_high: float | None
     k: int
@@ -100,7 +100,7 @@ class Evaluation:
     forget_feature_norm: float
     """Mean Euclidean norm of the features."""
 
-    holdout_feature_norm: float
+    holdout_feature_norm: float | None
     membership_auc: float | None
     """Chance that a forget sample has a lower loss than a hold-out sample of the same class
     mix; 0.5 means indistinguishable. None when the hold-out lacks all these classes."""
@@ -152,6 +152,8 @@ class Observed:
     """Outputs on a class-balanced reservoir of the retain set."""
 
     holdout: Outputs
+    """Outputs on samples that were never trained on; there may be none."""
+
     test: Outputs | None
 
     @classmethod
@@ -169,9 +171,9 @@ class Observed:
 
         Raises:
             NotFinite: a feature or a logit is NaN or infinite.
-            ValueError: the forget set, the reservoir or the hold-out is empty.
+            ValueError: the forget set or the reservoir is empty.
         """
-        require_samples(forget=forget, retain=retain, holdout=holdout)
+        require_samples(forget=forget, retain=retain)
         return cls(
             forget=Outputs.of(network, forget, batch_size),
             retain=Outputs.of(network, retain, batch_size),
@@ -201,6 +203,7 @@ def evaluate(
     moments = retain_moments(kept, class_counts) if moments is None else moments
     space = eigenspace(moments, k=default_k(class_counts) if k is None else k)
     da_forget, da_holdout, gap = measured_gap(mine, unseen, space, seed)
+    there = len(unseen.labels) > 0
     alike = matching_weights(unseen.labels, mine.labels).float()
     same = torch.isin(unseen.labels, mine.labels)
     return Evaluation(
@@ -210,15 +213,15 @@ def evaluate(
         test_accuracy=accuracy(tested) if tested else None,
         holdout_accuracy_same_classes=accuracy(unseen, alike * same),
         da_forget=da_forget,
-        da_holdout=da_holdout,
-        da_gap=gap.value,
+        da_holdout=da_holdout if there else None,
+        da_gap=gap.value if there else None,
         da_gap_low=gap.low,
         da_gap_high=gap.high,
         k=space.k,
         subspace_overlap=subspace_overlap(mine.features, space),
         forget_effective_rank=effective_rank(mine.features),
         forget_feature_norm=mine.features.norm(dim=1).mean().item(),
-        holdout_feature_norm=(alike @ unseen.features.norm(dim=1)).item(),
+        holdout_feature_norm=((alike @ unseen.features.norm(dim=1)).item() if there else None),
         membership_auc=membership_auc(mine, unseen),
         every_class=EveryClass.of(observed, len(class_counts)),
         lost_classes=[label for label in classes(mine.labels) if class_counts[label] == 0],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import pyarrow as pa
+import torch
 from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 from torch import Tensor
@@ -26,10 +27,11 @@ from domain.tables import (
     RequestSample,
     Sample,
 )
-from worker.data import decode, reservoir
+from worker.data import decode, groups, reservoir, unseen
 from worker.data.parquet import Source
 from worker.data.source import open_source
 from worker.engine.workbench import Workbench
+from worker.unlearning.audit.groups import Groups
 from worker.unlearning.evaluation import Observed
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
@@ -75,9 +77,16 @@ class Inputs:
     """The half of the hold-out that the method may look at."""
 
     audit: Samples
-    """The half that only measures the result."""
+    """The half that only measures the result. Empty when the hold-out of a dataset with groups has
+    no two that the model never saw."""
 
     audit_ids: Sequence[str]
+    groups: Groups | None
+    """Which forget and which audit samples belong together; None if each is on its own."""
+
+    remarks: Sequence[str]
+    """What a reader of the verdict must know of the hold-out."""
+
     test: Samples | None
     class_counts: Tensor
     """(C,) training samples of each class that stay."""
@@ -185,13 +194,14 @@ def read_inputs(bench: Workbench, order: Order, class_counts: Tensor) -> Inputs:
         reservoir.read(bench.store, order.champion.reservoir_sha256),
         set(order.forget_ids) | order.outside,
     )
-    halves = reservoir.holdout_halves(kept)
+    halves, together = _halves(bench, order, kept)
     retain, test = (
         reservoir.samples(kept, split, preprocessing, definition)
         for split in (Split.TRAIN, Split.TEST)
     )
     calibration, audit = (reservoir.decoded(half, preprocessing, definition) for half in halves)
-    if not len(retain) or not len(calibration) or not len(audit):
+    by_group = unseen.GROUP in kept.column_names  # then the audit says that it has nobody
+    if not len(retain) or not len(calibration) or not (len(audit) or by_group):
         raise JobError(
             "Without these samples, no retain samples or fewer than two hold-out samples are left, "
             "so the job cannot calibrate or judge anything. Train a new model without them instead."
@@ -208,11 +218,35 @@ def read_inputs(bench: Workbench, order: Order, class_counts: Tensor) -> Inputs:
         calibration,
         audit,
         halves[1]["sample_id"].to_pylist(),
+        together,
+        unseen.remarks(
+            order.dataset.report, audited=len(audit), leaking=reservoir.leaking(halves[0])
+        ),
         test if len(test) else None,
         class_counts,
         kept,
         source,
     )
+
+
+def _halves(
+    bench: Workbench, order: Order, kept: pa.Table
+) -> tuple[tuple[pa.Table, pa.Table], Groups | None]:
+    """The hold-out for calibration and for the audit, and who belongs together in the latter and
+    the forget set. Samples of those who are to be forgotten are in neither half."""
+    halves = reservoir.holdout_halves(kept)
+    ids = [order.forget_ids, *(half["sample_id"].to_pylist() for half in halves)]
+    for attempt in bench.transaction():
+        with attempt as session:
+            found = groups.codes(session, order.model, [each for part in ids for each in part])
+    forget, *sides = torch.split(found, [len(part) for part in ids])
+    others = [~torch.isin(side, forget) for side in sides]
+    calibration, audit = (
+        half.filter(pa.array(other.tolist(), pa.bool_()))
+        for half, other in zip(halves, others, strict=True)
+    )
+    together = Groups(forget=forget, holdout=sides[1][others[1]])
+    return (calibration, audit), None if together.single else together
 
 
 def read_remaining(bench: Workbench, order: Order) -> Samples:

@@ -86,7 +86,7 @@ def _known(bench: Workbench, order: Order, inputs: Inputs) -> dict[str, Any]:
         with attempt as session:
             forget = reference_tables.read(session, order.model.id, order.forget_ids)
             unseen = reference_tables.read(session, order.model.id, inputs.audit_ids)
-    if forget is None or unseen is None:
+    if forget is None:
         return {"predictions": None, "references": None}
-    scores = reference_tables.scores(forget, unseen)
+    scores = None if unseen is None else reference_tables.scores(forget, unseen)
     return {"predictions": forget.predictions, "references": scores}

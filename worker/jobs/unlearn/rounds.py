@@ -4,7 +4,7 @@ All rounds are stored with every test, whatever the verdict. Shapes: F forget sa
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -133,8 +133,10 @@ def _carry_out(
             max_class_accuracy_drop=policy.max_class_accuracy_drop,
         ),
         references=basis.references,
+        groups=basis.inputs.groups,
         seed=basis.seed,
     )
+    found = replace(found, reason=found.reason + in_brackets(basis.inputs.remarks))
     return JudgedVersion(
         number=number,
         mode=mode,
@@ -144,6 +146,11 @@ def _carry_out(
         observed=observed,
         audit=found,
     )
+
+
+def in_brackets(remarks: Sequence[str]) -> str:
+    """The remarks as they follow a reason."""
+    return "".join(f" ({remark})" for remark in remarks)
 
 
 def _change(
