@@ -19,7 +19,7 @@ from domain.policy import Policy
 from domain.preprocessing import kind_of
 from domain.states import JobKind, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample
-from worker.data import decode, reference_tables, reservoir, specimens
+from worker.data import decode, groups, reference_tables, reservoir, specimens
 from worker.data.parquet import Source
 from worker.data.source import open_source
 from worker.engine import lease
@@ -83,8 +83,8 @@ def train_references(bench: Workbench) -> None:
     )
     if len(training) < 2 or not len(holdout):
         raise JobError(
-            "Reference models need at least two training samples and one hold-out sample; register "
-            "the model without them."
+            "Reference models need at least two training samples, and one hold-out sample whose "
+            "group does not stand in training; register the model without them."
         )
     summarised = _summed_up(bench, order, training, holdout)
     bench.report("storing what they say", 0.95)
@@ -98,9 +98,15 @@ def _read_order(session: Session, bench: Workbench) -> Order:
         select(ModelVersion).filter_by(model_id=model.id, status=VersionStatus.CHAMPION)
     ).one()
     forgotten = tombstones.has(model.id, Sample.sample_id)
+    known = (Sample.split == Split.HOLDOUT) & groups.stands_in_training(model.dataset_id)
     rows = session.execute(
         select(Sample.sample_id, Sample.position, Sample.split)
-        .where(Sample.dataset_id == model.dataset_id, Sample.split != Split.TEST, ~forgotten)
+        .where(
+            Sample.dataset_id == model.dataset_id,
+            Sample.split != Split.TEST,
+            ~forgotten,
+            ~known,
+        )
         .order_by(Sample.position)
     ).all()
     by_split = {

@@ -28,9 +28,9 @@ def registered(
     toy_models, write, register, bench_for, definition, sync_sessions, refreshed, tmp_path
 ):
     """A model of this kind, registered by the jobs that do so. Its id, and so the samples kept for
-    its jobs, are the same in every run of the test."""
+    its jobs, are the same in every run of the test. `groups` says whose each sample is."""
 
-    def make(kind, *, recipe=None, **policy) -> Model:
+    def make(kind, *, recipe=None, groups=None, **policy) -> Model:
         known = kind(tmp_path)
         columns = {
             "id": [f"digit-{n}" for n in range(COUNT)],
@@ -39,6 +39,9 @@ def registered(
             "part": PARTS,
         }
         inputs = {name: known.pop(name) for name in ("kind", "input_shape")}
+        if groups is not None:
+            columns["who"] = groups
+            inputs["columns"] = definition["columns"] | {"group": "who"}
         dataset = register(write(columns), definition=definition | inputs)
         index_dataset(bench_for(dataset))
         if recipe:

@@ -1,0 +1,100 @@
+"""Jobs on a dataset that says whose each sample is."""
+
+import pytest
+import torch
+from sqlalchemy import select
+
+from domain.states import JobStatus, Verdict
+from domain.tables import Evaluation, ModelVersion, Sample
+from tests.worker.jobs.unlearn.digit_models import COUNT, PARTS, flat_floats
+from worker.jobs.unlearn.inputs import read_inputs, read_order
+from worker.jobs.unlearn.job import unlearn_model
+
+WINDOWS = [f"person {n // 30}" for n in range(COUNT)]
+"""Ten people, each in every split: what dividing the windows of recordings at random gives."""
+
+PEOPLE = [
+    f"unseen {n // 30}" if PARTS[n] == "valid" and n >= 60 else f"trained {n // 30}"
+    for n in range(COUNT)
+]
+"""Ten people in training, two of whom stand in the hold-out too, beside eight who do not."""
+
+
+def training_samples(groups, of):
+    return [f"digit-{n}" for n in range(COUNT) if groups[n] == of and PARTS[n] == "train"]
+
+
+@pytest.fixture
+def inputs(sync_sessions):
+    """What a job reads."""
+
+    def read(bench):
+        with sync_sessions.begin() as session:
+            order = read_order(session, bench.claim.job_id)
+        return read_inputs(bench, order, torch.full((10,), 100))
+
+    return read
+
+
+@pytest.fixture
+def figures(sync_sessions):
+    """Those of the model's first version."""
+
+    def read(model):
+        with sync_sessions.begin() as session:
+            chosen = select(ModelVersion.figures).filter_by(model_id=model.id, number=1)
+            return session.scalars(chosen).one()
+
+    return read
+
+
+def test_the_audit_knows_who_belongs_together(registered, ask, inputs, sync_sessions, figures):
+    model = registered(flat_floats, groups=PEOPLE)
+    who = training_samples(PEOPLE, "trained 3")
+
+    found = inputs(ask(model, *who))
+
+    assert found.groups is not None
+    assert len(found.groups.forget.unique()) == 1
+    assert len(found.groups.holdout) == len(found.audit) == len(found.audit_ids)
+    with sync_sessions() as session:
+        digests = dict(
+            session.execute(select(Sample.sample_id, Sample.group_digest)).tuples().all()
+        )
+    trained = {digests[f"digit-{n}"] for n in range(COUNT) if PARTS[n] == "train"}
+    audited = [digests[name] for name in found.audit_ids]
+    assert len(set(audited)) == len(found.groups.holdout.unique()) == 4
+    assert not set(audited) & trained
+    assert len(found.calibration) == 24
+    assert figures(model)["reservoir"]["holdout"] == 48
+    assert "2 of the 10 hold-out groups also stand in training" in found.remarks[0]
+    assert figures(model)["warnings"] == found.remarks
+
+
+def test_where_everybody_stands_in_training_a_job_forgets_and_claims_nothing(
+    registered, ask, outcome, sync_sessions, figures
+):
+    """Hold-out windows of trained people would pass for people the model never saw: a network that
+    forgot would fail, and one that did not would pass."""
+    model = registered(flat_floats, groups=WINDOWS)
+
+    unlearn_model(bench := ask(model, *training_samples(WINDOWS, "person 3")))
+
+    job, version, _, (tried,) = outcome(bench)
+    assert (job.status, job.verdict) == (JobStatus.COMPLETED, Verdict.NO_POWER)
+    assert "10 of the 10 hold-out groups also stand in training" in tried.reason
+    assert "nothing shows what the model answers to people it never saw" in tried.reason
+    assert "calibrated with people who stand in training" in tried.reason
+    assert figures(model)["warnings"]
+    with sync_sessions() as session:
+        after = session.get_one(Evaluation, (job.id, "after"))
+        assert (after.holdout_accuracy, after.da_holdout, after.da_gap) == (None, None, None)
+    assert version.figures["reservoir"]["holdout"] == 60
+
+
+def test_without_groups_each_sample_is_its_own(registered, ask, inputs):
+    found = inputs(ask(registered(flat_floats), *training_samples(PEOPLE, "trained 3")))
+
+    assert found.groups is None
+    assert not found.remarks
+    assert len(found.audit) + len(found.calibration) == 60
