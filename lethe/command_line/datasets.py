@@ -23,7 +23,15 @@ from lethe.command_line.options import (
 from lethe.command_line.screen import Screen, details, table, word
 from lethe.command_line.session import connect
 from lethe.schemas.common import RegistrationStatus
-from lethe.schemas.datasets import BadRows, Columns, Dataset, Erase, InputKind, Splits
+from lethe.schemas.datasets import (
+    BadRows,
+    Columns,
+    Dataset,
+    Erase,
+    InputKind,
+    LeakingGroups,
+    Splits,
+)
 
 app = typer.Typer(no_args_is_help=True, help="What models were trained on.")
 
@@ -61,6 +69,13 @@ def add(
     ] = ["image"],  # noqa: B006 (typer copies it)
     label: Annotated[str, typer.Option(help="Column with the class numbers, or names.")] = "label",
     split: Annotated[str, typer.Option(help="Column with the splits.")] = "split",
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column with whose sample it is: a person, an account or a household.",
+        ),
+    ] = None,
     train: Annotated[str, typer.Option(help="Value of the training split.")] = "train",
     holdout: Annotated[
         str, typer.Option(help="Value of the split that no model was trained on.")
@@ -77,6 +92,13 @@ def add(
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be read.")
     ] = False,
+    refuse_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--refuse-leaking-groups",
+            help="Fail if a group stands in training and in another split too.",
+        ),
+    ] = False,
     erase_parquet: Annotated[
         bool,
         typer.Option("--erase-parquet", help="Also delete the rows of forgotten samples."),
@@ -89,6 +111,8 @@ def add(
     """Register a dataset. A job indexes it; sending the same again is harmless."""
     screen = Screen(as_json)
     columns = Columns(sample_id=sample_id, input=_inputs(inputs), label=label, split=split)
+    if group is not None:  # an older service does not know it
+        columns = columns.model_copy(update={"group": group})
     splits = Splits(train=train, holdout=holdout, test=None if no_test else test)
     with connect(context) as lethe:
         made = lethe.register_dataset(
@@ -100,6 +124,7 @@ def add(
             input_shape=_shape(input_shape),
             classes=classes or None,
             bad_rows=BadRows.SKIP if skip_bad_rows else None,
+            leaking_groups=LeakingGroups.REFUSE if refuse_leaks else None,
             erase=Erase(parquet=True) if erase_parquet else None,
         )
         if wait or follow:

@@ -15,6 +15,7 @@ from lethe.schemas.datasets import (
     Erase,
     FileCheck,
     InputKind,
+    LeakingGroups,
     Lift,
     Lifted,
     Splits,
@@ -39,6 +40,7 @@ class Datasets:
         input_shape: Sequence[int] | None = None,
         classes: Sequence[str] | None = None,
         bad_rows: BadRows | str | None = None,
+        leaking_groups: LeakingGroups | str | None = None,
         erase: Erase | Settings | None = None,
     ) -> Call[Dataset]:
         """Register a dataset. A job indexes it: `wait` until it is `ready`.
@@ -49,12 +51,15 @@ class Datasets:
         Args:
             uri: a Parquet file or a directory of them, where the service may read.
             kind: what the inputs are: `image`, `pixels`, `tokens` or `features`.
-            columns: which column holds the sample ids, the inputs, the labels and the splits.
+            columns: which column holds the sample ids, the inputs, the labels, the splits and, if
+                there is one, whose sample it is.
             splits: the values in the split column.
             input_shape: shape of one input, which `pixels` need; None for encoded images.
             classes: names of the classes in the order of the label numbers; labels that are text
                 need it.
             bad_rows: `refuse` unless given, or `skip`.
+            leaking_groups: what to do with a group in training and in another split: `report` it
+                unless given, or `refuse` the dataset.
             erase: what else is deleted when samples are forgotten.
         """
         body = {
@@ -66,6 +71,7 @@ class Datasets:
             "input_shape": None if input_shape is None else list(input_shape),
             "classes": None if classes is None else list(classes),
             "bad_rows": bad_rows,
+            "leaking_groups": leaking_groups,
             "erase": members(erase),
         }
         return post("/v1/datasets", Dataset, body, harmless=True)

@@ -22,6 +22,9 @@ class Columns(Result):
 
     split: str
 
+    group: str | None = None
+    """Whose sample it is: a person, an account or a household. Requests name people by it."""
+
 
 class Splits(Result):
     """The values in the split column."""
@@ -46,6 +49,14 @@ class BadRows(Word):
 
     REFUSE = "refuse"
     SKIP = "skip"
+
+
+class LeakingGroups(Word):
+    """Whether a group that stands in training and in another split is reported, or fails the
+    registration."""
+
+    REPORT = "report"
+    REFUSE = "refuse"
 
 
 class InputKind(Word):
@@ -80,10 +91,11 @@ class Dataset(Registered):
     classes_source: ClassesSource | None = None
 
     bad_rows: BadRows = BadRows.REFUSE
+    leaking_groups: LeakingGroups = LeakingGroups.REPORT
     erase: Erase = Erase()
     report: dict[str, Any] | None
-    """What indexing found: rows, samples per split, labels per class, bad rows with examples, which
-    files were read, and what erasing rows would change about them."""
+    """What indexing found: rows, samples per split, labels per class, bad rows with examples,
+    groups, which files were read, and what erasing rows would change about them."""
 
     def again(self) -> Call[Self]:
         return Call(

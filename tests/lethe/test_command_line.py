@@ -198,7 +198,7 @@ def test_a_dataset_and_a_model_are_added_listed_and_shown(lethe, service: Servic
     made = lethe(
         "dataset", "add", name, place, "--kind", "pixels", "--sample-id", "id", "--input", "x",
         "--label", "y", "--split", "part", "--no-test", "--input-shape", "3,8,8",
-        "--skip-bad-rows", "--json",
+        "--skip-bad-rows", "--group", "who", "--refuse-leaking-groups", "--json",
     )  # fmt: skip
     model = lethe(
         "model", "add", name, (service.data / "m.safetensors").as_uri(), "-d", ready.names[0],
@@ -209,7 +209,10 @@ def test_a_dataset_and_a_model_are_added_listed_and_shown(lethe, service: Servic
         "--policy", "grace=PT1H", "--json",
     )  # fmt: skip
 
-    assert made.json["columns"] == {"sample_id": "id", "input": "x", "label": "y", "split": "part"}
+    assert made.json["columns"] == {
+        "sample_id": "id", "input": "x", "label": "y", "split": "part", "group": "who",
+    }  # fmt: skip
+    assert made.json["leaking_groups"] == "refuse"
     assert made.json["splits"]["test"] is None
     assert (made.json["input_shape"], made.json["bad_rows"]) == ([3, 8, 8], "skip")
     assert name in lethe("dataset", "list").out

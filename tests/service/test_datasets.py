@@ -34,12 +34,13 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
         "name": "digits",
         "uri": wanted["uri"],
         "kind": "image",
-        "columns": wanted["columns"],
+        "columns": {**wanted["columns"], "group": None},
         "splits": {"train": "train", "holdout": "holdout", "test": "test"},
         "input_shape": None,
         "classes": None,
         "classes_source": None,
         "bad_rows": "refuse",
+        "leaking_groups": "report",
         "erase": {"parquet": False},
         "status": "pending",
         "report": None,
@@ -134,6 +135,7 @@ async def test_a_uri_outside_the_roots_is_refused(client, sessions, wanted, tmp_
         {"input_shape": []},
         {"input_shape": [0]},
         {"bad_rows": "ignore"},
+        {"leaking_groups": "refuse"},
         {"unknown": 1},
     ],
     ids=str,
@@ -191,6 +193,39 @@ async def test_a_dataset_of_before_there_was_an_erase_policy_may_be_sent_again(
 
     assert response.status_code == 202
     assert response.json()["id"] == str(old.id)
+
+
+async def test_another_column_of_groups_is_another_definition(client, wanted):
+    """Said to be null, it is as if it were not named; a dataset of before there was one is so."""
+    columns = wanted["columns"]
+    plain = await client.post("/v1/datasets", json=wanted)
+
+    null = await client.post(
+        "/v1/datasets", json=wanted | {"columns": {**columns, "group": None}}
+    )
+    other = await client.post(
+        "/v1/datasets", json=wanted | {"columns": {**columns, "group": "person"}}
+    )
+
+    assert (null.status_code, null.json()["id"]) == (202, plain.json()["id"])
+    assert other.status_code == 409
+    grouped = {**wanted, "name": "people", "columns": {**columns, "group": "person"}}
+    first = await client.post("/v1/datasets", json=grouped)
+    again = await client.post("/v1/datasets", json=grouped | {"leaking_groups": "report"})
+    strict = await client.post("/v1/datasets", json=grouped | {"leaking_groups": "refuse"})
+    assert first.json()["columns"]["group"] == "person"
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert strict.status_code == 409
+
+
+@pytest.mark.parametrize("role", ["input", "label", "split"])
+async def test_whose_a_sample_is_stands_in_a_column_of_its_own(client, wanted, role, problem):
+    columns = {**wanted["columns"], "group": wanted["columns"][role]}
+
+    response = await client.post("/v1/datasets", json=wanted | {"columns": columns})
+
+    problem(response, 422, "invalid-request")
+    assert "`group` names whose sample it is" in response.text
 
 
 async def test_a_dataset_of_before_there_were_kinds_says_that_it_has_none(client, store):

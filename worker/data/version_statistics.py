@@ -53,13 +53,15 @@ def describe(holdout: Outputs, moments: Moments, class_counts: Tensor) -> Statis
     by_class = torch.full((len(class_counts),), torch.nan, dtype=torch.float64)
     for label in holdout.labels.unique():  # type: ignore[no-untyped-call]
         by_class[label] = da[holdout.labels == label].mean()
-    losses, over = holdout.losses(), margins(holdout.logits.double(), holdout.labels)
-    nothing = torch.full_like(levels, torch.nan)
+
+    def quantiles(values: Tensor) -> Tensor:
+        return values.quantile(levels) if len(values) else torch.full_like(levels, torch.nan)
+
     return Statistics(
         moments=moments,
         class_counts=class_counts,
-        holdout_losses=losses.quantile(levels) if len(losses) else nothing,
-        holdout_margins=over.quantile(levels) if len(over) else nothing,
+        holdout_losses=quantiles(holdout.losses()),
+        holdout_margins=quantiles(margins(holdout.logits.double(), holdout.labels)),
         holdout_alignment=by_class,
     )
 

@@ -174,10 +174,12 @@ class Observed:
             ValueError: the forget set or the reservoir is empty.
         """
         require_samples(forget=forget, retain=retain)
+        mine = Outputs.of(network, forget, batch_size)
+        none = mine.select(torch.zeros_like(mine.labels, dtype=torch.bool))
         return cls(
-            forget=Outputs.of(network, forget, batch_size),
+            forget=mine,
             retain=Outputs.of(network, retain, batch_size),
-            holdout=Outputs.of(network, holdout, batch_size),
+            holdout=Outputs.of(network, holdout, batch_size) if len(holdout) else none,
             test=Outputs.of(network, test, batch_size) if test is not None else None,
         )
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import null, select, text
 
 from domain.errors import JobError
 from domain.sample_digests import digest
@@ -37,7 +37,7 @@ def groups(sync_sessions):
     def read(dataset):
         with sync_sessions.begin() as session:
             chosen = select(Sample.sample_id, Sample.group_digest).filter_by(dataset_id=dataset.id)
-            return dict(session.execute(chosen).tuples().all())
+            return {row.sample_id: row.group_digest for row in session.execute(chosen)}
 
     return read
 
@@ -199,7 +199,7 @@ def test_a_dataset_without_a_key_for_groups_is_not_indexed_with_groups(
 ):
     columns = definition["columns"] | {"group": "who"}
     path = write(rows(4, who=["a"] * 4))
-    dataset = register(path, definition=definition | {"columns": columns}, group_key=None)
+    dataset = register(path, definition=definition | {"columns": columns}, group_key=null())
 
     with pytest.raises(JobError, match="another name"):
         index_dataset(bench_for(dataset))

@@ -58,9 +58,8 @@ def test_the_audit_knows_who_belongs_together(registered, ask, inputs, sync_sess
     assert len(found.groups.forget.unique()) == 1
     assert len(found.groups.holdout) == len(found.audit) == len(found.audit_ids)
     with sync_sessions() as session:
-        digests = dict(
-            session.execute(select(Sample.sample_id, Sample.group_digest)).tuples().all()
-        )
+        rows = session.execute(select(Sample.sample_id, Sample.group_digest))
+        digests = {row.sample_id: row.group_digest for row in rows}
     trained = {digests[f"digit-{n}"] for n in range(COUNT) if PARTS[n] == "train"}
     audited = [digests[name] for name in found.audit_ids]
     assert len(set(audited)) == len(found.groups.holdout.unique()) == 4
