@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from worker.unlearning.alignment import Moments
+from worker.unlearning.audit.verdict import Limits, audit
 from worker.unlearning.evaluation import (
     Observed,
     Outputs,
@@ -86,6 +87,21 @@ def test_a_memorised_set_is_told_from_one_never_seen(problem):
 
 def test_an_empty_set_is_named(problem):
     nothing = problem.train.select(torch.tensor([], dtype=torch.int64))
-    with pytest.raises(ValueError, match="holdout set is empty"):
-        Observed.of(problem.network, forget=problem.train, retain=problem.train, holdout=nothing,
+    with pytest.raises(ValueError, match="retain set is empty"):
+        Observed.of(problem.network, forget=problem.train, retain=nothing, holdout=problem.train,
                     test=None)  # fmt: skip
+
+
+def test_without_a_holdout_nothing_is_said_of_it(problem):
+    nothing = problem.train.select(torch.tensor([], dtype=torch.int64))
+    observed = Observed.of(
+        problem.network, forget=problem.train, retain=problem.train, holdout=nothing, test=None
+    )
+    counts = torch.tensor([45] * 4)
+    seen = evaluate(observed, class_counts=counts)
+
+    assert seen.forget_accuracy > 0
+    assert (seen.holdout_accuracy, seen.da_holdout, seen.da_gap) == (None, None, None)
+    assert (seen.membership_auc, seen.holdout_feature_norm) == (None, None)
+    found = audit(observed, observed, class_counts=counts, removing=False, limits=Limits())
+    assert (found.fails, found.has_power, found.tests) == (False, False, ())
