@@ -71,10 +71,22 @@ class UnknownSamples(DomainError):
     slug, title, status = "unknown-samples", "Unknown sample ids", 422
 
 
-class TooManySamples(DomainError):
-    """The request names more sample ids than are allowed at once."""
+class UnknownSubjects(DomainError):
+    """The dataset has no sample of some of the subjects."""
 
-    slug, title, status = "too-many-samples", "Too many sample ids", 413
+    slug, title, status = "unknown-subjects", "Unknown subjects", 422
+
+
+class NoGroups(DomainError):
+    """The dataset has no group column, so that nobody knows which samples are a subject's."""
+
+    slug, title, status = "no-groups", "The dataset does not know whose its samples are", 422
+
+
+class TooManySamples(DomainError):
+    """The request names more samples or subjects than are allowed at once."""
+
+    slug, title, status = "too-many-samples", "Too many samples", 413
 
 
 class BodyTooLarge(DomainError):
@@ -177,9 +189,9 @@ class CannotRetry(DomainError):
 
 
 class NotNamed(DomainError):
-    """The sample id is not among those that the request named."""
+    """The sample id or the subject is not among those that the request named."""
 
-    slug, title, status = "not-named", "The request did not name this sample", 404
+    slug, title, status = "not-named", "The request did not name this", 404
 
 
 class KeyGone(DomainError):

@@ -16,7 +16,7 @@ __all__ = ["EVENTS", "Event", "became", "described"]
 
 
 class RequestReceived(Event, event="request.received", about="request"):
-    """A deletion request was stored; its ids, reference and reason are digests under its key."""
+    """A deletion request was stored; what it names and says is told as digests under its key."""
 
     # Written in SQL, by `service.deletion_requests.submission`.
     objective: str
@@ -29,6 +29,12 @@ class RequestReceived(Event, event="request.received", about="request"):
     received_at: str
     due_at: str
     models: list[UUID]
+    subjects: int | None = None
+    unknown_subjects: int | None = None
+    subject_samples: int | None = None
+    dataset: str | None = None
+    indexed_at: str | None = None
+    """Where the subjects were looked up, and when that had been indexed: if it names any."""
 
 
 class RequestPending(Event, event="request.pending", about="request"):
@@ -205,6 +211,16 @@ class DatasetErased(Event, event="dataset.erased", about="dataset"):
     samples: int
     files: list[dict[str, Any]]
     """Of each rewritten file the digests and numbers of rows, before and after."""
+
+
+class SubjectsLookedUp(Event, event="subjects.looked_up", about="dataset"):
+    """Somebody asked what is known of subjects, in this dataset and perhaps in others."""
+
+    lookup: UUID
+    subjects: int
+    known: int
+    samples: int
+    by: str
 
 
 class SuppressionLifted(Event, event="suppression.lifted", about="dataset"):

@@ -4,7 +4,7 @@ Under the request's random key each id has a *blind*, HMAC-SHA256(key, id), and 
 HMAC-SHA256(blind, id). The entries, sorted, are the leaves of a Merkle tree (RFC 9162); its root is
 the commitment. Whoever is given one id, its blind, its place and the proof can check that the
 request named it, and learns nothing of the others. Without the key nobody can tell what the root
-stands for. Pure.
+stands for. A subject that the request named stands among the ids as `of_subject` writes it. Pure.
 """
 
 import hmac
@@ -46,13 +46,19 @@ def new_key() -> bytes:
     return secrets.token_bytes(SIZE)
 
 
+def of_subject(subject: str, *, is_known: bool) -> str:
+    """What is committed to for a subject, in its canonical form: that it was named, and whether it
+    had samples. No sample id is the same, since none has a NUL."""
+    return f"\0{'subject' if is_known else 'unknown subject'}\0{subject}"
+
+
 def mac(key: bytes, text: str) -> bytes:
     """HMAC-SHA256 of a text under the key."""
     return hmac.digest(key, text.encode(), "sha256")
 
 
 def commit(key: bytes, ids: Collection[str]) -> Commitment:
-    """Bind a request with this key to these ids, which differ from each other."""
+    """Bind a request with this key to these ids and subjects, which differ from each other."""
     entries = sorted(_entry(mac(key, sample_id), sample_id) for sample_id in ids)
     return Commitment(key, b"".join(entries), merkle.root_of(_leaves(entries)))
 

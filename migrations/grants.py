@@ -118,8 +118,8 @@ TABLES: Mapping[str, Table] = {
         worker=Rights(
             update=f"status finished_at overdue_at subject_ref reason shredded_at {ROWS_ERASED}"
         ),
-        fixed="dataset_id objective exact samples duplicates commitment received_at time_zone "
-        "due_at",
+        fixed="dataset_id objective exact samples duplicates subjects unknown_subjects "
+        "subject_samples commitment received_at time_zone due_at",
     ),
     "request_keys": Table(
         api=Rights(insert=True, delete=True),
@@ -138,7 +138,10 @@ TABLES: Mapping[str, Table] = {
         fixed="request_id job_id decision decided_by",
     ),
     "estimates": Table(
-        api=APPEND, worker=READ, fixed="dataset_id objective exact samples duplicates"
+        api=APPEND,
+        worker=READ,
+        fixed="dataset_id objective exact samples duplicates subjects unknown_subjects "
+        "subject_samples",
     ),
     "estimate_targets": Table(
         api=APPEND,

@@ -12,13 +12,15 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
     StringConstraints,
+    WithJsonSchema,
 )
 
-from domain import classes
+from domain import classes, subjects
 
 
 class In(BaseModel):
@@ -57,6 +59,12 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
+def _canonical(subject: object) -> str:
+    if isinstance(subject, bool) or not isinstance(subject, str | int):
+        raise ValueError("give text or an integer")
+    return subjects.canonical(str(subject))
+
+
 ONE_SUBJECT: dict[str, Any] = {
     "oneOf": [
         {
@@ -83,6 +91,20 @@ ClassNames = Annotated[
 SampleId = Annotated[
     str, StringConstraints(pattern=STORABLE, min_length=1, max_length=512, strict=True)
 ]
+Subject = Annotated[
+    str,
+    BeforeValidator(_canonical),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1, "maxLength": subjects.LONGEST},
+                {"type": "integer"},
+            ]
+        }
+    ),
+]
+"""Whose samples are meant, as the dataset's group column names it; in its canonical form."""
+
 Uri = Annotated[
     str,
     StringConstraints(pattern=STORABLE, min_length=1, max_length=4096),

@@ -22,7 +22,7 @@ from domain.database import async_engine, async_sessions
 from domain.settings import MigrationSettings
 from domain.states import Objective, RequestStatus
 from domain.tables import DeletionRequest, Model
-from service.deletion_requests.schemas import DeletionRequestCreate
+from service.deletion_requests.demands import DeletionRequestCreate
 from service.deletion_requests.submission import rows_of
 from service.fields import Out
 

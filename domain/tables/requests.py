@@ -56,13 +56,22 @@ class DeletionRequest(Base):
     subject_ref: Mapped[str | None]
     reason: Mapped[str | None]
     samples: Mapped[int]
-    """How many different ids were named."""
+    """How many different samples were named, by their ids or by subjects."""
 
     duplicates: Mapped[int]
-    """How many named ids were repetitions."""
+    """How many named ids and subjects were repetitions."""
+
+    subjects: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How many different subjects were named. None of them is kept, nor is its digest."""
+
+    unknown_subjects: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How many of them had no sample in the dataset."""
+
+    subject_samples: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How many different samples were found by them."""
 
     commitment: Mapped[str | None]
-    """To the named ids, in hexadecimal; see `evidence.commitments`. Older requests have none."""
+    """To what was named, in hexadecimal; see `evidence.commitments`. Older requests have none."""
 
     received_at: Mapped[datetime]
     time_zone: Mapped[str | None]
@@ -171,9 +180,12 @@ class Estimate(Base):
     objective: Mapped[Objective]
     exact: Mapped[bool]
     samples: Mapped[int]
-    """How many different ids were named."""
+    """As in `DeletionRequest`, like the counts that follow."""
 
     duplicates: Mapped[int]
+    subjects: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    unknown_subjects: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    subject_samples: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

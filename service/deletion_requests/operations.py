@@ -19,7 +19,6 @@ from domain.errors import (
     IdempotencyKeyReused,
     NoRecipe,
     NotReady,
-    TooManySamples,
     UnknownSamples,
     no_such,
 )
@@ -30,9 +29,10 @@ from domain.tables import (
 )
 from evidence import commitments
 from evidence.commitments import Commitment
-from service.deletion_requests import statements, submission
+from service.deletion_requests import resolution, statements, submission
+from service.deletion_requests.demands import DeletionRequestCreate
+from service.deletion_requests.resolution import Found, Named
 from service.deletion_requests.schemas import (
-    DeletionRequestCreate,
     DeletionRequestRead,
     TargetRead,
 )
@@ -40,8 +40,8 @@ from service.dependencies import Settings, Transactions
 
 UNKNOWN_SHOWN = 100
 AS_GIVEN = (
-    "id", "objective", "exact", "dataset", "samples", "duplicates", "commitment", "subject_ref",
-    "reason", "received_at", "time_zone", "due_at", "created_at",
+    "id", "objective", "exact", "dataset", "samples", "subjects", "duplicates", "commitment",
+    "subject_ref", "reason", "received_at", "time_zone", "due_at", "created_at",
 )  # fmt: skip
 """What stays of a request as it was given, unless it is shredded."""
 
@@ -76,14 +76,41 @@ async def submit(
         IdempotencyKeyInFlight: another submission with this key is being answered.
         IdempotencyKeyReused: the key already stands for another body.
         NotFound: there is no such model or dataset.
-        NotReady: a model that is to forget is not examined yet.
+        NotReady: a model that is to forget is not examined yet, or the index keeps changing.
         NoRecipe: a model that is to be retrained cannot be.
-        UnknownSamples: some ids are not in the dataset.
+        NoGroups: it names subjects, and nobody knows which samples are theirs.
+        UnknownSamples, UnknownSubjects: some are not in the dataset.
     """
-    ids = different_ids(wanted, settings)
-    fingerprint = wanted.fingerprint()
-    commitment = await _committed(ids)
-    clock = wanted.clock()
+    most = settings.max_samples_per_request
+    names = resolution.named(wanted, most)
+    for _ in range(resolution.TRIES):
+        found = Found()
+        if names.subjects:
+            async with transactions() as connection:
+                found = await resolution.look(connection, wanted, names, most)
+        commitment = await _committed([*resolution.all_ids(names, found), *found.leaves])
+        async with transactions() as connection:
+            answer = await _take(
+                connection, wanted, names, found, commitment, key=key, settings=settings
+            )
+        if answer is not None:
+            return answer
+    raise NotReady(resolution.CHANGING)
+
+
+async def _take(
+    connection: AsyncConnection,
+    wanted: DeletionRequestCreate,
+    names: Named,
+    found: Found,
+    commitment: Commitment,
+    *,
+    key: str,
+    settings: Settings,
+) -> Answer | None:
+    """Store the request, or find that it was stored; None if its subjects must be looked up anew,
+    since other samples are theirs by now."""
+    ids, fingerprint, clock = resolution.all_ids(names, found), wanted.fingerprint(), wanted.clock()
     given: dict[str, Any] = {
         "id": str(uuid7()),
         "objective": wanted.objective,
@@ -91,44 +118,49 @@ async def submit(
         "subject_ref": wanted.subject_ref,
         "reason": wanted.reason,
         "samples": len(ids),
-        "duplicates": len(wanted.sample_ids) - len(ids),
+        **resolution.counts(names, found),
+        "duplicates": names.duplicates,
         "commitment": commitment.root.hex(),
         "received_at": clock.received_at.isoformat(),
         "time_zone": clock.time_zone,
         "due_at": clock.due_at.isoformat(),
     }
-    taking = submission.TAKEN_BY_MODEL if wanted.model else submission.TAKEN_BY_DATASET
-    async with transactions() as connection:
-        found = await submission.rows_of(
-            connection,
-            taking,
-            key=key,
-            lock=_lock(key),
-            retention=settings.idempotency_retention,
-            fingerprint=fingerprint,
-            name=wanted.model or wanted.dataset,
-            ids=Jsonb(ids),
-            given=Jsonb(given),
-            told=Jsonb(_told(given, commitment)),
-            secret=commitment.key,
-            entries=commitment.entries,
-        )
-        if not found[0].is_alone:
-            raise IdempotencyKeyInFlight(IN_FLIGHT)
-        if found[0].fingerprint is not None:
-            return await _answered_before(connection, found[0], fingerprint)
-        models = await must_forget(connection, wanted, ids, found)
-        if found[0].id is None:  # though nothing speaks against it: another one was quicker
-            raise IdempotencyKeyInFlight(IN_FLIGHT)
-        asked = ((row.model, row.forgotten, row.untrained) for row in models)
-        request = _as_it_began({**given, **found[0]._asdict()}, asked)
-        if request.status is RequestStatus.COMPLETED or found[0].is_watched:
-            await _tell(connection, request, ids)
+    rows = await submission.rows_of(
+        connection,
+        submission.taking(by_model=wanted.model is not None, of_subjects=bool(names.subjects)),
+        key=key,
+        lock=_lock(key),
+        retention=settings.idempotency_retention,
+        fingerprint=fingerprint,
+        name=wanted.model or wanted.dataset,
+        ids=Jsonb(ids),
+        given=Jsonb(given),
+        told=Jsonb(_told(given, commitment) | resolution.told(names, found)),
+        secret=commitment.key,
+        entries=commitment.entries,
+        **(resolution.held_to(found) if names.subjects else {}),
+    )
+    if not rows[0].is_alone:
+        raise IdempotencyKeyInFlight(IN_FLIGHT)
+    if rows[0].fingerprint is not None:
+        return await _answered_before(connection, rows[0], fingerprint)
+    if names.subjects and not rows[0].holds:
+        return None
+    models = await must_forget(connection, wanted, ids, rows)
+    if found.refusal is not None:
+        raise found.refusal
+    if rows[0].id is None:  # though nothing speaks against it: another one was quicker
+        raise IdempotencyKeyInFlight(IN_FLIGHT)
+    asked = ((row.model, row.forgotten, row.untrained) for row in models)
+    request = _as_it_began({**given, **rows[0]._asdict()}, asked)
+    if request.status is RequestStatus.COMPLETED or rows[0].is_watched:
+        await _tell(connection, request, ids)
     log.info(
         "deletion_request.received",
         request_id=str(request.id),
         status=request.status,
         samples=request.samples,
+        subjects=request.subjects,
         duplicates=request.duplicates,
         models=len(models),
     )
@@ -142,17 +174,18 @@ async def _tell(
     async with AsyncSession(connection) as session, session.begin():
         if request.status is RequestStatus.COMPLETED:
             trail.record(session, "api", request.id, RequestCompleted())
-            await session.run_sync(erasure.expect_of_new, request.id, ids)
+            if ids:
+                await session.run_sync(erasure.expect_of_new, request.id, ids)
         await session.run_sync(outbox.announce, request.status, [request.id])
 
 
-async def _committed(ids: Sequence[str]) -> Commitment:
-    """The commitment to these ids under a new key; of many, in a thread: others are answered
-    meanwhile."""
+async def _committed(names: Sequence[str]) -> Commitment:
+    """The commitment to these ids and subjects under a new key; of many, in a thread: others are
+    answered meanwhile."""
     key = commitments.new_key()
-    if len(ids) <= COMMITTED_AT_ONCE:
-        return commitments.commit(key, ids)
-    return await asyncio.to_thread(commitments.commit, key, ids)
+    if len(names) <= COMMITTED_AT_ONCE:
+        return commitments.commit(key, names)
+    return await asyncio.to_thread(commitments.commit, key, names)
 
 
 def _told(given: Mapping[str, Any], commitment: Commitment) -> dict[str, Any]:
@@ -183,17 +216,6 @@ def _lock(key: str) -> int:
     """The advisory lock that is held while this key is answered."""
     digest = sha256(f"lethe idempotency key {key}".encode()).digest()
     return int.from_bytes(digest[:8], signed=True)
-
-
-def different_ids(wanted: DeletionRequestCreate, settings: Settings) -> list[str]:
-    """The named ids, each once. Raises TooManySamples when more are named than may be."""
-    named = len(wanted.sample_ids)
-    if named > settings.max_samples_per_request:
-        raise TooManySamples(
-            f"The request names {named} ids, and {settings.max_samples_per_request} are allowed at "
-            "once. Split it into several requests."
-        )
-    return list(dict.fromkeys(wanted.sample_ids))
 
 
 async def must_forget(
@@ -285,6 +307,7 @@ def _as_it_began(request: Mapping[str, Any], asked: Iterable[Asked]) -> Deletion
     is_open = any(target.status is RequestStatus.PENDING for target in targets)
     return DeletionRequestRead(
         **{name: request[name] for name in AS_GIVEN},
+        resolved=resolution.read(request, models=len(targets)),
         status=RequestStatus.PENDING if is_open else RequestStatus.COMPLETED,
         finished_at=None if is_open else request["created_at"],
         overdue_at=None,

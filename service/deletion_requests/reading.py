@@ -22,7 +22,7 @@ from domain.tables import (
     Round,
 )
 from evidence.wording import MEANING, ROWS
-from service.deletion_requests import statements
+from service.deletion_requests import resolution, statements
 from service.deletion_requests.schemas import (
     DecisionRead,
     DeletionRequestRead,
@@ -101,6 +101,8 @@ async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[Deleti
             exact=request.exact,
             dataset=request.dataset,
             samples=request.samples,
+            subjects=request.subjects,
+            resolved=resolution.read(request._asdict(), models=len(others) + 1),
             duplicates=request.duplicates,
             commitment=request.commitment,
             subject_ref=request.subject_ref,

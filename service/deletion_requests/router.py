@@ -15,6 +15,7 @@ from domain.errors import (
     IdempotencyKeyReused,
     InvalidCursor,
     KeyGone,
+    NoGroups,
     NoRecipe,
     NotFound,
     NothingToDecide,
@@ -22,13 +23,14 @@ from domain.errors import (
     NotReady,
     TooManySamples,
     UnknownSamples,
+    UnknownSubjects,
 )
 from domain.states import MOVING_REQUESTS, RequestStatus
 from service import polling
 from service.deletion_requests import cancellation, decisions, operations, reading, subjects
+from service.deletion_requests.demands import DeletionRequestCreate
 from service.deletion_requests.schemas import (
     DecisionCreate,
-    DeletionRequestCreate,
     DeletionRequestRead,
     InclusionCreate,
     InclusionRead,
@@ -64,6 +66,8 @@ OnlyModel = Annotated[
         IdempotencyKeyInFlight,
         IdempotencyKeyReused,
         UnknownSamples,
+        UnknownSubjects,
+        NoGroups,
         NoRecipe,
         TooManySamples,
     ),
@@ -77,7 +81,10 @@ async def submit_deletion_request(
     """Ask for samples to be forgotten. The request is accepted now and carried out later; follow
     `Location`.
 
-    Repeated ids are counted once. Ids that a model has already forgotten are accepted and
+    Samples are named by their ids, by the `subjects` that they belong to, or by both. Subjects are
+    looked up when the request is received: `resolved` says what was found, and only that is kept.
+
+    What is repeated is counted once. Samples that a model has already forgotten are accepted and
     reported, but no work is done for them. Hold-out and test samples, which no model was trained
     on, are removed from the data that is kept for the model's jobs.
     """
@@ -164,19 +171,19 @@ async def decide_deletion_request(
 
 @router.post(
     "/{request_id}/inclusion",
-    summary="Prove that a deletion request named a sample",
+    summary="Prove that a deletion request named a sample or a subject",
     responses=documented(NotFound, NotNamed, KeyGone),
 )
 async def show_inclusion_in_deletion_request(
     request_id: RequestId, body: InclusionCreate, sessions: Sessions
 ) -> InclusionRead:
-    """Prove to a person that the request named their sample, without revealing any other.
+    """Prove to a person that the request named them or their sample, without revealing any other.
 
     The proof leads to the request's `commitment`, which has been in the audit trail since the
     request was received. It is available until the request is shredded, even after its ids have
-    been deleted. This is a POST so that the id does not appear in a URL.
+    been deleted. This is a POST so that neither id nor subject appears in a URL.
     """
-    return await subjects.show_inclusion(sessions, request_id, body.sample_id)
+    return await subjects.show_inclusion(sessions, request_id, body)
 
 
 @router.post(

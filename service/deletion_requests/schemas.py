@@ -1,127 +1,23 @@
-"""What goes into and comes out of the routes of deletion requests."""
+"""What goes into and comes out of the routes of deletion requests, but for the demand itself."""
 
-from datetime import UTC, datetime
-from hashlib import sha256
-from typing import Annotated, NamedTuple, Self
+from enum import StrEnum
+from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, ConfigDict, FailFast, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from domain import due_dates
 from domain.states import Decision, Mode, Objective, RequestStatus, RowsStatus, Verdict
 from service.fields import (
-    ONE_SUBJECT,
     STORABLE,
     Failure,
     In,
     Instant,
-    LocalInstant,
-    Name,
     Out,
     SampleId,
     Scores,
+    Subject,
 )
 from service.jobs.accuracy import AccuracyChange
-
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-def _zone(name: str) -> str:
-    due_dates.zone(name)  # ValueError: there is none
-    return name
-
-
-class Clock(NamedTuple):
-    """The legal month of a request."""
-
-    received_at: datetime
-    time_zone: str | None
-    due_at: datetime
-
-
-class DeletionRequestCreate(In):
-    """A demand that one model, or every model of a dataset, forget certain samples."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            **ONE_SUBJECT,
-            "examples": [
-                {
-                    "model": "cifar10-cnn",
-                    "sample_ids": ["img-00017", "img-00342"],
-                    "subject_ref": "ticket 4711",
-                    "reason": "GDPR Article 17 request",
-                }
-            ],
-        }
-    )
-
-    model: Name | None = None
-    """The name of the model that is to forget. Give either this or `dataset`."""
-
-    dataset: Name | None = None
-    """The name of a dataset: every model trained on it is to forget. Give either this or
-    `model`."""
-
-    # FailFast: a body of wrong ids is one error, not a million.
-    sample_ids: Annotated[list[SampleId], Field(min_length=1), FailFast()]
-    """The ids of the samples to forget, from the dataset's id column. At most 100,000 unless the
-    service is configured otherwise."""
-
-    objective: Objective = Objective.UNTRAIN_SAMPLES
-    """What forgetting means: `untrain_samples` for a model that behaves as if it had never been
-    trained on the samples, `remove_class` for one that no longer knows their class."""
-
-    exact: bool = False
-    """Whether the models must be retrained without the samples. This needs a `recipe` for every
-    model asked. Otherwise the models are changed, and retrained only if their policy says so."""
-
-    subject_ref: Annotated[str, Field(pattern=STORABLE, min_length=1, max_length=255)] | None = None
-    """Your own reference to the person or the ticket. It is stored with the request and never
-    logged."""
-
-    received_at: Annotated[LocalInstant, Field(ge=EARLIEST)] | None = None
-    """When the person asked, which is when the legal month begins; the time of this call if left
-    out. Give it with the person's own offset from UTC, which decides on which day the month ends.
-    Your clock may be up to 5 minutes ahead; then the time of this call is stored."""
-
-    time_zone: Annotated[str, AfterValidator(_zone)] | None = None
-    """The time zone of the person: an IANA name such as `Europe/Berlin`, or an offset such as
-    `+01:00`. If left out, the offset of `received_at` is taken, and without that, UTC."""
-
-    reason: Annotated[str, Field(pattern=STORABLE, max_length=4096)] | None = None
-    """Why the samples are to be forgotten, in your own words. It is stored with the request and
-    never logged."""
-
-    @model_validator(mode="after")
-    def _one_subject(self) -> Self:
-        if (self.model is None) == (self.dataset is None):
-            raise ValueError("give either `model` or `dataset`, and not both")
-        return self
-
-    @model_validator(mode="after")
-    def _received_already(self) -> Self:
-        if self.received_at is not None and self.received_at > datetime.now(UTC) + due_dates.AHEAD:
-            raise ValueError(
-                "`received_at` is more than 5 minutes in the future; correct it, or the clock of "
-                "the machine that sends it"
-            )
-        return self
-
-    def fingerprint(self) -> str:
-        """SHA-256 of what it means: equal for bodies that differ in form only."""
-        # What was not given is left out, as before there was such a member.
-        left_out = {"time_zone"} if self.time_zone is None else None
-        return sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()
-
-    def clock(self) -> Clock:
-        """When it counts as received, where, and when it is due."""
-        now = datetime.now(UTC)
-        given = self.received_at
-        received = now if given is None else min(given.astimezone(UTC), now)
-        name = self.time_zone or (None if given is None else due_dates.offset_of(given))
-        where = due_dates.zone(name) if name else UTC
-        return Clock(received, name, due_dates.month_later(received, where))
 
 
 class DecisionCreate(In):
@@ -161,33 +57,77 @@ class DecisionRead(Out):
 
 
 class InclusionCreate(In):
-    """The sample id whose presence in the request is to be shown."""
+    """The sample id or the subject whose presence in the request is to be shown."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"sample_id": "img-00017"}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": [one],
+                    "properties": {
+                        one: {"not": {"type": "null"}, "description": "What is to be looked for."},
+                        other: {
+                            "type": "null",
+                            "description": "The other one is left out, or null.",
+                        },
+                    },
+                }
+                for one, other in (("sample_id", "subject"), ("subject", "sample_id"))
+            ],
+            "examples": [{"sample_id": "img-00017"}, {"subject": "customer-4711"}],
+        }
+    )
 
-    sample_id: SampleId
-    """The sample id to look for, exactly as the request named it."""
+    sample_id: SampleId | None = None
+    """The sample id to look for, exactly as the dataset has it. Give either this or `subject`."""
+
+    subject: Subject | None = None
+    """The subject to look for. Give either this or `sample_id`."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.sample_id is None) == (self.subject is None):
+            raise ValueError("give either `sample_id` or `subject`, and not both")
+        return self
+
+
+class NamedAs(StrEnum):
+    """What a request has named.
+
+    - `sample`: a sample, by its id or by its subject.
+    - `subject`: a subject of whom the dataset had samples.
+    - `unknown_subject`: a subject of whom the dataset had no sample.
+    """
+
+    SAMPLE = "sample"
+    SUBJECT = "subject"
+    UNKNOWN_SUBJECT = "unknown_subject"
 
 
 class InclusionRead(Out):
-    """A proof that a request named one sample id. It reveals nothing about the others.
+    """A proof that a request named one sample or one subject. It reveals nothing about the others.
 
-    To check it, compute the entry as HMAC-SHA256(blind, id) and the leaf as SHA-256(0x00 followed
-    by the entry). The proof leads from the leaf to the commitment as in RFC 9162, section 2.1.3.2.
+    To check it, compute the entry as HMAC-SHA256(blind, text) and the leaf as SHA-256(0x00 followed
+    by the entry). The text is the id of a sample; for a subject it is a NUL, the word `subject` or
+    the words `unknown subject`, a NUL, and the subject. The proof leads from the leaf to the
+    commitment as in RFC 9162, section 2.1.3.2.
     """
+
+    named_as: NamedAs
+    """What was named, and so which text the leaf is made of."""
 
     commitment: str
     """The request's commitment, in hexadecimal. The event `request.received` in the audit trail
     contains the same value."""
 
     blind: str
-    """The key that blinds this id, in hexadecimal."""
+    """The key that blinds this leaf, in hexadecimal."""
 
     index: int
     """The position of the leaf, counted from 0."""
 
     size: int
-    """The number of leaves, which is the number of different ids that the request named."""
+    """The number of leaves: one for each different sample and one for each different subject."""
 
     proof: list[str]
     """The hashes on the way from the leaf to the root, in base64."""
@@ -282,6 +222,25 @@ class RowsRead(Out):
     """What the status means in plain language, and what to do."""
 
 
+class ResolvedRead(Out):
+    """What was found by the subjects that a request named, when it was received."""
+
+    samples: int
+    """How many different samples were found."""
+
+    datasets: int
+    """How many datasets have them: 1, or 0 if no sample was found."""
+
+    models: int
+    """How many models were asked to forget them."""
+
+    unknown_subjects: int
+    """Of how many subjects no sample was found."""
+
+    meaning: str | None
+    """What it means in plain language that some subjects were not found; null if all were."""
+
+
 class DeletionRequestRead(Out):
     """A deletion request, and how far it is."""
 
@@ -301,15 +260,21 @@ class DeletionRequestRead(Out):
     """Name of the dataset that the samples belong to."""
 
     samples: int
-    """How many different sample ids the request named."""
+    """How many different samples the request named, by their ids or by subjects."""
+
+    subjects: int
+    """How many different subjects the request named."""
+
+    resolved: ResolvedRead | None
+    """What was found by subjects; null if the request named none."""
 
     duplicates: int
-    """How many of the ids were repetitions and were dropped."""
+    """How many of the ids and subjects were repetitions and were dropped."""
 
     commitment: str | None
-    """A hash in hex that binds the request to the ids it named, without revealing any of them.
-    `POST /v1/deletion-requests/{id}/inclusion` proves that an id is among them. Null for requests
-    from before commitments were introduced."""
+    """A hash in hex that binds the request to what it named, without revealing any of it.
+    `POST /v1/deletion-requests/{id}/inclusion` proves that an id or a subject is among that. Null
+    for requests from before commitments were introduced."""
 
     subject_ref: str | None
     """Your own reference to the person or the ticket; null if none was given, and once the request

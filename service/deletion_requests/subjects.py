@@ -9,13 +9,16 @@ from domain.errors import CannotShred, KeyGone, NotNamed, no_such
 from domain.states import FINAL_REQUESTS
 from domain.tables import DeletionRequest, RequestKey
 from evidence import commitments
+from evidence.commitments import Opening
 from service.deletion_requests.operations import COMMITTED_AT_ONCE
-from service.deletion_requests.schemas import InclusionRead
+from service.deletion_requests.schemas import InclusionCreate, InclusionRead, NamedAs
 from service.dependencies import Sessions
 
 
-async def show_inclusion(sessions: Sessions, request_id: UUID, sample_id: str) -> InclusionRead:
-    """What proves that the request named this id.
+async def show_inclusion(
+    sessions: Sessions, request_id: UUID, wanted: InclusionCreate
+) -> InclusionRead:
+    """What proves that the request named this sample or this subject.
 
     Raises:
         NotFound: there is no such request.
@@ -34,22 +37,35 @@ async def show_inclusion(sessions: Sessions, request_id: UUID, sample_id: str) -
             else "This request was received before commitments were introduced, so nothing can be "
             "proven about the ids it named."
         )
-    if request.samples <= COMMITTED_AT_ONCE:
-        opening = commitments.open_for(kept.key, kept.entries, sample_id)
+    if request.samples + request.subjects <= COMMITTED_AT_ONCE:
+        named_as, opening = _opened(kept, wanted)
     else:
-        opening = await asyncio.to_thread(commitments.open_for, kept.key, kept.entries, sample_id)
+        named_as, opening = await asyncio.to_thread(_opened, kept, wanted)
     if opening is None:
         raise NotNamed(
-            "The request did not name this sample id. Check its spelling, including upper and "
-            "lower case."
+            f"The request did not name this {named_as.value}. Check its spelling, including upper "
+            "and lower case."
         )
     return InclusionRead(
+        named_as=named_as,
         commitment=request.commitment,
         blind=opening.blind.hex(),
         index=opening.index,
         size=opening.size,
         proof=[b64encode(each).decode() for each in opening.proof],
     )
+
+
+def _opened(kept: RequestKey, wanted: InclusionCreate) -> tuple[NamedAs, Opening | None]:
+    """How it was named, and what shows that; None where it was not."""
+    if wanted.sample_id is not None:
+        return NamedAs.SAMPLE, commitments.open_for(kept.key, kept.entries, wanted.sample_id)
+    for is_known, named_as in ((True, NamedAs.SUBJECT), (False, NamedAs.UNKNOWN_SUBJECT)):
+        leaf = commitments.of_subject(str(wanted.subject), is_known=is_known)
+        opening = commitments.open_for(kept.key, kept.entries, leaf)
+        if opening is not None:
+            return named_as, opening
+    return NamedAs.SUBJECT, None
 
 
 async def shred(sessions: Sessions, request_id: UUID) -> None:

@@ -30,16 +30,15 @@ each AS (
     FROM (SELECT dataset_id, tombstone_key AS key FROM asked{if_} LIMIT 1) AS its
     JOIN samples USING (dataset_id) JOIN each USING (sample_id)
 ), counted AS (
-    SELECT model_id, count(*) AS known, count(tombstone.digest) AS forgotten,
+    SELECT model_id, count(known.digest) AS known, count(tombstone.digest) AS forgotten,
            count(*) FILTER (WHERE split <> 'train') AS untrained
-    FROM asked CROSS JOIN known LEFT JOIN LATERAL (
+    FROM asked LEFT JOIN known ON true LEFT JOIN LATERAL (
         SELECT t.digest FROM tombstones t
         WHERE t.model_id = asked.model_id AND t.digest = known.digest LIMIT 1
     ) AS tombstone ON true
     GROUP BY model_id
 ), named AS (
-    SELECT dataset_id, dataset, model_id, model, model_status, recipe, coalesce(known, 0) AS known,
-           forgotten, untrained
+    SELECT dataset_id, dataset, model_id, model, model_status, recipe, known, forgotten, untrained
     FROM asked LEFT JOIN counted USING (model_id)
 )
 """
@@ -62,10 +61,10 @@ WITH clock AS (
            CASE WHEN forgotten < samples THEN 'pending' ELSE 'completed' END AS status,
            model_status = 'ready' AND known = samples AND (recipe IS NOT NULL OR NOT exact) AS can
     FROM named, given WHERE model_status <> 'failed'
-), summed AS (
+){looked_up}, summed AS (
     SELECT jsonb_agg(jsonb_build_array(model, forgotten, untrained) ORDER BY model) AS counts,
            jsonb_agg(model_id ORDER BY model_id) AS models,
-           bool_or(status = 'pending') AS is_open, bool_and(can) AS all_can
+           bool_or(status = 'pending') AS is_open, bool_and(can{may}) AS all_can
     FROM target
 ), taken AS (
     INSERT INTO idempotency_keys AS old (key, fingerprint, request_id, asked)
@@ -78,11 +77,11 @@ WITH clock AS (
 ), request AS (
     INSERT INTO deletion_requests (
         id, dataset_id, objective, exact, subject_ref, reason, samples, duplicates, commitment,
-        received_at, time_zone, due_at, status, finished_at)
+        received_at, time_zone, due_at, status, finished_at{counts})
     SELECT id, (SELECT dataset_id FROM named LIMIT 1), objective, exact, subject_ref, reason,
            samples, duplicates, commitment, received_at, time_zone, due_at,
            CASE WHEN is_open THEN 'pending' ELSE 'completed' END,
-           CASE WHEN NOT is_open THEN now() END
+           CASE WHEN NOT is_open THEN now() END{counts}
     FROM taken, given, summed
     RETURNING id, status, received_at, time_zone, due_at, created_at
 ), secret AS (
@@ -105,7 +104,7 @@ WITH clock AS (
         'due_at', to_char(timezone('UTC', due_at), '{instant}'), 'models', models)
     FROM request, summed
 )
-SELECT clock.*, kept.*, request.*, named.*
+SELECT clock.*, kept.*, request.*, named.*{holds}
 FROM clock LEFT JOIN kept ON true LEFT JOIN request ON true LEFT JOIN named ON true
 ORDER BY model
 """
@@ -120,26 +119,55 @@ A row for each model named, and one where there is none. In each: whether a webh
 told; what its key was answered before; and the request, if it was stored now.
 """
 
+LOOKED_UP = """, looked_up AS (
+    SELECT count(*) = jsonb_array_length(%(found)s) AND coalesce(bool_and(sample_id IN (
+        SELECT jsonb_array_elements_text(%(found)s))), true) AS holds
+    FROM samples
+    WHERE dataset_id = (SELECT dataset_id FROM named LIMIT 1) AND group_digest = ANY (%(digests)s)
+)"""
+"""Whether the subjects with the `digests` have just the samples `found`, as they had when they were
+looked up: what was committed to since is stored only if it is so still, in the snapshot in which it
+is stored. So no change of the index can fall between, and nothing has to be locked against it."""
+
 
 def _naming(asked_for: str) -> str:
     naming = NAMING.format(asked_for=asked_for, if_="")
-    return _in_one_line(f"WITH {naming} SELECT * FROM named ORDER BY model")  # noqa: S608
+    return in_one_line(f"WITH {naming} SELECT * FROM named ORDER BY model")  # noqa: S608
 
 
-def _taking(asked_for: str) -> str:
+def _taking(asked_for: str, *, of_subjects: bool = False) -> str:
+    """With subjects it is longer than what psycopg keeps, and parsed each time: they are looked up
+    beforehand, so that it costs little more."""
+    parts = {"looked_up": "", "may": "", "counts": "", "holds": ""}
+    if of_subjects:
+        parts = {
+            "looked_up": LOOKED_UP,
+            "may": " AND %(may)s AND (SELECT holds FROM looked_up)",
+            "counts": ", subjects, unknown_subjects, subject_samples",
+            "holds": ", (SELECT holds FROM looked_up)",
+        }
     naming = NAMING.format(asked_for=asked_for, if_=", fresh")
-    return _in_one_line(
-        TAKING.format(naming=naming, instant=trail.INSTANT, event=RequestReceived.event)
+    return in_one_line(
+        TAKING.format(naming=naming, instant=trail.INSTANT, event=RequestReceived.event, **parts)
     )
 
 
-def _in_one_line(sql: str) -> str:
-    """psycopg parses what is longer than 4,096 characters anew each time."""
+def in_one_line(sql: str) -> str:
+    """A shorter form of it: psycopg parses what is longer than 4,096 characters anew each time."""
     return " ".join(sql.split())
 
 
 NAMED_BY_MODEL, NAMED_BY_DATASET = _naming(BY_MODEL), _naming(BY_DATASET)
 TAKEN_BY_MODEL, TAKEN_BY_DATASET = _taking(BY_MODEL), _taking(BY_DATASET)
+SUBJECTS_TAKEN_BY_MODEL = _taking(BY_MODEL, of_subjects=True)
+SUBJECTS_TAKEN_BY_DATASET = _taking(BY_DATASET, of_subjects=True)
+
+
+def taking(*, by_model: bool, of_subjects: bool) -> str:
+    """The statement that takes a submission of this kind."""
+    if of_subjects:
+        return SUBJECTS_TAKEN_BY_MODEL if by_model else SUBJECTS_TAKEN_BY_DATASET
+    return TAKEN_BY_MODEL if by_model else TAKEN_BY_DATASET
 
 
 async def rows_of(connection: AsyncConnection, sql: str, **parameters: Any) -> list[Any]:

@@ -24,8 +24,8 @@ from domain.errors import NotFound
 from domain.states import OPEN_JOBS, JobKind, JobStatus
 from domain.tables import Dataset, Estimate, EstimateSample, EstimateTarget, Job, Model
 from service.deletion_requests import operations as requests
-from service.deletion_requests import submission
-from service.deletion_requests.schemas import DeletionRequestCreate
+from service.deletion_requests import resolution, submission
+from service.deletion_requests.demands import DeletionRequestCreate
 from service.dependencies import Sessions, Settings
 from service.estimates.schemas import EstimateRead, EstimateResult, EstimateTargetRead
 from service.fields import Failure
@@ -43,22 +43,29 @@ async def ask(
         NotFound: there is no such model or dataset.
         NotReady: a model is not examined yet.
         NoRecipe: a model that is to be retrained cannot be.
-        UnknownSamples: some ids are not in the dataset.
+        NoGroups: subjects are named, and nobody knows which samples are theirs.
+        UnknownSamples, UnknownSubjects: some are not in the dataset.
     """
-    ids = requests.different_ids(wanted, settings)
+    most = settings.max_samples_per_request
+    names = resolution.named(wanted, most)
     naming = submission.NAMED_BY_MODEL if wanted.model else submission.NAMED_BY_DATASET
     async with sessions.begin() as session:
         connection = await session.connection()
+        found = await resolution.look(connection, wanted, names, most)
+        ids = resolution.all_ids(names, found)
         asked = {"name": wanted.model or wanted.dataset, "ids": Jsonb(ids)}
         named = await submission.rows_of(connection, naming, **asked)
         models = await requests.must_forget(connection, wanted, ids, named)
+        if found.refusal is not None:
+            raise found.refusal
         estimate = Estimate(
             id=uuid7(),
             dataset_id=models[0].dataset_id,
             objective=wanted.objective,
             exact=wanted.exact,
             samples=len(ids),
-            duplicates=len(wanted.sample_ids) - len(ids),
+            duplicates=names.duplicates,
+            **resolution.counts(names, found),
         )
         session.add(estimate)
         asked_of = [
@@ -129,6 +136,16 @@ async def _one(session: AsyncSession, estimate_id: UUID) -> EstimateRead:
         exact=estimate.exact,
         dataset=dataset,
         samples=estimate.samples,
+        subjects=estimate.subjects,
+        resolved=resolution.read(
+            {
+                "subjects": estimate.subjects,
+                "unknown_subjects": estimate.unknown_subjects,
+                "subject_samples": estimate.subject_samples,
+                "dataset": dataset,
+            },
+            models=len(targets),
+        ),
         duplicates=estimate.duplicates,
         created_at=estimate.created_at,
         targets=targets,

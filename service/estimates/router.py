@@ -6,10 +6,18 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
 
 from domain import doorbell
-from domain.errors import NoRecipe, NotFound, NotReady, TooManySamples, UnknownSamples
+from domain.errors import (
+    NoGroups,
+    NoRecipe,
+    NotFound,
+    NotReady,
+    TooManySamples,
+    UnknownSamples,
+    UnknownSubjects,
+)
 from domain.states import OPEN_JOBS
 from service import polling
-from service.deletion_requests.schemas import DeletionRequestCreate
+from service.deletion_requests.demands import DeletionRequestCreate
 from service.dependencies import Queue, Sessions, Settings
 from service.estimates import operations
 from service.estimates.schemas import EstimateRead
@@ -26,7 +34,9 @@ EstimateId = Annotated[
     "/estimate",
     summary="Estimate a deletion request",
     status_code=202,
-    responses=documented(NotFound, NotReady, UnknownSamples, NoRecipe, TooManySamples),
+    responses=documented(
+        NotFound, NotReady, UnknownSamples, UnknownSubjects, NoGroups, NoRecipe, TooManySamples
+    ),
 )
 async def estimate_deletion_request(
     body: DeletionRequestCreate,

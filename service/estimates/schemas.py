@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from domain.states import JobStatus, Mode, Objective
+from service.deletion_requests.schemas import ResolvedRead
 from service.fields import Failure, Instant, Out
 from service.jobs.schemas import TestRead
 
@@ -135,10 +136,16 @@ class EstimateRead(Out):
     """Name of the dataset that the samples belong to."""
 
     samples: int
-    """How many different sample ids were named."""
+    """How many different samples were named, by their ids or by subjects."""
+
+    subjects: int
+    """How many different subjects were named."""
+
+    resolved: ResolvedRead | None
+    """What was found by subjects; null if none was named."""
 
     duplicates: int
-    """How many of the ids were repetitions and were dropped."""
+    """How many of the ids and subjects were repetitions and were dropped."""
 
     created_at: Instant
     """When the estimate was asked for."""
