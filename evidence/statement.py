@@ -24,7 +24,8 @@ from domain.tables import (
     VerdictTest,
 )
 from domain.trail import instant
-from evidence import wording
+from evidence import subjects, wording
+from evidence.subjects import LookedUp
 from evidence.wording import Kind
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -141,6 +142,9 @@ class Case:
     rows: Rows | None = None
     """None where the dataset does not erase."""
 
+    looked_up: LookedUp | None = None
+    """None where the request named no subject."""
+
 
 def statement(case: Case, *, number: int, at: datetime) -> dict[str, Any]:
     """The statement to sign.
@@ -155,20 +159,29 @@ def statement(case: Case, *, number: int, at: datetime) -> dict[str, Any]:
         "subject": _subject(case),
         "predicateType": PREDICATE_TYPE,
         "predicate": {
-            "request": _request(case.request, case.keyed),
+            "request": _request(case.request, case.keyed, case.looked_up),
             "results": results,
             **_rows(case.rows),
-            "scope": {
-                "statement": wording.statement(results),
-                "not_proven": wording.not_proven(
-                    case.request.objective,
-                    results,
-                    erased=case.rows is not None and case.rows.status is RowsStatus.GONE,
-                ),
-            },
+            "scope": _scope(case, results),
             "log": _log(case.log),
             "issued": {"number": number, "at": instant(at)},
         },
+    }
+
+
+def _scope(case: Case, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What it means, and what it does not prove; about subjects first."""
+    looked_up, erased = (
+        case.looked_up,
+        case.rows is not None and case.rows.status is RowsStatus.GONE,
+    )
+    said = wording.statement(results, nothing_found=case.request.samples == 0)
+    not_proven = wording.not_proven(case.request.objective, results, erased=erased)
+    if looked_up is None:
+        return {"statement": said, "not_proven": not_proven}
+    return {
+        "statement": f"{subjects.statement(looked_up)}\n{said}",
+        "not_proven": [*subjects.not_proven(looked_up), *not_proven],
     }
 
 
@@ -217,7 +230,8 @@ def _subject(case: Case) -> list[dict[str, Any]]:
     return made or [{"name": f"request/{case.request.id}", "digest": {"sha256": digest}}]
 
 
-def _request(request: DeletionRequest, keyed: Keyed) -> dict[str, Any]:
+def _request(request: DeletionRequest, keyed: Keyed, looked_up: LookedUp | None) -> dict[str, Any]:
+    """What was asked. Certificates of requests that name no subject have no such member."""
     return {
         "id": str(request.id),
         "received_at": instant(request.received_at),
@@ -230,6 +244,7 @@ def _request(request: DeletionRequest, keyed: Keyed) -> dict[str, Any]:
         "commitment": keyed.commitment,
         "subject_ref_hmac": keyed.subject_ref,
         "reason_hmac": keyed.reason,
+        **({} if looked_up is None else {"subjects": looked_up.said()}),
     }
 
 

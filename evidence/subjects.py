@@ -4,11 +4,14 @@ They are people, accounts or households. Nothing here knows who they are: only h
 and what the index of a dataset had of them when the request was received.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
+from uuid import UUID
 
+from domain.events import RequestReceived
+from domain.tables import AuditEvent
 from domain.trail import instant
 
 LINE = "Subjects:"
@@ -42,20 +45,6 @@ class LookedUp:
     at: datetime
     """When they were looked up."""
 
-    @classmethod
-    def of(cls, received: Mapping[str, Any], at: datetime) -> Self | None:
-        """From the event `request.received`; None where no subject was named."""
-        if received.get("subjects") is None:
-            return None
-        return cls(
-            named=received["subjects"],
-            unknown=received["unknown_subjects"],
-            samples=received["subject_samples"],
-            dataset=received["dataset"],
-            indexed_at=received["indexed_at"],
-            at=at,
-        )
-
     def said(self) -> dict[str, Any]:
         """As a certificate has it."""
         return {
@@ -66,6 +55,26 @@ class LookedUp:
             "indexed_at": self.indexed_at,
             "looked_up_at": instant(self.at),
         }
+
+
+def told(request_id: UUID, events: Iterable[AuditEvent]) -> LookedUp | None:
+    """What the events about a request say of its subjects; None where it named none."""
+    received = next(
+        event
+        for event in events
+        if (event.subject_id, event.event) == (request_id, RequestReceived.event)
+    )
+    data = received.data
+    if data.get("subjects") is None:
+        return None
+    return LookedUp(
+        named=data["subjects"],
+        unknown=data["unknown_subjects"],
+        samples=data["subject_samples"],
+        dataset=data["dataset"],
+        indexed_at=data["indexed_at"],
+        at=received.at,
+    )
 
 
 def meaning(*, unknown: int, named: int, dataset: str) -> str | None:

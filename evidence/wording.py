@@ -205,9 +205,14 @@ def accuracy_remarks(report: Mapping[str, Any]) -> list[str]:
     return remarks
 
 
-def statement(results: Sequence[Result]) -> str:
-    """What came of a request, in plain language: a paragraph for each model."""
-    return "\n".join(" ".join(_sentences(result)) for result in results)
+def statement(results: Sequence[Result], *, nothing_found: bool = False) -> str:
+    """What came of a request, in plain language: a paragraph for each model.
+
+    Args:
+        nothing_found: whether it named subjects of whom the dataset has no sample, and nothing
+            else.
+    """
+    return "\n".join(" ".join(_sentences(result, nothing_found)) for result in results)
 
 
 def not_proven(
@@ -226,17 +231,20 @@ def not_proven(
     return list(dict.fromkeys([*special, *never]))
 
 
-def _sentences(result: Result) -> Iterator[str]:
-    yield from _what_came_of(result)
+def _sentences(result: Result, nothing_found: bool) -> Iterator[str]:
+    yield from _what_came_of(result, nothing_found)
     if report := result.get("accuracy"):
         yield from accuracy_remarks(report)
     if accepted := result.get("accepted_accuracy"):
         yield str(accepted_accuracy(accepted))
 
 
-def _what_came_of(result: Result) -> Iterator[str]:
+def _what_came_of(result: Result, nothing_found: bool) -> Iterator[str]:
     if result["kind"] == Kind.NOTHING_TO_FORGET:
         yield f"Model {result['model']}: there was nothing to forget."
+        if nothing_found:
+            yield f"Version {result['before']['version']} was served then, and stays as it is."
+            return
         yield (
             f"{result['already_forgotten']} of the named samples had already been forgotten, and "
             f"{result['not_trained_on']} are not among those it was trained on."

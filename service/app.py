@@ -26,6 +26,7 @@ from service.estimates.router import router as estimates
 from service.jobs.router import router as jobs
 from service.kept import Kept
 from service.models.router import router as models
+from service.subjects.router import router as subjects
 from service.suppression.router import router as suppression
 from service.webhooks.router import router as webhooks
 
@@ -91,7 +92,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     problems.install(app)
     for router in (  # looked through in this order: what is asked most often comes first
         deletion_requests, datasets, models, estimates, certificates, jobs, webhooks, suppression,
-        audit, admin.router,
+        subjects, audit, admin.router,
     ):  # fmt: skip
         app.include_router(router, prefix="/v1", dependencies=[Depends(middleware.bearer)])
     app.include_router(health.router)

@@ -335,6 +335,10 @@ RESULT = record(
         version=whole(1), weights_sha256=HEX, due_at=maybe(instant), purged_at=maybe(instant),
     ))),
 )
+SUBJECTS = record(
+    named=whole(1), unknown=whole(), samples=whole(), dataset=text(), indexed_at=maybe(instant),
+    looked_up_at=instant,
+)
 ROWS = record(
     status=one_of("waiting", "failed", "held", "gone"), left=maybe(whole()), at=maybe(instant),
     meaning=text(),
@@ -347,9 +351,11 @@ STATEMENT = record(
         # Certificates about a dataset that does not erase lack it, and those of earlier releases.
         {"rows": ROWS},
         request=record(
+            # Certificates of requests that name no subject lack it, and those of earlier releases.
+            {"subjects": SUBJECTS},
             id=UUID, received_at=instant, due_at=instant, completed_at=instant,
             objective=one_of("untrain_samples", "remove_class"), exact_asked=flag,
-            samples=whole(1), duplicates=whole(), commitment=maybe(HEX),
+            samples=whole(), duplicates=whole(), commitment=maybe(HEX),
             subject_ref_hmac=maybe(HEX), reason_hmac=maybe(HEX),
         ),
         results=array(RESULT, least=1),
@@ -1029,8 +1035,9 @@ def check_wording(predicate: dict[str, Any]) -> None:
         for result in results
         if result["verdict"] == "pass" or result["kind"] == "nothing_to_forget"
     )
+    dataset = predicate["request"].get("subjects", {}).get("dataset")
     for line in lines:
-        claim = SUCCESS.search(line)
+        claim = SUCCESS.search(line.replace(f"dataset {dataset}", "dataset"))
         must(
             not claim or line.startswith(exempt),
             "scope.statement",
@@ -1069,6 +1076,7 @@ def check_agreement(events: list[Event], certificate: Certificate, out: Report) 
             check_no_version(result, where)
         check_purge(result, where, events, out)
     check_rows(said, mine, out)
+    check_subjects(said, received)
     check_subject(certificate)
     out.unchecked.append(
         "what stands in the certificate alone, such as configuration, seeds and the figures of "
@@ -1216,6 +1224,46 @@ def check_rows(said: dict[str, Any], mine: list[Event], out: Report) -> None:
     )
 
 
+SUBJECTS_LINE = "Subjects:"
+"""How the paragraph begins that says what was found of subjects."""
+
+
+def check_subjects(said: dict[str, Any], received: Event) -> None:
+    """Check that the certificate says of subjects what the log says, and no more in words."""
+    request, results = said["request"], said["results"]
+    subjects, where = request.get("subjects"), "request.subjects"
+    lines = said["scope"]["statement"].split("\n")
+    about = [line for line in lines if line.startswith(SUBJECTS_LINE)]
+    concealed = "the log and the certificate do not agree whether subjects were named"
+    must((subjects is not None) == ("subjects" in received.data), where, concealed)
+    must(len(about) == (subjects is not None), "scope.statement", concealed)
+    nothing = "a request names samples, or subjects of whom none was found"
+    if subjects is None:
+        must(request["samples"] > 0, "request.samples", nothing)
+        return
+    for name, field_ in (
+        ("named", "subjects"), ("unknown", "unknown_subjects"), ("samples", "subject_samples"),
+        ("dataset", "dataset"), ("indexed_at", "indexed_at"),
+    ):  # fmt: skip
+        agree(f"{where}.{name}", subjects[name], received, field_)
+    differs = f"is not the time of {received.name} at {received.position}"
+    must(moment(subjects["looked_up_at"]) == received.at, f"{where}.looked_up_at", differs)
+    named, unknown, samples = (subjects[name] for name in ("named", "unknown", "samples"))
+    must(unknown <= named, f"{where}.unknown", "more are unknown than were named")
+    must(
+        (samples > 0) == (unknown < named), f"{where}.samples", "does not follow from the subjects"
+    )
+    must(samples <= request["samples"], f"{where}.samples", "are more than the request names")
+    must(request["samples"] > 0 or not samples, "request.samples", nothing)
+    made = any(result["after"] for result in results)
+    must(request["samples"] > 0 or not made, "results", "a version was made, and for no sample")
+    claim = f"No data was found there of {unknown} of them."
+    wrong = f"it must say of {unknown} subjects, and of no others, that no data was found"
+    must(("No data" in about[0]) == (unknown > 0), "scope.statement", wrong)
+    must(not unknown or claim in about[0], "scope.statement", wrong)
+    must(f"dataset {subjects['dataset']}" in about[0], "scope.statement", "it names no dataset")
+
+
 def check_subject(certificate: Certificate) -> None:
     """Check that the statement is about the new versions, or else about the commitment."""
     request = certificate.predicate["request"]
@@ -1295,6 +1343,11 @@ def check_anchors(anchors: list[dict[str, Any]], checkpoint: Checkpoint, out: Re
 def outcome(predicate: dict[str, Any]) -> list[str]:
     """The outcome of the request, for each model."""
     lines = []
+    if subjects := predicate["request"].get("subjects"):
+        lines.append(
+            f"subjects: {subjects['named']} named, {subjects['unknown']} of them unknown to "
+            f"dataset {shown(subjects['dataset'])}; {subjects['samples']} samples found"
+        )
     for result in predicate["results"]:
         if result["after"] is None:
             lines.append(f"{shown(result['model'])}: nothing to forget; no version was made")

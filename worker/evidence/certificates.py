@@ -51,8 +51,9 @@ from domain.tables import (
     Round,
     VerdictTest,
 )
-from evidence import accuracy, entries, merkle, signed_notes, tree
+from evidence import accuracy, entries, merkle, signed_notes, subjects, tree
 from evidence.statement import Case, Entry, Keyed, Log, Outcome, Purge, Rows, says_more, statement
+from evidence.subjects import LookedUp
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 ROWS_EVENTS = (RequestRowsErased.event, RequestRowsKept.event)
@@ -84,6 +85,7 @@ def issue_due(sessions: sessionmaker[Session], signer: Signer) -> None:
                 keyed=_keyed(request_id, told),
                 purges=_purges(session, request_id),
                 rows=_rows(session, request_id, told),
+                looked_up=subjects.told(request_id, told),
             )
     with sessions.begin() as session:
         row = insert(CertifiedCheckpoint).values(size=newest.size)
@@ -171,15 +173,15 @@ def _purges(session: Session, request_id: UUID) -> dict[UUID, Purge]:
 
 def _rows(session: Session, request_id: UUID, events: Sequence[AuditEvent]) -> Rows | None:
     """What the newest event says of the samples' rows. While there is none, a job is to erase
-    them."""
-    definition = session.scalars(
-        select(Dataset.definition)
+    them, if there are any."""
+    definition, samples = session.execute(
+        select(Dataset.definition, DeletionRequest.samples)
         .join(DeletionRequest, DeletionRequest.dataset_id == Dataset.id)
         .where(DeletionRequest.id == request_id)
     ).one()
     told = [each for each in events if each.event in ROWS_EVENTS]
     if not told:
-        erases = definition.get("erase", {}).get("parquet", False)
+        erases = samples > 0 and definition.get("erase", {}).get("parquet", False)
         return Rows(status=RowsStatus.WAITING) if erases else None
     newest = told[-1]
     if newest.event == RequestRowsErased.event:
@@ -223,6 +225,7 @@ def issue(
     keyed: Keyed = Keyed(),  # noqa: B008 (it is frozen)
     purges: Mapping[UUID, Purge] = NO_PURGES,
     rows: Rows | None = None,
+    looked_up: LookedUp | None = None,
 ) -> Certificate:
     """The newest certificate of a request, or a new one if there is more to certify.
 
@@ -233,7 +236,7 @@ def issue(
         log: what the log says about the request.
         keyed: the digests that stand for its personal data.
         purges: purges of the weights of superseded versions, by version.
-        rows: what the log says of the samples' rows; None where the dataset does not erase.
+        rows, looked_up: what the log says of the samples' rows and of subjects, if it does.
 
     Raises:
         ValueError: the request is not completed; nothing else is certified.
@@ -248,6 +251,7 @@ def issue(
         keyed=keyed,
         purges=purges,
         rows=rows,
+        looked_up=looked_up,
     )
     newest = session.scalars(
         select(Certificate)

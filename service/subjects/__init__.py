@@ -1,0 +1,1 @@
+"""Subjects: what datasets and models have of them."""
