@@ -3,7 +3,8 @@
 LetheError
 ├── Problem               the service refused: a problem document (RFC 9457)
 │   ├── Invalid           400, 415, 416, 422: the request must be changed
-│   │   └── UnknownSamples
+│   │   ├── UnknownSamples
+│   │   └── UnknownSubjects
 │   ├── Unauthorized      401, 403: the key
 │   ├── NotFound          404
 │   ├── Conflict          409: not in this state
@@ -85,6 +86,19 @@ class UnknownSamples(Invalid):
     def unknown_ids(self) -> list[str]:
         """The first 100 of them. They are personal data: keep them out of logs."""
         return [str(sample_id) for sample_id in self.members.get("unknown_ids", [])]
+
+
+class UnknownSubjects(Invalid):
+    """The dataset has no sample of some of the subjects. Nothing was stored."""
+
+    @property
+    def unknown_count(self) -> int:
+        return int(self.members.get("unknown_count", 0))
+
+    @property
+    def unknown_positions(self) -> list[int]:
+        """Where the first 100 of them stand in the list that was sent, from 0."""
+        return [int(position) for position in self.members.get("unknown_positions", [])]
 
 
 class Unauthorized(Problem):
@@ -191,6 +205,8 @@ def problem_type(status: int, slug: str) -> type[Problem]:
     """The exception that stands for a problem document."""
     if slug == "unknown-samples":
         return UnknownSamples
+    if slug == "unknown-subjects":
+        return UnknownSubjects
     if status == 409 and slug in NotYet.slugs:
         return NotYet
     return BY_STATUS.get(status, ServiceFailed if status >= 500 else Problem)

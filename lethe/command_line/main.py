@@ -15,10 +15,12 @@ from lethe.command_line import (
     certificates,
     checks,
     datasets,
+    estimates,
     jobs,
     login,
     models,
     requests,
+    subjects,
     verifying,
     webhooks,
 )
@@ -33,9 +35,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog=HELP,
 )
-for register in (login, requests, certificates, verifying, checks):
+for register in (login, requests, estimates, certificates, verifying, checks):
     register.register(app)
 app.add_typer(datasets.app, name="dataset")
+app.add_typer(subjects.app, name="subject")
 app.add_typer(models.app, name="model")
 models.register(app)
 app.add_typer(jobs.app, name="job")
@@ -120,6 +123,9 @@ def _report(screen: Screen, error: errors.LetheError) -> None:
             screen.say(f"  {where}: {field.get('msg')}")
         if isinstance(error, errors.UnknownSamples):
             screen.say("  --json shows the first 100 of them.")
+        if isinstance(error, errors.UnknownSubjects):
+            places = ", ".join(str(place + 1) for place in error.unknown_positions)
+            screen.say(f"  They are these of the subjects, counted from 1: {places}.")
 
 
 def _tell(

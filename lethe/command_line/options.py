@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from lethe.schemas.requests import OfUnknown
+
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")
 ]
@@ -31,6 +33,31 @@ FromParquet = Annotated[
 ]
 Column = Annotated[
     str, typer.Option("--column", metavar="NAME", help="The column that has the sample ids.")
+]
+Subjects = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--subject",
+        metavar="WHO",
+        help="A person, account or household: all of its samples, as the dataset's group column "
+        "says. May be repeated. Stays in the shell's history: better use a file.",
+    ),
+]
+SubjectsFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--subjects-from",
+        metavar="FILE",
+        help="Read subjects from a file, one per line; `-` reads standard input.",
+    ),
+]
+UnknownSubjects = Annotated[
+    OfUnknown,
+    typer.Option(
+        "--unknown-subjects",
+        help="If the dataset has no sample of a subject: refuse, or answer, so that it is "
+        "certified that nothing was found.",
+    ),
 ]
 OfModel = Annotated[
     str | None,

@@ -1,4 +1,4 @@
-"""`lethe forget`, `status`, `cancel`, `decide`, `shred` and `estimate`."""
+"""`lethe forget`, `status`, `cancel`, `decide` and `shred`."""
 
 from datetime import UTC, datetime, tzinfo
 from itertools import islice
@@ -23,18 +23,22 @@ from lethe.command_line.options import (
     OfDataset,
     OfModel,
     SampleIds,
+    Subjects,
+    SubjectsFrom,
     Timeout,
+    UnknownSubjects,
     Wait,
 )
 from lethe.command_line.screen import Screen, counted, details, table, word
 from lethe.command_line.session import connect
-from lethe.schemas.common import JobStatus, Objective
+from lethe.schemas.common import Objective
 from lethe.schemas.jobs import AccuracyChange
 from lethe.schemas.requests import (
     DecisionKind,
     DeletionRequest,
-    EstimateTarget,
+    OfUnknown,
     RequestStatus,
+    Resolved,
     Rows,
     Target,
 )
@@ -51,7 +55,7 @@ Exact = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add what is done with requests to the command line."""
-    for command in (forget, status, cancel, decide, shred, estimate):
+    for command in (forget, status, cancel, decide, shred):
         app.command()(command)
 
 
@@ -63,6 +67,9 @@ def forget(
     file: FromFile = None,
     parquet: FromParquet = None,
     column: Column = "sample_id",
+    subject: Subjects = None,
+    subjects_from: SubjectsFrom = None,
+    unknown_subjects: UnknownSubjects = OfUnknown.REFUSE,
     objective: Aim = Objective.UNTRAIN_SAMPLES,
     exact: Exact = False,
     reason: Annotated[str | None, typer.Option(help="Why, for the file.")] = None,
@@ -97,17 +104,25 @@ def forget(
     """Ask that samples be forgotten.
 
     [bold]lethe forget --model cifar10-cnn --from ids.txt --reason "GDPR Article 17" --follow[/bold]
+
+    [bold]lethe forget --dataset gait --subjects-from people.txt --follow[/bold]
     """
     screen = Screen(as_json)
-    named = sample_ids.gather(ids, file, parquet, column)
-    _one_of(model, dataset)
+    named, people = sample_ids.gather_named(
+        ids, file, parquet, column, subjects=subject, subjects_from=subjects_from
+    )
+    one_of(model, dataset)
     who = f"model {model}" if model else f"every model of dataset {dataset}"
-    screen.say(f"Asking {who} to forget {counted(len(set(named)), 'sample')}.")
+    things = (("sample", named), ("subject", people))
+    what = [counted(len(set(each)), thing) for thing, each in things if each]
+    screen.say(f"Asking {who} to forget {' and '.join(what)}.")
     with connect(context) as lethe:
         made = lethe.forget(
             named,
             model=model,
             dataset=dataset,
+            subjects=people,
+            unknown_subjects=unknown_subjects if people else None,
             objective=objective,
             exact=exact,
             subject_ref=subject_ref,
@@ -203,33 +218,6 @@ def shred(
     Screen(as_json).show(read, picture(read))
 
 
-def estimate(
-    context: typer.Context,
-    ids: SampleIds = None,
-    model: OfModel = None,
-    dataset: OfDataset = None,
-    file: FromFile = None,
-    parquet: FromParquet = None,
-    column: Column = "sample_id",
-    objective: Aim = Objective.UNTRAIN_SAMPLES,
-    exact: Exact = False,
-    timeout: Timeout = None,
-    as_json: AsJson = False,
-) -> None:
-    """Find out what a deletion request would meet. Nothing is forgotten."""
-    screen = Screen(as_json)
-    named = sample_ids.gather(ids, file, parquet, column)
-    _one_of(model, dataset)
-    with connect(context) as lethe:
-        asked = lethe.estimate(
-            named, model=model, dataset=dataset, objective=objective, exact=exact
-        )
-        ended = settled(lethe, asked, screen, timeout=timeout)
-    screen.show(ended, *(_estimated(target) for target in ended.targets))
-    good = ended.status is JobStatus.COMPLETED
-    raise typer.Exit(Exit.DONE if good else Exit.NOT_A_SUCCESS)
-
-
 def outcome(request: DeletionRequest) -> Exit:
     """The exit status after a request was waited for."""
     good = request.status is RequestStatus.COMPLETED
@@ -265,6 +253,7 @@ def picture(request: DeletionRequest) -> Group:
             ("status", word(request.status)),
             ("dataset", request.dataset),
             ("samples", f"{request.samples}{repeated}"),
+            *resolved(request.subjects, request.resolved),
             ("objective", f"{request.objective}{', by retraining' if request.exact else ''}"),
             ("reference", request.subject_ref),
             ("reason", request.reason),
@@ -276,6 +265,18 @@ def picture(request: DeletionRequest) -> Group:
     )
     rows = [_rows(request.rows)] if request.rows else []
     return Group(facts, *rows, *(_target(target) for target in request.targets))
+
+
+def resolved(subjects: int, found: Resolved | None) -> list[tuple[str, object]]:
+    """What was found by subjects, where any was named."""
+    if found is None:
+        return []
+    where = f"{counted(found.datasets, 'dataset')}, {counted(found.models, 'model')}"
+    return [
+        ("subjects", subjects),
+        ("resolved", f"{counted(found.samples, 'sample')} in {where}"),
+        ("not found", found.meaning),
+    ]
 
 
 def _rows(rows: Rows) -> Table:
@@ -313,40 +314,12 @@ def _target(target: Target) -> Table:
     return details(pairs)
 
 
-def _estimated(target: EstimateTarget) -> Table:
-    result = target.result
-    pairs: list[tuple[str, object]] = [
-        ("model", target.model),
-        ("status", word(target.status)),
-        ("forgotten before", target.already_forgotten),
-        ("never trained on", target.not_trained_on),
-        ("failure", target.failure and f"{target.failure.kind}: {target.failure.reason}"),
-    ]
-    if result is not None:
-        seconds = result.predicted_seconds
-        remembered = result.memorisation
-        pairs += [
-            ("samples", result.samples),
-            ("mode", result.mode),
-            ("because", result.mode_reason),
-            ("the audit can tell", result.audit_has_power),
-            ("memorisation", remembered and f"{remembered.value:.3g} ({remembered.measure})"),
-            ("takes about", None if seconds is None else f"{seconds:.0f} seconds"),
-            ("prediction", result.prediction_basis),
-            *(
-                (f"class {lost.label}", "would lose all of its training samples")
-                for lost in result.lost_classes
-            ),
-            *(("remark", remark) for remark in result.remarks),
-        ]
-    return details([*pairs, ("", "")])
-
-
 def _remarks(accuracy: AccuracyChange | None) -> list[tuple[str, object]]:
     return [("accuracy", remark) for remark in accuracy.remarks] if accuracy else []
 
 
-def _one_of(model: str | None, dataset: str | None) -> None:
+def one_of(model: str | None, dataset: str | None) -> None:
+    """Raises BadParameter unless one of the two is named."""
     if (model is None) == (dataset is None):
         raise typer.BadParameter("Say who is to forget: one of --model and --dataset.")
 

@@ -1,4 +1,7 @@
-"""Where sample ids come from: arguments, a file, standard input, or a column of a Parquet file."""
+"""Where sample ids come from: arguments, a file, standard input, or a column of a Parquet file.
+
+Subjects come from options, a file or standard input.
+"""
 
 import sys
 from collections.abc import Iterable
@@ -7,6 +10,39 @@ from pathlib import Path
 import typer
 
 STDIN = "-"
+
+
+def gather_named(
+    ids: list[str] | None,
+    file: Path | None,
+    parquet: Path | None,
+    column: str,
+    *,
+    subjects: list[str] | None,
+    subjects_from: Path | None,
+) -> tuple[list[str], list[str]]:
+    """The ids and the subjects. There need not be both.
+
+    Raises:
+        BadParameter: neither is named, or one in several places, or both on standard input.
+    """
+    elsewhere = bool(ids) or file is not None or parquet is not None
+    if not (subjects or subjects_from):
+        return gather(ids, file, parquet, column), []
+    if str(subjects_from) == STDIN and (ids == [STDIN] or str(file) == STDIN):
+        raise typer.BadParameter("Standard input holds either ids or subjects; use a file.")
+    who = gather_subjects(subjects, subjects_from)
+    return gather(ids, file, parquet, column) if elsewhere else [], who
+
+
+def gather_subjects(subjects: list[str] | None, file: Path | None) -> list[str]:
+    """The subjects from the one place that is named. Raises BadParameter as `gather`."""
+    if bool(subjects) == (file is not None):
+        raise typer.BadParameter("Name the subjects once: one by one, or in a file.")
+    found = subjects if subjects and subjects != [STDIN] else _lines(file)
+    if not found:
+        raise typer.BadParameter("There are no subjects in it.")
+    return found
 
 
 def gather(
@@ -40,7 +76,7 @@ def _lines(file: Path | None) -> list[str]:
     except OSError as error:
         raise typer.BadParameter(f"{file} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise typer.BadParameter("The ids must be in UTF-8, one per line.") from None
+        raise typer.BadParameter("It must be text in UTF-8, one line for each.") from None
 
 
 def _without_ends(lines: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from lethe.calls import Call, Listed
 from lethe.errors import NotSent
 from lethe.routes.building import get, pages, post
+from lethe.routes.subjects import listed
 from lethe.routing import listing, route
 from lethe.schemas.common import Objective, Page
 from lethe.schemas.requests import (
@@ -16,6 +17,7 @@ from lethe.schemas.requests import (
     DeletionRequest,
     Estimate,
     Inclusion,
+    OfUnknown,
     RequestStatus,
 )
 
@@ -29,10 +31,12 @@ class DeletionRequests:
     @route
     def forget(
         self,
-        sample_ids: Sequence[str],
+        sample_ids: Sequence[str] = (),
         *,
         model: str | None = None,
         dataset: str | None = None,
+        subjects: Sequence[str | int] = (),
+        unknown_subjects: OfUnknown | str | None = None,
         objective: Objective | str | None = None,
         exact: bool | None = None,
         subject_ref: str | None = None,
@@ -47,6 +51,10 @@ class DeletionRequests:
             sample_ids: ids from the dataset's id column, at most 100,000.
             model: the model that is to forget; give this or `dataset`.
             dataset: every model trained on this dataset is to forget.
+            subjects: people, accounts or households whose samples are to be forgotten, instead of
+                ids or beside them; as the dataset's group column names them.
+            unknown_subjects: `refuse` unless given, or `answer`: it is certified that nothing was
+                found of a subject whom the dataset does not know.
             objective: `untrain_samples` unless given, or `remove_class`.
             exact: only a retraining without the samples will do.
             subject_ref: your reference to the person or ticket.
@@ -58,22 +66,26 @@ class DeletionRequests:
                 new one unless given; result and errors have it as `idempotency_key`.
         """
         when = {"received_at": received_at, "time_zone": time_zone}
-        body = _demand(sample_ids, model, dataset, objective, exact, subject_ref, when, reason)
+        named = _named(sample_ids, subjects, unknown_subjects)
+        body = _demand(named, model, dataset, objective, exact, subject_ref, when, reason)
         call = post("/v1/deletion-requests", DeletionRequest, body)
         return replace(call, idempotency_key=idempotency_key or str(uuid4()))
 
     @route
     def estimate(
         self,
-        sample_ids: Sequence[str],
+        sample_ids: Sequence[str] = (),
         *,
         model: str | None = None,
         dataset: str | None = None,
+        subjects: Sequence[str | int] = (),
+        unknown_subjects: OfUnknown | str | None = None,
         objective: Objective | str | None = None,
         exact: bool | None = None,
     ) -> Call[Estimate]:
         """Ask what a deletion request would meet. Nothing is forgotten; `wait` for the answer."""
-        body = _demand(sample_ids, model, dataset, objective, exact, None, NO_TIME, None)
+        named = _named(sample_ids, subjects, unknown_subjects)
+        body = _demand(named, model, dataset, objective, exact, None, NO_TIME, None)
         return post("/v1/deletion-requests/estimate", Estimate, body)
 
     @route
@@ -114,9 +126,16 @@ class DeletionRequests:
         return post(f"{ONE}/decision", DeletionRequest, body, request_id=request_id)
 
     @route
-    def prove_naming(self, request_id: UUID | str, sample_id: str) -> Call[Inclusion]:
-        """What proves to a person that the request named their sample, and shows no other."""
-        body = {"sample_id": sample_id}
+    def prove_naming(
+        self,
+        request_id: UUID | str,
+        sample_id: str | None = None,
+        *,
+        subject: str | int | None = None,
+    ) -> Call[Inclusion]:
+        """What proves to a person that the request named them or their sample, and shows no
+        other. Give one of the two."""
+        body = {"sample_id": sample_id, "subject": subject}
         return post(f"{ONE}/inclusion", Inclusion, body, harmless=True, request_id=request_id)
 
     @route
@@ -145,8 +164,20 @@ class DeletionRequests:
         return replace(call, accept="text/html")
 
 
+def _named(
+    sample_ids: Sequence[str], subjects: Sequence[str | int], unknown: str | None
+) -> dict[str, object]:
+    """What is to be forgotten. Raises NotSent when it is one string, or nothing."""
+    if isinstance(sample_ids, str):
+        raise NotSent("sample_ids is a list of ids, not one string.")
+    named = {"sample_ids": list(sample_ids) or None, "subjects": listed(subjects)}
+    if not any(named.values()):
+        raise NotSent("Name what is to be forgotten: sample_ids, subjects, or both.")
+    return {**named, "unknown_subjects": unknown}
+
+
 def _demand(
-    sample_ids: Sequence[str],
+    named: Mapping[str, object],
     model: str | None,
     dataset: str | None,
     objective: str | None,
@@ -158,17 +189,15 @@ def _demand(
     """The body of a deletion request.
 
     Raises:
-        NotSent: `received_at` has no time zone, or `sample_ids` is one string.
+        NotSent: `received_at` has no time zone.
     """
-    if isinstance(sample_ids, str):
-        raise NotSent("sample_ids is a list of ids, not one string.")
     received_at = when["received_at"]
     if isinstance(received_at, datetime) and received_at.tzinfo is None:
         raise NotSent("received_at needs a time zone, such as datetime.now(UTC) has.")
     return {
         "model": model,
         "dataset": dataset,
-        "sample_ids": list(sample_ids),
+        **named,
         "objective": objective,
         "exact": exact,
         "subject_ref": subject_ref,

@@ -112,6 +112,24 @@ class Rows(Result):
     """What the status means, and what to do."""
 
 
+class OfUnknown(Word):
+    """What becomes of a request that names subjects of whom the dataset has no sample."""
+
+    REFUSE = "refuse"
+    ANSWER = "answer"
+
+
+class Resolved(Result):
+    """What was found by the subjects that a request named."""
+
+    samples: int
+    datasets: int
+    models: int
+    unknown_subjects: int
+    meaning: str | None
+    """What it means that some were not found; None if all were."""
+
+
 class DeletionRequest(Followed, Headed):
     """A deletion request, and how far it is."""
 
@@ -121,11 +139,15 @@ class DeletionRequest(Followed, Headed):
     exact: bool
     dataset: str
     samples: int
-    """How many different ids were named."""
+    """How many different samples were named, by their ids or by subjects."""
+
+    subjects: int
+    resolved: Resolved | None
+    """None where no subject was named."""
 
     duplicates: int
     commitment: str | None
-    """Binds the request to the ids it named, without showing one."""
+    """Binds the request to what it named, without showing any of it."""
 
     subject_ref: str | None
     reason: str | None
@@ -181,9 +203,18 @@ class DeletionRequest(Followed, Headed):
         return [target.job_id for target in self.targets if target.job_id is not None]
 
 
-class Inclusion(Result):
-    """What shows that a request named one id, and says nothing of the others."""
+class NamedAs(Word):
+    """What a request named."""
 
+    SAMPLE = "sample"
+    SUBJECT = "subject"
+    UNKNOWN_SUBJECT = "unknown_subject"
+
+
+class Inclusion(Result):
+    """What shows that a request named one sample or one subject, and says nothing of the others."""
+
+    named_as: NamedAs
     commitment: str
     blind: str
     index: int
@@ -261,6 +292,8 @@ class Estimate(Followed):
     exact: bool
     dataset: str
     samples: int
+    subjects: int
+    resolved: Resolved | None
     duplicates: int
     created_at: datetime
     targets: list[EstimateTarget]

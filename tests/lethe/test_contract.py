@@ -28,6 +28,7 @@ WEIGHTS = ("GET", "/v1/models/{name}/versions/{number}/weights")
 
 GIVEN = {
     "sample_ids": ["t1"],
+    "subjects": ["ann"],
     "columns": Columns(sample_id="a", input="b", label="c", split="d"),
     "architecture": PythonArchitecture(factory="nets.cnn:build"),
 }
