@@ -103,7 +103,8 @@ def app() -> FastAPI:
         """Store the same rows as a submission, in one statement."""
         row_id = uuid7()
         asked = {"objective": body.objective, "exact": body.exact}
-        ids = {"samples": len(body.sample_ids), "ids": list(set(body.sample_ids))}
+        named = body.sample_ids or []
+        ids = {"samples": len(named), "ids": list(set(named))}
         async with sessions.begin() as session:
             await session.execute(ROWS, {"id": row_id, **known, **asked, **ids})
         return _json(Stored(id=row_id), 202)
@@ -111,7 +112,7 @@ def app() -> FastAPI:
     @api.post("/driver")
     async def store_rows_by_the_driver(body: DeletionRequestCreate) -> Response:
         """Store the same rows without SQLAlchemy, as a submission does."""
-        row_id = uuid7()
+        row_id, named = uuid7(), body.sample_ids or []
         async with engine.begin() as connection:
             await rows_of(
                 connection,
@@ -120,8 +121,8 @@ def app() -> FastAPI:
                 **known,
                 objective=str(body.objective),
                 exact=body.exact,
-                samples=len(body.sample_ids),
-                ids=list(set(body.sample_ids)),
+                samples=len(named),
+                ids=list(set(named)),
             )
         return _json(Stored(id=row_id), 202)
 

@@ -46,7 +46,7 @@ WITH each AS MATERIALIZED (
 COUNTED = in_one_line(
     DIGESTS
     + """
-SELECT dataset_id, array_agg(DISTINCT position) AS positions,
+SELECT dataset_id, array_agg(DISTINCT each.position) AS positions,
        count(*) FILTER (WHERE split = 'train') AS train,
        count(*) FILTER (WHERE split = 'holdout') AS holdout,
        count(*) FILTER (WHERE split = 'test') AS test

@@ -18,6 +18,7 @@ from domain.tables import AuditEvent
 from tests import factories
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
+OF_SUBJECTS = {"subjects", "unknown_subjects", "subject_samples", "dataset", "indexed_at"}
 PREFIXES = {name.split(".")[0] for name in EVENTS}
 
 
@@ -63,21 +64,27 @@ def test_nothing_is_recorded_of_which_there_is_no_canonical_form(sync_sessions):
         trail.record(session, "worker", ONE, JobCompleted(attempt=2**60))
 
 
-async def test_the_event_that_is_written_in_sql_has_the_declared_fields(client, store, sessions):
-    dataset = factories.dataset()
+@pytest.mark.parametrize("named", [{"sample_ids": ["t1"]}, {"sample_ids": ["t1"], "subjects": [1]}])
+async def test_the_event_that_is_written_in_sql_has_the_declared_fields(
+    client, store, sessions, named
+):
+    columns = {**factories.DEFINITION["columns"], "group": "person"}
+    dataset = factories.dataset(definition={**factories.DEFINITION, "columns": columns})
     model = factories.model(dataset)
     await store(dataset, model, *factories.samples(dataset))
 
     response = await client.post(
         "/v1/deletion-requests",
-        json={"model": model.name, "sample_ids": ["t1"]},
+        json={"model": model.name, "unknown_subjects": "answer", **named},
         headers={"Idempotency-Key": "one"},
     )
 
     assert response.status_code == 202
     async with sessions() as session:
         event = (await session.scalars(select(AuditEvent))).one()
-    assert (event.event, set(event.data)) == (RequestReceived.event, fields_of(RequestReceived))
+    left_out = set() if "subjects" in named else OF_SUBJECTS
+    declared = fields_of(RequestReceived) - left_out
+    assert (event.event, set(event.data)) == (RequestReceived.event, declared)
 
 
 def test_the_verifiers_story_tells_only_what_is_declared():

@@ -3,6 +3,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import update
+
+from domain.tables import Dataset
+from tests import factories
+from tests.service import grouped
 
 
 @pytest.fixture
@@ -21,3 +26,14 @@ def problem() -> Callable[[httpx2.Response, int, str], dict[str, Any]]:
         return body
 
     return check
+
+
+@pytest.fixture
+async def groups(sessions: Any, model: factories.Model) -> factories.Model:
+    """The model, whose samples' groups are in the index; see `grouped`."""
+    async with sessions.begin() as session:
+        chosen = update(Dataset).where(Dataset.id == model.dataset_id)
+        await session.execute(chosen.values(definition=grouped.GROUPED))
+        for sample_id, subject in grouped.OF.items():
+            await grouped.move(session, model, sample_id, subject)
+    return model

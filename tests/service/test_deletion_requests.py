@@ -33,6 +33,8 @@ async def test_is_accepted_and_followed_at_its_location(client, model):
         "exact": False,
         "dataset": "digits",
         "samples": 2,
+        "subjects": 0,
+        "resolved": None,
         "duplicates": 0,
         "commitment": ANY,
         "subject_ref": "ticket 1",

@@ -44,6 +44,8 @@ async def test_is_accepted_and_followed_at_its_location(client, model, queue):
         "exact": False,
         "dataset": "digits",
         "samples": 2,
+        "subjects": 0,
+        "resolved": None,
         "duplicates": 1,
         "created_at": ANY,
         "targets": [

@@ -9,51 +9,15 @@ import pytest
 from sqlalchemy import String, cast, func, literal_column, select, text, update
 
 from domain import sample_digests
-from domain.tables import (
-    AuditEvent,
-    Base,
-    Dataset,
-    DeletionRequest,
-    RequestSample,
-    Sample,
-)
+from domain.tables import AuditEvent, Base, Dataset, DeletionRequest, RequestSample, Sample
 from evidence import commitments
 from evidence.commitments import Opening
 from service.deletion_requests import resolution
 from service.deletion_requests.demands import DeletionRequestCreate
 from tests import factories
 from tests.evidence.test_commitments import climb
+from tests.service.grouped import ANN, BEN, GROUPED, HILDA, move
 from tests.service.submitting import URL, count, submit
-
-GROUPED = {
-    **factories.DEFINITION,
-    "columns": {**factories.DEFINITION["columns"], "group": "person"},
-}
-ANN, BEN, HILDA = "ann@example.com", "4711", "Hilda"
-"""Ann has t1, t3, t5 and h0, Ben t2 and t4, and Hilda h1 alone."""
-
-OF = {"t1": ANN, "t3": ANN, "t5": ANN, "h0": ANN, "t2": BEN, "t4": BEN, "h1": HILDA}
-
-
-@pytest.fixture
-async def groups(sessions, model):
-    """The samples' groups are in the index."""
-    async with sessions.begin() as session:
-        await session.execute(
-            update(Dataset).where(Dataset.id == model.dataset_id).values(definition=GROUPED)
-        )
-        for sample_id, subject in OF.items():
-            await move(session, model, sample_id, subject)
-    return model
-
-
-async def move(session, model, sample_id, subject):
-    digest = sample_digests.digest(factories.GROUP_KEY, subject)
-    await session.execute(
-        update(Sample)
-        .where(Sample.dataset_id == model.dataset_id, Sample.sample_id == sample_id)
-        .values(group_digest=digest)
-    )
 
 
 async def ask(client, *subjects, key=None, **body):
