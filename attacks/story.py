@@ -60,7 +60,8 @@ class _Story:
         self._tell("worker", "request.completed", "main")
         replaced = self._certify("main", [_passed(purged_at=None)])
         kept = self.log.checkpoint(self.signers)
-        self._request("other", samples=2, duplicates=0)
+        self._request("other", samples=2, duplicates=0, subjects=2, unknown_subjects=1,
+                      subject_samples=1, dataset="digits", indexed_at=_minute(0))  # fmt: skip
         self._tell("api", "request.completed", "other")
         other = self._certify("other", [_nothing_to_forget()])
         self._request("failed", samples=4, duplicates=0)
@@ -115,14 +116,14 @@ class _Story:
             acknowledgement=replaces and signer.word_for(replaces),
         )  # fmt: skip
 
-    def _request(self, name: str, *, samples: int, duplicates: int) -> None:
+    def _request(self, name: str, *, samples: int, duplicates: int, **subjects: Any) -> None:
         at = _minute(self.log.size)
         self._tell(
             "api", "request.received", name, objective="untrain_samples", exact=False,
             received_at=at, due_at=at.replace("-03-", "-04-"), samples=samples,
             duplicates=duplicates,
             models=[row_id("cnn")], commitment=hexed(f"commitment {name}"),
-            subject_ref_hmac=hexed(f"subject {name}"), reason_hmac=None,
+            subject_ref_hmac=hexed(f"subject {name}"), reason_hmac=None, **subjects,
         )  # fmt: skip
 
     def _job(self, name: str) -> None:
@@ -150,15 +151,17 @@ class _Story:
         about = self._about(name)
         told = dict(received["data"])
         del told["models"]
+        subjects = _looked_up(told, received["at"])
         predicate = {
             "request": {
                 "id": request_id,
                 "completed_at": log.entries[done]["at"],
                 "exact_asked": told.pop("exact"),
                 **told,
+                **({"subjects": subjects} if subjects else {}),
             },
             "results": results,
-            "scope": _scope(results),
+            "scope": _scope(results, subjects),
             "log": {
                 "origin": ORIGIN,
                 "positions": [e["position"] for e in log.entries if e["subject_id"] in about],
@@ -212,18 +215,36 @@ def _minute(number: int) -> str:
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _scope(results: list[Json]) -> Json:
+def _looked_up(told: Json, at: str) -> Json | None:
+    """What is said of subjects, taken out of what the log was told; None where none was named."""
+    if "subjects" not in told:
+        return None
+    return {
+        "named": told.pop("subjects"),
+        "unknown": told.pop("unknown_subjects"),
+        "samples": told.pop("subject_samples"),
+        "dataset": told.pop("dataset"),
+        "indexed_at": told.pop("indexed_at"),
+        "looked_up_at": at,
+    }
+
+
+def _scope(results: list[Json], subjects: Json | None) -> Json:
     words = {
         "pass": "Influence reduced to within the measured range.",
         "fail": "By these tests the samples can still be told apart.",
         None: "There was nothing to forget.",
     }
     lost = " Class 1 lost all of its training samples: it went from 0.875 to 0.000."
+    lines = [
+        f"Model {r['model']}: {words[r['verdict']]}{lost if 'accuracy' in r else ''}"
+        for r in results
+    ]
+    if subjects:
+        found = f"No data was found there of {subjects['unknown']} of them."
+        lines.insert(0, f"Subjects: looked up in dataset {subjects['dataset']}. {found}")
     return {
-        "statement": "\n".join(
-            f"Model {r['model']}: {words[r['verdict']]}{lost if 'accuracy' in r else ''}"
-            for r in results
-        ),
+        "statement": "\n".join(lines),
         "not_proven": [
             "That no copy of the samples is left elsewhere.",
             "That no other test could tell the samples apart.",
