@@ -151,6 +151,11 @@ def tombstones(model: Model, by: Job, *ids: str) -> list[Tombstone]:
     return [tombstone(model, by, name) for name in ids]
 
 
+def digest_of_group(name: str, *, key: bytes = GROUP_KEY) -> bytes:
+    """Of a person or account, in a dataset with this key."""
+    return sample_digests.digest(key, name)
+
+
 SCORES = {
     "forget_accuracy": 0.7,
     "retain_accuracy": 0.99,

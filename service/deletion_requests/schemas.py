@@ -235,7 +235,7 @@ class ResolvedRead(Out):
     """How many models were asked to forget them."""
 
     unknown_subjects: int
-    """Of how many subjects no sample was found."""
+    """How many subjects had no sample in the dataset."""
 
     meaning: str | None
     """What it means in plain language that some subjects were not found; null if all were."""
