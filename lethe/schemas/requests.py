@@ -141,8 +141,8 @@ class DeletionRequest(Followed, Headed):
     samples: int
     """How many different samples were named, by their ids or by subjects."""
 
-    subjects: int
-    resolved: Resolved | None
+    subjects: int = 0
+    resolved: Resolved | None = None
     """None where no subject was named."""
 
     duplicates: int
@@ -214,7 +214,7 @@ class NamedAs(Word):
 class Inclusion(Result):
     """What shows that a request named one sample or one subject, and says nothing of the others."""
 
-    named_as: NamedAs
+    named_as: NamedAs = NamedAs.SAMPLE
     commitment: str
     blind: str
     index: int
@@ -292,8 +292,8 @@ class Estimate(Followed):
     exact: bool
     dataset: str
     samples: int
-    subjects: int
-    resolved: Resolved | None
+    subjects: int = 0
+    resolved: Resolved | None = None
     duplicates: int
     created_at: datetime
     targets: list[EstimateTarget]

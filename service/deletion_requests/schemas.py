@@ -113,7 +113,7 @@ class InclusionRead(Out):
     commitment as in RFC 9162, section 2.1.3.2.
     """
 
-    named_as: NamedAs
+    named_as: NamedAs = NamedAs.SAMPLE
     """What was named, and so which text the leaf is made of."""
 
     commitment: str
@@ -262,10 +262,10 @@ class DeletionRequestRead(Out):
     samples: int
     """How many different samples the request named, by their ids or by subjects."""
 
-    subjects: int
+    subjects: int = 0
     """How many different subjects the request named."""
 
-    resolved: ResolvedRead | None
+    resolved: ResolvedRead | None = None
     """What was found by subjects; null if the request named none."""
 
     duplicates: int

@@ -138,10 +138,10 @@ class EstimateRead(Out):
     samples: int
     """How many different samples were named, by their ids or by subjects."""
 
-    subjects: int
+    subjects: int = 0
     """How many different subjects were named."""
 
-    resolved: ResolvedRead | None
+    resolved: ResolvedRead | None = None
     """What was found by subjects; null if none was named."""
 
     duplicates: int
