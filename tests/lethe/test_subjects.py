@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 
+from domain.states import JobKind
 from lethe import Lethe, errors
 from tests import factories
 from tests.conftest import KEY
@@ -23,7 +24,16 @@ def gait(service: Service):
     for each in samples:
         who = {"t1": ANN, "t3": ANN, "h0": ANN, "t2": BEN}.get(each.sample_id)
         each.group_digest = who and factories.digest_of_group(who)
-    service.put(dataset, *models, *samples)
+    index = factories.job(dataset_id=dataset.id, kind=JobKind.INDEX_DATASET, finished=True)
+    made = [
+        factories.job(model_id=model.id, kind=JobKind.REGISTER_MODEL, finished=True)
+        for model in models
+    ]
+    versions = [
+        factories.version(model, job, weights_sha256=uuid4().hex * 2)
+        for model, job in zip(models, made, strict=True)
+    ]
+    service.put(dataset, *models, index, *made, *versions, *samples)
     return dataset.name, *(model.name for model in models)
 
 

@@ -14,6 +14,7 @@ from domain.tables import AuditEvent, DeletionRequest, DeletionTarget, Idempoten
 from service.deletion_requests import submission
 from tests import acting, factories
 from tests.conftest import connect, speaking_to
+from tests.service.grouped import ANN, GROUPED
 from tests.service.submitting import count, submit
 
 
@@ -24,18 +25,21 @@ async def committed(own_database_url, app):
     engine = acting.async_engine(own_database_url, pool_size=20, pool_timeout=300)
     sessions = async_sessions(engine)
     connect(app, sessions)
-    dataset = factories.dataset()
+    dataset = factories.dataset(definition=GROUPED)
+    samples = factories.samples(dataset)
+    samples[1].group_digest = factories.digest_of_group(ANN)
     async with sessions.begin() as session:
-        session.add_all([dataset, factories.model(dataset), *factories.samples(dataset)])
+        session.add_all([dataset, factories.model(dataset), *samples])
     async with speaking_to(app) as client:
         yield client, sessions
     await engine.dispose()
 
 
-async def test_fifty_equal_requests_at_once_are_one(committed):
+@pytest.mark.parametrize("named", [{}, {"sample_ids": None, "subjects": [ANN]}])
+async def test_fifty_equal_requests_at_once_are_one(committed, named):
     client, sessions = committed
 
-    responses = await asyncio.gather(*(submit(client, "key") for _ in range(50)))
+    responses = await asyncio.gather(*(submit(client, "key", **named) for _ in range(50)))
 
     accepted = {response.content for response in responses if response.status_code == 202}
     refused = [response for response in responses if response.status_code != 202]
