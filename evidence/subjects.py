@@ -101,7 +101,7 @@ def statement(looked_up: LookedUp) -> str:
         said.append(
             f"No data was found there of {looked_up.unknown} of them. The models below are models "
             "of that dataset: as far as its index says, no data of these persons was used to train "
-            "them."
+            "them. An earlier request may have taken their rows out of it."
         )
     return " ".join(said)
 
