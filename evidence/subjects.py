@@ -24,8 +24,8 @@ NOT_ALL_OF_THEM = (
 )
 NOT_NEVER = (
     "That no data of a person who was not found was ever used: the index has what was in the "
-    "dataset's files when they were read, without what had been taken out of them before or erased "
-    "since."
+    "dataset's files when they were read, without what had been taken out of them before, or after "
+    "an earlier request."
 )
 
 

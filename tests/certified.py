@@ -195,13 +195,13 @@ def tests_of(verdict: Verdict) -> list[tuple[str, dict[str, Any]]]:
     return [("before", before), ("after", after), ("guard", GUARD)]
 
 
-def untouched(*, already_forgotten: int = 1, not_trained_on: int = 0) -> Story:
+def untouched(*, already_forgotten: int = 1, not_trained_on: int = 0, **changes: Any) -> Story:
     """Nothing was to be forgotten when the request came in: it was completed at once."""
     dataset = factories.dataset()
     model = factories.model(dataset)
     registration = factories.job(model_id=model.id, kind="register_model", finished=True)
     version = factories.version(model, registration)
-    request = completed(dataset)
+    request = completed(dataset, **changes)
     target = factories.target(
         request,
         model,

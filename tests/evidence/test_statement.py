@@ -12,17 +12,26 @@ import torch
 from jsonschema import Draft202012Validator
 
 import domain
+from attacks.judge import verify
 from domain.states import Objective, RowsStatus
+from evidence import subjects
 from evidence.statement import Keyed, Purge, Rows, instant, says_more, statement
+from evidence.subjects import LookedUp
 from tests import certified, factories
 from tests.certified import SCHEMA
+from tests.evidence.test_wording import FORBIDDEN
 from worker.engine import environment
 from worker.unlearning.config import default_config
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VALIDATOR = Draft202012Validator(SCHEMA)
-OPTIONAL = ("accuracy", "accepted_accuracy", "rows")
+OPTIONAL = ("accuracy", "accepted_accuracy", "rows", "subjects")
 """Members that certificates of earlier releases lack, and but for the first most others, too."""
+
+SUBJECTS = LookedUp(
+    named=3, unknown=1, samples=30, dataset="gait", indexed_at=instant(factories.NOW),
+    at=factories.NOW,
+)  # fmt: skip
 
 MAPS = ("config", "libraries")
 """Members whose keys are names of others' choosing."""
@@ -52,6 +61,11 @@ CASES = {
         )
         for status, left in ((RowsStatus.WAITING, None), (RowsStatus.HELD, 3), (RowsStatus.GONE, 0))
     },
+    "subjects": replace(STORIES["changed"].case, looked_up=SUBJECTS),
+    "nobody": replace(
+        certified.untouched(already_forgotten=0, samples=0).case,
+        looked_up=replace(SUBJECTS, named=1, samples=0, indexed_at=None),
+    ),
     "without a key": replace(STORIES["changed"].case, keyed=Keyed()),
 }
 
@@ -325,3 +339,19 @@ def test_a_purge_is_news_and_so_is_any_other_event():
 
     assert says_more(built(purged, 2), built(case), purged.log)
     assert says_more(built(shredded, 2), built(case), shredded.log)
+
+
+@pytest.mark.parametrize(("named", "unknown"), [(1, 0), (1, 1), (3, 1), (3, 3)])
+def test_of_subjects_no_more_is_said_than_was_looked_up(named, unknown):
+    found = replace(SUBJECTS, named=named, unknown=unknown, samples=named - unknown)
+
+    said = subjects.statement(found)
+    answer = subjects.meaning(named=named, unknown=unknown, dataset="gait")
+
+    assert ("No data was found" in said) == (unknown > 0) == (answer is not None)
+    assert (subjects.NOT_NEVER in subjects.not_proven(found)) == (unknown > 0)
+    assert "gait" in said
+    assert "\n" not in said
+    for words in (said, answer or ""):
+        assert not FORBIDDEN.search(words)
+        assert not verify.SUCCESS.search(words)
