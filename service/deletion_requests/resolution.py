@@ -12,7 +12,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.errors import DomainError, NoGroups, TooManySamples, UnknownSubjects
+from domain.errors import DomainError, NoGroups, NotReady, TooManySamples, UnknownSubjects
 from domain.trail import instant
 from evidence import commitments
 from evidence import subjects as wording
@@ -119,7 +119,8 @@ async def look(
         most=most + len(names.subjects) + 1,
     )
     if not rows:
-        return Found()  # there is no such model or dataset; `operations.must_forget` says so
+        # There is no such model or dataset, as `operations.must_forget` says; unless there is now.
+        return Found(refusal=NotReady(CHANGING))
     if not rows[0].has:
         return Found(refusal=no_groups(rows[0].name))
     return _judged(rows, wanted, names, most)

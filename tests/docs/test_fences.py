@@ -30,6 +30,7 @@ NOT_RUN = {
         "docker compose exec beat python -m worker.restore",
     ],
     "docs/privacy-teams.md": [
+        "lethe subject lookup --from people.txt",
         'lethe decide ID accept --ground "The residual difference is negligible."',
         'lethe dataset lift DATASET --from ids.txt --reason "Consent of 12 March, ticket 4711" \\',
         "lethe cancel ID",

@@ -268,6 +268,23 @@ async def test_an_index_that_does_not_rest_is_said_to(
     assert await count(sessions, DeletionRequest) == [0]
 
 
+async def test_a_model_that_was_registered_meanwhile_is_not_taken_for_one_without_samples(
+    client, sessions, store, groups, monkeypatch, problem
+):
+    look = resolution.look
+
+    async def look_before_it_is_there(connection, *given):
+        found = await look(connection, *given)
+        await connection.execute(text("RESET ROLE"))
+        await store(factories.model(factories.dataset(id=groups.dataset_id), name="late"))
+        return found
+
+    monkeypatch.setattr(resolution, "look", look_before_it_is_there)
+
+    problem(await ask(client, ANN, model="late"), 409, "not-ready")
+    assert await count(sessions, DeletionRequest) == [0]
+
+
 async def shown(client, request, **what):
     return await client.post(f"{URL}/{request['id']}/inclusion", json=what)
 
