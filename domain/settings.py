@@ -140,7 +140,8 @@ class ApiSettings(Settings):
     Read by api."""
 
     max_samples_per_request: int = 100_000
-    """The largest number of sample ids in one request. Read by api."""
+    """The largest number of samples in one request, named by ids or found by subjects, and the
+    largest number of subjects. Read by api."""
 
     metrics_key: SecretStr | None = Field(default=None, min_length=16)
     """A bearer token for `/metrics`, 16 characters or more, so that Prometheus need not know

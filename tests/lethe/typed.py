@@ -6,6 +6,7 @@ from typing import assert_type
 from lethe import AsyncLethe, Lethe, Progress
 from lethe.schemas.models import Model, Version
 from lethe.schemas.requests import DeletionRequest
+from lethe.schemas.subjects import Lookup
 
 
 def blocking(lethe: Lethe) -> None:
@@ -13,6 +14,8 @@ def blocking(lethe: Lethe) -> None:
     assert_type(lethe.read_model("cnn"), Model)
     assert_type(lethe.list_versions("cnn"), Iterator[Version])
     assert_type(lethe.forget(["t1"], model="cnn", exact=True), DeletionRequest)
+    assert_type(lethe.forget(dataset="gait", subjects=["ann", 7]), DeletionRequest)
+    assert_type(lethe.lookup_subjects(["ann"]), Lookup)
     assert_type(lethe.wait(lethe.read_model("cnn")), Model)
     assert_type(lethe.delete_webhook("id"), None)
     lethe.wait(lethe.read_request("id"), on_progress=told)
