@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import torch
-from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ARRAY, String, Subquery, any_, literal, select
+from sqlalchemy.orm import Session
 from torch import Tensor
 
 from domain.states import Split
@@ -42,13 +42,19 @@ def codes(session: Session, model: Model, sample_ids: Sequence[str]) -> Tensor:
     )
 
 
-def stands_in_training(dataset_id: UUID) -> ColumnElement[bool]:
-    """Whether a row of `Sample` is of a group that has training samples: no model of the dataset
-    can be said not to know it, whatever the row's own split is."""
-    other = aliased(Sample)
-    trained = select(other.group_digest).where(
-        other.dataset_id == dataset_id,
-        other.split == Split.TRAIN,
-        other.group_digest.is_not(None),
+def in_training(dataset_id: UUID) -> Subquery:
+    """The digests of the groups that have training samples, each once, as `group_digest`: no model
+    of the dataset can be said not to know their hold-out samples.
+
+    To be joined: as a condition, Postgres would look through all of them for each row.
+    """
+    return (
+        select(Sample.group_digest)
+        .where(
+            Sample.dataset_id == dataset_id,
+            Sample.split == Split.TRAIN,
+            Sample.group_digest.is_not(None),
+        )
+        .distinct()
+        .subquery()
     )
-    return func.coalesce(Sample.group_digest.in_(trained), False)

@@ -56,12 +56,14 @@ def draw(session: Session, model: Model) -> Drawn:
     """
     place = cast(func.md5(func.concat(Sample.sample_id, model.id)), UUID)
     group = func.coalesce(Sample.group_digest, func.convert_to(Sample.sample_id, "UTF8"))
-    leaking = groups.stands_in_training(model.dataset_id).label("leaking")
+    trained = groups.in_training(model.dataset_id)
+    leaking = trained.c.group_digest.is_not(None).label("leaking")
     rank = func.row_number().over(partition_by=group, order_by=place)
     rows = session.execute(
         select(
             Sample.sample_id, Sample.position, Sample.label, group.label("of"), leaking
         )
+        .outerjoin(trained, trained.c.group_digest == Sample.group_digest)
         .where(
             Sample.dataset_id == model.dataset_id,
             Sample.split == Split.HOLDOUT,

@@ -98,14 +98,16 @@ def _read_order(session: Session, bench: Workbench) -> Order:
         select(ModelVersion).filter_by(model_id=model.id, status=VersionStatus.CHAMPION)
     ).one()
     forgotten = tombstones.has(model.id, Sample.sample_id)
-    known = (Sample.split == Split.HOLDOUT) & groups.stands_in_training(model.dataset_id)
+    trained = groups.in_training(model.dataset_id)
+    leaking = (Sample.split == Split.HOLDOUT) & (trained.c.group_digest == Sample.group_digest)
     rows = session.execute(
         select(Sample.sample_id, Sample.position, Sample.split)
+        .outerjoin(trained, leaking)
         .where(
             Sample.dataset_id == model.dataset_id,
             Sample.split != Split.TEST,
             ~forgotten,
-            ~known,
+            trained.c.group_digest.is_(None),
         )
         .order_by(Sample.position)
     ).all()
