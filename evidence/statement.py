@@ -179,8 +179,10 @@ def _scope(case: Case, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     not_proven = wording.not_proven(case.request.objective, results, erased=erased)
     if looked_up is None:
         return {"statement": said, "not_proven": not_proven}
+    named = case.request.samples
+    outside = named > 0 and all(result["not_trained_on"] == named for result in results)
     return {
-        "statement": f"{subjects.statement(looked_up)}\n{said}",
+        "statement": f"{subjects.statement(looked_up, outside_training=outside)}\n{said}",
         "not_proven": [*subjects.not_proven(looked_up), *not_proven],
     }
 

@@ -89,14 +89,22 @@ def meaning(*, unknown: int, named: int, dataset: str) -> str | None:
     )
 
 
-def statement(looked_up: LookedUp) -> str:
-    """The paragraph of a certificate, which stands before those about models."""
+def statement(looked_up: LookedUp, *, outside_training: bool = False) -> str:
+    """The paragraph of a certificate, which stands before those about models.
+
+    Args:
+        outside_training: whether no model was trained on any of the samples that were named.
+    """
     indexed = f", as it was indexed at {looked_up.indexed_at}" if looked_up.indexed_at else ""
     said = [
         f"{LINE} {looked_up.named} named, and looked up by keyed digests at "
         f"{instant(looked_up.at)} in the index of dataset {looked_up.dataset}{indexed}.",
         f"Samples found: {looked_up.samples}.",
     ]
+    if outside_training:
+        said.append(
+            "All samples named are outside the training split: no model was trained on any."
+        )
     if looked_up.unknown:
         said.append(
             f"No data was found there of {looked_up.unknown} of them. The models below are models "

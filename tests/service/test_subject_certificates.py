@@ -22,6 +22,8 @@ from worker.evidence import keeper
 ZOE = "zoe@example.com"
 """Nobody knows her."""
 
+NO_TRAINING = "no model was trained on any"
+
 
 @pytest.fixture
 async def speaking(own_database_url, app):
@@ -72,9 +74,9 @@ def checked(bundle):
 async def test_that_nothing_was_found_is_certified_and_the_verifier_says_so(speaking):
     client, certify = speaking
     asked = {"sample_ids": None, "unknown_subjects": "answer"}
-    named = ([ZOE], [BEN, HILDA, ZOE], [BEN])
+    named = ([ZOE], [BEN, HILDA, ZOE], [BEN], [HILDA])
     requests = [(await submit(client, **asked, subjects=who)).json() for who in named]
-    assert [request["status"] for request in requests] == ["completed"] * 3
+    assert [request["status"] for request in requests] == ["completed"] * 4
 
     await asyncio.to_thread(certify)
 
@@ -85,7 +87,7 @@ async def test_that_nothing_was_found_is_certified_and_the_verifier_says_so(spea
         bundle = await client.get("/v1/audit/bundle", params={"request": request["id"]})
         assert "subjects:" in checked(bundle.text)[0]
     assert not [error for each in predicates for error in VALIDATOR.iter_errors(each)]
-    nobody, mixed, known = predicates
+    nobody, mixed, known, held_out = predicates
     indexed = nobody["request"]["subjects"]["indexed_at"]
     assert nobody["request"]["subjects"].items() >= {
         "named": 1, "unknown": 1, "samples": 0, "dataset": "digits",
@@ -103,6 +105,9 @@ async def test_that_nothing_was_found_is_certified_and_the_verifier_says_so(spea
     assert "No data" not in known["scope"]["statement"]
     assert subjects.NOT_NEVER not in known["scope"]["not_proven"]
     assert known["rows"]["status"] == "waiting"
+    outside = [NO_TRAINING in each["scope"]["statement"] for each in predicates]
+    assert outside == [False, False, False, True]
+    assert NO_TRAINING in held_out["scope"]["statement"].split("\n")[0]
 
     page = await client.get(
         f"{URL}/{requests[0]['id']}/certificate", headers={"Accept": "text/html"}
