@@ -35,6 +35,7 @@ from domain.tables import (
 )
 from evidence import signed_notes
 from tests import certified, factories
+from tests.service.grouped import GROUPED
 from worker.evidence import certificates, keeper
 
 FAILURE = {"kind": "input", "reason": "the file is not there"}
@@ -45,7 +46,9 @@ def put(sessions: sessionmaker[Session], settings: WorkerSettings) -> None:
     story = certified.changed()
     dataset, model = story.rows[0], story.rows[1]
     read = factories.job(kind=JobKind.INDEX_DATASET, dataset_id=dataset.id, finished=True)
-    _store(sessions, [*story.rows, read, *factories.samples(dataset)])
+    dataset.definition, samples = GROUPED, factories.samples(dataset)
+    samples[1].group_digest = factories.digest_of_group(NAMED["subjects"][0])
+    _store(sessions, [*story.rows, read, *samples])
     _store(sessions, _registrations(dataset))
     _store(sessions, _jobs(dataset))
     _store(sessions, _requests(dataset, model))
@@ -222,5 +225,10 @@ def real(session: Session) -> dict[str, dict[str, list[Any]]]:
     }
 
 
-NAMED = {"model": "cnn", "dataset": "digits", "sample_ids": ["t1", "t2", "h0"]}
+NAMED = {
+    "model": "cnn",
+    "dataset": "digits",
+    "sample_ids": ["t1", "t2", "h0"],
+    "subjects": ["ann@example.com"],
+}
 """Members of bodies that name what exists."""
