@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+import structlog
 from psycopg.types.json import Jsonb
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -27,6 +28,8 @@ from service.subjects.schemas import (
     ModelLookedUp,
     SplitCounts,
 )
+
+log = structlog.get_logger()
 
 OF_TRAINING = frozenset(
     {DerivedKind.WEIGHTS, DerivedKind.SOURCE_WEIGHTS, DerivedKind.OUT_OF_SAMPLE_PREDICTIONS}
@@ -115,6 +118,7 @@ async def look_up(sessions: Sessions, wanted: LookupCreate, *, most: int) -> Loo
             trail.record(session, "api", dataset.id, event)
     known = {subjects[n - 1] for row in counted.values() for n in row.positions}
     unknown = sorted(first[subject] for subject in subjects if subject not in known)
+    log.info("subjects.looked_up", lookup=str(lookup), subjects=len(subjects), known=len(known))
     return LookupRead(
         id=lookup,
         subjects=len(subjects),

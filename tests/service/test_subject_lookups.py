@@ -29,11 +29,7 @@ def elsewhere(of, dataset):
     return samples
 
 
-async def test_it_tells_what_a_request_would_touch_and_what_still_holds_it(
-    client,
-    store,
-    groups,
-):
+async def test_it_tells_what_a_request_would_touch_and_what_still_holds_it(client, store, groups):
     job = factories.job(
         model_id=groups.id, finished=True, forgotten_at=datetime(2026, 3, 1, tzinfo=UTC)
     )
@@ -63,9 +59,7 @@ async def test_it_tells_what_a_request_would_touch_and_what_still_holds_it(
 
 
 async def test_what_is_forgotten_is_held_by_versions_that_are_not_deleted_yet(
-    client,
-    store,
-    groups,
+    client, store, groups
 ):
     """The version after it does not hold it; a superseded one does until it is purged."""
     dataset = factories.dataset(id=groups.dataset_id)
@@ -101,15 +95,13 @@ async def test_hold_out_samples_are_in_no_weights(client, groups):
 
 
 async def test_the_trail_is_told_of_counts_and_nothing_else_changes(
-    client,
-    sessions,
-    store,
-    groups,
+    client, sessions, store, groups, capsys
 ):
     other = factories.dataset(name="other", definition=GROUPED)
     await store(other)
 
     body = (await look(client, ANN, "nobody")).json()
+    logged = capsys.readouterr().out
 
     async with sessions() as session:
         events = (await session.scalars(select(AuditEvent).order_by(AuditEvent.id))).all()
@@ -127,6 +119,8 @@ async def test_the_trail_is_told_of_counts_and_nothing_else_changes(
         )
         for dataset, known, samples in ((groups.dataset_id, 1, 4), (other.id, 0, 0))
     ]
+    assert body["id"] in logged
+    assert ANN not in logged
 
 
 async def test_a_subject_has_another_digest_in_each_dataset(client, store, groups):
