@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from uuid_utils.compat import uuid7
 
 from devstack import local, roles
-from domain.database import sync_engine, sync_sessions
+from domain.database import JOB, sync_engine, sync_sessions
 from domain.settings import WorkerSettings
 from domain.states import JobKind, RegistrationStatus
 from domain.tables import Dataset, Job, Sample
@@ -73,7 +73,7 @@ def main() -> None:
         root = Path(directory)
         with local.servers(root / "servers") as servers:
             settings = _migrated(servers, root)
-            engine = sync_engine(settings.database_url)
+            engine = sync_engine(settings.database_url, JOB)
             sessions = sync_sessions(engine)
             figures = _measured(settings, sessions, wanted)
             engine.dispose()

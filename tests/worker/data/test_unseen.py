@@ -1,15 +1,17 @@
 """The hold-out of a dataset with groups: who was never seen, and which half a group is in."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 from sqlalchemy import insert
 
-from domain.states import Split
+from domain.states import JobKind, Split
 from domain.tables import Sample
 from tests import factories
 from worker.data import reservoir, unseen
+from worker.jobs import train_references
 
 
 @pytest.fixture
@@ -122,6 +124,22 @@ def test_few_new_samples_calibrate_together_with_others(people, session, model):
     assert calibration.total() == 18
     assert audit.total() == 3
     assert "a" not in audit
+
+
+def test_reference_models_are_not_shown_people_they_learn_from_as_unseen(people, session, model):
+    people(Split.TRAIN, {"both": 5, "train": 5})
+    people(Split.HOLDOUT, {"both": 3, "new": 3, "own": 2})
+    job = factories.job(model_id=model.id, kind=JobKind.TRAIN_REFERENCES)
+    session.add_all([job, factories.version(model, job, figures={"classes": 2})])
+    session.flush()
+
+    order = train_references._read_order(
+        session, SimpleNamespace(claim=SimpleNamespace(job_id=job.id))
+    )
+
+    assert len(order.training) == 10
+    names = Counter(name.rsplit("-", 1)[0] for name, _ in order.holdout)
+    assert names == {"new": 3, "own": 2}
 
 
 def test_a_group_stays_in_its_half_until_the_other_is_empty():
