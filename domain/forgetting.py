@@ -20,6 +20,7 @@ from domain.tables import (
     MembershipStatistics,
     Model,
     ModelVersion,
+    NearDuplicate,
     OutOfSamplePrediction,
     RequestSample,
     Tombstone,
@@ -87,7 +88,7 @@ def record_forgotten(session: Session, *, job_id: UUID, model_id: UUID) -> None:
     mine = exists().where(Tombstone.job_id == job_id)
     session.execute(update(Job).where(Job.id == job_id, mine).values(forgotten_at=func.now()))
     lock_reference_rows(session, model_id)
-    for table in (OutOfSamplePrediction, MembershipStatistics):
+    for table in (OutOfSamplePrediction, MembershipStatistics, NearDuplicate):
         session.execute(delete(table).where(table.model_id == model_id, table.sample_id.in_(named)))
 
 

@@ -5,7 +5,7 @@ Stored as JSON with the model; the worker reads it back through `Policy.model_va
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -99,3 +99,9 @@ class Policy(_Limits):
     """How many reference models are trained when the model is registered: an even number up to 64,
     or 0 for none. Each is trained on half of the training samples, to learn how a network answers
     that never saw a sample. Jobs then have better targets, and the audit can test each sample."""
+
+    group: Literal["column", "near_duplicates"] = "column"
+    """Which samples belong together, so that reference models learn from all of them or none and
+    audits compare them as one: those with the same value in the dataset's `group` column, or, with
+    `near_duplicates`, also samples without a value there that registration found to be nearly the
+    same, such as bursts of photos or overlapping windows. It cannot be changed afterwards."""

@@ -109,6 +109,7 @@ class DerivedKind(StrEnum):
     - `checkpoint`: the state of a running job, from which another attempt can go on.
     - `out_of_sample_predictions`: what reference models answered to samples they never saw.
     - `membership_statistics`: how confident reference models are with and without a sample.
+    - `near_duplicates`: which samples are nearly the same as others.
     - `source_weights`: the file the model was registered from.
     """
 
@@ -118,6 +119,7 @@ class DerivedKind(StrEnum):
     CHECKPOINT = "checkpoint"
     OUT_OF_SAMPLE_PREDICTIONS = "out_of_sample_predictions"
     MEMBERSHIP_STATISTICS = "membership_statistics"
+    NEAR_DUPLICATES = "near_duplicates"
     SOURCE_WEIGHTS = "source_weights"
 
 

@@ -78,7 +78,9 @@ TABLES: Mapping[str, Table] = {
             update="dataset_id weights_uri architecture head preprocessing declared found recipe "
             "policy expected_accuracy accept_accuracy suppressed_samples status failure",
         ),
-        worker=Rights(update="architecture preprocessing found status failure ready_at"),
+        worker=Rights(
+            update="architecture preprocessing found near_duplicates status failure ready_at"
+        ),
         fixed="name",
     ),
     "model_versions": Table(
@@ -98,6 +100,11 @@ TABLES: Mapping[str, Table] = {
         api=Rights(select="model_id sample_id", delete=True),
         worker=Rights(insert=True, delete=True),
         fixed="in_mean in_std out_mean out_std scores seen_by",
+    ),
+    "near_duplicates": Table(
+        api=Rights(select="model_id sample_id", delete=True),
+        worker=Rights(insert=True, delete=True),
+        fixed="group_number",
     ),
     "tombstones": Table(api=APPEND, worker=APPEND, fixed="job_id"),
     "suppression_lifts": Table(

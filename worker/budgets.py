@@ -39,6 +39,14 @@ PIXELS_PER_BYTE, PIXELS_FOR_ALL = 1000, 2**28
 KEPT_PER_BYTE, KEPT_FOR_ALL = 16, 2**29
 """Bytes that the samples may have that a model's registration keeps, in memory, likewise."""
 
+SCORES_BYTES = 2**30
+"""Of what every reference model says of every sample: 4 for each, so four million samples with 64
+models. Beyond, only mean and deviation are kept, as of older releases."""
+
+LIKENESS_BYTES = 2**30
+"""Of what a network's layers say of samples, to find near-duplicates: up to 320 for each, so three
+million samples at least. Beyond, none are looked for."""
+
 DECODED_BYTES = 2**29
 """Of the inputs that go through a network between two reads."""
 

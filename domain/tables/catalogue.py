@@ -125,6 +125,10 @@ class Model(Base):
     """What its team measured, `train`, `holdout` or both, and a `tolerance`; see
     `worker.jobs.plausibility`."""
 
+    near_duplicates: Mapped[dict[str, Any] | None]
+    """How many training samples are nearly the same as others, as `worker.data.likeness` reports
+    it; null until it is ready, and for models of older releases."""
+
     accept_accuracy: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether it is registered though it answers as no trained network does."""
 
@@ -253,6 +257,22 @@ class MembershipStatistics(Base):
     seen_by: Mapped[int | None] = mapped_column(BigInteger)
     """Which of them learned from it: bit j for model j; the 64th bit is the sign. 0 for hold-out
     samples. Null where `scores` is."""
+
+
+class NearDuplicate(Base):
+    """A training or hold-out sample that is nearly the same as others, and which ones.
+
+    Only for models whose policy takes such samples for groups.
+    """
+
+    __tablename__ = "near_duplicates"
+
+    model_id: Mapped[UUID] = mapped_column(primary_key=True)
+    """Not a foreign key, for the reason in `RequestSample`."""
+
+    sample_id: Mapped[str] = mapped_column(primary_key=True)
+    group_number: Mapped[int]
+    """The same for samples that are nearly the same; it means nothing else."""
 
 
 derived_data = table(

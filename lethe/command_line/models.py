@@ -314,7 +314,20 @@ def _picture(model: Model) -> Table:
             ("forgotten since training", drift and f"{drift.forgotten_share:.1%} of the samples"),
             ("advice", "Retrain it: it drifted too far." if drift and drift.exceeded else None),
             ("reference models", model.references and word(model.references.status)),
+            ("near-duplicates", model.near_duplicates and _alike(model.near_duplicates)),
         ]
+    )
+
+
+def _alike(found: NearDuplicates) -> str:
+    if found.left_out is not None:
+        return found.left_out
+    if not found.samples:
+        return f"none among {found.training_samples:,} training samples"
+    return (
+        f"{found.samples:,} of {found.training_samples:,} training samples have one, in "
+        f"{found.groups:,} groups, the largest of {found.largest:,}; {found.groups_in_holdout:,} of "
+        f"these are also in the hold-out; {'' if found.used else 'not '}used as groups"
     )
 
 

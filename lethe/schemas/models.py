@@ -54,6 +54,9 @@ class Policy(Result):
     reference_models: int = 0
     """So many networks are trained on halves of the training samples; an even number."""
 
+    group: Literal["column", "near_duplicates"] = "column"
+    """Which samples belong together: by the dataset's column, or also those nearly the same."""
+
 
 class PythonArchitecture(Result):
     """A function that the service allows builds the network."""
@@ -212,6 +215,25 @@ class References(Result):
     failure: str | None = None
 
 
+class NearDuplicates(Result):
+    """Training samples that are nearly the same as others, as found at registration."""
+
+    used: bool
+    """Whether they count as groups, as the policy says."""
+
+    left_out: str | None
+    training_samples: int
+    samples: int
+    groups: int
+    largest: int
+    groups_in_holdout: int
+    holdout_samples: int
+    not_searched: int
+    not_counted: int
+    examples: list[list[int]]
+    """Row numbers, not ids."""
+
+
 class ExpectedAccuracy(Result):
     """The accuracy that you measured, of training samples, of the hold-out, or both."""
 
@@ -304,6 +326,7 @@ class Model(Registered):
 
     drift: Drift | None
     references: References | None
+    near_duplicates: NearDuplicates | None = None
 
     def again(self) -> Call[Self]:
         return Call(
@@ -320,6 +343,7 @@ class DerivedKind(Word):
     CHECKPOINT = "checkpoint"
     OUT_OF_SAMPLE_PREDICTIONS = "out_of_sample_predictions"
     MEMBERSHIP_STATISTICS = "membership_statistics"
+    NEAR_DUPLICATES = "near_duplicates"
     SOURCE_WEIGHTS = "source_weights"
 
 

@@ -26,6 +26,7 @@ from service import paging
 from service.dependencies import Sessions, Settings
 from service.models import beside
 from service.models.accuracy import found_at_registration
+from service.models import near_duplicates
 from service.models.schemas import (
     Drift,
     ModelCreate,
@@ -285,6 +286,7 @@ def _read(
             "champion": _read_version(champion, parent) if champion else None,
             "drift": _read_drift(model, champion) if champion else None,
             "references": _read_references(model, training),
+            "near_duplicates": near_duplicates.read(model),
             "created_at": model.created_at,
             "ready_at": model.ready_at,
         }

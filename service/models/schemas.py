@@ -11,6 +11,7 @@ from domain.states import DerivedKind, Mode, RegistrationStatus, VersionStatus
 from service.fields import In, Instant, Label, Name, Out, Registered, Uri
 from service.models.accuracy import AccuracyRead, ExpectedAccuracy
 from service.models.beside import Declared, FoundRead
+from service.models.near_duplicates import NearDuplicatesRead
 
 
 def _storable(value: JsonValue) -> JsonValue:
@@ -245,8 +246,9 @@ class DerivedRead(Out):
     kind: DerivedKind
     """What it is: `weights`, `statistics` and `reservoir` are files of a version, a `checkpoint` is
     a file of a running job, `out_of_sample_predictions` and `membership_statistics` are tables left
-    by reference models, and `source_weights` is the file the model was registered from, which the
-    service does not delete."""
+    by reference models, `near_duplicates` is the table of samples that are nearly the same, and
+    `source_weights` is the file the model was registered from, which the service does not
+    delete."""
 
     name: str
     """The SHA-256 of a file, the name of a table, or a URI."""
@@ -390,3 +392,7 @@ class ModelRead(FoundRead, _Definition, Registered):
 
     references: References | None
     """The state of the model's reference models; null if the policy asks for none."""
+
+    near_duplicates: NearDuplicatesRead | None
+    """Training samples that are nearly the same as others; null until the model is `ready`, and for
+    models that were registered before this was looked for."""

@@ -1,18 +1,24 @@
-"""Which samples belong together: those of one person, account or household.
+"""Which samples belong together: those of one person, account or household, or nearly the same.
+
+What the dataset's column says stands. Where a model's policy asks for it, samples without a value
+there are grouped by being near-duplicates; nobody who is named in the column is joined with another
+by what was found.
 
 Shapes: N samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 from uuid import UUID
 
 import torch
-from sqlalchemy import ARRAY, String, Subquery, any_, literal, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ARRAY, Select, String, Subquery, any_, literal, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 from torch import Tensor
 
+from domain.policy import Policy
 from domain.states import Split
-from domain.tables import Model, Sample
+from domain.tables import Model, NearDuplicate, Sample
 
 ROWS = 10_000
 """Rows read at a time."""
@@ -24,20 +30,19 @@ def codes(session: Session, model: Model, sample_ids: Sequence[str]) -> Tensor:
     A sample without a group, or that is not in the index, has a number of its own. Numbers mean
     nothing beyond one call.
     """
-    digests: dict[str, bytes] = {}
-    for start in range(0, len(sample_ids), ROWS):
-        some = literal(list(sample_ids[start : start + ROWS]), ARRAY(String))
-        found = session.execute(
-            select(Sample.sample_id, Sample.group_digest).where(
-                Sample.dataset_id == model.dataset_id,
-                Sample.sample_id == any_(some),
-                Sample.group_digest.is_not(None),
-            )
+    known: dict[str, object] = {}
+    if Policy.model_validate(model.policy).group == "near_duplicates":
+        alike = select(NearDuplicate.sample_id, NearDuplicate.group_number).where(
+            NearDuplicate.model_id == model.id
         )
-        digests.update((row.sample_id, row.group_digest) for row in found)
-    numbers: dict[bytes | str, int] = {}
+        known.update(_read(session, alike, NearDuplicate.sample_id, sample_ids))
+    declared = select(Sample.sample_id, Sample.group_digest).where(
+        Sample.dataset_id == model.dataset_id, Sample.group_digest.is_not(None)
+    )
+    known.update(_read(session, declared, Sample.sample_id, sample_ids))
+    numbers: dict[object, int] = {}
     return torch.tensor(
-        [numbers.setdefault(digests.get(each, each), len(numbers)) for each in sample_ids],
+        [numbers.setdefault(known.get(each, each), len(numbers)) for each in sample_ids],
         dtype=torch.int64,
     )
 
@@ -58,3 +63,16 @@ def in_training(dataset_id: UUID) -> Subquery:
         .distinct()
         .subquery()
     )
+
+
+def _read(
+    session: Session,
+    query: Select[str, Any],
+    sample_id: InstrumentedAttribute[str],
+    wanted: Sequence[str],
+) -> Iterator[tuple[str, Any]]:
+    """Ids of these samples, each with what the query says, a bounded number per statement."""
+    for start in range(0, len(wanted), ROWS):
+        some = literal(list(wanted[start : start + ROWS]), ARRAY(String))
+        for name, value in session.execute(query.where(sample_id == any_(some))):
+            yield name, value

@@ -1,6 +1,6 @@
 """What reference models left behind, in Postgres: two tables, written once, read by jobs.
 
-Shapes: N samples, C classes.
+Shapes: N samples, C classes, K reference models.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,6 +21,7 @@ from worker.unlearning.audit.verdict import ReferenceScores
 from worker.unlearning.reference_models import Summarised
 
 PACKED = np.dtype("<f2")
+SCORES = np.dtype("<f4")
 ROWS = 10_000
 """Rows read at a time."""
 
@@ -43,6 +44,14 @@ class Table:
     out_std: Tensor
     """(N,) float64, positive: its standard deviation."""
 
+    scores: Tensor | None
+    """(K, N) float64: what each of the models says. None where an older release stored the rows,
+    or where they were too many."""
+
+    seen: Tensor | None
+    """(K, N) bool: whether the model learned from the sample, which it never did from one of the
+    hold-out. None where `scores` is."""
+
 
 def read(session: Session, model_id: UUID, sample_ids: Sequence[str]) -> Table | None:
     """What the tables hold for these samples; None for no samples, or if any is missing."""
@@ -62,7 +71,8 @@ def read(session: Session, model_id: UUID, sample_ids: Sequence[str]) -> Table |
     }
     complete = len(predictions) == len(statistics)
     answers = [predictions[name].probabilities for name in sample_ids] if complete else None
-    return Table(_unpacked(answers) if answers else None, **columns)
+    scores, seen = _single([(row.scores, row.seen_by) for row in rows])
+    return Table(_unpacked(answers) if answers else None, **columns, scores=scores, seen=seen)
 
 
 def scores(forget: Table, holdout: Table) -> ReferenceScores:
@@ -72,6 +82,9 @@ def scores(forget: Table, holdout: Table) -> ReferenceScores:
         forget_std=forget.out_std,
         holdout_mean=holdout.out_mean,
         holdout_std=holdout.out_std,
+        forget_scores=forget.scores,
+        forget_seen=forget.seen,
+        holdout_scores=holdout.scores,
     )
 
 
@@ -79,6 +92,7 @@ def write(
     session: Session,
     model_id: UUID,
     summarised: Summarised,
+    seen: Tensor,
     *,
     training: Sequence[str],
     holdout: Sequence[str],
@@ -86,16 +100,18 @@ def write(
     """Store the tables for the training samples (N,) and hold-out samples (H,) with these ids.
 
     Replaces what was there. Samples that the model has forgotten meanwhile get no rows.
+
+    Args:
+        seen: (K, N) bool, which model learned from which training sample.
     """
     for table in (OutOfSamplePrediction, MembershipStatistics):
         session.execute(delete(table).where(table.model_id == model_id))
     packed = summarised.predictions.numpy().astype(PACKED)
     answers = ((model_id, name, row.tobytes()) for name, row in zip(training, packed, strict=True))
     _copy(session, OutOfSamplePrediction, ("uuid", "varchar", "bytea"), answers)
-    kinds = ("uuid", "varchar", *["float4"] * 4)
-    _copy(
-        session, MembershipStatistics, kinds, _statistics(model_id, summarised, training, holdout)
-    )
+    kinds = ("uuid", "varchar", *["float4"] * 4, "bytea", "int8")
+    statistics = _statistics(model_id, summarised, seen, training, holdout)
+    _copy(session, MembershipStatistics, kinds, statistics)
     forgetting.lock_reference_rows(session, model_id)
     for table in (OutOfSamplePrediction, MembershipStatistics):
         forgotten = tombstones.has(model_id, table.sample_id)
@@ -124,18 +140,56 @@ def _unpacked(answers: Sequence[bytes]) -> Tensor:
     return values / values.sum(1, keepdim=True)
 
 
+def _single(rows: Sequence[tuple[bytes | None, int | None]]) -> tuple[Tensor | None, Tensor | None]:
+    """Scores (K, N) float64 and who saw what (K, N) bool; None if any row lacks them."""
+    scores = [scores for scores, _ in rows if scores is not None]
+    seen_by = [seen_by for _, seen_by in rows if seen_by is not None]
+    if len(scores) < len(rows) or len(seen_by) < len(rows):
+        return None, None
+    values = np.frombuffer(b"".join(scores), SCORES).reshape(len(rows), -1).T
+    bits = np.array(seen_by, np.int64).view(np.uint64)
+    models = np.arange(len(values), dtype=np.uint64)[:, None]
+    seen = (bits >> models & np.uint64(1)).astype(bool)
+    return torch.from_numpy(values.astype(np.float64)), torch.from_numpy(seen)
+
+
+def _seen_by(seen: Tensor) -> list[int]:
+    """(N,) for (K, N): bit j for model j, the 64th as the sign."""
+    bits = np.zeros(seen.shape[1], np.uint64)
+    for model, row in enumerate(seen.numpy()):
+        bits |= row.astype(np.uint64) << np.uint64(model)
+    return cast("list[int]", bits.view(np.int64).tolist())
+
+
 def _statistics(
-    model_id: UUID, summarised: Summarised, training: Sequence[str], holdout: Sequence[str]
+    model_id: UUID,
+    summarised: Summarised,
+    seen_by: Tensor,
+    training: Sequence[str],
+    holdout: Sequence[str],
 ) -> Iterator[tuple[object, ...]]:
     """The rows of `MembershipStatistics`."""
     seen, unseen, holdout_side = summarised.seen, summarised.unseen, summarised.holdout
     sides = (seen.mean, seen.std, unseen.mean, unseen.std)
     columns = (side.tolist() for side in sides)
-    for name, *values in zip(training, *columns, strict=True):
-        yield model_id, name, *values
-    pairs = zip(holdout, holdout_side.mean.tolist(), holdout_side.std.tolist(), strict=True)
-    for name, mean, std in pairs:
-        yield model_id, name, None, None, mean, std
+    known = _packed(summarised.scores, _seen_by(seen_by))
+    for name, *values, (scores, bits) in zip(training, *columns, known, strict=True):
+        yield model_id, name, *values, scores, bits
+    known = _packed(summarised.holdout_scores, [0] * len(holdout))
+    pairs = zip(holdout, holdout_side.mean.tolist(), holdout_side.std.tolist(), known, strict=True)
+    for name, mean, std, (scores, bits) in pairs:
+        yield model_id, name, None, None, mean, std, scores, bits
+
+
+def _packed(
+    scores: Tensor | None, seen_by: Sequence[int]
+) -> Iterator[tuple[bytes | None, int | None]]:
+    """The last two columns of each row, made one by one: together they are as large as `scores`."""
+    if scores is None:
+        yield from [(None, None)] * len(seen_by)
+        return
+    for row, bits in zip(scores.numpy(), seen_by, strict=True):
+        yield row.astype(SCORES).tobytes(), bits
 
 
 def _copy(

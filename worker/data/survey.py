@@ -20,6 +20,7 @@ from domain.tables import Dataset, Model, Sample
 from worker import budgets
 from worker.data import decode
 from worker.data.bad_rows import usable_ids
+from worker.data.likeness import Comparison, layers_of
 from worker.data.parquet import CHANGED, Source
 from worker.engine.workbench import Workbench
 from worker.networks import functions
@@ -34,6 +35,9 @@ BATCH = 256
 
 REPORT_EVERY_S = 2.0
 
+POSITION = "position"
+"""The column that tells a row's place among all rows of the dataset."""
+
 FORGOTTEN = "forgotten"
 """Stands in for the split of a sample that the model has already forgotten."""
 
@@ -47,6 +51,9 @@ class Survey:
 
         self.class_right = torch.zeros(classes, dtype=torch.int64)
         """(C,) those of them that the network answers correctly."""
+
+        self.comparison = Comparison()
+        """Of training and hold-out samples with each other."""
 
         self._moments: Moments | None = None
         self._kept: list[pa.RecordBatch] = []
@@ -84,7 +91,7 @@ def survey(
     wanted: Sequence[int],
     classes: int,
 ) -> Survey:
-    """Put every training sample through the network, in bounded memory.
+    """Put every training and hold-out sample through the network, in bounded memory.
 
     Args:
         wanted: positions of the samples to keep.
@@ -100,14 +107,16 @@ def survey(
     for first, batch in source.batches(rows=ROWS):
         splits = _indexed_splits(bench, model, dataset, first, batch)
         indexed += int((splits != "").sum())
-        train = batch.filter(pa.array(splits == Split.TRAIN.value))
-        _measure(network, train, model, source, gathered)
+        placed = batch.append_column(POSITION, pa.array(np.arange(first, first + len(splits))))
+        for split in (Split.TRAIN, Split.HOLDOUT):
+            rows = placed.filter(pa.array(splits == split.value))
+            _measure(network, rows, split, model, source, gathered)
         chosen = (splits != "") & np.isin(np.arange(first, first + len(splits)), kept)
         if chosen.any():
             named = batch.set_column(3, "split", pa.array(splits.tolist(), pa.string()))
-            rows = named.filter(pa.array(chosen))
-            kept_bytes.spend(rows.nbytes)
-            gathered.keep(rows)
+            drawn = named.filter(pa.array(chosen))
+            kept_bytes.spend(drawn.nbytes)
+            gathered.keep(drawn)
         if monotonic() - reported > REPORT_EVERY_S:
             reported = monotonic()
             bench.report("reading the dataset", 0.02 + 0.9 * first / source.rows)
@@ -158,10 +167,15 @@ def _indexed_splits(
 
 
 def _measure(
-    network: Network, rows: pa.RecordBatch, model: Model, source: Source, gathered: Survey
+    network: Network,
+    rows: pa.RecordBatch,
+    split: Split,
+    model: Model,
+    source: Source,
+    gathered: Survey,
 ) -> None:
     for part in _portions(rows, model, source):
-        _measure_portion(network, part, model, source, gathered)
+        _measure_portion(network, part, split, model, source, gathered)
 
 
 def _portions(rows: pa.RecordBatch, model: Model, source: Source) -> Iterator[pa.Table]:
@@ -177,13 +191,22 @@ def _portions(rows: pa.RecordBatch, model: Model, source: Source) -> Iterator[pa
 
 
 def _measure_portion(
-    network: Network, table: pa.Table, model: Model, source: Source, gathered: Survey
+    network: Network,
+    table: pa.Table,
+    split: Split,
+    model: Model,
+    source: Source,
+    gathered: Survey,
 ) -> None:
     samples = decode.labelled(table, model.preprocessing, source.input_shape)
     with functions.users_code("The network"):
-        features, logits = network.outputs(samples, BATCH)
+        features, logits, layers = network.looked_into(samples, layers_of(network), BATCH)
     require_finite(features, logits)
-    gathered.add(features.to(network.device), logits, samples.labels)
+    if split is Split.TRAIN:
+        gathered.add(features.to(network.device), logits, samples.labels)
+    ids = table["sample_id"].combine_chunks().cast(pa.string())
+    positions = torch.from_numpy(table[POSITION].to_numpy().copy())
+    gathered.comparison.add(layers or {"": features}, samples.labels, ids, positions, split)
 
 
 def require_finite(features: Tensor, logits: Tensor) -> None:

@@ -24,6 +24,7 @@ from domain import jobs, objects, tombstones, trail
 from domain.errors import JobError, LocationRefused
 from domain.events import ModelChecked, VersionCreated
 from domain.locations import allowed_path
+from domain.policy import Policy
 from domain.preprocessing import InputKind, refusal
 from domain.states import RegistrationStatus, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, Sample
@@ -288,6 +289,8 @@ def _record(
         "reservoir": {split.value: _count(kept, split) for split in Split},
         **_of_groups(dataset, kept),
     }
+    bench.report("looking for near-duplicates", 0.95)
+    compared = gathered.comparison.result(bench.device)
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
@@ -295,6 +298,9 @@ def _record(
             row = session.get_one(Model, model.id)
             row.architecture, row.preprocessing = architecture, found.preprocessing
             row.found = found.stored()
+            row.near_duplicates = compared.report()
+            if Policy.model_validate(model.policy).group == "near_duplicates":
+                compared.store(session, model.id)
             _add_version(session, job, model, digests, figures)
             jobs.complete(session, job, actor="worker")
             train_references.queue(session, model)

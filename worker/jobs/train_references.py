@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from torch import Tensor
 
 from domain import jobs, tombstones, trail
 from domain.errors import JobError
@@ -19,6 +20,7 @@ from domain.policy import Policy
 from domain.preprocessing import kind_of
 from domain.states import JobKind, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample
+from worker import budgets
 from worker.data import decode, groups, reference_tables, reservoir, specimens
 from worker.data.parquet import Source
 from worker.data.source import open_source
@@ -57,6 +59,18 @@ class Order:
 
     holdout: Sequence[tuple[str, int]]
 
+    groups: Tensor
+    """(N,) int64: training samples that belong together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the reference models said, and who of them knew what."""
+
+    summarised: Summarised
+    seen: Tensor
+    """(K, N) bool."""
+
 
 def queue(session: Session, model: Model) -> None:
     """Queue the job that the model's policy asks for, if it does."""
@@ -68,7 +82,8 @@ def train_references(bench: Workbench) -> None:
     """Train the reference models in turn, and store the two tables.
 
     Raises:
-        JobError: the data is not as registered, or the architecture or recipe fails.
+        JobError: the data is not as registered, its groups cannot be halved, or the architecture
+            or recipe fails.
         LeaseLost: another worker has the job.
     """
     for attempt in bench.transaction():
@@ -86,9 +101,9 @@ def train_references(bench: Workbench) -> None:
             "Reference models need at least two training samples, and one hold-out sample whose "
             "group does not stand in training; register the model without them."
         )
-    summarised = _summed_up(bench, order, training, holdout)
+    said = _summed_up(bench, order, training, holdout)
     bench.report("storing what they say", 0.95)
-    _record(bench, order, summarised)
+    _record(bench, order, said)
 
 
 def _read_order(session: Session, bench: Workbench) -> Order:
@@ -124,6 +139,7 @@ def _read_order(session: Session, bench: Workbench) -> Order:
         model.recipe or recipes.DEFAULT,
         by_split[Split.TRAIN],
         by_split[Split.HOLDOUT],
+        groups.codes(session, model, [sample_id for sample_id, _ in by_split[Split.TRAIN]]),
     )
 
 
@@ -135,17 +151,20 @@ def _require_unchanged(bench: Workbench, order: Order, source: Source) -> None:
         require_unchanged(bench, order.model, order.dataset, network, source, kept)
 
 
-def _summed_up(bench: Workbench, order: Order, training: Samples, holdout: Samples) -> Summarised:
-    """Train K networks in turn; only the sums of what each one adds are kept.
+def _summed_up(bench: Workbench, order: Order, training: Samples, holdout: Samples) -> Said:
+    """Train K networks in turn; only the sums of what each one adds are kept, and its scores where
+    they are not too many.
 
     The seed follows from the job, so on the CPU a second attempt gives the same result as the
     first.
     """
     seed = bench.claim.job_id.int % 2**31
     generator = torch.Generator().manual_seed(seed)
-    seen = halves(len(training), order.count, generator)  # (K, N)
+    seen = _divided(order, training, generator)  # (K, N)
     shared_out = halves(len(holdout), order.count, generator)  # (K, H)
-    summary = Summary(len(training), len(holdout), order.classes)
+    needed = 4 * order.count * (len(training) + len(holdout))
+    kept = order.count if needed <= budgets.SCORES_BYTES else 0
+    summary = Summary(len(training), len(holdout), order.classes, kept=kept)
     for index in range(order.count):
         bench.report(
             f"training reference model {index + 1} of {order.count}",
@@ -154,11 +173,25 @@ def _summed_up(bench: Workbench, order: Order, training: Samples, holdout: Sampl
         network = _trained(bench, order, training.select(seen[index]), seed=seed + index)
         for first, outputs in _outputs(network, training, order):
             rows = seen[index, first : first + len(outputs.labels)]
-            summary.add(first, outputs.logits, outputs.labels, rows)
+            summary.add(first, outputs.logits, outputs.labels, rows, network=index)
         for first, outputs in _outputs(network, holdout, order):
             rows = shared_out[index, first : first + len(outputs.labels)]
-            summary.add_holdout(first, outputs.logits, outputs.labels, rows)
-    return summary.result(order.count)
+            summary.add_holdout(first, outputs.logits, outputs.labels, rows, network=index)
+    return Said(summary.result(order.count), seen)
+
+
+def _divided(order: Order, training: Samples, generator: torch.Generator) -> Tensor:
+    """(K, N) bool: which reference model learns from which sample."""
+    try:
+        return halves(
+            len(training), order.count, generator, groups=order.groups, labels=training.labels
+        )
+    except ValueError as error:
+        raise JobError(
+            f"The training samples cannot be halved for reference models: {error}. The model works "
+            "without them; where the groups are wrong, correct the dataset's group column and "
+            "register both under new names."
+        ) from error
 
 
 def _trained(bench: Workbench, order: Order, half: Samples, *, seed: int) -> Network:
@@ -188,7 +221,7 @@ def _outputs(network: Network, samples: Samples, order: Order) -> Iterator[tuple
         yield first, outputs
 
 
-def _record(bench: Workbench, order: Order, summarised: Summarised) -> None:
+def _record(bench: Workbench, order: Order, said: Said) -> None:
     """Store both tables, and mark them complete, in one transaction."""
     training, holdout = (
         [sample_id for sample_id, _ in named] for named in (order.training, order.holdout)
@@ -197,7 +230,12 @@ def _record(bench: Workbench, order: Order, summarised: Summarised) -> None:
         with attempt as session:
             job = lease.hold(session, bench.claim)
             reference_tables.write(
-                session, order.model.id, summarised, training=training, holdout=holdout
+                session,
+                order.model.id,
+                said.summarised,
+                said.seen,
+                training=training,
+                holdout=holdout,
             )
             session.merge(
                 ReferenceTables(
@@ -209,6 +247,8 @@ def _record(bench: Workbench, order: Order, summarised: Summarised) -> None:
                 ReferencesCompleted(
                     job=job.id, models=order.count, recipe=order.recipe,
                     samples=len(training) + len(holdout), reference_models_kept=0,
+                    groups=len(order.groups.unique()),  # type: ignore[no-untyped-call]
+                    scores_kept=said.summarised.scores is not None,
                 ),
             )  # fmt: skip
             jobs.complete(session, job, actor="worker")

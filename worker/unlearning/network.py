@@ -162,7 +162,6 @@ class Network:
         places = torch.linspace(0, len(every) - 1, min(LAYERS, len(every))).round().long()
         return [every[place] for place in places.tolist()]
 
-    @torch.no_grad()
     def entering(
         self, samples: Samples, layers: Sequence[str], batch_size: int
     ) -> tuple[dict[str, Tensor], Tensor]:
@@ -172,21 +171,31 @@ class Network:
         not exceed `WIDTH`; a sequence is averaged whole. Layers that are not reached once per
         sample are left out.
         """
+        _, logits, reached = self.looked_into(samples, layers, batch_size)
+        return reached, logits
+
+    @torch.no_grad()
+    def looked_into(
+        self, samples: Samples, layers: Sequence[str], batch_size: int
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Features and logits as from `outputs`, and the inputs of layers as from `entering`, in
+        one pass."""
         kept: dict[str, list[Tensor]] = {name: [] for name in layers}
 
         def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
             return lambda module, args: kept[name].append(_summary(module, args[0]).float().cpu())
 
-        logits = []
+        outputs = []
         with _evaluating(self.model), ExitStack() as hooks:
             for name in layers:
                 module = self.model.get_submodule(name)
                 hooks.enter_context(module.register_forward_pre_hook(keep(name)))
             for inputs, _ in samples.batches(batch_size):
-                logits.append(self(inputs)[1].float().cpu())
+                outputs.append([each.float().cpu() for each in self(inputs)])
+        features, logits = (torch.cat(parts) for parts in zip(*outputs, strict=True))
         whole = {name: torch.cat(parts) for name, parts in kept.items() if parts}
         reached = {name: each for name, each in whole.items() if len(each) == len(samples)}
-        return reached, torch.cat(logits)
+        return features, logits, reached
 
     def prepared(self, inputs: Tensor) -> Tensor:
         """The model's input for stored inputs, on its device."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from worker.unlearning.audit.verdict import scaled_confidence
+from worker.unlearning.group_halves import group_halves
 
 PRIOR = 16
 """The weight of the pooled variance in the variance of a single sample, in number of scores."""
@@ -42,18 +43,37 @@ class Summarised:
     holdout: Side
     """(H,) for hold-out samples, under as many networks; none saw them."""
 
+    scores: Tensor | None = None
+    """(N, K) float32, scaled confidence of every network on training samples; None if it was not
+    to be kept."""
 
-def halves(count: int, networks: int, generator: torch.Generator) -> Tensor:
+    holdout_scores: Tensor | None = None
+    """(H, K) float32, the same for hold-out samples."""
+
+
+def halves(
+    count: int,
+    networks: int,
+    generator: torch.Generator,
+    groups: Tensor | None = None,
+    labels: Tensor | None = None,
+) -> Tensor:
     """Which network learns from which sample: (K, N) bool.
 
     Networks come in pairs: a random half of the samples and the other half, so that exactly K/2
     networks see each sample.
 
+    Args:
+        groups: (N,) int64 codes: networks learn from all samples of a group or none.
+        labels: (N,) int64, needed with groups: both halves get samples of every class if they can.
+
     Raises:
-        ValueError: K is odd, or below 2.
+        ValueError: K is odd, or below 2; or the groups cannot be halved, see `group_halves`.
     """
     if networks < 2 or networks % 2:
         raise ValueError(f"networks come in pairs; use an even number, 2 or more, not {networks}")
+    if groups is not None and labels is not None and len(groups.unique()) < count:  # type: ignore[no-untyped-call]
+        return group_halves(groups, labels, networks, generator)
     seen = torch.zeros(networks, count, dtype=torch.bool)
     for pair in range(0, networks, 2):
         chosen = torch.randperm(count, generator=generator)[: count // 2]
@@ -63,31 +83,43 @@ def halves(count: int, networks: int, generator: torch.Generator) -> Tensor:
 
 
 class Summary:
-    """Running sums over the networks, so memory does not grow with their number.
+    """Running sums over the networks, so memory does not grow with their number; unless single
+    scores are kept, 4 bytes for each sample and network.
 
     Hold-out samples are divided like training samples, although no network saw them, so that the
     statistics of both rest on the same number of networks, drawn the same way, and can be compared.
     """
 
-    def __init__(self, training: int, holdout: int, classes: int) -> None:
+    def __init__(self, training: int, holdout: int, classes: int, *, kept: int = 0) -> None:
+        """For so many samples; of the first `kept` networks the single scores are kept, too."""
         self._predictions = torch.zeros(training, classes)
         self._training, self._holdout = _Sums.empty(training), _Sums.empty(holdout)
+        self._scores = [torch.zeros(count, kept) for count in (training, holdout)]
 
-    def add(self, first: int, logits: Tensor, labels: Tensor, seen: Tensor) -> None:
+    def add(
+        self, first: int, logits: Tensor, labels: Tensor, seen: Tensor, *, network: int = 0
+    ) -> None:
         """Add one network's outputs on the training samples from `first` on.
 
         Args:
             logits: (B, C). labels: (B,) int64.
             seen: (B,) bool, whether the network learned from the sample.
+            network: its number, from 0; needed where scores are kept.
         """
         block = slice(first, first + len(labels))
         self._predictions[block] += logits.softmax(1) * ~seen[:, None]
-        self._training.add(block, scaled_confidence(logits, labels), seen)
+        scores = scaled_confidence(logits, labels)
+        self._training.add(block, scores, seen)
+        self._scores[0][block, network : network + 1] = scores[:, None].float()
 
-    def add_holdout(self, first: int, logits: Tensor, labels: Tensor, seen: Tensor) -> None:
+    def add_holdout(
+        self, first: int, logits: Tensor, labels: Tensor, seen: Tensor, *, network: int = 0
+    ) -> None:
         """The same for hold-out samples; `seen` (B,) divides them."""
         block = slice(first, first + len(labels))
-        self._holdout.add(block, scaled_confidence(logits, labels), seen)
+        scores = scaled_confidence(logits, labels)
+        self._holdout.add(block, scores, seen)
+        self._scores[1][block, network : network + 1] = scores[:, None].float()
 
     def result(self, networks: int) -> Summarised:
         """The summary after `networks` networks, all those of `halves`.
@@ -123,6 +155,8 @@ class Summary:
             seen=self._training.side(1, count, seen),
             unseen=self._training.side(0, count, unseen),
             holdout=self._holdout.side(0, count, unseen),
+            scores=self._scores[0] if self._scores[0].shape[1] else None,
+            holdout_scores=self._scores[1] if self._scores[1].shape[1] else None,
         )
 
 
