@@ -43,9 +43,9 @@ SCORES_BYTES = 2**30
 """Of what every reference model says of every sample: 4 for each, so four million samples with 64
 models. Beyond, only mean and deviation are kept, as of older releases."""
 
-LIKENESS_BYTES = 2**30
-"""Of what a network's layers say of samples, to find near-duplicates: up to 320 for each, so three
-million samples at least. Beyond, none are looked for."""
+LIKENESS_BYTES = 2**29
+"""Of what a network's layers say of samples, to find near-duplicates: up to 320 for each, so 1.6
+million samples at least; the search takes three times as much. Beyond, none are looked for."""
 
 DECODED_BYTES = 2**29
 """Of the inputs that go through a network between two reads."""

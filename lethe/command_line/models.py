@@ -20,6 +20,7 @@ from lethe.schemas.models import (
     Accuracy,
     Channels,
     Model,
+    NearDuplicates,
     PythonArchitecture,
     TransformersArchitecture,
     Version,
@@ -326,8 +327,9 @@ def _alike(found: NearDuplicates) -> str:
         return f"none among {found.training_samples:,} training samples"
     return (
         f"{found.samples:,} of {found.training_samples:,} training samples have one, in "
-        f"{found.groups:,} groups, the largest of {found.largest:,}; {found.groups_in_holdout:,} of "
-        f"these are also in the hold-out; {'' if found.used else 'not '}used as groups"
+        f"{found.groups:,} groups, the largest of {found.largest:,}; "
+        f"{found.groups_in_holdout:,} of these are also in the hold-out; "
+        f"{'' if found.used else 'not '}used as groups"
     )
 
 

@@ -80,7 +80,7 @@ def replace_view(more: str) -> None:
         SELECT job.model_id, 'checkpoint', checkpoint.sha256, NULL, NULL, job.id,
                checkpoint.created_at, ARRAY[job.id], NULL, NULL
         FROM checkpoints checkpoint JOIN jobs job ON job.id = checkpoint.job_id
-        """
+        """  # noqa: S608  # `more` stands above
     )
 
 

@@ -24,9 +24,8 @@ from domain.states import JobKind, RegistrationStatus, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion
 from service import paging
 from service.dependencies import Sessions, Settings
-from service.models import beside
+from service.models import beside, near_duplicates
 from service.models.accuracy import found_at_registration
-from service.models import near_duplicates
 from service.models.schemas import (
     Drift,
     ModelCreate,

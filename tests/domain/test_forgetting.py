@@ -19,6 +19,7 @@ from domain.tables import (
     Job,
     MembershipStatistics,
     ModelVersion,
+    NearDuplicate,
     OutOfSamplePrediction,
     RequestSample,
     Tombstone,
@@ -65,9 +66,12 @@ class World:
             OutOfSamplePrediction(model_id=self.model.id, sample_id=name, probabilities=b"12")
             for name in KNOWN
         ]
+        alike = [
+            NearDuplicate(model_id=self.model.id, sample_id=name, group_number=0) for name in KNOWN
+        ]
         self.add(
             [self.dataset], [self.model], [registered], factories.samples(self.dataset),
-            [self.champion, *self.requests], statistics, predictions,
+            [self.champion, *self.requests], statistics, predictions, alike,
             [factories.target(request, self.model) for request in self.requests],
         )  # fmt: skip
         for request, ids in zip(self.requests, NAMED, strict=True):
@@ -143,7 +147,7 @@ class World:
             }
             references = [
                 set(session.scalars(select(table.sample_id)))
-                for table in (MembershipStatistics, OutOfSamplePrediction)
+                for table in (MembershipStatistics, OutOfSamplePrediction, NearDuplicate)
             ]
             ids = set(session.scalars(select(RequestSample.sample_id)))
             counts = session.get_one(Job, self.job_id).forgotten_at is not None
@@ -201,7 +205,7 @@ def test_a_completed_and_an_accepted_request_leave_the_same_rows(world, meanwhil
         (1, VersionStatus.SUPERSEDED, False, False),
         (2, VersionStatus.CHAMPION, True, True),
     }
-    assert references == [{"h1"}] * 2
+    assert references == [{"h1"}] * 3
     assert (ids, counts) == (set(), True)
     of_the_person = {"request.needs_review": 2, "request.decided": 2, "version.promoted": 1}
     assert told_second - told_first == Counter(of_the_person)

@@ -74,5 +74,4 @@ def _read(
     """Ids of these samples, each with what the query says, a bounded number per statement."""
     for start in range(0, len(wanted), ROWS):
         some = literal(list(wanted[start : start + ROWS]), ARRAY(String))
-        for name, value in session.execute(query.where(sample_id == any_(some))):
-            yield name, value
+        yield from session.execute(query.where(sample_id == any_(some))).tuples()

@@ -129,9 +129,7 @@ class Compared:
             "holdout_samples": int((alike & self._holdout).sum()),
             "not_searched": self._found.not_searched,
             "not_counted": self._found.not_counted,
-            "examples": [
-                self._positions[numbers == number][:SHOWN].tolist() for number in largest
-            ],
+            "examples": [self._positions[numbers == number][:SHOWN].tolist() for number in largest],
         }
 
     def store(self, session: Session, model_id: UUID) -> None:

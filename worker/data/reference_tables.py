@@ -158,7 +158,7 @@ def _seen_by(seen: Tensor) -> list[int]:
     bits = np.zeros(seen.shape[1], np.uint64)
     for model, row in enumerate(seen.numpy()):
         bits |= row.astype(np.uint64) << np.uint64(model)
-    return cast("list[int]", bits.view(np.int64).tolist())
+    return bits.view(np.int64).tolist()
 
 
 def _statistics(

@@ -6,14 +6,13 @@ of which sees the input itself. So it does not matter if the last ones have draw
 class together. Shapes: N samples, D numbers of a sample, B samples of a block.
 
 Source:
-    Density of neighbours at a distance: the maximum-likelihood dimension of Levina and Bickel,
-    "Maximum Likelihood Estimation of Intrinsic Dimension", 2004. Taking it as the null of a test
-    for near-duplicates is our reconstruction.
+    False discovery rate: Benjamini and Hochberg, "Controlling the False Discovery Rate", 1995. The
+    distribution of distances that it is applied to is our reconstruction.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log10
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -24,13 +23,13 @@ WIDTH = 16
 LAYERS = 5
 """Layers looked at, evenly spaced from the first to the last."""
 
-CHANCE = 1e-6
-"""How many samples of its class, were they independent, would be expected as near to a sample as
-its near-duplicate is, at most."""
+FALSE = 0.1
+"""The share of samples with a near-duplicate that may have it by chance, as far as the distances of
+independent samples follow the distribution in `search`."""
 
-SHARE = 0.25
-"""The nearest so many samples of a class tell how dense it is around a sample. A group may be half
-as large before it is taken for the class itself."""
+NEAR, FAR = 1 / 16, 1 / 4
+"""The shares of its class nearest to a sample whose distances tell how dense the class is around
+it. Much larger groups than the first are taken for the class itself."""
 
 REFERENCES = 500
 """Samples of a block, drawn at random, from which that is estimated."""
@@ -41,6 +40,10 @@ NEIGHBOURS = 16
 ENOUGH = 100
 """Samples of a class. Smaller classes borrow from each other how far apart samples are."""
 
+DRAWN_TOGETHER = 0.1
+"""A layer where classes differ so much that no more of its variance is left within them says too
+little of single samples, and is not looked at; unless all do, when the first one is."""
+
 CELL = 20_000
 """Samples that are compared with each other. Larger classes are cut in two, and in two again, so
 that the time grows with the number of samples and not with its square; pairs that a cut separates
@@ -50,7 +53,7 @@ ROWS = 1024
 """Samples whose distances to all of a cell are in memory."""
 
 SAME = 0.01
-"""Of the distance to the class: nearer is the same, as far as one can compute."""
+"""Of the class's spread: nearer is the same, as far as one can compute."""
 
 
 @dataclass(slots=True)
@@ -72,7 +75,9 @@ class Likeness:
             ValueError: the layers are other ones than before.
         """
         if not self._projections:
-            self._projections = {name: _projection(n, v) for n, (name, v) in enumerate(layers.items())}
+            self._projections = {
+                name: _projection(n, v) for n, (name, v) in enumerate(layers.items())
+            }
         if self._projections.keys() != layers.keys():
             raise ValueError("the layers that a network reaches must be the same for all samples")
         parts = [layers[name].float() @ matrix for name, matrix in self._projections.items()]
@@ -94,7 +99,7 @@ def _projection(number: int, entered: Tensor) -> Tensor:
     if dimensions <= WIDTH:
         return torch.eye(dimensions)
     generator = torch.Generator().manual_seed(number)
-    return torch.randn(dimensions, WIDTH, generator=generator) / WIDTH**0.5
+    return torch.randn(dimensions, WIDTH, generator=generator).div(WIDTH**0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +127,20 @@ def search(
     """Group the samples that are nearer to each other than independent ones would be.
 
     Compared are samples of the same label, after the class's mean was taken out and every layer's
-    spread made equal. Around a sample, the number of samples within a distance r of it grows like
-    r^m. The quarter of its class that is nearest to it tells m and that density; m is averaged
-    with the class's median (harmonically). Extrapolated to the small distance of the candidate,
-    they say how many independent samples would be expected there. A pair counts if that is
-    at most CHANCE seen from both. Groups are what such pairs connect.
+    spread made equal. Squared distances from a sample to independent ones of its class are taken to
+    follow a chi-squared distribution, whose degrees of freedom and scale are such that NEAR and FAR
+    of the class are as near as they are; the degrees are averaged with the class's median
+    (harmonically). Its lower tail says how many independent samples would be expected as near as a
+    candidate is; of the two numbers that a pair has, the larger one counts. The pairs that are
+    accepted are those of the Benjamini-Hochberg procedure at FALSE, over each sample's nearest
+    neighbour. Groups are what such pairs connect.
 
     Args:
         points: (N, D) float32; the layers side by side, with these `widths`.
         labels: (N,) int64.
         device: where to compute.
     """
+    points, widths = _telling(points, widths, labels)
     edges: list[Tensor] = []
     not_searched = not_counted = 0
     for rows in _blocks(labels):
@@ -159,16 +167,40 @@ def _blocks(labels: Tensor) -> Iterator[Tensor]:
         yield rest
 
 
+def _telling(points: Tensor, widths: Sequence[int], labels: Tensor) -> tuple[Tensor, Sequence[int]]:
+    """The layers that have not drawn the samples of a class together, and their widths."""
+    if not len(points):
+        return points, widths
+    within = _deviations(points, labels).square().sum(0)
+    whole = (points - points.mean(0)).square().sum(0)
+    layers = torch.split(points, list(widths), dim=1)
+    telling = [
+        number
+        for number, (left, all_) in enumerate(
+            zip(torch.split(within, list(widths)), torch.split(whole, list(widths)), strict=True)
+        )
+        if left.sum() > DRAWN_TOGETHER * all_.sum()
+    ] or [0]
+    if len(telling) == len(layers):
+        return points, widths
+    return torch.cat([layers[each] for each in telling], 1), [widths[each] for each in telling]
+
+
 def _standardised(points: Tensor, widths: Sequence[int], labels: Tensor) -> Tensor:
     """(B, D) deviations from the class's mean, with a mean square of 1 in every layer."""
-    _, own = labels.to(points.device).unique(return_inverse=True)  # type: ignore[no-untyped-call]
-    sums = points.new_zeros(int(own.max()) + 1, points.shape[1]).index_add_(0, own, points)
-    deviations = points - (sums / own.bincount()[:, None])[own]
     layers = [
         layer / layer.square().sum(1).mean().sqrt().clamp_min(torch.finfo(layer.dtype).tiny)
-        for layer in deviations.split(list(widths), dim=1)
+        for layer in torch.split(_deviations(points, labels), list(widths), dim=1)
     ]
     return torch.cat(layers, 1)
+
+
+def _deviations(points: Tensor, labels: Tensor) -> Tensor:
+    """(B, D) from the class's mean."""
+    _, own = labels.to(points.device).unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    sums = torch.zeros(int(own.max()) + 1, points.shape[1], device=points.device)
+    means: Tensor = sums.index_add_(0, own, points) / own.bincount()[:, None]
+    return points - means[own]
 
 
 def _cells(points: Tensor) -> Iterator[Tensor]:
@@ -192,43 +224,74 @@ def _pairs(points: Tensor) -> tuple[Tensor, int]:
     count = len(points)
     if count < ENOUGH:
         return torch.empty(2, 0, dtype=torch.int64), 0
-    reach, exponent = _surroundings(points)
+    half, scale = _surroundings(points)
     nearest = [_nearest(points, first) for first in range(0, count, ROWS)]
-    distance = torch.cat([near for near, _ in nearest])  # (B, NEIGHBOURS)
+    distance = torch.cat([near for near, _ in nearest]).double()  # (B, NEIGHBOURS)
     other = torch.cat([index for _, index in nearest])
-    twins = distance <= SAME * reach[:, None]
+    twins = distance.square() <= SAME**2 * scale[:, None]
     ignored = 0
-    if twins[:, 0].float().mean() > 0.5:
-        ignored = int(twins[:, 0].sum())
+    if twins.any(1).float().mean() > 0.5:
+        ignored = int(twins.any(1).sum())
     else:
         twins = torch.zeros_like(twins)
 
-    def expected(reach: Tensor, exponent: Tensor) -> Tensor:
-        """log10 of how many independent samples are as near; NaN where nothing can be said."""
-        ratio = (distance / reach).clamp_min(SAME**2)
-        return log10(SHARE * count) + exponent * ratio.log10()
+    def expected(half: Tensor, scale: Tensor) -> Tensor:
+        """How many independent samples are as near; NaN where nothing can be said."""
+        half = half.expand_as(distance).contiguous()
+        tail: Tensor = torch.special.gammainc(half, distance.square() / scale)
+        return count * tail
 
-    mine = expected(reach[:, None], exponent[:, None])
-    theirs = expected(reach[other], exponent[other])
-    near = (mine <= log10(CHANCE)) & (theirs <= log10(CHANCE)) & ~twins
+    by_chance = torch.maximum(
+        expected(half[:, None], scale[:, None]), expected(half[other], scale[other])
+    ).masked_fill(twins, torch.inf)
+    by_chance = by_chance.nan_to_num(nan=torch.inf, posinf=torch.inf)
+    ranked = by_chance.min(1).values.sort().values
+    allowed = FALSE * torch.arange(1, count + 1, device=points.device) / count
+    accepted = allowed[ranked <= allowed]
+    near = by_chance <= (accepted[-1] if len(accepted) else -1)
     left = torch.arange(count, device=points.device)[:, None].expand_as(other)
     return torch.stack([left[near], other[near]]).cpu(), ignored
 
 
 def _surroundings(points: Tensor) -> tuple[Tensor, Tensor]:
-    """The distance (B,) within which a quarter of the samples are, and the exponent m (B,) with
-    which their number grows up to there."""
+    """Half the degrees of freedom (B,) of the squared distances from each sample, and twice their
+    scale (B,)."""
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(points), generator=generator)[:REFERENCES].to(points.device)
-    last = round(SHARE * len(chosen))
-    first = last // 2
-    reach, inverse = [], []
-    for start in range(0, len(points), ROWS):
-        far = torch.cdist(points[start : start + ROWS], points[chosen]).sort(1).values
-        reach.append(far[:, last])
-        inverse.append((far[:, last, None] / far[:, first:last]).log().mean(1))
-    own = torch.cat(inverse)
-    return torch.cat(reach), 2 / (own + own.median())
+    places = [round(NEAR * len(chosen)), round(FAR * len(chosen))]
+    distances = torch.cat(
+        [
+            torch.cdist(points[first : first + ROWS], points[chosen]).sort(1).values[:, places]
+            for first in range(0, len(points), ROWS)
+        ]
+    ).double()
+    near, far = distances.clamp_min(torch.finfo(torch.float32).tiny).unbind(1)
+    halves, ratios, quantiles = (each.to(points.device) for each in _table())
+
+    def found(values: Tensor, in_: Tensor) -> Tensor:
+        return torch.searchsorted(in_, values.contiguous()).clamp_max(len(in_) - 1)
+
+    own = halves[found(2 * (near / far).log(), ratios)]
+    half = 2 / (1 / own + 1 / own.median())
+    return half, far.square() / quantiles[found(half, halves)]
+
+
+@cache
+def _table() -> tuple[Tensor, Tensor, Tensor]:
+    """For half degrees of freedom from 1/4 to 400, ascending: these, the logarithm of the ratio of
+    the quantiles NEAR and FAR, and the latter, of a gamma distribution with scale 1."""
+    halves = torch.logspace(-0.6, 2.6, 400, dtype=torch.float64)
+
+    def quantile(share: float) -> Tensor:
+        low, high = torch.zeros_like(halves), 20 * halves + 20
+        for _ in range(100):
+            middle = (low + high) / 2
+            below = torch.special.gammainc(halves, middle) < share
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return high
+
+    near, far = quantile(NEAR), quantile(FAR)
+    return halves, (near / far).log(), far
 
 
 def _nearest(points: Tensor, first: int) -> tuple[Tensor, Tensor]:
@@ -236,8 +299,9 @@ def _nearest(points: Tensor, first: int) -> tuple[Tensor, Tensor]:
     some = points[first : first + ROWS]
     apart = torch.cdist(some, points)
     apart[torch.arange(len(some)), torch.arange(first, first + len(some))] = torch.inf
-    found = apart.topk(NEIGHBOURS, largest=False)
-    return found.values, found.indices
+    indices = apart.topk(NEIGHBOURS, largest=False).indices
+    exact = (some[:, None] - points[indices]).norm(dim=2)  # `cdist` rounds small distances
+    return exact, indices
 
 
 def _components(count: int, edges: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Samples of one person have one number, and whoever has no group has a number of their own."""
 
 from domain import sample_digests
+from domain.tables import NearDuplicate
 from tests import factories
 from worker.data import groups
 
@@ -22,3 +23,26 @@ def test_samples_of_a_group_have_one_number_and_all_others_their_own(session):
 
     assert codes[0] == codes[1]
     assert len({*codes[1:]}) == 6
+
+
+def test_near_duplicates_group_those_who_have_no_group_where_the_policy_says_so(session):
+    dataset = factories.dataset()
+    models = [
+        factories.model(dataset, name=f"by-{group}", policy={"group": group} if group else {})
+        for group in ("near_duplicates", "column", None)
+    ]
+    samples = factories.samples(dataset, train=6)
+    for sample, of in zip(samples, ("ann", "ben", None, None, None, None), strict=False):
+        sample.group_digest = of and sample_digests.digest(dataset.group_key, of)
+    session.add_all([dataset, *samples, *models])
+    session.flush()
+    for model in models:
+        for name, number in {"t0": 1, "t1": 1, "t2": 1, "t3": 1, "t4": 2, "h0": 2}.items():
+            session.add(NearDuplicate(model_id=model.id, sample_id=name, group_number=number))
+    session.flush()
+
+    asked = ["t0", "t1", "t2", "t3", "t4", "t5", "h0"]
+    found = [groups.codes(session, model, asked).tolist() for model in models]
+
+    assert found[0] == [0, 1, 2, 2, 3, 4, 3]  # ann and ben stay apart, whatever looks alike
+    assert found[1] == found[2] == [0, 1, 2, 3, 4, 5, 6]

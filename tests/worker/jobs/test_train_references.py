@@ -19,6 +19,7 @@ from domain.tables import (
     Tombstone,
 )
 from tests import factories
+from worker import budgets
 from worker.data import decode, reference_tables, reservoir
 from worker.data.source import open_source
 from worker.jobs.index_dataset import index_dataset
@@ -27,7 +28,7 @@ from worker.networks import recipes
 from worker.networks.recipes import TrainingData
 from worker.store.artifacts import Store
 from worker.unlearning.audit.verdict import scaled_confidence
-from worker.unlearning.reference_models import halves
+from worker.unlearning.reference_models import Side, Summarised, halves
 
 CLASSES = 3
 ALLOWED = {
@@ -268,3 +269,107 @@ def test_a_worker_that_lost_the_job_stores_nothing(model, bench, sync_sessions, 
     with sync_sessions.begin() as session:
         assert not stored(session, OutOfSamplePrediction, mine)
         assert session.get(ReferenceTables, mine.id) is None
+
+
+def test_what_each_model_says_is_kept_and_who_knew_the_sample(model, bench, sync_sessions):
+    mine = model(2, recipe=None)
+    at = bench(mine)
+
+    train_references(at)
+
+    answers, labels, (seen, _) = by_hand(at, mine, 2, sync_sessions)
+    with sync_sessions.begin() as session:
+        training = reference_tables.read(session, mine.id, ids(session, mine, Split.TRAIN))
+        holdout = reference_tables.read(session, mine.id, ids(session, mine, Split.HOLDOUT))
+    known = reference_tables.scores(training, holdout)
+    for model_number, (of_training, of_holdout) in enumerate(answers):
+        said = scaled_confidence(of_training, labels[0])
+        assert torch.allclose(known.forget_scores[model_number], said, atol=1e-3)
+        said = scaled_confidence(of_holdout, labels[1])
+        assert torch.allclose(known.holdout_scores[model_number], said, atol=1e-3)
+    assert torch.equal(known.forget_seen, seen)
+    assert not holdout.seen.any()
+
+
+def test_rows_of_older_releases_have_no_single_scores(model, bench, sync_sessions):
+    mine = model(2)
+    train_references(bench(mine))
+    with sync_sessions.begin() as session:
+        named = ids(session, mine, Split.TRAIN)
+        row = session.get_one(MembershipStatistics, (mine.id, named[3]))
+        row.scores = row.seen_by = None
+
+    with sync_sessions.begin() as session:
+        some = reference_tables.read(session, mine.id, named[:3])
+        all_ = reference_tables.read(session, mine.id, named)
+
+    assert some.scores.shape == (2, 3)
+    assert reference_tables.scores(all_, all_).forget_scores is None
+    assert all_.seen is None
+    assert torch.equal(all_.out_mean[:3], some.out_mean)
+
+
+def test_too_many_scores_are_not_kept_and_the_event_says_so(
+    model, bench, sync_sessions, monkeypatch
+):
+    monkeypatch.setattr(budgets, "SCORES_BYTES", 4 * 2 * 60 - 1)
+    mine = model(2)
+
+    train_references(bench(mine))
+
+    with sync_sessions.begin() as session:
+        event = session.scalars(select(AuditEvent).filter_by(event="references.completed")).one()
+        known = reference_tables.read(session, mine.id, ids(session, mine, Split.TRAIN))
+    assert event.data["scores_kept"] is False
+    assert known.scores is None
+
+
+def test_a_model_has_seen_all_of_a_group_or_nothing(model, bench, sync_sessions):
+    mine = model(4)
+    with sync_sessions.begin() as session:
+        samples = session.scalars(select(Sample).filter_by(dataset_id=mine.dataset_id)).all()
+        for sample in samples:
+            sample.group_digest = bytes([sample.position // 16])  # five groups of sixteen
+
+    train_references(bench(mine))
+
+    with sync_sessions.begin() as session:
+        named = ids(session, mine, Split.TRAIN)
+        seen = reference_tables.read(session, mine.id, named).seen
+        event = session.scalars(select(AuditEvent).filter_by(event="references.completed")).one()
+    for first in range(0, 40, 8):  # half of each group are training samples
+        assert seen[:, first : first + 8].unique(dim=1).shape[1] == 1
+    assert seen.sum(0).tolist() == [2] * 40
+    assert event.data["groups"] == 5
+
+
+def test_one_group_alone_cannot_be_halved(model, bench, sync_sessions):
+    mine = model(2)
+    with sync_sessions.begin() as session:
+        for sample in session.scalars(select(Sample).filter_by(dataset_id=mine.dataset_id)):
+            sample.group_digest = b"all"
+
+    with pytest.raises(JobError, match="all belong to one group"):
+        train_references(bench(mine))
+
+    with sync_sessions.begin() as session:
+        assert not stored(session, MembershipStatistics, mine)
+
+
+def test_the_64th_model_is_the_sign(session, model):
+    mine = model(2)
+    scores = torch.arange(128.0).reshape(2, 64)
+    side = Side(torch.zeros(2), torch.ones(2))
+    said = Summarised(torch.ones(2, 1), side, side, Side(torch.zeros(0), torch.zeros(0)),
+                      scores, torch.zeros(0, 64))  # fmt: skip
+    seen = torch.zeros(64, 2, dtype=torch.bool)
+    seen[0, 0] = seen[63, 0] = seen[62, 1] = True
+
+    reference_tables.write(session, mine.id, said, seen, training=["a", "b"], holdout=[])
+    job = session.scalars(select(Job).filter_by(model_id=mine.id)).one()
+    session.add(ReferenceTables(model_id=mine.id, job_id=job.id, models=64, recipe="any"))
+    session.flush()
+
+    known = reference_tables.read(session, mine.id, ["b", "a"])
+    assert torch.equal(known.seen, seen[:, [1, 0]])
+    assert torch.equal(known.scores, scores.T[:, [1, 0]].double())
