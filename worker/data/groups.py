@@ -74,4 +74,5 @@ def _read(
     """Ids of these samples, each with what the query says, a bounded number per statement."""
     for start in range(0, len(wanted), ROWS):
         some = literal(list(wanted[start : start + ROWS]), ARRAY(String))
-        yield from session.execute(query.where(sample_id == any_(some))).tuples()
+        rows = session.execute(query.where(sample_id == any_(some)))
+        yield from ((name, value) for name, value in rows)
