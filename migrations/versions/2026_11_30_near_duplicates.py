@@ -8,7 +8,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "9c1f7a62e0b5"
-down_revision = "4be9a1d70c52"
+down_revision = "7c2d91be40f6"
 
 OF_THE_MODEL = """
             UNION ALL
