@@ -206,12 +206,6 @@ class CannotShred(DomainError):
     slug, title, status = "cannot-shred", "Too early to shred", 409
 
 
-class ChampionChanged(DomainError):
-    """Another version became the champion since the candidate was made."""
-
-    slug, title, status = "champion-changed", "The champion has changed", 409
-
-
 class NotServable(DomainError):
     """The version is not the champion of its model."""
 

@@ -106,6 +106,8 @@ class RequestDecided(Event, event="request.decided", about="request"):
 
     by: str
     ground_hmac: str | None
+    overtaken: bool | None = None
+    """Whether other requests had overtaken the version that was accepted: it is made anew then."""
 
 
 class CertificateIssued(Event, event="certificate.issued", about="request"):
@@ -121,6 +123,8 @@ class JobQueued(Event, event="job.queued", about="job"):
 
     model: UUID | None = None
     dataset: UUID | None = None
+    accepted_job: UUID | None = None
+    """The job whose version was accepted when it had been overtaken: this one makes it anew."""
 
 
 class JobStarted(Event, event="job.started", about="job"):
@@ -151,6 +155,9 @@ class JobCompleted(Event, event="job.completed", about="job"):
 
     attempt: int
     verdict: str | None = None
+    acceptance: str | None = None
+    """Where a version with the verdict `fail` was made in the place of one that was accepted:
+    `stands` if the acceptance covers it, `exceeded` if a person has to decide again."""
 
 
 class JobFailed(Event, event="job.failed", about="job"):
@@ -316,6 +323,8 @@ class VersionPromoted(Event, event="version.promoted", about="version"):
 
     number: int
     weights_sha256: str
+    accepted_job: UUID | None = None
+    """The job whose version was accepted, where this one was made in its place."""
 
 
 class WeightsFetched(Event, event="weights.fetched", about="version"):

@@ -83,13 +83,25 @@ def queue(
     model_id: UUID | None = None,
     dataset_id: UUID | None = None,
     objective: Objective | None = None,
+    accepted_job_id: UUID | None = None,
 ) -> Job:
     """A new job for a model or for a dataset, stored. The doorbell is rung after the commit."""
     session.flush()  # a model has one open job at most: the one before it may have just ended
-    job = Job(kind=kind, model_id=model_id, dataset_id=dataset_id, objective=objective)
+    job = Job(
+        kind=kind,
+        model_id=model_id,
+        dataset_id=dataset_id,
+        objective=objective,
+        accepted_job_id=accepted_job_id,
+    )
     session.add(job)
     session.flush()
-    trail.record(session, actor, job.id, JobQueued(model=model_id, dataset=dataset_id))
+    trail.record(
+        session,
+        actor,
+        job.id,
+        JobQueued(model=model_id, dataset=dataset_id, accepted_job=accepted_job_id),
+    )
     if kind is JobKind.ERASE_ROWS:
         erasure.wait(session, dataset_id)
     return job
@@ -135,15 +147,17 @@ def complete(
     *,
     actor: Actor,
     requests: RequestStatus = RequestStatus.COMPLETED,
+    acceptance: str | None = None,
 ) -> None:
     """End a job well.
 
     Args:
         requests: what becomes of those it served: completed, or a person is to decide.
+        acceptance: what became of the acceptance that it was to make good, as the trail says it.
     """
     _end(session, job, JobStatus.COMPLETED)
     job.progress = 1.0
-    completed = JobCompleted(attempt=job.attempt, verdict=job.verdict)
+    completed = JobCompleted(attempt=job.attempt, verdict=job.verdict, acceptance=acceptance)
     trail.record(session, actor, job.id, completed)
     move_requests(session, job.id, requests, actor=actor)
 

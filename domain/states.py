@@ -137,7 +137,8 @@ class Mode(StrEnum):
 class Verdict(StrEnum):
     """What the audit found about the version that a job made.
 
-    - `pass`: the samples' influence is within the range of models never trained on them.
+    - `pass`: the samples' influence is within the range of models never trained on them, or the
+      model was retrained without them.
     - `fail`: the samples can still be told apart, or the model lost more than its policy allows.
     - `no_power`: the tests cannot tell, because the model before would not have failed them either.
     """

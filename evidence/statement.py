@@ -275,7 +275,7 @@ def _result(case: Case, outcome: Outcome) -> dict[str, Any]:
         "oracle_used": after is not None and after.mode is Mode.EXACT,
         "already_forgotten": target.already_forgotten,
         "not_trained_on": target.not_trained_on,
-        "approval": _approval(outcome.acceptance, case.keyed) if outcome.acceptance else None,
+        "approval": _approval(outcome, case.keyed),
         "purge": {"superseded_weights": [_old(version, case.purges) for version in outcome.old]},
         **_accuracy(outcome),
     }
@@ -316,8 +316,14 @@ def _method(job: Job, made: ModelVersion) -> dict[str, Any]:
     }
 
 
-def _approval(decision: ReviewDecision, keyed: Keyed) -> dict[str, Any]:
+def _approval(outcome: Outcome, keyed: Keyed) -> dict[str, Any] | None:
+    """The decision. It names the job that it was about, where another made this version."""
+    decision, target = outcome.acceptance, outcome.target
+    if decision is None:
+        return None
+    other = decision.job_id != target.job_id
     return {
+        **({"accepted_job": str(decision.job_id)} if other else {}),
         "decision": decision.decision,
         "decided_by": decision.decided_by,
         "decided_at": instant(decision.decided_at),

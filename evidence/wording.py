@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from domain.states import Objective, RowsStatus, Verdict
+from domain.states import Mode, Objective, RowsStatus, Verdict
 
 Result = Mapping[str, Any]
 """What a certificate says of one model, as it is signed: the words rest on nothing else."""
@@ -30,7 +30,15 @@ MEANING = {
     Verdict.NO_POWER: "These tests cannot tell: the model would not have failed them before the "
     "job either. This is no evidence that the samples' influence is gone.",
 }
-"""What a verdict says, and no more."""
+"""What a verdict says of a version that was changed, and no more."""
+
+OF_RETRAINED = {
+    Verdict.PASS: "It was trained anew without these samples, which is what forgetting them means. "
+    "This rests on the retraining: the tests are shown beside it and do not decide.",
+    Verdict.FAIL: "It was retrained without these samples and held back all the same, for a person "
+    "to decide: the tests say why.",
+}
+"""The same of a version that was retrained. Without power is none, but of earlier releases."""
 
 ROWS = {
     RowsStatus.WAITING: "The rows of the samples are still in the dataset's files. A job that "
@@ -45,7 +53,16 @@ ROWS = {
 """What is said of the rows of samples, where the dataset erases."""
 
 NOT_TESTED = "No tests were run, so nothing is said about the samples' influence."
+SEEN_ANYWAY = (
+    "{failed} of {all} tests tell the samples apart in it. They do so in any model that was never "
+    "trained on them, too, where the samples are unlike those they are compared with."
+)
 ACCEPTED = "A person accepted this version in spite of that."
+
+ACCEPTED_BEFORE = (
+    "A person accepted another version whose tests failed by as much. Other requests had overtaken "
+    "that one, so this one was made anew in its place."
+)
 
 MADE = {
     Kind.APPROXIMATE: "was changed to forget these samples; it was not retrained.",
@@ -205,6 +222,13 @@ def accuracy_remarks(report: Mapping[str, Any]) -> list[str]:
     return remarks
 
 
+def meaning(verdict: Verdict, mode: Mode | Kind | None) -> str:
+    """What a verdict says of a version that was made in this mode."""
+    if mode == Kind.EXACT and verdict in OF_RETRAINED:
+        return OF_RETRAINED[verdict]
+    return MEANING[verdict]
+
+
 def statement(results: Sequence[Result], *, nothing_found: bool = False) -> str:
     """What came of a request, in plain language: a paragraph for each model.
 
@@ -252,19 +276,24 @@ def _what_came_of(result: Result, nothing_found: bool) -> Iterator[str]:
         yield "No new version was made, and nothing was tested."
         return
     yield f"Model {result['model']}: version {result['after']['version']}"
-    yield MADE[Kind(result["kind"])]
-    verdict = _verdict(result)
-    yield NOT_TESTED if verdict is None else MEANING[verdict]
-    if verdict is Verdict.PASS:
+    verdict, kind = _verdict(result), Kind(result["kind"])
+    yield MADE[kind]
+    yield NOT_TESTED if verdict is None else meaning(verdict, kind)
+    if verdict is Verdict.PASS and kind is Kind.EXACT:
+        compared = [test["passed"] for test in result["tests"] if test["moment"] == "after"]
+        if not all(compared):
+            yield SEEN_ANYWAY.format(failed=compared.count(False), all=len(compared))
+    elif verdict is Verdict.PASS:
         yield f"The previous version, {result['before']['version']}, was outside that range."
     if verdict is Verdict.FAIL and result["approval"]:
-        yield ACCEPTED
+        yield ACCEPTED_BEFORE if "accepted_job" in result["approval"] else ACCEPTED
 
 
 def _limits(objective: Objective, result: Result) -> Iterator[str]:
     kind, verdict = Kind(result["kind"]), _verdict(result)
     if kind is not Kind.NOTHING_TO_FORGET:
-        yield from _limits_of_tests(result, verdict)
+        if kind is not Kind.EXACT or verdict is not Verdict.PASS:
+            yield from _limits_of_tests(result, verdict)
         yield CHANGED if kind is Kind.APPROXIMATE else RETRAINED
         if objective is Objective.REMOVE_CLASS:
             yield CONCEPT

@@ -135,8 +135,8 @@ TABLES: Mapping[str, Table] = {
     ),
     "request_samples": Table(api=Rights(insert=True, delete=True), worker=Rights(delete=True)),
     "deletion_targets": Table(
-        api=Rights(insert=True, update="status job_id already_forgotten"),
-        worker=Rights(update="status job_id already_forgotten"),
+        api=Rights(insert=True, update="status job_id accepted_job_id already_forgotten"),
+        worker=Rights(update="status job_id accepted_job_id already_forgotten"),
         fixed="not_trained_on",
     ),
     "decisions": Table(
@@ -172,7 +172,7 @@ TABLES: Mapping[str, Table] = {
             "environment base_version_id mode mode_reason verdict failure started_at finished_at "
             "forgotten_at",
         ),
-        fixed="kind dataset_id model_id objective",
+        fixed="kind dataset_id model_id objective accepted_job_id",
     ),
     "checkpoints": Table(
         worker=Rights(insert=True, update="attempt cycle name sha256", delete=True)

@@ -56,6 +56,10 @@ class Figures(Out):
     """Number of deletion requests past their due date that have not been answered, including failed
     ones."""
 
+    decision_due_seconds: float | None
+    """Seconds until the first due date among the deletion requests that await a person's decision;
+    negative once it has passed, null if none awaits one."""
+
     oldest_wait_seconds: float
     """Age of the oldest open deletion request in seconds; 0 if there is none."""
 
@@ -142,15 +146,23 @@ async def _requests(session: AsyncSession) -> dict[str, Any]:
     """The figures of deletion requests, from one look at them all."""
     late = DeletionRequest.due_at < func.now()
     age = extract("epoch", func.clock_timestamp() - func.min(DeletionRequest.created_at))
-    query = select(DeletionRequest.status, func.count(), func.count().filter(late), age)
+    left = extract("epoch", func.min(DeletionRequest.due_at) - func.clock_timestamp())
+    query = select(DeletionRequest.status, func.count(), func.count().filter(late), age, left)
     counts, overdue, oldest = dict.fromkeys(RequestStatus, 0), 0, 0.0
-    for status, count, overdue_count, age_s in await session.execute(
+    decision_due: float | None = None
+    for status, count, overdue_count, age_s, left_s in await session.execute(
         query.group_by(DeletionRequest.status)
     ):
         counts[status] = count
         overdue += overdue_count if status not in ANSWERED else 0
         oldest = max(oldest, float(age_s)) if status in OPEN_REQUESTS else oldest
-    return {"requests": counts, "overdue": overdue, "oldest_wait_seconds": oldest}
+        decision_due = float(left_s) if status is RequestStatus.NEEDS_REVIEW else decision_due
+    return {
+        "requests": counts,
+        "overdue": overdue,
+        "decision_due_seconds": decision_due,
+        "oldest_wait_seconds": oldest,
+    }
 
 
 async def _rows(session: AsyncSession) -> dict[RowsStatus, int]:

@@ -7,7 +7,6 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Generic, TypeVar
-from uuid import UUID
 
 from fastapi import Depends, Query
 from pydantic import ConfigDict
@@ -16,7 +15,7 @@ from domain.errors import InvalidCursor
 from service.fields import Out
 
 T = TypeVar("T")
-Key = TypeVar("Key", int, UUID)
+Key = TypeVar("Key")
 
 HIGHEST_NUMBER, HIGHEST_POSITION = 2**31 - 1, 2**63 - 1
 """What the columns hold that lists are ordered by."""

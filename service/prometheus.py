@@ -32,6 +32,12 @@ class _Gauges(Collector):
         yield _gauge(
             "requests_overdue", "Deletion requests past their due date, not completed.", now.overdue
         )
+        if now.decision_due_seconds is not None:
+            yield _gauge(
+                "decision_due_seconds",
+                "Until the first due date of a request that awaits a person's decision.",
+                now.decision_due_seconds,
+            )
         yield _gauge(
             "oldest_request_wait_seconds",
             "Age of the oldest open deletion request.",

@@ -328,6 +328,7 @@ RESULT = record(
     alpha=maybe(number), permutations=maybe(whole()), audit_seed=maybe(SEED), oracle_used=flag,
     already_forgotten=whole(), not_trained_on=whole(),
     approval=maybe(record(
+        {"accepted_job": UUID},  # where another version was accepted, in whose place this one is
         decision=one_of("accept", "retry", "refuse"), decided_by=text(), decided_at=instant,
         ground_hmac=maybe(HEX),
     )),
@@ -961,11 +962,18 @@ def check_figures(predicate: dict[str, Any]) -> None:
             None: not tests,
             "fail": not (tests and all_passed),
             "no_power": all_passed and not had_power,
-            "pass": all_passed and had_power,
+            "pass": (all_passed and had_power) or (result["kind"] == "exact" and kept(tests)),
         }
         must(follow[verdict], f"{where}.verdict", f"{verdict} does not follow from the tests")
         if "accuracy" in result:
             check_accuracy(result["accuracy"], f"{where}.accuracy")
+
+
+def kept(tests: list[dict[str, Any]]) -> bool:
+    """Whether guards were looked at, and all passed: they alone decide about a version that was
+    trained without the samples. Earlier releases let the other tests decide about these, too."""
+    guards = [test["passed"] for test in tests if test["moment"] == "guard"]
+    return bool(guards) and all(guards)
 
 
 def check_accuracy(accuracy: dict[str, Any], where: str) -> None:
@@ -1028,6 +1036,12 @@ def check_wording(predicate: dict[str, Any]) -> None:
             lost = f"Class {label} lost all of its training samples"
             concealed = f"it does not say that class {label} lost all of its training samples"
             must(any(lost in line for line in about), "scope.statement", concealed)
+    for result in results:
+        told_apart = any(t["moment"] == "after" and not t["passed"] for t in result["tests"])
+        about = [line for line in lines if line.startswith(f"Model {result['model']}:")]
+        more = "says `reduced to within` where tests told the samples apart"
+        said_more = told_apart and any("reduced to within" in line for line in about)
+        must(not said_more, "scope.statement", more)
     if all(result["verdict"] == "pass" for result in results):
         return
     exempt = tuple(
@@ -1156,11 +1170,26 @@ def check_approval(
         return
     promotion = "the version was promoted, so it was accepted"
     must(approval["decision"] == "accept", f"{where}.decision", promotion)
-    require_near(f"{where}.decided_at", approval["decided_at"], promoted[-1])
-    for event in events:
-        about = (event.name, event.subject, event.data.get("job"), event.data.get("decision"))
-        if about == ("request.decided", request["id"], made.data.get("job"), "accept"):
-            agree(f"{where}.decided_by", approval["decided_by"], event, "by")
+    other = "version.promoted in the log names another job whose version was accepted"
+    told = promoted[-1].data.get("accepted_job")
+    must(approval.get("accepted_job") == told, f"{where}.accepted_job", other)
+    decided = [
+        event
+        for event in events
+        if (event.name, event.subject) == ("request.decided", request["id"])
+        and event.data.get("decision") == "accept"
+        and event.data.get("job") == (told or made.data.get("job"))
+    ]
+    for event in decided:
+        agree(f"{where}.decided_by", approval["decided_by"], event, "by")
+    if told is None:
+        require_near(f"{where}.decided_at", approval["decided_at"], promoted[-1])
+        return
+    nobody = f"the log has no request.decided of this request about job {shown(str(told))}"
+    must(len(decided) == 1, f"{where}.accepted_job", nobody)
+    require_near(f"{where}.decided_at", approval["decided_at"], decided[0])
+    early = "the version was served before a person accepted another in whose place it is"
+    must(decided[0].position < promoted[-1].position, f"{where}.accepted_job", early)
 
 
 def check_purge(result: dict[str, Any], where: str, events: list[Event], out: Report) -> None:

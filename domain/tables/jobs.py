@@ -81,6 +81,9 @@ class Job(Base):
     environment: Mapped[dict[str, Any] | None]
     """Code version, library versions and device it ran with."""
 
+    accepted_job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"))
+    """The job whose version a person accepted, and which this one makes anew; mostly empty."""
+
     base_version_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("model_versions.id", use_alter=True)
     )

@@ -143,6 +143,10 @@ class DeletionTarget(Base):
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
     status: Mapped[RequestStatus] = mapped_column(default=RequestStatus.PENDING)
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"))
+    accepted_job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"))
+    """The job whose version a person accepted when it had been overtaken: while the acceptance
+    stands, only a job that makes that version anew may serve this. Empty otherwise."""
+
     already_forgotten: Mapped[int] = mapped_column(default=0)
     """Named samples that this model had forgotten when the request came in; once it is completed,
     those it had forgotten when its own job made it forget the rest."""

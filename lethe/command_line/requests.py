@@ -37,6 +37,7 @@ from lethe.schemas.requests import (
     DecisionKind,
     DeletionRequest,
     OfUnknown,
+    RequestOrder,
     RequestStatus,
     Resolved,
     Rows,
@@ -160,6 +161,9 @@ def status(
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="NAME", help="List those of a model.")
     ] = None,
+    order: Annotated[
+        RequestOrder, typer.Option(help="List the newest first, or what is due first.")
+    ] = RequestOrder.NEWEST,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -167,7 +171,8 @@ def status(
     screen = Screen(as_json)
     with connect(context) as lethe:
         if request_id is None:
-            found = list(islice(lethe.list_requests(status=only, model=model), limit))
+            listed = lethe.list_requests(status=only, model=model, order=order)
+            found = list(islice(listed, limit))
             screen.show(found, listing(found))
             return
         read = lethe.read_request(request_id)
@@ -190,8 +195,8 @@ def decide(
     decision: Annotated[
         DecisionKind,
         typer.Argument(
-            help="accept: serve the candidate in spite of its verdict. retry: try again. refuse: "
-            "the samples stay.",
+            help="accept: serve the candidate in spite of its verdict; if other requests have "
+            "overtaken it, it is made anew first. retry: try again. refuse: the samples stay.",
             show_default=False,
         ),
     ],
@@ -299,6 +304,7 @@ def _target(target: Target) -> Table:
         ("model", target.model),
         ("status", word(target.status)),
         ("job", target.job_id),
+        ("accepted", target.accepted_job_id and f"of job {target.accepted_job_id}, made anew"),
         ("forgotten before", target.already_forgotten or None),
         ("never trained on", target.not_trained_on or None),
         ("failure", target.failure and f"{target.failure.kind}: {target.failure.reason}"),

@@ -18,6 +18,7 @@ from lethe.schemas.requests import (
     Estimate,
     Inclusion,
     OfUnknown,
+    RequestOrder,
     RequestStatus,
 )
 
@@ -96,10 +97,18 @@ class DeletionRequests:
 
     @listing
     def list_requests(
-        self, *, status: RequestStatus | str | None = None, model: str | None = None
+        self,
+        *,
+        status: RequestStatus | str | None = None,
+        model: str | None = None,
+        order: RequestOrder | str | None = None,
     ) -> Listed[Page[DeletionRequest], DeletionRequest]:
-        """Deletion requests, newest first: all, or those of one status or one model."""
-        query = {"status": status, "model": model}
+        """Deletion requests: all, or those of one status or one model.
+
+        Args:
+            order: `newest` first unless given, or `due` for what must be answered first.
+        """
+        query = {"status": status, "model": model, "order": order}
         return pages("/v1/deletion-requests", Page[DeletionRequest], query)
 
     @route
@@ -119,7 +128,8 @@ class DeletionRequests:
         """Decide about a request that needs review.
 
         Args:
-            decision: `accept` the candidate in spite of its verdict, `retry`, or `refuse`.
+            decision: `accept` the candidate in spite of its verdict, `retry`, or `refuse`. A
+                candidate that other requests have overtaken is made anew, and the request waits.
             ground: why. Stored with the request, never logged.
         """
         body = {"decision": decision, "ground": ground}

@@ -186,6 +186,9 @@ class Job(JobSummary):
     base_version: VersionBrief | None
     new_version: VersionBrief | None
     mode: Mode | None
+    accepted_job_id: UUID | None = None
+    """The job whose version was accepted when it had been overtaken, and which this makes anew."""
+
     mode_reason: str | None
     verdict: Verdict | None
     audit: Audit | None

@@ -23,6 +23,9 @@ class Figures(Result):
     overdue: int
     """Deletion requests past their legal date that are not completed, failed ones included."""
 
+    decision_due_seconds: float | None = None
+    """Until the first due date of what awaits a decision; None where nothing does."""
+
     oldest_wait_seconds: float
     rows: dict[RowsStatus, int]
     """Completed requests to datasets that erase, by what became of their rows."""

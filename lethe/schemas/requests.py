@@ -48,6 +48,13 @@ class DecisionKind(Word):
     REFUSE = "refuse"
 
 
+class RequestOrder(Word):
+    """The newest first, or what must be answered first."""
+
+    NEWEST = "newest"
+    DUE = "due"
+
+
 class Decision(Result):
     """What was decided, by whom and on what ground."""
 
@@ -83,6 +90,9 @@ class Target(Result):
     model: str
     status: RequestStatus
     job_id: UUID | None
+    accepted_job_id: UUID | None = None
+    """The job whose version was accepted when it had been overtaken, and is made anew."""
+
     already_forgotten: int
     not_trained_on: int
     result: TargetResult | None

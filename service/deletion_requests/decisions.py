@@ -1,16 +1,17 @@
 """What a person decides where no attempt of a job got a better verdict than `fail`.
 
-One function, one transaction: all candidates that a request waits for are decided together.
+One function, one transaction: all candidates that a request waits for are decided together. A
+decision holds whatever happened since the candidate was made: one that was overtaken is made anew.
 """
 
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session
 
 from domain import forgetting, requests, trail
-from domain.errors import ChampionChanged, NothingToDecide, no_such
+from domain.errors import NothingToDecide, no_such
 from domain.events import RequestDecided, VersionPromoted
 from domain.states import Decision, RequestStatus, VersionStatus
 from domain.tables import (
@@ -35,7 +36,6 @@ async def decide(sessions: Sessions, request_id: UUID, wanted: DecisionCreate) -
     Raises:
         NotFound: there is no such request.
         NothingToDecide: it does not need review, or not any more.
-        ChampionChanged: the candidate to accept was made from a version that is not served now.
     """
     async with sessions.begin() as session:
         await session.run_sync(_decide, request_id, wanted)
@@ -51,14 +51,10 @@ def _decide(session: Session, request_id: UUID, wanted: DecisionCreate) -> None:
         )
     _lock(session, candidates)
     for candidate in candidates:
-        decided = [request_id]
         if wanted.decision is Decision.ACCEPT:
-            decided = _waiting_for(session, candidate)
-        _store(session, candidate, wanted, decided)
-        if wanted.decision is Decision.ACCEPT:
-            _promote(session, candidate)
-            _end(session, candidate, RequestStatus.COMPLETED)
+            _accept(session, candidate, wanted)
         else:
+            _store(session, candidate, wanted, [request_id])
             forgetting.supersede(session, candidate, actor="api")
             if wanted.decision is Decision.REFUSE:
                 mine = DeletionTarget.request_id == request_id
@@ -66,8 +62,38 @@ def _decide(session: Session, request_id: UUID, wanted: DecisionCreate) -> None:
             _try_again(session, candidate)
 
 
+def _accept(session: Session, candidate: ModelVersion, wanted: DecisionCreate) -> None:
+    """Serve the candidate; where it still knows what the model forgot since, have it made anew from
+    the present champion, with the acceptance standing."""
+    champion = session.scalars(
+        select(ModelVersion).filter_by(model_id=candidate.model_id, status=VersionStatus.CHAMPION)
+    ).one()
+    overtaken = _is_overtaken(session, candidate, champion)
+    decided = _waiting_for(session, candidate)
+    _store(session, candidate, wanted, decided, overtaken=overtaken or None)
+    if overtaken:
+        forgetting.supersede(session, candidate, actor="api")
+        served = DeletionTarget.job_id == candidate.job_id
+        waits = DeletionTarget.status == RequestStatus.NEEDS_REVIEW
+        session.execute(
+            update(DeletionTarget)
+            .where(served, waits)
+            .values(accepted_job_id=candidate.job_id)
+            .execution_options(synchronize_session=False)
+        )
+        _try_again(session, candidate)
+    else:
+        _promote(session, candidate, over=champion)
+        _end(session, candidate, RequestStatus.COMPLETED)
+
+
 def _store(
-    session: Session, candidate: ModelVersion, wanted: DecisionCreate, decided: Sequence[UUID]
+    session: Session,
+    candidate: ModelVersion,
+    wanted: DecisionCreate,
+    decided: Sequence[UUID],
+    *,
+    overtaken: bool | None = None,
 ) -> None:
     """The decision, for each request that it ends or tries anew by itself; the trail is told its
     ground only as a digest under the request's key."""
@@ -80,6 +106,7 @@ def _store(
             RequestDecided(
                 decision=wanted.decision, job=candidate.job_id, by=ADMIN,
                 ground_hmac=commitments.mac(key, wanted.ground).hex() if key else None,
+                overtaken=overtaken,
             ),
         )  # fmt: skip
         session.add(
@@ -94,7 +121,7 @@ def _store(
 
 
 def _waiting_for(session: Session, candidate: ModelVersion) -> list[UUID]:
-    """The requests that a decision to accept the candidate completes."""
+    """The requests that a decision to accept the candidate is about."""
     return list(
         session.scalars(
             select(DeletionTarget.request_id)
@@ -145,21 +172,19 @@ def _lock(session: Session, candidates: Sequence[ModelVersion]) -> None:
     )
 
 
-def _promote(session: Session, candidate: ModelVersion) -> None:
-    """Serve the candidate; the samples it was made to forget are forgotten from now on."""
-    champion = session.scalars(
-        select(ModelVersion).filter_by(model_id=candidate.model_id, status=VersionStatus.CHAMPION)
-    ).one()
+def _is_overtaken(session: Session, candidate: ModelVersion, champion: ModelVersion) -> bool:
+    """Whether the model has forgotten other samples since the candidate was made. The candidate
+    still knows them, and must never be served."""
     # Hold-out and test samples leave the champion's reservoir without making a new version.
     changed = exists().where(
         Tombstone.model_id == candidate.model_id, Tombstone.forgotten_at > candidate.created_at
     )
-    if champion.id != candidate.parent_id or session.scalar(select(changed)):
-        raise ChampionChanged(
-            "The model has forgotten other samples since the candidate was made, and the candidate "
-            "still knows them. Decide `retry`, and a new job starts from the new champion."
-        )
-    forgetting.promote(session, candidate, over=champion, actor="api")
+    return champion.id != candidate.parent_id or bool(session.scalar(select(changed)))
+
+
+def _promote(session: Session, candidate: ModelVersion, *, over: ModelVersion) -> None:
+    """Serve the candidate; the samples it was made to forget are forgotten from now on."""
+    forgetting.promote(session, candidate, over=over, actor="api")
     forgetting.record_forgotten(session, job_id=candidate.job_id, model_id=candidate.model_id)
     trail.record(
         session, "api", candidate.id,

@@ -1,11 +1,13 @@
 """Reads deletion requests, with everything that came of them."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Row, and_, select
+from sqlalchemy import Row, and_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -21,7 +23,8 @@ from domain.tables import (
     ReviewDecision,
     Round,
 )
-from evidence.wording import MEANING, ROWS
+from evidence import wording
+from evidence.wording import ROWS
 from service.deletion_requests import resolution, statements
 from service.deletion_requests.schemas import (
     DecisionRead,
@@ -42,6 +45,29 @@ CLASSES_SHOWN = 100
 
 Before, After = aliased(Evaluation), aliased(Evaluation)
 
+Order = Literal["newest", "due"]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The place of a request among those that are ordered by due date, as a cursor has it."""
+
+    at: datetime
+    id: UUID
+
+    def __str__(self) -> str:
+        return f"{self.at.astimezone(UTC).isoformat()} {self.id}"
+
+    @classmethod
+    def read(cls, text: str) -> "Due":
+        """Raises ValueError for what is no place."""
+        at, _, request_id = text.rpartition(" ")
+        due = datetime.fromisoformat(at)
+        if due.tzinfo is None:
+            raise ValueError("a due date has a time zone")
+        return cls(due, UUID(request_id))
+
+
 Outcome = Row[Job, ModelVersion, str, Evaluation, Evaluation]
 """What came of a job: itself, then what it made, each None where there is none."""
 
@@ -57,13 +83,26 @@ async def get(sessions: Sessions, request_id: UUID) -> DeletionRequestRead:
 
 
 async def find(
-    sessions: Sessions, window: Window, *, status: RequestStatus | None, model: str | None
+    sessions: Sessions,
+    window: Window,
+    *,
+    status: RequestStatus | None,
+    model: str | None,
+    order: Order = "newest",
 ) -> Page[DeletionRequestRead]:
-    """Deletion requests, newest first: all, or those of one status or one model."""
-    after = window.after(UUID)
-    chosen = select(DeletionRequest.id).order_by(DeletionRequest.id.desc()).limit(window.limit + 1)
-    if after is not None:
-        chosen = chosen.where(DeletionRequest.id < after)
+    """Deletion requests: all, or those of one status or one model."""
+    chosen = select(DeletionRequest.id, DeletionRequest.due_at).limit(window.limit + 1)
+    if order == "due":
+        due = window.after(Due.read)
+        chosen = chosen.order_by(DeletionRequest.due_at, DeletionRequest.id)
+        if due is not None:
+            place = tuple_(DeletionRequest.due_at, DeletionRequest.id)
+            chosen = chosen.where(place > tuple_(due.at, due.id))
+    else:
+        after = window.after(UUID)
+        chosen = chosen.order_by(DeletionRequest.id.desc())
+        if after is not None:
+            chosen = chosen.where(DeletionRequest.id < after)
     if status is not None:
         chosen = chosen.where(DeletionRequest.status == status)
     if model is not None:
@@ -71,10 +110,14 @@ async def find(
         chosen = chosen.join(DeletionTarget, DeletionTarget.request_id == DeletionRequest.id)
         chosen = chosen.where(DeletionTarget.model_id == model_id)
     async with sessions.begin() as session:
-        ids = (await session.scalars(chosen)).all()
-        ids, next_cursor = window.cut(ids, lambda request_id: request_id)
-        rows = (await session.execute(statements.READ_MANY, {"ids": ids})).all()
-        return Page(items=await _whole(session, rows), next_cursor=next_cursor)
+        found = (await session.execute(chosen)).all()
+        found, next_cursor = window.cut(
+            found, lambda row: row.id if order == "newest" else Due(row.due_at, row.id)
+        )
+        places = {row.id: place for place, row in enumerate(found)}
+        rows = (await session.execute(statements.READ_MANY, {"ids": list(places)})).all()
+        items = await _whole(session, rows)
+        return Page(items=sorted(items, key=lambda item: places[item.id]), next_cursor=next_cursor)
 
 
 async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[DeletionRequestRead]:
@@ -172,6 +215,7 @@ def _target(row: Row[Any], outcome: Outcome | None) -> TargetRead:
         model=row.model,
         status=row.target_status,
         job_id=row.job_id,
+        accepted_job_id=row.accepted_job_id,
         already_forgotten=row.already_forgotten,
         not_trained_on=row.not_trained_on,
         result=_result(*outcome) if outcome and row.target_status in REVIEWED else None,
@@ -195,7 +239,7 @@ def _result(
         mode_reason=job.mode_reason,
         verdict=job.verdict,
         verdict_reason=reason,
-        meaning=MEANING[job.verdict] if job.verdict else None,
+        meaning=wording.meaning(job.verdict, job.mode) if job.verdict else None,
         before=Scores.model_validate(before) if before else None,
         after=Scores.model_validate(after) if after else None,
         accuracy=AccuracyChange.of(before, after, most=CLASSES_SHOWN),

@@ -9,7 +9,6 @@ from domain import doorbell
 from domain.errors import (
     CannotCancel,
     CannotShred,
-    ChampionChanged,
     IdempotencyKeyInFlight,
     IdempotencyKeyMissing,
     IdempotencyKeyReused,
@@ -51,6 +50,14 @@ OnlyStatus = Annotated[
 ]
 OnlyModel = Annotated[
     Name | None, Query(description="Return only requests that ask this model to forget.")
+]
+
+InOrder = Annotated[
+    reading.Order,
+    Query(
+        alias="order",
+        description="`newest` first, or `due` for those first that must be answered first.",
+    ),
 ]
 
 
@@ -106,11 +113,18 @@ async def submit_deletion_request(
 
 @router.get("", summary="List deletion requests", responses=documented(InvalidCursor))
 async def list_deletion_requests(
-    sessions: Sessions, window: Paging, only_status: OnlyStatus = None, model: OnlyModel = None
+    sessions: Sessions,
+    window: Paging,
+    only_status: OnlyStatus = None,
+    model: OnlyModel = None,
+    order: InOrder = "newest",
 ) -> Page[DeletionRequestRead]:
-    """List deletion requests, newest first: all of them, or those with one status or for one
-    model."""
-    return await reading.find(sessions, window, status=only_status, model=model)
+    """List deletion requests: all of them, or those with one status or for one model.
+
+    `?status=needs_review&order=due` is what awaits a decision, the earliest due date first. A
+    cursor goes with the `order` it was given out for.
+    """
+    return await reading.find(sessions, window, status=only_status, model=model, order=order)
 
 
 @router.get(
@@ -148,7 +162,7 @@ async def cancel_deletion_request(
 @router.post(
     "/{request_id}/decision",
     summary="Decide about a deletion request",
-    responses=documented(NotFound, NothingToDecide, ChampionChanged),
+    responses=documented(NotFound, NothingToDecide),
 )
 async def decide_deletion_request(
     request_id: RequestId,
@@ -163,6 +177,12 @@ async def decide_deletion_request(
     Other requests may have shared the job. If you accept, they are completed too. After `retry`
     they are tried again together with this request, after `refuse` without it. The due date does
     not move.
+
+    A decision to accept holds even if the model has forgotten other samples since the candidate was
+    made. The candidate still knows them, so it is never served; it is made anew at once, from the
+    version that is served now, and these requests wait for that with the status `pending`. What
+    comes of it is served if its verdict is better than `fail`, or if no test fails by more than
+    you accepted. Otherwise you are asked again.
     """
     await decisions.decide(sessions, request_id, body)
     background.add_task(doorbell.ring_sweep_together, queue)

@@ -184,6 +184,10 @@ class TargetRead(Out):
     """The job that serves the request; null while the request waits for one, and if there was
     nothing left to forget."""
 
+    accepted_job_id: UUID | None = None
+    """The job whose version a person accepted after other requests had overtaken it: until this
+    target is completed, a new job makes that version anew. Null otherwise."""
+
     already_forgotten: int
     """How many of the named samples this model had already forgotten."""
 

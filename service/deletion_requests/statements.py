@@ -54,6 +54,7 @@ def reading(wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
             models.c.name.label("model"),
             targets.c.status.label("target_status"),
             targets.c.job_id,
+            targets.c.accepted_job_id,
             targets.c.already_forgotten,
             targets.c.not_trained_on,
             exists().where(decisions.c.request_id == requests.c.id).label("is_decided"),

@@ -21,7 +21,7 @@ from domain.tables import (
     Round,
     VerdictTest,
 )
-from evidence.wording import MEANING
+from evidence import wording
 from service.dependencies import Sessions
 from service.fields import VersionBrief
 from service.jobs.accuracy import AccuracyChange
@@ -67,6 +67,7 @@ async def get(sessions: Sessions, job_id: UUID) -> JobRead:
         environment=job.environment,
         base_version=VersionBrief.model_validate(base) if base else None,
         new_version=VersionBrief.model_validate(made) if made else None,
+        accepted_job_id=job.accepted_job_id,
         mode=job.mode,
         mode_reason=job.mode_reason,
         verdict=job.verdict,
@@ -187,7 +188,7 @@ async def _audits(session: AsyncSession, job_id: UUID) -> list[AuditRead]:
             kept=tried.kept,
             verdict=tried.verdict,
             reason=tried.reason,
-            meaning=MEANING[tried.verdict],
+            meaning=wording.meaning(tried.verdict, tried.mode),
             alpha=tried.alpha,
             permutations=tried.permutations,
             seed=tried.seed,

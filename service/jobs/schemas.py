@@ -212,6 +212,10 @@ class JobRead(JobSummary):
     new_version: VersionBrief | None
     """The version the job made; null if it has made none."""
 
+    accepted_job_id: UUID | None
+    """The job whose version a person accepted after other requests had overtaken it, and which this
+    job makes anew; null for any other job."""
+
     mode: Mode | None
     """How the job makes its version; null until that is decided."""
 

@@ -324,7 +324,7 @@ def _outcome(
         after=after,
         round=tried,
         tests=_tests(session, tried) if tried else (),
-        acceptance=_acceptance(session, target),
+        acceptance=_acceptance(session, target, job),
         accuracy=_accuracy(session, job) if after else None,
     )
 
@@ -351,8 +351,12 @@ def _served(session: Session, target: DeletionTarget) -> ModelVersion:
         )
         .scalar_subquery()
     )
+    # The version itself, or the one in whose place it was made and served.
+    in_its_place = and_(
+        ReviewDecision.job_id == Job.accepted_job_id, Job.forgotten_at <= completed_at
+    )
     accepted = exists().where(
-        ReviewDecision.job_id == ModelVersion.job_id,
+        or_(ReviewDecision.job_id == ModelVersion.job_id, in_its_place),
         ReviewDecision.decision == Decision.ACCEPT,
         ReviewDecision.decided_at <= completed_at,
     )
@@ -392,9 +396,16 @@ def _tests(session: Session, tried: Round) -> list[VerdictTest]:
     )
 
 
-def _acceptance(session: Session, target: DeletionTarget) -> ReviewDecision | None:
-    return session.scalars(
-        select(ReviewDecision).filter_by(
-            request_id=target.request_id, job_id=target.job_id, decision=Decision.ACCEPT
+def _acceptance(session: Session, target: DeletionTarget, job: Job | None) -> ReviewDecision | None:
+    """The decision to serve a version in spite of its verdict: about that version, or about the one
+    in whose place it was made."""
+    if job is None or job.verdict is not Verdict.FAIL:
+        return None
+    decisions = session.scalars(
+        select(ReviewDecision).where(
+            ReviewDecision.request_id == target.request_id,
+            ReviewDecision.job_id.in_([job.id, job.accepted_job_id]),
+            ReviewDecision.decision == Decision.ACCEPT,
         )
-    ).one_or_none()
+    ).all()
+    return max(decisions, key=lambda each: each.job_id == job.id, default=None)

@@ -35,7 +35,6 @@ from domain.states import (
     OPEN_REQUESTS,
     JobKind,
     JobStatus,
-    Objective,
     RequestStatus,
 )
 from domain.tables import (
@@ -157,14 +156,15 @@ def plan(session: Session) -> None:
     """Put the waiting requests of each model into one job, if none runs for it already.
 
     A job has one objective; requests with another one wait for the next job. A request that asks
-    for an exact job gets one, and those that share the job benefit too.
+    for an exact job gets one, and those that share the job benefit too. What a person accepted and
+    is to be made anew comes first, in a job without any other: the acceptance covers no more.
     """
     filled = []
     for waiting in _waiting(session):
         policy = Policy.model_validate(waiting.policy).batch
         if _held_back(waiting, policy):
             continue
-        job = _open_job(session, waiting.model_id, waiting.objective, policy.max_samples)
+        job = _open_job(session, waiting, policy.max_samples)
         if job is not None:
             filled.append(job)
     if filled:
@@ -173,16 +173,20 @@ def plan(session: Session) -> None:
 
 def _held_back(waiting: Row[Any], policy: Batching) -> bool:
     """Whether these requests still wait for others to join them in a job."""
+    if waiting.accepted_job_id is not None:
+        return False
     alone, enough = waiting.requests == 1, waiting.samples >= policy.max_samples
     return not (alone or enough or waiting.near or waiting.waited >= policy.window)
 
 
 def _waiting(session: Session) -> Sequence[Row[Any]]:
-    """What waits for each model and objective, longest waiting first."""
+    """What waits for each model, objective and acceptance: what was accepted first, then what waits
+    longest."""
     oldest = func.min(DeletionRequest.created_at)
     counted = (
         select(
             DeletionTarget.model_id,
+            DeletionTarget.accepted_job_id,
             DeletionRequest.objective,
             func.count().label("requests"),
             func.sum(DeletionRequest.samples).label("samples"),
@@ -191,12 +195,15 @@ def _waiting(session: Session) -> Sequence[Row[Any]]:
         )
         .join(DeletionRequest, DeletionRequest.id == DeletionTarget.request_id)
         .where(DeletionTarget.status == RequestStatus.PENDING)
-        .group_by(DeletionTarget.model_id, DeletionRequest.objective)
+        .group_by(
+            DeletionTarget.model_id, DeletionTarget.accepted_job_id, DeletionRequest.objective
+        )
         .subquery()
     )
     return session.execute(
         select(
             counted.c.model_id,
+            counted.c.accepted_job_id,
             counted.c.objective,
             Model.policy,
             counted.c.requests,
@@ -205,14 +212,12 @@ def _waiting(session: Session) -> Sequence[Row[Any]]:
             (counted.c.due < func.now() + NEAR_DUE).label("near"),
         )
         .join(Model, Model.id == counted.c.model_id)
-        .order_by(counted.c.oldest)
+        .order_by(counted.c.accepted_job_id.is_(None), counted.c.oldest)
     ).all()
 
 
-def _open_job(
-    session: Session, model_id: UUID, objective: Objective, max_samples: int
-) -> _Job | None:
-    """The model's queued job with this objective, or a new one; None while another is open.
+def _open_job(session: Session, waiting: Row[Any], max_samples: int) -> _Job | None:
+    """The model's queued job for what waits, or a new one; None while another is open.
 
     A job that was tried before counts as running: it resumes where it was, with the samples it
     began with.
@@ -220,7 +225,7 @@ def _open_job(
     job = session.scalars(
         select(Job)
         .where(
-            Job.model_id == model_id,
+            Job.model_id == waiting.model_id,
             Job.status.in_(OPEN_JOBS),
             Job.kind.not_in(BESIDE_OTHERS),
         )
@@ -228,10 +233,16 @@ def _open_job(
     ).one_or_none()
     if job is None:
         job = jobs.queue(
-            session, JobKind.UNLEARN, actor="worker", model_id=model_id, objective=objective
+            session,
+            JobKind.UNLEARN,
+            actor="worker",
+            model_id=waiting.model_id,
+            objective=waiting.objective,
+            accepted_job_id=waiting.accepted_job_id,
         )
         return _Job(job.id, max_samples, empty=True)
-    if job.status is not JobStatus.QUEUED or job.attempt or job.objective is not objective:
+    same = (job.objective, job.accepted_job_id) == (waiting.objective, waiting.accepted_job_id)
+    if job.status is not JobStatus.QUEUED or job.attempt or not same:
         return None
     taken = session.scalar(
         select(func.sum(DeletionRequest.samples))
@@ -268,6 +279,7 @@ def _schedule(session: Session, filled: Sequence[_Job]) -> None:
         .where(
             DeletionTarget.status == RequestStatus.PENDING,
             DeletionRequest.objective == Job.objective,
+            DeletionTarget.accepted_job_id.is_not_distinct_from(Job.accepted_job_id),
         )
         .subquery()
     )

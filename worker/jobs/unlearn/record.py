@@ -10,10 +10,12 @@ from sqlalchemy.orm import Session
 
 from domain import forgetting, jobs, trail
 from domain.drift import Drift
-from domain.events import VersionCreated
+from domain.events import VersionCreated, VersionPromoted
 from domain.states import Mode, RequestStatus, Verdict, VersionStatus
 from domain.tables import (
+    DeletionTarget,
     Evaluation,
+    Job,
     ModelVersion,
     Round,
     VerdictTest,
@@ -21,7 +23,7 @@ from domain.tables import (
 from worker.data import preview, reservoir, specimens, version_statistics
 from worker.engine import environment, lease
 from worker.engine.workbench import Workbench
-from worker.jobs.unlearn import resume
+from worker.jobs.unlearn import acceptance, resume
 from worker.jobs.unlearn.champion import drift_of, users_code
 from worker.jobs.unlearn.inputs import Inputs, Order
 from worker.jobs.unlearn.plan import Plan
@@ -31,6 +33,9 @@ from worker.jobs.unlearn.unchanged import made_with
 from worker.networks import weights
 from worker.store import version_files
 from worker.unlearning.evaluation import Evaluation as Measured
+
+STANDS, EXCEEDED = "stands", "exceeded"
+"""What may become of an acceptance; see the event `job.completed`."""
 
 EVALUATION_COLUMNS = (
     "forget_accuracy", "retain_accuracy", "holdout_accuracy",
@@ -83,10 +88,10 @@ def new_version(
     """Write the files first, under their hashes; then everything else in one transaction.
 
     A version with the verdict `fail` becomes a candidate: a person decides whether it is served,
-    and until then nothing counts as forgotten.
+    and until then nothing counts as forgotten. Where it is made in the place of one that a person
+    accepted, that acceptance may cover it.
     """
     digests = _write_files(bench, order, inputs, made)
-    failed = made.verdict is Verdict.FAIL
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
@@ -96,6 +101,8 @@ def new_version(
                     session, job, actor="worker", why="the champion was replaced meanwhile"
                 )
                 return
+            accepted = _acceptance(session, job, made)
+            held_back = made.verdict is Verdict.FAIL and accepted != STANDS
             job.mode, job.config, job.verdict = made.mode, made.config, made.verdict
             version_files.keep_files(session, bench.store, digests.values())
             of_job = {"job_id": job.id, "number": made.number}
@@ -111,7 +118,7 @@ def new_version(
                 **digests,
             )
             version.figures = _figures(order, version, inputs, before, after)
-            if failed:
+            if held_back:
                 session.add(version)
                 session.flush()
             else:
@@ -132,11 +139,37 @@ def new_version(
                     accept_accuracy=order.model.accept_accuracy or None,
                 ),
             )  # fmt: skip
-            if failed:
-                jobs.complete(session, job, actor="worker", requests=RequestStatus.NEEDS_REVIEW)
+            if accepted == STANDS:
+                promoted = VersionPromoted(
+                    number=version.number,
+                    weights_sha256=version.weights_sha256,
+                    accepted_job=job.accepted_job_id,
+                )
+                trail.record(session, "worker", version.id, promoted)
+            if held_back:
+                _ask_anew(session, job.id)
+                outcome = RequestStatus.NEEDS_REVIEW
             else:
                 forgetting.record_forgotten(session, job_id=job.id, model_id=order.model.id)
-                jobs.complete(session, job, actor="worker")
+                outcome = RequestStatus.COMPLETED
+            jobs.complete(session, job, actor="worker", requests=outcome, acceptance=accepted)
+
+
+def _acceptance(session: Session, job: Job, made: JudgedVersion) -> str | None:
+    """What becomes of the acceptance that the job is to make good; None where none is needed."""
+    if job.accepted_job_id is None or made.verdict is not Verdict.FAIL:
+        return None
+    return STANDS if acceptance.covers(session, job.accepted_job_id, made.audit) else EXCEEDED
+
+
+def _ask_anew(session: Session, job_id: UUID) -> None:
+    """What waits for a decision about this job waits under no earlier one."""
+    session.execute(
+        update(DeletionTarget)
+        .where(DeletionTarget.job_id == job_id, DeletionTarget.accepted_job_id.is_not(None))
+        .values(accepted_job_id=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _next_number(session: Session, model_id: UUID) -> int:

@@ -24,6 +24,7 @@ from worker.jobs.unlearn.inputs import Inputs, Order
 from worker.jobs.unlearn.plan import Plan
 from worker.jobs.unlearn.resume import Point
 from worker.unlearning.alignment import Moments
+from worker.unlearning.audit.retrained import by_construction
 from worker.unlearning.audit.verdict import Audit, Limits, ReferenceScores, Test, audit
 from worker.unlearning.config import default_config
 from worker.unlearning.errors import UnlearningError
@@ -136,6 +137,8 @@ def _carry_out(
         groups=basis.inputs.groups,
         seed=basis.seed,
     )
+    if exact:
+        found = by_construction(found)
     found = replace(found, reason=found.reason + in_brackets(basis.inputs.remarks))
     return JudgedVersion(
         number=number,

@@ -48,6 +48,14 @@ def guards(
     return tuple(test for test in every if test is not None)
 
 
+def in_words(guard: Test) -> str:
+    """What a guard that failed found."""
+    return (
+        f"{WORDS[guard.name]}: {guard.value:.3f}, surely above {guard.low:.3f}, "
+        f"allowed {guard.threshold:.3f}"
+    )
+
+
 def _worst_class(before: Outputs, after: Outputs, limit: float) -> Test | None:
     """The class whose drop has the largest lower bound; the error is divided among all classes."""
     present = classes(before.labels)

@@ -159,12 +159,11 @@ def _reason(family: Family, earlier: Family, failed: Sequence[Test]) -> str:
 
 
 def _in_words(test: Test) -> str:
-    what = WORDS[test.name]
     if test.high is None:
-        return (
-            f"{what}: {test.value:.3f}, surely above {test.low:.3f}, allowed {test.threshold:.3f}"
-        )
-    return f"{what}: {test.value:.3f}, expected {test.expected:.3f} ± {test.threshold:.3f}"
+        return guards.in_words(test)
+    return (
+        f"{WORDS[test.name]}: {test.value:.3f}, expected {test.expected:.3f} ± {test.threshold:.3f}"
+    )
 
 
 def _audit(
