@@ -151,6 +151,8 @@ TEST_TITLES = {
     "feature_norm": "Log norm of features above hold-out",
     "test_accuracy": "Drop in test accuracy on retained classes",
     "class_accuracy": "Largest drop in accuracy on a retained class",
+    "nll": "Rise of the mean loss on retained classes (NLL)",
+    "ece": "Rise of the calibration error on retained classes (ECE)",
     "concept_removed": "Accuracy on the removed class",
 }
 """How people read what a certificate names."""

@@ -197,21 +197,37 @@ async def test_the_trail_tells_of_the_decision_but_not_its_ground(client, sessio
     assert GROUND not in told
 
 
-async def test_a_candidate_of_a_former_champion_is_not_accepted(client, review, champion, problem):
-    [first] = await review(["t1"])
+async def test_an_acceptance_stands_when_others_have_overtaken_the_candidate(
+    client, sessions, queue, review, champion
+):
+    [first, sharing] = await review(["t1"], ["t3"])
     [second] = await review(["t2"], number=3)
     await decide(client, second, "accept")
 
-    refusal = problem(await decide(client, first, "accept"), 409, "champion-changed")
+    response = await decide(client, first, "accept")
 
-    assert "retry" in refusal["detail"]
+    assert response.status_code == 200
+    body = response.json()
+    assert (body["status"], body["finished_at"]) == ("pending", None)
+    assert [each["decision"] for each in body["decisions"]] == ["accept"]
+    [target] = body["targets"]
+    assert (target["job_id"], target["result"]) == (None, None)
+    assert target["accepted_job_id"] == body["decisions"][0]["job_id"]
+    assert await status_of(client, sharing) == "pending"
     assert (await champion()).number == 3
-    assert await status_of(client, first) == "needs_review"
-    assert (await decide(client, first, "retry")).json()["status"] == "pending"
+    async with sessions() as session:
+        overtaken = (await session.scalars(select(ModelVersion).filter_by(number=2))).one()
+        assert overtaken.status is VersionStatus.SUPERSEDED
+        digests = {digest for digest in await session.scalars(select(Tombstone.digest))}
+        events = select(AuditEvent).filter_by(event="request.decided", subject_id=first.id)
+        told = (await session.scalars(events)).one()
+    assert digests == {sample_digests.digest(factories.KEY, "t2")}
+    assert told.data["overtaken"] is True
+    assert queue.send_task.call_count == 2
 
 
-async def test_a_candidate_that_keeps_what_was_forgotten_meanwhile_is_not_accepted(
-    client, store, model, review, problem
+async def test_a_candidate_that_keeps_what_was_forgotten_meanwhile_is_not_served(
+    client, store, model, review, champion
 ):
     """Hold-out samples leave the champion's reservoir without making a new version."""
     [request] = await review(["t1"])
@@ -219,7 +235,19 @@ async def test_a_candidate_that_keeps_what_was_forgotten_meanwhile_is_not_accept
     later = factories.NOW.replace(year=factories.NOW.year + 1)
     await store(job, factories.tombstone(model, job, "h1", forgotten_at=later))
 
-    problem(await decide(client, request, "accept"), 409, "champion-changed")
+    body = (await decide(client, request, "accept")).json()
+
+    assert body["status"] == "pending"
+    assert (await champion()).number == 1
+
+
+async def test_what_was_accepted_and_waits_can_be_taken_back(client, review):
+    [first] = await review(["t1"])
+    [second] = await review(["t2"], number=3)
+    for request in (second, first):
+        await decide(client, request, "accept")
+
+    assert (await client.post(f"{URL}/{first.id}/cancel")).json()["status"] == "cancelled"
 
 
 async def test_a_request_to_several_models_is_decided_for_all_that_wait(
@@ -319,5 +347,6 @@ async def test_of_many_candidates_accepted_at_once_one_is_served(own_database_ur
             await asyncio.sleep(0.5)
         answers = await asyncio.gather(*tasks)
 
-    statuses = sorted(answer.status_code for answer in answers)
-    assert statuses == [200, 409, 409]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    statuses = sorted(answer.json()["status"] for answer in answers)
+    assert statuses == ["completed", "pending", "pending"]

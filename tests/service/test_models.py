@@ -60,6 +60,8 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
             "evaluation_samples": 10000,
             "max_test_accuracy_drop": 0.03,
             "max_class_accuracy_drop": 0.1,
+            "max_nll_increase": 0.3,
+            "max_ece_increase": 0.05,
             "escalation": ["more_cycles", "stronger", "retrain"],
             "max_forget_share": 0.5,
             "drift": {"max_forgotten_share": 0.3, "max_accuracy_drop": 0.05},

@@ -61,10 +61,17 @@ def test_each_of_them_happens_once(own_database_url):
             happens(walk.plan_and_take)
             while walk.some(Job, JobStatus.RUNNING):
                 happens(walk.end, walk.claims[-1], how="pass")
+        overtaken = ask()
+        happens(walk.end, walk.claims[-1], how="review")
+        ask()
+        happens(walk.end, walk.claims[-1], how="pass")
+        happens(walk.decide_one, overtaken, Decision.ACCEPT)
+        happens(walk.plan_and_take)
+        happens(walk.end, walk.claims[-1], how="review")
         happens(walk.cancel_one, ask(at_once=False))
         happens(walk.cancel_one, ask())
     finally:
         walk.teardown()
     happened = {"pass", "fail", "release", "lose", "review", "a lost claim", "retry a job"}
-    happened |= {"cancel pending", "cancel running", *Decision}
+    happened |= {"cancel pending", "cancel running", "accept what was overtaken", *Decision}
     assert set(walk.seen) >= happened, happened - set(walk.seen)

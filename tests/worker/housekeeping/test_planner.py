@@ -251,6 +251,28 @@ def test_no_request_joins_a_job_that_was_tried_before(session, dataset, model):
     assert placed(session) == [1]
 
 
+def test_what_a_person_accepted_comes_first_and_alone(session, dataset, model):
+    accepted = factories.job(model_id=model.id, finished=True)
+    session.add(accepted)
+    session.flush()
+    others = [ask(session, dataset, model), ask(session, dataset, model)]
+    anew = [ask(session, dataset, model), ask(session, dataset, model)]
+    for request in anew:
+        session.get_one(DeletionTarget, (request.id, model.id)).accepted_job_id = accepted.id
+    batching(session, model, window="P7D")
+
+    planner.plan(session)
+    [first] = (job for job in all_jobs(session) if job.id != accepted.id)
+    served = select(DeletionTarget.request_id).where(DeletionTarget.job_id == first.id)
+    late = ask(session, dataset, model)
+    planner.plan(session)
+
+    assert first.accepted_job_id == accepted.id
+    assert set(session.scalars(served)) == {request.id for request in anew}
+    statuses = [session.get_one(type(each), each.id).status for each in (*others, late)]
+    assert statuses == [RequestStatus.PENDING] * 3
+
+
 def test_overdue_is_said_once(session, dataset, model):
     late = ask(session, dataset, model, due_at=factories.NOW - timedelta(days=1))
     answered = ask(session, dataset, model, due_at=factories.NOW - timedelta(days=1))

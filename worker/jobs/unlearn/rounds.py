@@ -3,6 +3,7 @@
 All rounds are stored with every test, whatever the verdict. Shapes: F forget samples, C classes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -80,17 +81,19 @@ class JudgedVersion:
         return Verdict.of(fails=self.audit.fails, has_power=self.audit.has_power)
 
     @property
-    def failures(self) -> int:
-        """The number of tests it failed."""
-        return sum(not test.passed for test in (*self.audit.tests, *self.audit.guards))
+    def shortcoming(self) -> tuple[int, float]:
+        """How far it is from a pass, to be compared among rounds: the number of guards that failed,
+        then how far the worst test is from what unseen samples give, in units of what passes."""
+        broken = sum(not guard.passed for guard in self.audit.guards)
+        return broken, max(map(_distance, self.audit.tests), default=0.0)
 
 
 def run(bench: Workbench, basis: Basis) -> JudgedVersion:
     """Try the steps of the plan in turn until the verdict is better than `fail`.
 
     Returns:
-        The round with the better verdict; if all failed, the one that failed the fewest tests, and
-        the latest of those.
+        The round with the better verdict; if all failed, the one that forgot most among those that
+        kept most of what the policy asks for.
 
     Raises:
         JobError, UnlearningError: no round reached its audit; the error of the last one.
@@ -108,10 +111,17 @@ def run(bench: Workbench, basis: Basis) -> JudgedVersion:
         _store(bench, made, step)
         if made.verdict is not Verdict.FAIL:
             return made
-        if best is None or made.failures <= best.failures:
+        if best is None or made.shortcoming <= best.shortcoming:
             best = made
     assert best is not None  # noqa: S101 (there is at least one round, and the last one raised)
     return best
+
+
+def _distance(test: Test) -> float:
+    """Of a test's value from what unseen samples give; up to 1, it passes."""
+    away = abs(test.value - test.expected)
+    units = away / test.threshold if test.threshold else math.inf
+    return min(units, 1.0) if test.passed else units
 
 
 def _carry_out(
@@ -132,6 +142,8 @@ def _carry_out(
         limits=Limits(
             max_test_accuracy_drop=policy.max_test_accuracy_drop,
             max_class_accuracy_drop=policy.max_class_accuracy_drop,
+            max_nll_increase=policy.max_nll_increase,
+            max_ece_increase=policy.max_ece_increase,
         ),
         references=basis.references,
         groups=basis.inputs.groups,

@@ -6,15 +6,20 @@ Shapes: N samples, C classes. Accuracies are fractions in [0, 1].
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import torch
 from torch import Tensor
 
 from worker.unlearning.audit.exchangeability import ALPHA, Test
 from worker.unlearning.evaluation import Observed, Outputs
 from worker.unlearning.samples import classes
 
+BINS, RESAMPLES = 15, 200
+
 WORDS = {
     "test_accuracy": "drop of test accuracy",
     "class_accuracy": "drop of accuracy in a retained class",
+    "nll": "rise of the mean loss on retained classes (NLL, nats)",
+    "ece": "rise of the calibration error on retained classes (ECE)",
     "concept_removed": "accuracy on the removed class",
 }
 """Each guard as the reason of a verdict names it."""
@@ -22,16 +27,21 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much utility a job may cost, as fractions of accuracy."""
+    """How much utility a job may cost."""
 
     max_test_accuracy_drop: float = 0.03
     max_class_accuracy_drop: float = 0.10
+    max_nll_increase: float = 0.3
+    """In nats."""
+
+    max_ece_increase: float = 0.05
 
 
 def guards(
     before: Observed, after: Observed, *, lost: Tensor, removing: bool, limits: Limits
 ) -> tuple[Test, ...]:
-    """Drops of accuracy, and accuracy left on a removed class; omits a guard without samples.
+    """Drops of accuracy, rises of loss and calibration error, and accuracy left on a removed class;
+    omits a guard without samples.
 
     Args:
         before, after: outputs on the same samples in the same order.
@@ -43,6 +53,8 @@ def guards(
     every = [
         _drop("test_accuracy", *kept, limit=limits.max_test_accuracy_drop),
         _worst_class(before.retain, after.retain, limits.max_class_accuracy_drop),
+        _nll(*kept, limit=limits.max_nll_increase),
+        _ece(*kept, limit=limits.max_ece_increase),
         _concept(after.holdout.select(lost[after.holdout.labels])) if removing else None,
     ]
     return tuple(test for test in every if test is not None)
@@ -88,6 +100,63 @@ def _drop(
     low = centre - NormalDist().inv_cdf(1 - ALPHA / tests) * error
     p_value = min(tests * NormalDist().cdf((limit - centre) / error), 1.0)
     return _one_sided(name, total / count, low, p_value, limit, 0.0, count)
+
+
+def _nll(before: Outputs, after: Outputs, *, limit: float) -> Test | None:
+    """Whether the mean loss on the same samples rose by more than the limit; None for fewer than
+    two samples.
+
+    Fails when the lower bound of the mean paired difference, by its standard error, is above the
+    limit.
+    """
+    count = len(before.labels)
+    if count < 2:
+        return None
+    rise = after.losses() - before.losses()  # (N,)
+    mean, error = rise.mean().item(), rise.std().item() / count**0.5
+    low = mean - NormalDist().inv_cdf(1 - ALPHA) * error
+    p_value = NormalDist().cdf((limit - mean) / error) if error else float(mean <= limit)
+    return _one_sided("nll", mean, low, p_value, limit, 0.0, count)
+
+
+def _ece(before: Outputs, after: Outputs, *, limit: float) -> Test | None:
+    """Whether the expected calibration error on the same samples rose by more than the limit; None
+    without samples.
+
+    Fails when the lower bound of the rise, by a paired bootstrap, is above the limit.
+
+    Source:
+        Guo et al., "On Calibration of Modern Neural Networks", 2017, arXiv:1706.04599, with 15
+        bins; the test is our reconstruction.
+    """
+    count = len(before.labels)
+    if count == 0:
+        return None
+    seen = [_confidence(outputs) for outputs in (before, after)]
+    everything = torch.arange(count)
+
+    def rise(chosen: Tensor) -> float:
+        old, new = (_calibration_error(bins[chosen], off[chosen]) for bins, off in seen)
+        return new - old
+
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.tensor(
+        [rise(torch.randint(count, (count,), generator=generator)) for _ in range(RESAMPLES)]
+    )
+    low = drawn.quantile(ALPHA).item()
+    p_value = (1 + int((drawn <= limit).sum())) / (1 + RESAMPLES)
+    return _one_sided("ece", rise(everything), low, p_value, limit, 0.0, count)
+
+
+def _confidence(outputs: Outputs) -> tuple[Tensor, Tensor]:
+    """(N,) the bin of each answer's confidence, and (N,) confidence less correctness."""
+    sure = outputs.logits.double().softmax(1).amax(1)
+    return (sure * BINS).long().clamp_max(BINS - 1), sure - _right(outputs)
+
+
+def _calibration_error(bins: Tensor, off: Tensor) -> float:
+    """Mean distance between confidence and accuracy over the bins, by their numbers of samples."""
+    return (off.new_zeros(BINS).index_add_(0, bins, off).abs().sum() / len(off)).item()
 
 
 def _concept(holdout: Outputs) -> Test | None:
