@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 
 import domain
 from attacks.judge import verify
-from domain.states import Objective, RowsStatus
-from evidence import subjects
+from domain.states import Objective, RowsStatus, Verdict
+from evidence import subjects, wording
 from evidence.statement import Keyed, Purge, Rows, instant, says_more, statement
 from evidence.subjects import LookedUp
 from tests import certified, factories
@@ -257,6 +257,20 @@ def test_who_accepted_a_fail_is_told_and_the_ground_is_a_digest():
         "ground_hmac": "4" * 64,
     }
     assert decision.ground not in str(result)
+
+
+def test_an_acceptance_of_another_version_is_told_as_such():
+    story = certified.changed(verdict=Verdict.FAIL)
+    [outcome] = story.case.outcomes
+    earlier = factories.job(model_id=outcome.model.id, finished=True)
+    decision = factories.decision(story.case.request, earlier)
+    case = replace(story.case, outcomes=[replace(outcome, acceptance=decision)])
+
+    [result] = predicate(case)["results"]
+
+    assert result["approval"]["accepted_job"] == str(earlier.id)
+    assert wording.ACCEPTED_BEFORE in predicate(case)["scope"]["statement"]
+    assert list(VALIDATOR.iter_errors(predicate(case))) == []
 
 
 def test_where_nothing_was_forgotten_the_request_itself_is_the_subject():

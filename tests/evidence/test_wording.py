@@ -21,7 +21,7 @@ MADE = (Kind.APPROXIMATE, Kind.EXACT)
 
 def result(kind=Kind.APPROXIMATE, verdict=Verdict.PASS, **changes):
     made = kind is not Kind.NOTHING_TO_FORGET
-    test = {"moment": "after", "forget_samples": 30, "holdout_samples": 200}
+    test = {"moment": "after", "forget_samples": 30, "holdout_samples": 200, "passed": True}
     return {
         "model": "cnn",
         "kind": kind,
@@ -96,16 +96,32 @@ def test_what_must_never_be_said_is_never_said():
 def test_only_a_pass_is_told_as_success(kind, verdict):
     said = wording.statement([result(kind, verdict)])
 
-    assert (SUCCESS in said) == (verdict is Verdict.PASS)
+    of_tests = verdict is Verdict.PASS and kind is Kind.APPROXIMATE
+    assert (SUCCESS in said) == of_tests
+    assert ("rests on the retraining" in said) == (verdict is Verdict.PASS and not of_tests)
     assert wording.MADE[kind] in said
     if verdict is Verdict.NO_POWER:
         assert "cannot tell" in said
         assert "no evidence" in said
     if verdict is Verdict.FAIL:
-        assert "can still tell the samples" in said
+        assert ("can still tell the samples" in said) == (kind is Kind.APPROXIMATE)
+        assert ("held back all the same" in said) == (kind is Kind.EXACT)
         assert wording.ACCEPTED in said
     if verdict is None:
         assert "No tests were run" in said
+
+
+def test_tests_that_a_retrained_version_fails_are_counted_and_do_not_decide():
+    tests = [
+        {"moment": moment, "forget_samples": 30, "holdout_samples": 200, "passed": passed}
+        for moment, passed in (("before", False), ("after", False), ("after", True))
+    ]
+
+    said = wording.statement([result(Kind.EXACT, Verdict.PASS, tests=tests)])
+
+    assert "1 of 2 tests tell the samples apart in it" in said
+    assert "do not decide" in said
+    assert SUCCESS not in said
 
 
 def test_classes_that_lost_everything_are_named_and_many_are_counted():

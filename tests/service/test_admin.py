@@ -37,6 +37,24 @@ async def history(store, model):
     )
 
 
+async def test_how_long_a_decision_may_take_is_shown(client, store, model):
+    dataset = factories.dataset(id=model.dataset_id)
+    assert (await client.get("/v1/admin/metrics")).json()["decision_due_seconds"] is None
+    await store(
+        *(
+            factories.request(dataset, status=status, due_at=factories.NOW + timedelta(days=days))
+            for status, days in (
+                (RequestStatus.NEEDS_REVIEW, 9), (RequestStatus.NEEDS_REVIEW, 5),
+                (RequestStatus.PENDING, 1),
+            )
+        )
+    )  # fmt: skip
+
+    left = (await client.get("/v1/admin/metrics")).json()["decision_due_seconds"]
+
+    assert left == pytest.approx(5 * 86400, abs=600)
+
+
 async def test_figures_as_json(client, history):
     figures = (await client.get("/v1/admin/metrics")).json()
     since = (datetime.now(UTC) - factories.NOW).total_seconds()

@@ -1,5 +1,6 @@
 """How deletion requests are read: outcomes, lists, filters."""
 
+from datetime import timedelta
 from unittest.mock import ANY
 from uuid import uuid4
 
@@ -184,6 +185,30 @@ async def test_are_listed_newest_first_page_by_page(client, model):
     assert [item["id"] for item in first["items"]] == [ids[2], ids[1]]
     assert [item["id"] for item in second["items"]] == [ids[0]]
     assert second["next_cursor"] is None
+
+
+async def test_what_is_due_first_is_listed_first_when_asked_for(client, store, model):
+    dataset = factories.dataset(id=model.dataset_id)
+    days = (3, 1, 2, 1)
+    asked = [factories.request(dataset, due_at=factories.NOW + timedelta(days=day)) for day in days]
+    await store(*asked, *(factories.target(each, model) for each in asked))
+    params = {"limit": 2, "order": "due"}
+
+    first = (await client.get(URL, params=params)).json()
+    second = (await client.get(URL, params=params | {"cursor": first["next_cursor"]})).json()
+
+    found = [item["id"] for item in (*first["items"], *second["items"])]
+    assert found == [str(asked[place].id) for place in (1, 3, 2, 0)]
+    assert second["next_cursor"] is None
+
+
+async def test_a_cursor_of_another_order_is_refused(client, model, problem):
+    for n in range(2):
+        await submit(client, sample_ids=[f"t{n}"])
+    page = (await client.get(URL, params={"limit": 1})).json()
+    params = {"order": "due", "cursor": page["next_cursor"]}
+
+    problem(await client.get(URL, params=params), 422, "invalid-cursor")
 
 
 async def test_are_filtered_by_status_and_model(client, store, model):

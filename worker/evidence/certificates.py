@@ -47,13 +47,13 @@ from domain.tables import (
     LogLeaf,
     Model,
     ModelVersion,
-    ReviewDecision,
     Round,
     VerdictTest,
 )
 from evidence import accuracy, entries, merkle, signed_notes, subjects, tree
 from evidence.statement import Case, Entry, Keyed, Log, Outcome, Purge, Rows, says_more, statement
 from evidence.subjects import LookedUp
+from worker.evidence import acceptances
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 ROWS_EVENTS = (RequestRowsErased.event, RequestRowsKept.event)
@@ -324,7 +324,7 @@ def _outcome(
         after=after,
         round=tried,
         tests=_tests(session, tried) if tried else (),
-        acceptance=_acceptance(session, target, job),
+        acceptance=acceptances.of(session, target, job),
         accuracy=_accuracy(session, job) if after else None,
     )
 
@@ -351,15 +351,6 @@ def _served(session: Session, target: DeletionTarget) -> ModelVersion:
         )
         .scalar_subquery()
     )
-    # The version itself, or the one in whose place it was made and served.
-    in_its_place = and_(
-        ReviewDecision.job_id == Job.accepted_job_id, Job.forgotten_at <= completed_at
-    )
-    accepted = exists().where(
-        or_(ReviewDecision.job_id == ModelVersion.job_id, in_its_place),
-        ReviewDecision.decision == Decision.ACCEPT,
-        ReviewDecision.decided_at <= completed_at,
-    )
     return session.scalars(
         select(ModelVersion)
         .join(Job, Job.id == ModelVersion.job_id)
@@ -367,7 +358,11 @@ def _served(session: Session, target: DeletionTarget) -> ModelVersion:
             ModelVersion.model_id == target.model_id,
             ModelVersion.created_at <= completed_at,
             or_(ModelVersion.superseded_at.is_(None), ModelVersion.superseded_at > completed_at),
-            or_(Job.verdict.is_(None), Job.verdict != Verdict.FAIL, accepted),
+            or_(
+                Job.verdict.is_(None),
+                Job.verdict != Verdict.FAIL,
+                acceptances.given_by(completed_at),
+            ),
         )
     ).one()
 
@@ -394,18 +389,3 @@ def _tests(session: Session, tried: Round) -> list[VerdictTest]:
             .order_by(moment, VerdictTest.position)
         )
     )
-
-
-def _acceptance(session: Session, target: DeletionTarget, job: Job | None) -> ReviewDecision | None:
-    """The decision to serve a version in spite of its verdict: about that version, or about the one
-    in whose place it was made."""
-    if job is None or job.verdict is not Verdict.FAIL:
-        return None
-    decisions = session.scalars(
-        select(ReviewDecision).where(
-            ReviewDecision.request_id == target.request_id,
-            ReviewDecision.job_id.in_([job.id, job.accepted_job_id]),
-            ReviewDecision.decision == Decision.ACCEPT,
-        )
-    ).all()
-    return max(decisions, key=lambda each: each.job_id == job.id, default=None)

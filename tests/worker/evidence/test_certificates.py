@@ -302,3 +302,56 @@ def test_a_candidate_was_served_from_its_acceptance_on(sync_sessions, decided, s
     [result] = payload(issue(sync_sessions, case))["predicate"]["results"]
 
     assert result["before"]["version"] == served
+
+
+def made_in_the_place_of_another(*, completed=True):
+    """A version with the verdict `fail` that an acceptance of an overtaken one covers."""
+    story = certified.changed(verdict=Verdict.FAIL)
+    [outcome] = story.case.outcomes
+    earlier = factories.job(model_id=outcome.model.id, finished=True, verdict=Verdict.FAIL)
+    outcome.job.accepted_job_id = earlier.id
+    outcome.job.forgotten_at = factories.NOW - HOUR if completed else None
+    outcome.after.created_at = factories.NOW - 2 * HOUR
+    decision = factories.decision(story.case.request, earlier, decided_at=factories.NOW - 3 * HOUR)
+    places = [row for row in story.rows if row is not outcome.acceptance]
+    at = places.index(outcome.job)
+    rows = [*places[:at], earlier, *places[at:], decision]
+    outcomes = [replace(outcome, acceptance=decision)]
+    return replace(story, case=replace(story.case, outcomes=outcomes), rows=rows)
+
+
+def test_a_version_in_the_place_of_an_accepted_one_is_certified_with_that_decision(sync_sessions):
+    story = made_in_the_place_of_another()
+    earlier = story.case.outcomes[0].acceptance.job_id
+    case = put(sync_sessions, story)
+
+    issued = issue(sync_sessions, case, keyed=certified.KEYED)
+
+    expected = statement(case, number=1, at=issued.issued_at)
+    assert payload(issued) == json.loads(json.dumps(expected))
+    [result] = payload(issued)["predicate"]["results"]
+    assert result["approval"]["accepted_job"] == str(earlier)
+
+
+@pytest.mark.parametrize(("completed", "served"), [(True, 2), (False, 1)])
+def test_a_version_in_the_place_of_an_accepted_one_counts_once_it_is_served(
+    sync_sessions, completed, served
+):
+    """One that exceeded the acceptance is a candidate again, and was never served."""
+    story = made_in_the_place_of_another(completed=completed)
+    [outcome] = story.case.outcomes
+    if completed:
+        gone = factories.NOW - HOUR
+        outcome.before.superseded_at = outcome.before.purge_after = gone
+    else:
+        outcome.before.status, outcome.before.superseded_at = VersionStatus.CHAMPION, None
+        outcome.before.purge_after = None
+        outcome.after.status = VersionStatus.CANDIDATE
+    other = certified.completed(story.rows[0])
+    target = factories.target(
+        other, outcome.model, status=RequestStatus.COMPLETED, already_forgotten=1
+    )
+    put(sync_sessions, replace(story, rows=[*story.rows, other, target]))
+    with sync_sessions.begin() as session:
+        trail.record(session, "worker", other.id, RequestCompleted())
+        assert certificates._served(session, target).number == served

@@ -1,12 +1,14 @@
 """Retraining: on request, when it is cheaper, and after much drift."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sqlalchemy import func, select
 
 from domain.errors import JobError
-from domain.states import Mode, Verdict, VersionStatus
-from domain.tables import DeletionTarget
+from domain.states import Mode, RequestStatus, Verdict, VersionStatus
+from domain.tables import DeletionTarget, VerdictTest
 from tests import factories
 from tests.worker.jobs.unlearn.digit_models import (
     COUNT,
@@ -19,6 +21,7 @@ from tests.worker.jobs.unlearn.digit_models import (
 )
 from worker.data import version_statistics
 from worker.jobs.unlearn.job import unlearn_model
+from worker.unlearning.audit.verdict import audit
 
 
 def test_an_exact_request_is_trained_on_all_that_stays(
@@ -68,6 +71,33 @@ def test_one_exact_request_makes_the_job_exact_for_all_that_share_it(
         of_job = select(func.count()).where(DeletionTarget.job_id == job.id)
         assert session.scalar(of_job) == 2
     assert version.figures["drift"]["trained_on"] == len(TRAIN) - len(NAMED) - 1
+
+
+def test_a_retraining_is_served_whatever_the_tests_say(
+    registered, ask, outcome, sync_sessions, monkeypatch
+):
+    """No audit is right each time, and the version left in service would know the samples."""
+
+    def strict(*shown, **given):
+        found = audit(*shown, **given)
+        tests = tuple(replace(test, passed=False) for test in found.tests)
+        guards = tuple(replace(test, passed=True) for test in found.guards)
+        return replace(found, fails=True, reason="It fails.", tests=tests, guards=guards)
+
+    monkeypatch.setattr("worker.jobs.unlearn.rounds.audit", strict)
+    bench = ask(registered(flat_floats, recipe="learn"), *NAMED, exact=True)
+
+    unlearn_model(bench)
+
+    job, version, request, (tried,) = outcome(bench)
+    assert (job.verdict, tried.verdict) == (Verdict.PASS, Verdict.PASS)
+    assert version.status is VersionStatus.CHAMPION
+    assert request.status is RequestStatus.COMPLETED
+    assert "they do not decide" in tried.reason
+    assert "It fails." in tried.reason
+    with sync_sessions() as session:
+        after = select(VerdictTest.passed).filter_by(job_id=job.id, moment="after")
+        assert set(session.scalars(after)) == {False}
 
 
 def test_a_poor_recipe_gets_no_better_verdict(registered, ask, outcome):
