@@ -9,9 +9,9 @@ import pytest
 import torch
 from sqlalchemy import select
 
-from domain import forgetting, jobs, requests
+from domain import forgetting
 from domain.settings import WorkerSettings
-from domain.states import Decision, JobKind, Mode, RequestStatus, Verdict, VersionStatus
+from domain.states import Decision, JobKind, JobStatus, Mode, RequestStatus, Verdict, VersionStatus
 from domain.tables import (
     AuditEvent,
     DeletionRequest,
@@ -29,10 +29,12 @@ from service.deletion_requests.schemas import DecisionCreate
 from tests import factories
 from worker.engine import lease
 from worker.engine.workbench import Workbench
+from worker.housekeeping import planner
 from worker.jobs.unlearn import record
 from worker.jobs.unlearn.inputs import Inputs, read_order
 from worker.jobs.unlearn.rounds import JudgedVersion
 from worker.store.artifacts import Store
+from worker.unlearning.audit.verdict import Test
 from worker.unlearning.evaluation import Evaluation, EveryClass
 
 KNOWN = ("t0", "t1", "t2", "t3", "h0", "h1")
@@ -89,9 +91,8 @@ class World:
 
     def claimed(self):
         with self.sessions.begin() as session:
-            job = jobs.queue(session, JobKind.UNLEARN, actor="worker", model_id=self.model.id)
-            asked = DeletionTarget.model_id == self.model.id
-            requests.move(session, RequestStatus.SCHEDULED, asked, actor="worker", job_id=job.id)
+            planner.plan(session)
+            job = session.scalars(select(Job).filter_by(status=JobStatus.QUEUED)).one()
             held = lease.claim(session, job.id, worker="w", lease=timedelta(minutes=1))
         settings = WorkerSettings(
             database_url="postgresql://unused",
@@ -103,20 +104,25 @@ class World:
         self.job_id = held.job_id
         return Workbench(held, self.sessions, store, settings)
 
-    def end(self, verdict):
-        """As the job does, with what it made."""
+    def end(self, verdict, *tests, meanwhile=lambda: None):
+        """As the job does, with what it made; the tests are those that failed."""
         bench = self.claimed()
         with self.sessions.begin() as session:
             order = read_order(session, self.job_id)
-        self.add([factories.tried(Job(id=self.job_id), verdict=verdict, kept=False)])
+        tried = factories.tried(Job(id=self.job_id), verdict=verdict, kept=False)
+        self.add([tried], [factories.audit_test(tried, "after", **test) for test in tests])
         nothing = dict.fromkeys(
             ["forget", "calibration", "audit", "audit_ids", "kept", "source"], ()
         )
         inputs = Inputs(retain=(), test=None, class_counts=torch.tensor([5, 5]), **nothing)
         made = JudgedVersion(
             number=1, mode=Mode.APPROXIMATE, config={}, network=None, moments=None, observed=None,
-            audit=SimpleNamespace(fails=verdict is Verdict.FAIL, has_power=True),
+            audit=SimpleNamespace(
+                fails=verdict is Verdict.FAIL, has_power=True, guards=(),
+                tests=tuple(Test(**factories.TEST | test) for test in tests),
+            ),
         )  # fmt: skip
+        meanwhile()
         record.new_version(bench, order, inputs, made, MEASURED, MEASURED)
 
     def accept(self):
@@ -165,7 +171,8 @@ def world(sync_sessions, tmp_path, monkeypatch):
     def write_files(bench, order, inputs, made):
         names = ("weights_sha256", "statistics_sha256", "reservoir_sha256")
         return {
-            name: bench.store.put(lambda path, name=name: path.write_text(name)) for name in names
+            name: bench.store.put(lambda path, name=name: path.write_text(f"{name} {order.job.id}"))
+            for name in names
         }
 
     monkeypatch.setattr(record, "_write_files", write_files)
@@ -210,6 +217,57 @@ def test_a_completed_and_an_accepted_request_leave_the_same_rows(world, meanwhil
     of_the_person = {"request.needs_review": 2, "request.decided": 2, "version.promoted": 1}
     assert told_second - told_first == Counter(of_the_person)
     assert not told_first - told_second
+
+
+def test_nothing_counts_as_forgotten_that_a_version_was_not_made_without(world):
+    mine = world()
+
+    def another_is_named():
+        mine.add(factories.request_samples(mine.requests[0], "t5"))
+
+    mine.end(Verdict.PASS, meanwhile=another_is_named)
+
+    with mine.sessions() as session:
+        assert list(session.scalars(select(Tombstone))) == []
+        assert session.get_one(Job, mine.job_id).status is JobStatus.QUEUED
+        assert list(session.scalars(select(ModelVersion.number))) == [1]
+
+
+def failed(value):
+    return {"name": "membership_loss", "value": value, "low": value - 0.05, "high": value + 0.05,
+            "expected": 0.5, "passed": False}  # fmt: skip
+
+
+@pytest.mark.parametrize("exceeded", [False, True])
+def test_a_person_is_asked_again_only_about_what_is_worse_than_what_they_accepted(world, exceeded):
+    mine, later = world(), factories.NOW + timedelta(days=1)
+    mine.end(Verdict.FAIL, failed(0.60))
+    accepted = mine.job_id
+    other = factories.job(model_id=mine.model.id, finished=True)
+    mine.add([other], [factories.tombstone(mine.model, other, "h1", forgotten_at=later)])
+    mine.accept()
+    before = mine.told()
+
+    mine.end(Verdict.FAIL, failed(0.70 if exceeded else 0.64))
+
+    _, targets, asked, versions, *_ = mine.left()
+    expected = RequestStatus.NEEDS_REVIEW if exceeded else RequestStatus.COMPLETED
+    assert [status for status, *_ in targets] == [expected] * 2
+    assert [status for status, _ in asked] == [expected] * 2
+    served = 1 if exceeded else 3
+    assert [number for number, status, *_ in versions if status is VersionStatus.CHAMPION] == [
+        served
+    ]
+    told = mine.told() - before
+    assert told["version.promoted"] == (not exceeded)
+    with mine.sessions() as session:
+        job = session.get_one(Job, mine.job_id)
+        assert job.accepted_job_id == accepted
+        events = select(AuditEvent).filter_by(event="job.completed", subject_id=job.id)
+        told = session.scalars(events).one().data["acceptance"]
+        assert told == ("exceeded" if exceeded else "stands")
+        waits = set(session.scalars(select(DeletionTarget.accepted_job_id)))
+        assert waits == ({None} if exceeded else {accepted})
 
 
 def test_a_job_with_nothing_left_to_forget_counts_as_none(world):

@@ -134,27 +134,30 @@ def default_config(
     Args:
         skew: distance of the forget set's class mix from the retain set's, in [0, 1]; see
             `samples.skew`.
-        level: 0 for the first try; 1 for twice the cycles, with a smaller first push, because there
-            is time to find how much it takes; 2 for the same with twice the rate of the forget
-            phase and twice the recover samples.
+        level: 0 for the first try; 1 for twice the cycles, with a first push of at most 1.2 nats,
+            because there is time to find how much it takes; 2 for the same with twice the rate of
+            the forget phase and up to twice the recover samples. Fewer than 200 forget samples get
+            no weaker push than at level 0, and fewer of the recover samples that are added: these
+            bring back what was forgotten.
     """
     batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))
     half = batch_size // 2
     forget_batch = half if removing else max(round(half * (1 - skew)), half // 4)
     batches = max(math.ceil(forget_count / forget_batch), 1)
+    large = min(forget_count / 200, 1)
     return Config(
         removing=removing,
         cycles=2 if level == 0 else 4,
         forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 40) / batches)),
         forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),
-        recover_samples=min(3600, 4 * reservoir_count) * (1 if level < 2 else 2),
+        recover_samples=round(min(3600, 4 * reservoir_count) * (1 if level < 2 else 1 + large)),
         recover_lr=0.04,
         batch_size=batch_size,
         forget_batch=forget_batch,
         held=half if removing else min(half // 4, forget_batch),
         alignment_weight=0.3 if removing else 0.04,
         distillation_weight=1.0,
-        initial_shift=(3.25 if level == 0 else 1.2) * min(forget_count / 200, 1),
+        initial_shift=min(3.25 * large, 3.25 if level == 0 else 1.2),
         shift_gain=10.0,
         seed=seed,
     )

@@ -53,3 +53,22 @@ def test_more_cycles_begin_with_less_of_a_push():
     )
     assert more.cycles == 2 * first.cycles
     assert (first.initial_shift, more.initial_shift) == (3.25, 1.2)
+
+
+@pytest.mark.parametrize("count", [1, 33, 73])
+def test_no_step_pushes_a_small_set_less_or_rehearses_much_more(count):
+    first, more, stronger = (
+        default_config(removing=False, forget_count=count, reservoir_count=5000, level=level)
+        for level in (0, 1, 2)
+    )
+    assert first.initial_shift == more.initial_shift == stronger.initial_shift
+    assert stronger.forget_lr == 2 * first.forget_lr
+    assert stronger.recover_samples < 1.4 * first.recover_samples
+
+
+def test_a_large_set_is_rehearsed_twice_as_much_at_the_last_step():
+    first, stronger = (
+        default_config(removing=False, forget_count=200, reservoir_count=5000, level=level)
+        for level in (0, 2)
+    )
+    assert stronger.recover_samples == 2 * first.recover_samples

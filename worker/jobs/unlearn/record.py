@@ -25,7 +25,7 @@ from worker.engine import environment, lease
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import acceptance, resume
 from worker.jobs.unlearn.champion import drift_of, users_code
-from worker.jobs.unlearn.inputs import Inputs, Order
+from worker.jobs.unlearn.inputs import Inputs, Order, read_order
 from worker.jobs.unlearn.plan import Plan
 from worker.jobs.unlearn.resume import Point
 from worker.jobs.unlearn.rounds import JudgedVersion
@@ -101,6 +101,11 @@ def new_version(
                     session, job, actor="worker", why="the champion was replaced meanwhile"
                 )
                 return
+            if not _is_still_the_order(session, order):
+                jobs.release(
+                    session, job, actor="worker", why="what its requests name changed meanwhile"
+                )
+                return
             accepted = _acceptance(session, job, made)
             held_back = made.verdict is Verdict.FAIL and accepted != STANDS
             job.mode, job.config, job.verdict = made.mode, made.config, made.verdict
@@ -153,6 +158,13 @@ def new_version(
                 forgetting.record_forgotten(session, job_id=job.id, model_id=order.model.id)
                 outcome = RequestStatus.COMPLETED
             jobs.complete(session, job, actor="worker", requests=outcome, acceptance=accepted)
+
+
+def _is_still_the_order(session: Session, order: Order) -> bool:
+    """Whether what will count as forgotten is what the version was made without, or changed to
+    forget."""
+    now = read_order(session, order.job.id)
+    return (now.forget_ids, now.outside) == (order.forget_ids, order.outside)
 
 
 def _acceptance(session: Session, job: Job, made: JudgedVersion) -> str | None:

@@ -1,10 +1,10 @@
 """What a person accepted is made anew, once other requests have overtaken it."""
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from domain.states import Decision, Mode, RequestStatus, Verdict, VersionStatus
-from domain.tables import AuditEvent, DeletionTarget, ModelVersion, VerdictTest
+from domain.tables import AuditEvent
 from service.deletion_requests import decisions
 from service.deletion_requests.schemas import DecisionCreate
 from tests import factories
@@ -15,44 +15,35 @@ from worker.jobs.unlearn.job import unlearn_model
 from worker.unlearning.audit.verdict import Audit, Test
 
 
-@pytest.fixture
-def overtaken(registered, ask, claim, outcome, sync_sessions):
-    """The job of a candidate that a person accepts after another request was served, and the
-    workbench of the job that is to make it anew."""
-
-    def make():
-        model = registered(ruinous, recipe="learn", escalation=[])
-        first = ask(model, *NAMED[:10])
-        unlearn_model(first)
-        later = ask(model, *NAMED[10:], exact=True)
-        unlearn_model(later)
-        job, candidate, request, _ = outcome(first)
-        assert candidate.status is VersionStatus.CANDIDATE
-        assert outcome(later)[1].status is VersionStatus.CHAMPION
-        wanted = DecisionCreate(decision=Decision.ACCEPT, ground="it was looked at")
-        with sync_sessions.begin() as session:
-            decisions._decide(session, request.id, wanted)
-            planner.plan(session)
-        return job, request, claim(model)
-
-    return make
-
-
 def events_of(sessions, *subjects):
     with sessions() as session:
         told = select(AuditEvent.event, AuditEvent.data).where(AuditEvent.subject_id.in_(subjects))
         return session.execute(told.order_by(AuditEvent.id)).all()
 
 
-def test_the_acceptance_covers_a_version_that_is_no_worse(overtaken, outcome, sync_sessions):
-    accepted, first, bench = overtaken()
+def test_what_was_accepted_and_overtaken_is_made_anew_and_served(
+    registered, ask, claim, outcome, sync_sessions
+):
+    model = registered(ruinous, recipe="learn", escalation=[])
+    first = ask(model, *NAMED[:10])
+    unlearn_model(first)
+    later = ask(model, *NAMED[10:], exact=True)
+    unlearn_model(later)
+    accepted, candidate, asked, _ = outcome(first)
+    assert candidate.status is VersionStatus.CANDIDATE
+    wanted = DecisionCreate(decision=Decision.ACCEPT, ground="it was looked at")
+    with sync_sessions.begin() as session:
+        decisions._decide(session, asked.id, wanted)
+        planner.plan(session)
+    bench = claim(model)
 
     unlearn_model(bench)
 
     job, version, request, _ = outcome(bench)
-    assert request.id == first.id
+    assert request.id == asked.id
     assert (job.accepted_job_id, job.verdict) == (accepted.id, Verdict.FAIL)
     assert (version.number, version.status) == (4, VersionStatus.CHAMPION)
+    assert version.parent_id == outcome(later)[1].id
     assert request.status is RequestStatus.COMPLETED
     told = events_of(sync_sessions, job.id, version.id, request.id)
     assert [event for event, _ in told][-9:] == [
@@ -64,27 +55,6 @@ def test_the_acceptance_covers_a_version_that_is_no_worse(overtaken, outcome, sy
     assert data["job.queued"]["accepted_job"] == str(accepted.id)
     assert data["version.promoted"]["accepted_job"] == str(accepted.id)
     assert data["job.completed"]["acceptance"] == "stands"
-
-
-def test_a_person_is_asked_again_about_one_that_is_worse(overtaken, outcome, sync_sessions):
-    accepted, _, bench = overtaken()
-    with sync_sessions.begin() as session:
-        guards = update(VerdictTest).where(VerdictTest.moment == "guard")
-        session.execute(guards.filter_by(job_id=accepted.id).values(value=0.01))
-
-    unlearn_model(bench)
-
-    job, version, request, _ = outcome(bench)
-    assert version.status is VersionStatus.CANDIDATE
-    assert request.status is RequestStatus.NEEDS_REVIEW
-    told = dict(events_of(sync_sessions, job.id))
-    assert told["job.completed"]["acceptance"] == "exceeded"
-    with sync_sessions.begin() as session:
-        target = session.scalars(select(DeletionTarget).filter_by(request_id=request.id)).one()
-        assert target.accepted_job_id is None
-        wanted = DecisionCreate(decision=Decision.ACCEPT, ground="it was looked at again")
-        decisions._decide(session, request.id, wanted)
-        assert session.get_one(ModelVersion, version.id).status is VersionStatus.CHAMPION
 
 
 def figures(name, value, low, high, *, passed=False, expected=0.5):
