@@ -213,9 +213,35 @@ def figures(
         "probe_accuracy_gap": _percent(tested_by.get("probe_accuracy")),
         "probe_f1_gap": _percent(tested_by.get("probe_f1")),
         "probe_nmi_gap": _percent(tested_by.get("probe_nmi")),
+        "test_loss": tested.losses().mean().item(),
+        **(scar(network, mine, tested) if scenario.removing else {}),
         "relearn_epochs": None if scenario.tuning else relearn_epochs(network, sets.forget),
         "_forget_logits": mine.logits,
         "_test_logits": tested.logits,
+    }
+
+
+def scar(network: Network, mine: Outputs, kept: Outputs) -> dict[str, float]:
+    """What removing a class left in the head, to be compared with a head that never learned it.
+
+    Args:
+        mine: outputs on samples of the removed class.
+        kept: on test samples of the others.
+
+    Returns:
+        The lowest logit that any of these samples gets for the class; the mean log-probability of
+        the class on the others, in nats; and the norm of its row in the head, as a share of the
+        mean norm of the other rows.
+    """
+    label = int(mine.labels[0])
+    theirs = torch.cat([mine.logits[:, label], kept.logits[:, label]])
+    rows = network.model.get_submodule(network.head).get_parameter("weight").detach()
+    norms = rows.norm(dim=1)
+    others = norms[torch.arange(len(norms)) != label]
+    return {
+        "lowest_logit": theirs.min().item(),
+        "class_log_probability": kept.logits.log_softmax(1)[:, label].mean().item(),
+        "head_row": (norms[label] / others.mean()).item(),
     }
 
 

@@ -33,6 +33,10 @@ FURTHER = {
     "NMI": ("probe_nmi_gap", "{:+.1f}"),
     "KL test": ("kl_oracle_test", "{:.2f}"),
     "agreement": ("agreement", "{:.1f}"),
+    "test loss": ("test_loss", "{:.2f}"),
+    "lowest logit": ("lowest_logit", "{:.1f}"),
+    "log p": ("class_log_probability", "{:.1f}"),
+    "head row": ("head_row", "{:.2f}"),
     "relearn": ("relearn_epochs", "{:.0f}"),
     "peak MiB": ("peak_mib", "{:.0f}"),
 }
@@ -59,7 +63,10 @@ def tables(found: dict[str, Any]) -> str:
         "points; KL to the oracles in nats, on forget samples where nothing else is said; *time* "
         "as a share of retraining; *relearn* in epochs, at most 4. Medians over the seeds; *worst* "
         "is the largest average gap of a seed. *per sample*, *probe*, *F1* and *NMI* are those of "
-        "the audit, forget samples against the audit half of the hold-out.\n"
+        "the audit, forget samples against the audit half of the hold-out. *test loss* is in "
+        "nats. Of a removed class: the lowest logit that a sample gets for it, its mean "
+        "log-probability on test samples of the others (*log p*), and the norm of its row in the "
+        "head over the mean of the other rows.\n"
     ]
     for scenario in dict.fromkeys(row["scenario"] for row in found["rows"]):
         rows = [row for row in found["rows"] if row["scenario"] == scenario]
