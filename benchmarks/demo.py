@@ -3,7 +3,7 @@
 `python -m benchmarks.demo` starts a stack of its own, and for each of 20 seeds writes other
 records with other wrong labels, trains another network and has another person's records
 forgotten, as `make demo` does. Then it asks for the same as an exact retraining, to see that the
-audit passes networks that never saw the records. It prints a table and writes
+audit's tests pass networks that never saw the records. It prints a table and writes
 benchmarks/results/demo.json after each seed.
 """
 
@@ -69,13 +69,19 @@ def finished(client: local.Client, files: case.Case, seed: int, **more: object) 
         "mode": job["mode"],
         "rounds": len(job["rounds"]),
         "seconds": round(job["duration_seconds"], 1),
-        "nothing_done": "pass" if all(test["passed"] for test in audit["before"]) else "fail",
+        "nothing_done": _passed(audit["before"]),
+        "tests": _passed(audit["after"]),
         "p_before": min(test["p_value"] for test in audit["before"]),
         "p_after": min(test["p_value"] for test in audit["after"]),
         "membership_auc": [job[moment]["figures"]["membership_auc"] for moment in MOMENTS],
         "forget_accuracy": [job[moment]["forget_accuracy"] for moment in MOMENTS],
         "job_seed": audit["seed"],
     }
+
+
+def _passed(tests: list[dict[str, Any]]) -> str:
+    """What the family of tests says by itself: the verdict of a retraining does not rest on it."""
+    return "pass" if all(test["passed"] for test in tests) else "fail"
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -93,7 +99,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
             (each["verdict"], each["rounds"]) == ("pass", 1) for each in asked
         ),
         "nothing_done_would_fail": sum(each["nothing_done"] == "fail" for each in asked),
-        "retrained_pass": sum(run["retrained"]["verdict"] == "pass" for run in runs),
+        "retrained_pass": sum(run["retrained"]["tests"] == "pass" for run in runs),
         "seeds": runs,
     }
 
@@ -106,7 +112,7 @@ def line(run: dict[str, Any]) -> str:
         f"seed {run['seed']:>2}: {asked['status']}, {asked['verdict']} ({asked['mode']}, "
         f"{asked['rounds']} rounds, {asked['seconds']:.0f} s), AUC {before:.2f} -> {after:.2f}, "
         f"p {asked['p_before']:.3f} -> {asked['p_after']:.3f}; nothing done: "
-        f"{asked['nothing_done']}; retrained: {retrained['verdict']}, p {retrained['p_after']:.3f}"
+        f"{asked['nothing_done']}; retrained: {retrained['tests']}, p {retrained['p_after']:.3f}"
     )
 
 
