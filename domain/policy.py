@@ -73,11 +73,11 @@ class Policy(_Limits):
     """The largest acceptable drop in accuracy on the retain samples of any one class, as a fraction
     from 0 to 1. The verdict is `fail` if there is statistical evidence of a larger drop."""
 
-    max_nll_increase: Annotated[float, Field(ge=0, le=100)] = 0.3
+    max_nll_increase: Annotated[float, Field(ge=0, le=100)] = 0.5
     """The largest acceptable rise of the mean loss on test samples of retained classes (NLL), in
     nats. The verdict is `fail` if there is statistical evidence of a larger rise."""
 
-    max_ece_increase: Share = 0.05
+    max_ece_increase: Share = 0.1
     """The largest acceptable rise of the calibration error on test samples of retained classes
     (ECE), as a fraction from 0 to 1: how far the model's confidence is from its accuracy. The
     verdict is `fail` if there is statistical evidence of a larger rise."""

@@ -44,8 +44,8 @@ class Policy(Result):
     evaluation_samples: int = 10_000
     max_test_accuracy_drop: float = 0.03
     max_class_accuracy_drop: float = 0.10
-    max_nll_increase: float = 0.3
-    max_ece_increase: float = 0.05
+    max_nll_increase: float = 0.5
+    max_ece_increase: float = 0.1
     escalation: list[Escalation] = Field(default=list(Escalation))
     max_forget_share: float = 0.5
     drift: DriftLimits = DriftLimits()

@@ -31,6 +31,17 @@ def without_classes(probabilities: Tensor, lost: Tensor) -> Tensor:
     return kept / kept.sum(1, keepdim=True)
 
 
+def least_likely_loss(logits: Tensor) -> float:
+    """The loss, in nats, of the class that each sample (N, C) is least likely to have, on average.
+
+    About what a network that never learned a class gives to it: in networks retrained without one,
+    its mean loss was 1.0 to 1.4 times this figure of the original. A forget set that is pushed
+    beyond it is no better forgotten, but leaves a head that shows what was removed, and the push
+    has no end: the class's unseen samples, which it is held against, share the head and follow.
+    """
+    return -logits.double().log_softmax(1).amin(1).mean().item()
+
+
 @torch.no_grad()
 def silence(network: Network, lost: Tensor) -> None:
     """Make a linear head give all samples the same logits for removed classes.

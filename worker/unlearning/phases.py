@@ -55,8 +55,13 @@ def forget_phase(
     config: Config,
     cycle: int,
     generator: torch.Generator,
+    *,
+    ceiling: float = math.inf,
 ) -> tuple[float, float]:
     """Move samples towards their goal; mean alignment and distillation loss.
+
+    Losses of a removed class that are above the ceiling, in nats, are high enough: see
+    `class_removal.least_likely_loss`.
 
     Retain samples in each batch, under cross-entropy, limit the damage, give batch normalisation
     the statistics of a mix, and keep the batch from being a single class or a single sample.
@@ -77,7 +82,7 @@ def forget_phase(
     for step, chosen in enumerate(steps):
         _anneal(optimizer, config.forget_lr, cycle - 1 + step / len(steps), config)
         beside = companions.draw(config.batch_size * 5 // 8 - len(chosen))
-        losses = _forget_losses(network, goal, chosen, beside)
+        losses = _forget_losses(network, goal, chosen, beside, ceiling)
         _step(network, optimizer, weights @ losses)
         sums += losses.detach()
     _require_finite(network, sums, cycle)
@@ -85,7 +90,9 @@ def forget_phase(
     return alignment_mean, distillation_mean
 
 
-def _forget_losses(network: Network, goal: Goal, chosen: Tensor, beside: Samples) -> Tensor:
+def _forget_losses(
+    network: Network, goal: Goal, chosen: Tensor, beside: Samples, ceiling: float
+) -> Tensor:
     """(4,) for a batch: alignment loss, distillation loss, cross-entropy of its companions, and the
     distance of its losses from those of unseen samples."""
     features, logits = _together(network, goal, chosen, beside.inputs)
@@ -98,7 +105,7 @@ def _forget_losses(network: Network, goal: Goal, chosen: Tensor, beside: Samples
             _alignment(features, goal, chosen),
             distillation_loss(rows(logits, mine), rows(goal.answers, chosen[mine])),
             F.cross_entropy(logits[count:], moved(beside.labels, logits.device)),
-            _membership(losses, goal, chosen),
+            _membership(losses, goal, chosen, ceiling),
         ]
     )
 
@@ -140,14 +147,14 @@ def _groups(goal: Goal, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return staying, lost, unseen
 
 
-def _membership(losses: Tensor, goal: Goal, chosen: Tensor) -> Tensor:
+def _membership(losses: Tensor, goal: Goal, chosen: Tensor, ceiling: float) -> Tensor:
     """() distance of the losses (B,) of the chosen forget samples from those of unseen ones.
 
     For retained classes, from the losses that the goal names; for removed classes, from those of
-    the unseen samples in the batch.
+    the unseen samples in the batch, up to the ceiling.
     """
     staying, lost, unseen = (rows(losses, places) for places in _groups(goal, chosen))
-    pairs = [(staying, goal.unseen_losses), (lost, unseen)]
+    pairs = [(staying, goal.unseen_losses), (lost.clamp_max(ceiling), unseen.clamp_max(ceiling))]
     return sum(
         (membership_loss(*pair) for pair in pairs if all(map(len, pair))),
         start=losses.new_zeros(()),

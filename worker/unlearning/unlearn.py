@@ -16,7 +16,7 @@ from worker.unlearning.alignment import (
     eigenspace,
 )
 from worker.unlearning.audit.verdict import exchangeability
-from worker.unlearning.class_removal import lost_classes, silence
+from worker.unlearning.class_removal import least_likely_loss, lost_classes, silence
 from worker.unlearning.config import Config
 from worker.unlearning.errors import NothingStays
 from worker.unlearning.evaluation import (
@@ -188,7 +188,7 @@ def unlearn(
             torch.cat([forget.inputs, leaving.inputs]), torch.cat([forget.labels, leaving.labels])
         )
     )
-    shift = config.initial_shift
+    shift, ceiling = config.initial_shift, least_likely_loss(view.retain.logits)
     changed = network.copy()
     changed.freeze_leading(config.frozen_share)
     changed.train()
@@ -204,7 +204,9 @@ def unlearn(
             view, shift = _look(changed, scored, class_counts, config), resume.shift
         for cycle in _cycles(resume, config):
             goal = goal_of(compared, unseen.ease, answers, shift, view, lost)
-            losses = forget_phase(parts.rest, goal, companions, config, cycle, generator)
+            losses = forget_phase(
+                parts.rest, goal, companions, config, cycle, generator, ceiling=ceiling
+            )
             rehearsed = rehearsal(retain.labels, retain_losses, config, generator)
             loss_retain = recover_phase(
                 parts.rest, goal, stem_outputs, rehearsed, config, cycle, generator

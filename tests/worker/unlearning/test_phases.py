@@ -1,4 +1,5 @@
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -6,12 +7,14 @@ import torch
 
 from worker.unlearning import unlearn
 from worker.unlearning.alignment import alignment
+from worker.unlearning.class_removal import least_likely_loss
 from worker.unlearning.config import default_config
 from worker.unlearning.frozen_stem import StemOutputs
 from worker.unlearning.phases import (
     RetainCompanions,
     _alignment,
     _forget_losses,
+    _membership,
     forget_phase,
     recover_phase,
     rehearsal,
@@ -45,9 +48,9 @@ def goal(problem, config, monkeypatch):
     """What a run would have the forget phase do."""
     seen = []
 
-    def watched(network, goal, *rest):
+    def watched(network, goal, *rest, **named):
         seen.append(goal)
-        return forget_phase(network, goal, *rest)
+        return forget_phase(network, goal, *rest, **named)
 
     monkeypatch.setattr(unlearn, "forget_phase", watched)
     arguments = problem.forgetting(torch.arange(len(problem.train)) < 40)
@@ -176,6 +179,25 @@ def test_nothing_is_learned_from_unseen_samples_of_a_class_that_leaves(problem, 
     )
     beside = problem.train.select(torch.arange(100, 110))
 
-    losses = _forget_losses(network, goal, torch.arange(20, 40), beside)
+    losses = _forget_losses(network, goal, torch.arange(20, 40), beside, math.inf)
 
     assert [loss.item() for loss in (losses[0], losses[1], losses[3])] == [0, 0, 0]
+
+
+def test_a_class_that_leaves_is_pushed_no_further_than_the_least_likely_one(goal):
+    """Its unseen samples share the head, and follow: without an end the push would have none."""
+    goal = replace(goal, leaving=torch.ones(40, dtype=torch.bool), forgotten=torch.arange(40) < 20)
+    losses = torch.cat([torch.full((20,), 8.0), torch.full((20,), 20.0)]).requires_grad_()
+
+    below, above = (_membership(losses, goal, torch.arange(40), end) for end in (9.0, 7.0))
+    below.backward()
+
+    assert (below.item(), above.item()) == (1.0, 0.0)
+    assert losses.grad[:20].sum().item() == -1.0
+    assert losses.grad[20:].abs().sum() == 0
+
+
+def test_the_least_likely_class_is_that_of_each_sample():
+    logits = torch.tensor([[0.1, 0.2, 0.7], [0.6, 0.1, 0.3]]).log()
+
+    assert least_likely_loss(logits) == pytest.approx(-math.log(0.1))
