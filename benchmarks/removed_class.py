@@ -35,7 +35,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = prepare_data(
-        options.data, options.cache, train_samples=options.train_samples, holdout_samples=5_000
+        options.data,
+        options.cache,
+        train_samples=options.train_samples,
+        holdout_samples=options.train_samples // 2,
     )
     leaving = data.train.labels == HORSE
     forget, retain = data.train.select(leaving), data.train.select(~leaving)

@@ -32,7 +32,8 @@ def without_classes(probabilities: Tensor, lost: Tensor) -> Tensor:
 
 
 def least_likely_loss(logits: Tensor) -> float:
-    """The loss, in nats, of the class that each sample (N, C) is least likely to have, on average.
+    """The loss, in nats, of the class that each unseen sample (N, C) is least likely to have, on
+    average.
 
     About what a network that never learned a class gives to it: in networks retrained without one,
     its mean loss was 1.0 to 1.4 times this figure of the original. A forget set that is pushed

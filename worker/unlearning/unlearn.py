@@ -188,7 +188,7 @@ def unlearn(
             torch.cat([forget.inputs, leaving.inputs]), torch.cat([forget.labels, leaving.labels])
         )
     )
-    shift, ceiling = config.initial_shift, least_likely_loss(view.retain.logits)
+    shift, ceiling = config.initial_shift, least_likely_loss(view.holdout.logits)
     changed = network.copy()
     changed.freeze_leading(config.frozen_share)
     changed.train()

@@ -310,7 +310,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def an_acceptance_stands_where_it_was_given(self):
         given = select(ReviewDecision.request_id, ReviewDecision.job_id, ReviewDecision.decision)
-        decided = set(self.session.execute(given).tuples())
+        decided = set(map(tuple, self.session.execute(given)))
         for target in self.session.scalars(select(DeletionTarget)):
             if accepted := target.accepted_job_id:
                 assert target.status is not RequestStatus.NEEDS_REVIEW
