@@ -98,16 +98,14 @@ class RequestRowsKept(Event, event="request.rows_kept", about="request"):
 
 
 class RequestDecided(Event, event="request.decided", about="request"):
-    """A person decided about a version with the verdict `fail`."""
+    """A person decided about a version with the verdict `fail`; one `overtaken` is made anew."""
 
     decision: str
     job: UUID
     """The job that made the version."""
-
     by: str
     ground_hmac: str | None
     overtaken: bool | None = None
-    """Whether other requests had overtaken the version that was accepted: it is made anew then."""
 
 
 class CertificateIssued(Event, event="certificate.issued", about="request"):
@@ -119,12 +117,11 @@ class CertificateIssued(Event, event="certificate.issued", about="request"):
 
 
 class JobQueued(Event, event="job.queued", about="job"):
-    """A job was created for a model or for a dataset."""
+    """A job was created for a model or for a dataset, or to make an accepted version anew."""
 
     model: UUID | None = None
     dataset: UUID | None = None
     accepted_job: UUID | None = None
-    """The job whose version was accepted when it had been overtaken: this one makes it anew."""
 
 
 class JobStarted(Event, event="job.started", about="job"):
@@ -151,13 +148,11 @@ class JobReleased(Event, event="job.released", about="job"):
 
 
 class JobCompleted(Event, event="job.completed", about="job"):
-    """The job did what it was to do."""
+    """The job did what it was to do. An acceptance of another version `stands` or is `exceeded`."""
 
     attempt: int
     verdict: str | None = None
     acceptance: str | None = None
-    """Where a version with the verdict `fail` was made in the place of one that was accepted:
-    `stands` if the acceptance covers it, `exceeded` if a person has to decide again."""
 
 
 class JobFailed(Event, event="job.failed", about="job"):
@@ -319,12 +314,11 @@ class VersionSuperseded(Event, event="version.superseded", about="version"):
 
 
 class VersionPromoted(Event, event="version.promoted", about="version"):
-    """A person accepted the version, and it is served."""
+    """A person accepted the version, or the one in whose place it was made, and it is served."""
 
     number: int
     weights_sha256: str
     accepted_job: UUID | None = None
-    """The job whose version was accepted, where this one was made in its place."""
 
 
 class WeightsFetched(Event, event="weights.fetched", about="version"):
