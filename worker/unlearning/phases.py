@@ -61,7 +61,7 @@ def forget_phase(
     """Move samples towards their goal; mean alignment and distillation loss.
 
     Losses of a removed class that are above the ceiling, in nats, are high enough: see
-    `class_removal.least_likely_loss`.
+    `class_removal.ceiling_of`.
 
     Retain samples in each batch, under cross-entropy, limit the damage, give batch normalisation
     the statistics of a mix, and keep the batch from being a single class or a single sample.

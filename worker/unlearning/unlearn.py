@@ -16,7 +16,7 @@ from worker.unlearning.alignment import (
     eigenspace,
 )
 from worker.unlearning.audit.verdict import exchangeability
-from worker.unlearning.class_removal import least_likely_loss, lost_classes, silence
+from worker.unlearning.class_removal import ceiling_of, lost_classes, silence
 from worker.unlearning.config import Config
 from worker.unlearning.errors import NothingStays
 from worker.unlearning.evaluation import (
@@ -188,7 +188,7 @@ def unlearn(
             torch.cat([forget.inputs, leaving.inputs]), torch.cat([forget.labels, leaving.labels])
         )
     )
-    shift, ceiling = config.initial_shift, least_likely_loss(view.holdout.logits)
+    shift, ceiling = config.initial_shift, ceiling_of(view.holdout.logits)
     changed = network.copy()
     changed.freeze_leading(config.frozen_share)
     changed.train()
