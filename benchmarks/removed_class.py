@@ -65,12 +65,13 @@ def main() -> None:
         judged = audit(before, after, class_counts=counts, removing=True, limits=Limits())
         tested = after.test.select(after.test.labels != HORSE) if after.test else after.holdout
         left = scar(network, after.forget, tested)
+        failed = [test.name for test in (*judged.tests, *judged.guards) if not test.passed]
         print(
             f"{name:14} lowest logit {left['lowest_logit']:6.1f}  log p "
             f"{left['class_log_probability']:6.1f}  head row {left['head_row']:.2f}  test loss "
             f"{tested.losses().mean():.2f}  test {100 * (found.test_accuracy or 0):.1f}  AUC "
             f"{100 * (found.membership_auc or 0):.1f}  DA gap {100 * (found.da_gap or 0):+.2f}  "
-            f"failed: {', '.join(t.name for t in (*judged.tests, *judged.guards) if not t.passed) or '-'}",
+            f"failed: {', '.join(failed) or '-'}",
             flush=True,
         )
 
