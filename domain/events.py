@@ -10,9 +10,10 @@ Ids of rows, counts and digests stand here, never a sample id or free text.
 from typing import Any
 from uuid import UUID
 
+from domain import webhook_events
 from domain.event import EVENTS, Event, became, described
 
-__all__ = ["EVENTS", "Event", "became", "described"]
+__all__ = ["EVENTS", "Event", "became", "described", "webhook_events"]
 
 
 class RequestReceived(Event, event="request.received", about="request"):
@@ -103,6 +104,7 @@ class RequestDecided(Event, event="request.decided", about="request"):
     decision: str
     job: UUID
     """The job that made the version."""
+
     by: str
     ground_hmac: str | None
     overtaken: bool | None = None
@@ -122,6 +124,7 @@ class JobQueued(Event, event="job.queued", about="job"):
     model: UUID | None = None
     dataset: UUID | None = None
     accepted_job: UUID | None = None
+    """The job whose version was accepted, but had been overtaken."""
 
 
 class JobStarted(Event, event="job.started", about="job"):
@@ -153,6 +156,8 @@ class JobCompleted(Event, event="job.completed", about="job"):
     attempt: int
     verdict: str | None = None
     acceptance: str | None = None
+    """Of a version with the verdict `fail` in the place of an accepted one: `stands` if it covers
+    it, `exceeded` if a person has to decide again."""
 
 
 class JobFailed(Event, event="job.failed", about="job"):
@@ -358,28 +363,6 @@ class ReservoirReplaced(Event, event="reservoir.replaced", about="version"):
     reservoir_sha256: str
     replaced_sha256: str
     samples: int
-
-
-class WebhookRegistered(Event, event="webhook.registered", about="webhook"):
-    """A webhook was registered."""
-
-
-class WebhookEnabled(Event, event="webhook.enabled", about="webhook"):
-    """A disabled webhook is told of events again."""
-
-
-class WebhookDisabled(Event, event="webhook.disabled", about="webhook"):
-    """A webhook is sent nothing any more."""
-
-    why: str
-
-
-class WebhookDeleted(Event, event="webhook.deleted", about="webhook"):
-    """A webhook was deleted, with its deliveries."""
-
-
-class WebhookSecretRotated(Event, event="webhook.secret_rotated", about="webhook"):
-    """A webhook got a new secret."""
 
 
 class SigningKeyIntroduced(Event, event="signing_key.introduced", about="signing key"):

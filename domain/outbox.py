@@ -27,7 +27,6 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from domain import trail
-from domain.events import WebhookDisabled
 from domain.states import DeliveryFailure, DeliveryStatus, Event, WebhookStatus, delivery_sources
 from domain.tables import (
     DeletionRequest,
@@ -38,6 +37,7 @@ from domain.tables import (
     WebhookEndpoint,
 )
 from domain.trail import Actor
+from domain.webhook_events import WebhookDisabled
 
 SOURCE = "urn:lethe"
 TEST = "lethe.webhook.test"

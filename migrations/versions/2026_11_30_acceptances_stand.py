@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "7c3f9e05d2a8"
-down_revision = "7c2d91be40f6"
+down_revision = "9c1f7a62e0b5"
 
 
 def upgrade() -> None:

@@ -17,9 +17,14 @@ from domain.errors import (
     WebhookExists,
     no_such,
 )
-from domain.events import WebhookDeleted, WebhookEnabled, WebhookRegistered, WebhookSecretRotated
 from domain.states import DeliveryFailure, DeliveryStatus, WebhookStatus, delivery_sources
 from domain.tables import WebhookDelivery, WebhookEndpoint
+from domain.webhook_events import (
+    WebhookDeleted,
+    WebhookEnabled,
+    WebhookRegistered,
+    WebhookSecretRotated,
+)
 from service.dependencies import Sessions, Settings
 from service.paging import Page, Window
 from service.webhooks.schemas import (
