@@ -45,7 +45,7 @@ models. Beyond, only mean and deviation are kept, as of older releases."""
 
 LIKENESS_BYTES = 2**29
 """Of what a network's layers say of samples, to find near-duplicates: up to 320 for each, so 1.6
-million samples at least; the search takes three times as much. Beyond, none are looked for."""
+million samples at least; the search takes a few times as much. Beyond, none are looked for."""
 
 DECODED_BYTES = 2**29
 """Of the inputs that go through a network between two reads."""
