@@ -92,6 +92,7 @@ def walks() -> list[dict[str, Any]]:
         windows = ((cut - cut.mean(3, keepdim=True)) / 8).flatten(0, 1).contiguous()
         truth = torch.arange(100).repeat_interleave(20)
         samples = Samples(windows, truth % 2)
+        torch.manual_seed(0)
         network = Network(learned(reader(), samples, 4), head="head", prepare=lambda x: x)
         told = truth if step < 128 else torch.arange(len(truth))
         rows.append(measured(f"random walks, windows {name}", network, samples, told))

@@ -278,12 +278,8 @@ class ReferencesCompleted(Event, event="references.completed", about="model"):
     recipe: str
     samples: int
     reference_models_kept: int
-    groups: int | None = None
-    """Into which the training samples fall that were given to a reference model together or not at
-    all: as many as samples, if none belong together."""
-
-    scores_kept: bool | None = None
-    """Whether what each of the models says was kept, or only mean and deviation."""
+    groups: int | None = None  # that the training samples form
+    scores_kept: bool | None = None  # of each model, not only mean and deviation
 
 
 class VersionCreated(Event, event="version.created", about="version"):

@@ -393,6 +393,6 @@ class ModelRead(FoundRead, _Definition, Registered):
     references: References | None
     """The state of the model's reference models; null if the policy asks for none."""
 
-    near_duplicates: NearDuplicatesRead | None
+    near_duplicates: NearDuplicatesRead | None = None
     """Training samples that are nearly the same as others; null until the model is `ready`, and for
     models that were registered before this was looked for."""

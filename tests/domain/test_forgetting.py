@@ -112,7 +112,8 @@ class World:
         tried = factories.tried(Job(id=self.job_id), verdict=verdict, kept=False)
         self.add([tried], [factories.audit_test(tried, "after", **test) for test in tests])
         nothing = dict.fromkeys(
-            ["forget", "calibration", "audit", "audit_ids", "kept", "source"], ()
+            ["forget", "calibration", "audit", "audit_ids", "groups", "remarks", "kept", "source"],
+            (),
         )
         inputs = Inputs(retain=(), test=None, class_counts=torch.tensor([5, 5]), **nothing)
         made = JudgedVersion(

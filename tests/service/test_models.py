@@ -78,6 +78,7 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
         "champion": None,
         "drift": None,
         "references": None,
+        "near_duplicates": None,
         "failure": None,
         "job_id": ANY,
         "created_at": ANY,
