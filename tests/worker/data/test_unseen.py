@@ -130,8 +130,9 @@ def test_reference_models_are_not_shown_people_they_learn_from_as_unseen(people,
     people(Split.TRAIN, {"both": 5, "train": 5})
     people(Split.HOLDOUT, {"both": 3, "new": 3, "own": 2})
     job = factories.job(model_id=model.id, kind=JobKind.TRAIN_REFERENCES)
-    session.add_all([job, factories.version(model, job, figures={"classes": 2})])
-    session.flush()
+    for row in (job, factories.version(model, job, figures={"classes": 2})):
+        session.add(row)
+        session.flush()
 
     order = train_references._read_order(
         session, SimpleNamespace(claim=SimpleNamespace(job_id=job.id))
