@@ -200,9 +200,7 @@ async def test_another_column_of_groups_is_another_definition(client, wanted):
     columns = wanted["columns"]
     plain = await client.post("/v1/datasets", json=wanted)
 
-    null = await client.post(
-        "/v1/datasets", json=wanted | {"columns": {**columns, "group": None}}
-    )
+    null = await client.post("/v1/datasets", json=wanted | {"columns": {**columns, "group": None}})
     other = await client.post(
         "/v1/datasets", json=wanted | {"columns": {**columns, "group": "person"}}
     )
