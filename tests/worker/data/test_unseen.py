@@ -80,8 +80,8 @@ def test_no_group_is_in_both_halves_and_both_get_as_much(people, session, model)
 
 def test_groups_of_one_class_are_in_both_halves(people, session, model):
     """Sizes would put all groups of the second class into one half."""
-    people(Split.HOLDOUT, {"a": 40, "b": 30})
-    people(Split.HOLDOUT, {"c": 39, "d": 29}, label=1)
+    people(Split.HOLDOUT, {"a": 40, "b": 10})
+    people(Split.HOLDOUT, {"c": 30, "d": 20}, label=1)
 
     for half in halves(unseen.draw(session, model)):
         assert len(half & Counter(a=99, b=99)) == len(half & Counter(c=99, d=99)) == 1
