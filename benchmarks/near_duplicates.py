@@ -124,7 +124,7 @@ def learned(model: nn.Module, samples: Samples, epochs: int) -> nn.Module:
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(epochs):
-        for rows in torch.split(torch.randperm(len(samples), generator=generator), 64):  # type: ignore[no-untyped-call]  # torch
+        for rows in torch.split(torch.randperm(len(samples), generator=generator), 64):  # torch
             optimizer.zero_grad()
             F.cross_entropy(model(samples.inputs[rows]), samples.labels[rows]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -157,7 +157,7 @@ def cost(count: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(10, (count,), generator=generator)
     likeness = Likeness()
-    for rows in torch.split(torch.arange(count), 10_000):  # type: ignore[no-untyped-call]  # torch
+    for rows in torch.split(torch.arange(count), 10_000):  # torch
         layers = {str(n): torch.randn(len(rows), 16, generator=generator) for n in range(5)}
         likeness.add(layers, labels[rows])
     started = perf_counter()
