@@ -143,6 +143,8 @@ TEST_TITLES = {
     "membership_loss": "Membership by loss (AUC)",
     "membership_margin": "Membership by margin (AUC)",
     "membership_per_sample": "Membership by reference models (AUC)",
+    "membership_per_group": "Membership of groups by reference models (deviations)",
+    "probe_membership_per_group": "Membership of groups, by a refitted head (deviations)",
     "accuracy": "Accuracy above hold-out",
     "probe_accuracy": "Linear probe: accuracy above hold-out",
     "probe_f1": "Linear probe: F1 above hold-out",

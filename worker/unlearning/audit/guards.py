@@ -9,7 +9,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from worker.unlearning.audit.exchangeability import ALPHA, Test
+from worker.unlearning.audit.family import ALPHA, Test
 from worker.unlearning.evaluation import Observed, Outputs
 from worker.unlearning.samples import classes
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worker.unlearning.audit.groups import Groups
 from worker.unlearning.audit.permutation import contrast, ranks, residuals
 from worker.unlearning.evaluation import Observed, Outputs
 
@@ -54,11 +55,24 @@ class Pair:
     """(N,) from the reference models' scaled confidence; None without them."""
 
     out_std: Tensor | None
+    reference_scores: Tensor | None
+    """(K, N) scaled confidence of each reference model; None where it is not known."""
+
+    reference_seen: Tensor | None
+    """(K, N) bool, whether it has learned from the sample."""
+
+    codes: Tensor
+    """(N,) the groups of the samples; each its own, where none are given."""
+
     remarks: tuple[str, ...]
 
     @classmethod
     def of(
-        cls, observed: Observed, references: ReferenceScores | None, generator: torch.Generator
+        cls,
+        observed: Observed,
+        references: ReferenceScores | None,
+        generator: torch.Generator,
+        groups: Groups | None = None,
     ) -> "Pair":
         forget, holdout = observed.forget, observed.holdout
         comparable = torch.isin(forget.labels, holdout.labels)
@@ -78,11 +92,18 @@ class Pair:
         if references is not None:
             mean = torch.cat([references.forget_mean[first], references.holdout_mean[second]])
             std = torch.cat([references.forget_std[first], references.holdout_std[second]])
+        scores, seen = _of_each_model(references, first, second)
+        codes = torch.arange(len(first) + len(second))
+        if groups is not None:
+            codes = torch.cat([groups.forget[first], groups.holdout[second]])
         return cls(
             outputs=forget.select(first).joined(holdout.select(second)),
             mine=torch.arange(len(first) + len(second)) < len(first),
             out_mean=mean if mean is None else mean.double(),
             out_std=std if std is None else std.double(),
+            reference_scores=scores,
+            reference_seen=seen,
+            codes=codes,
             remarks=tuple(remarks),
         )
 
@@ -103,6 +124,21 @@ class Pair:
         labels = self.outputs.labels
         left = residuals(score.double(), labels, covariates)
         return residuals(ranks(left, labels), labels, covariates) if ranked else left
+
+
+def _of_each_model(
+    references: ReferenceScores | None, first: Tensor, second: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """What each reference model says of these samples, and whether it has seen them: (K, N)."""
+    if references is None:
+        return None, None
+    mine, seen = references.forget_scores, references.forget_seen
+    theirs = references.holdout_scores
+    if mine is None or seen is None or theirs is None:
+        return None, None
+    scores = torch.cat([mine[:, first], theirs[:, second]], 1).double()
+    never = torch.zeros(len(theirs), len(second), dtype=torch.bool)
+    return scores, torch.cat([seen[:, first], never], 1)
 
 
 def _drawn(comparable: Tensor, generator: torch.Generator) -> Tensor:

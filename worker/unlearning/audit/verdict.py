@@ -4,27 +4,23 @@ Shapes: F forget samples, H hold-out samples, N of both, C classes. Accuracies a
 fractions in [0, 1].
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from worker.unlearning.audit import guards
-from worker.unlearning.audit.exchangeability import (
-    ALPHA,
-    PERMUTATIONS,
-    Family,
-    Test,
-    exchangeability,
-    scaled_confidence,
-)
+from worker.unlearning.audit.exchangeability import exchangeability
+from worker.unlearning.audit.family import ALPHA, PERMUTATIONS, Family, Test
 from worker.unlearning.audit.groups import Groups
 from worker.unlearning.audit.guards import Limits
 from worker.unlearning.audit.pair import ReferenceScores
+from worker.unlearning.audit.reasons import WORDS, reason_of
+from worker.unlearning.audit.scores import scaled_confidence
 from worker.unlearning.class_removal import lost_classes
 from worker.unlearning.evaluation import Observed
 
 __all__ = [
+    "WORDS",
     "Audit",
     "Family",
     "Groups",
@@ -35,20 +31,6 @@ __all__ = [
     "exchangeability",
     "scaled_confidence",
 ]
-
-WORDS = {
-    "membership_loss": "membership by loss (AUC)",
-    "membership_margin": "membership by margin (AUC)",
-    "membership_per_sample": "membership by reference models (AUC)",
-    "accuracy": "accuracy on the forget set above hold-out",
-    "probe_accuracy": "linear probe's accuracy on the forget set above hold-out",
-    "probe_f1": "linear probe's F1 on the forget set above hold-out",
-    "probe_nmi": "linear probe's NMI on the forget set above hold-out",
-    "alignment": "dimensional alignment of the forget set above hold-out",
-    "feature_norm": "log norm of forget features above hold-out",
-    **guards.WORDS,
-}
-"""Each test as the reason of a verdict names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,40 +111,15 @@ def audit(
         )
         for observed in (after, before)
     )
-    failed = [test for test in (*family.tests, *guarded) if not test.passed]
+    failed = [*family.failed, *(test for test in guarded if not test.passed)]
     return _audit(
-        _reason(family, earlier, failed),
+        reason_of(family, earlier, failed),
         seed,
         family.tests,
         earlier.tests,
         guarded,
         fails=bool(failed),
-        has_power=bool(family.tests) and earlier.rejected,
-    )
-
-
-def _reason(family: Family, earlier: Family, failed: Sequence[Test]) -> str:
-    remarks = "".join(f" ({remark})" for remark in family.remarks)
-    if failed:
-        return f"{'; '.join(map(_in_words, failed))}.{remarks}"
-    if not family.tests:
-        return f"No forget sample can be compared to the hold-out.{remarks}"
-    if not earlier.rejected:
-        return (
-            "The model before the job would have passed: too few samples, or too little memorised, "
-            f"for these tests to see.{remarks}"
-        )
-    return (
-        "Influence reduced to within the measured range of models never trained on these samples, "
-        f"under these tests; the model before the job was outside it.{remarks}"
-    )
-
-
-def _in_words(test: Test) -> str:
-    if test.high is None:
-        return guards.in_words(test)
-    return (
-        f"{WORDS[test.name]}: {test.value:.3f}, expected {test.expected:.3f} ± {test.threshold:.3f}"
+        has_power=bool(family.tests) and earlier.rejected and not family.unclear,
     )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.worker.unlearning.audit.synthetic import CLASSES, COUNTS, by_name, observed, seeded, seen
 from worker.unlearning.alignment import alignment, eigenspace
-from worker.unlearning.audit.exchangeability import ALPHA
+from worker.unlearning.audit.family import ALPHA
 from worker.unlearning.audit.verdict import ReferenceScores, exchangeability, scaled_confidence
 from worker.unlearning.evaluation import Observed, Outputs, membership_auc, retain_moments
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.worker.unlearning.audit.synthetic import CLASSES, COUNTS, WIDTH, constant, observed
-from worker.unlearning.audit.exchangeability import ALPHA
+from worker.unlearning.audit.family import ALPHA
 from worker.unlearning.audit.verdict import Limits, audit
 from worker.unlearning.evaluation import Observed
 
