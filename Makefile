@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist l
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test check audit docs bench-quality bench-load bench-log bench-scaling hostile-files \
+.PHONY: help demo up test check audit docs bench-quality bench-persons bench-load bench-log bench-scaling hostile-files \
   chaos fuzz attacks \
   migrate revision pins lock clean purge
 
@@ -46,6 +46,10 @@ docs: .venv/installed ## write the parts of the documents that are made from the
 SIZE ?= cpu
 bench-quality: .venv/installed ## how close unlearning comes to retraining, beside other methods
 	.venv/bin/python -m benchmarks.quality --size $(SIZE)
+
+bench-persons: .venv/installed ## requests that name people: verdicts on original, retrained, changed models
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt --group persons
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.persons
 
 bench-load: .venv/installed ## how many requests the API carries, beside bare routes (needs wrk)
 	.venv/bin/python -m benchmarks.load
@@ -87,7 +91,7 @@ pins: ## name every image of the containers by its digest (needs docker with bui
 # Keeps versions that still fit; `make lock upgrade=1` takes the newest of everything.
 lock: | .venv/bin/python ## resolve the dependencies in pyproject.toml into constraints.txt
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check uv
-	.venv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	.venv/bin/uv pip compile pyproject.toml --group dev --group persons --universal --python-version 3.11 \
 	  --no-config --no-annotate --custom-compile-command 'make lock' $(if $(upgrade),--upgrade) \
 	  --quiet --output-file constraints.txt
 
