@@ -115,6 +115,9 @@ class Outcome:
     accuracy: Mapping[str, Any] | None = None
     """As `evidence.accuracy` reports it; None where it was not measured."""
 
+    advantage: Mapping[str, Any] | None = None
+    """As `evidence.advantage` reports it; None where it was not measured."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
@@ -277,16 +280,18 @@ def _result(case: Case, outcome: Outcome) -> dict[str, Any]:
         "not_trained_on": target.not_trained_on,
         "approval": _approval(outcome, case.keyed),
         "purge": {"superseded_weights": [_old(version, case.purges) for version in outcome.old]},
-        **_accuracy(outcome),
+        **_measured(outcome),
     }
 
 
-def _accuracy(outcome: Outcome) -> dict[str, Any]:
-    """What is told of the model's accuracy, where there is something to tell: certificates of
-    earlier releases have neither member."""
+def _measured(outcome: Outcome) -> dict[str, Any]:
+    """What is told of the model's accuracy and of guesses about the samples, where there is
+    something to tell: certificates of earlier releases have no such member."""
     told: dict[str, Any] = {}
     if outcome.accuracy is not None:
         told["accuracy"] = outcome.accuracy
+    if outcome.advantage is not None:
+        told["advantage"] = outcome.advantage
     check = outcome.before.figures.get("accuracy_check")
     if check is not None and check["accepted"]:
         names = ("accepted", "objections", "train", "train_samples", "holdout", "holdout_samples")

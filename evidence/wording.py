@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from domain.states import Mode, Objective, RowsStatus, Verdict
+from evidence import advantage
 
 Result = Mapping[str, Any]
 """What a certificate says of one model, as it is signed: the words rest on nothing else."""
@@ -263,6 +264,8 @@ def _sentences(result: Result, nothing_found: bool) -> Iterator[str]:
     yield from _what_came_of(result, nothing_found)
     if report := result.get("accuracy"):
         yield from accuracy_remarks(report)
+    if told := result.get("advantage"):
+        yield from advantage.remarks(told)
     if accepted := result.get("accepted_accuracy"):
         yield str(accepted_accuracy(accepted))
 

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from devstack import local
 from domain.states import Mode, RequestStatus, Verdict, VersionStatus
-from evidence import accuracy, merkle, signed_notes
+from evidence import accuracy, advantage, merkle, signed_notes
 from evidence.statement import Case, Entry, Keyed, Log, Outcome, instant
 from tests import factories
 
@@ -132,6 +132,7 @@ def changed(
         tests=audited,
         acceptance=accepted,
         accuracy=accuracy.report(FIGURES["before"], FIGURES["after"]),
+        advantage=advantage.report(FIGURES["before"], FIGURES["after"]),
     )
     rows = [
         dataset, model, registration, job, *measured, old, new, request, target, kept, *audited,
@@ -147,8 +148,12 @@ FIGURES = {
             "measured_on": "test", "samples": [60, 40], "right": [54, right],
         },
         "lost_classes": [1],
+        "advantage": {
+            "bound": bound, "observed": observed, "pairs": 30, "forgotten": 30, "grouped": False,
+            "confidence": 0.95,
+        },
     }
-    for moment, right in (("before", 36), ("after", 0))
+    for moment, right, bound, observed in (("before", 36, 0.98, 0.9), ("after", 0, 0.713, 0.504))
 }  # fmt: skip
 """Class 1 lost all of its training samples."""
 

@@ -318,9 +318,14 @@ ACCEPTED_ACCURACY = record(
     train=maybe(number), train_samples=whole(),
     holdout=maybe(number), holdout_samples=whole(),
 )
+GUESSES = record(
+    bound=number, observed=maybe(number), pairs=whole(), forgotten=whole(), grouped=flag,
+    confidence=number,
+)
+ADVANTAGE = record(before=GUESSES, after=GUESSES)
 RESULT = record(
-    # Certificates of version 0.2.0 and earlier lack both.
-    {"accuracy": ACCURACY, "accepted_accuracy": ACCEPTED_ACCURACY},
+    # Certificates of version 0.2.0 and earlier lack all of these.
+    {"accuracy": ACCURACY, "accepted_accuracy": ACCEPTED_ACCURACY, "advantage": ADVANTAGE},
     model=text(), model_id=UUID, status=one_of("completed"),
     kind=one_of("approximate", "exact", "nothing_to_forget"),
     verdict=maybe(one_of("pass", "fail", "no_power")),
@@ -967,6 +972,8 @@ def check_figures(predicate: dict[str, Any]) -> None:
         must(follow[verdict], f"{where}.verdict", f"{verdict} does not follow from the tests")
         if "accuracy" in result:
             check_accuracy(result["accuracy"], f"{where}.accuracy")
+        for moment, told in result.get("advantage", {}).items():
+            check_guesses(told, f"{where}.advantage.{moment}")
 
 
 def kept(tests: list[dict[str, Any]]) -> bool:
@@ -994,6 +1001,14 @@ def check_accuracy(accuracy: dict[str, Any], where: str) -> None:
             mean = sum(samples * share for samples, share in shares if samples) / total
             differs = "does not follow from the accuracies of the classes"
             must(abs(mean - accuracy[moment]) < 1e-6, f"{where}.{moment}", differs)
+
+
+def check_guesses(told: dict[str, Any], where: str) -> None:
+    """Check that a bound excludes nothing that was observed, and nothing without pairs."""
+    bound, observed = told["bound"], told["observed"]
+    must((told["pairs"] > 0) == (observed is not None), f"{where}.observed", "needs pairs")
+    least = 1.0 if observed is None else max(observed, 1 - observed)
+    must(least - 1e-9 <= bound <= 1, f"{where}.bound", "is below what was observed")
 
 
 def follows(test: dict[str, Any], alpha: float | None) -> bool | None:

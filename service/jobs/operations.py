@@ -25,6 +25,7 @@ from evidence import wording
 from service.dependencies import Sessions
 from service.fields import VersionBrief
 from service.jobs.accuracy import AccuracyChange
+from service.jobs.advantage import AdvantageChange
 from service.jobs.schemas import (
     AlignmentCycle,
     AlignmentPoint,
@@ -77,6 +78,7 @@ async def get(sessions: Sessions, job_id: UUID) -> JobRead:
         cycles=[CycleRead.model_validate(cycle) for cycle in cycles],
         after=_as(EvaluationRead, evaluations.get("after")),
         accuracy=AccuracyChange.of(evaluations.get("before"), evaluations.get("after")),
+        advantage=AdvantageChange.of(evaluations.get("before"), evaluations.get("after")),
     )
 
 

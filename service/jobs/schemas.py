@@ -7,6 +7,7 @@ from domain.policy import Escalation
 from domain.states import JobKind, JobStatus, Mode, Objective, Verdict
 from service.fields import Failure, Instant, Out, Scores, VersionBrief
 from service.jobs.accuracy import AccuracyChange
+from service.jobs.advantage import AdvantageChange
 
 
 class CycleRead(Scores):
@@ -245,6 +246,10 @@ class JobRead(JobSummary):
     accuracy: AccuracyChange | None
     """What the job did to the accuracy over all classes, and to each class; null until it has been
     measured, and for other kinds of job."""
+
+    advantage: AdvantageChange | None
+    """How many guesses about who was forgotten may still be right; null until it has been measured,
+    and for other kinds of job."""
 
 
 class AlignmentPoint(Out):

@@ -25,7 +25,7 @@ from worker.unlearning.config import default_config
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VALIDATOR = Draft202012Validator(SCHEMA)
-OPTIONAL = ("accuracy", "accepted_accuracy", "rows", "subjects")
+OPTIONAL = ("accuracy", "accepted_accuracy", "advantage", "rows", "subjects")
 """Members that certificates of earlier releases lack, and but for the first most others, too."""
 
 SUBJECTS = LookedUp(
@@ -198,6 +198,17 @@ def test_what_every_class_lost_is_told_in_figures_and_in_words():
     )
 
 
+def test_what_the_data_do_not_exclude_is_told_in_figures_and_in_words():
+    said = predicate(STORIES["changed"].case)
+
+    [result] = said["results"]
+    assert result["advantage"] == {
+        moment: certified.FIGURES[moment]["advantage"] for moment in ("before", "after")
+    }
+    told = said["scope"]["statement"]
+    assert "right at most 72 times in 100 (measured: 50.4, before the job 90.0; 50 is" in told
+
+
 @pytest.mark.parametrize("name", ["changed", "retrained", "accepted", "without audit"])
 def test_an_accepted_accuracy_is_told_in_every_certificate_of_the_model(name):
     said = predicate(STORIES[name].case)
@@ -211,7 +222,7 @@ def test_what_an_earlier_release_did_not_measure_is_left_out():
     case = STORIES["changed"].case
     [outcome] = case.outcomes
     old = factories.version(outcome.model, factories.job())
-    before = replace(case, outcomes=[replace(outcome, accuracy=None, before=old)])
+    before = replace(case, outcomes=[replace(outcome, accuracy=None, advantage=None, before=old)])
 
     said = predicate(before)
 

@@ -54,6 +54,13 @@ ACCEPTED = [
     }
     for objections in ([], list(wording.OBJECTIONS)) for holdout in (None, 0.2)
 ]  # fmt: skip
+GUESSES = [
+    {
+        "bound": bound, "observed": 0.5 if pairs else None, "pairs": pairs, "forgotten": 9,
+        "grouped": pairs == 1, "confidence": 0.95,
+    }
+    for bound, pairs in ((0.54, 900), (0.9999, 1), (1.0, 0))
+]  # fmt: skip
 PURGES = ((), (None,), ("2026-01-01",), ("2026-01-01", None))
 ALL = (
     [
@@ -69,6 +76,10 @@ ALL = (
     + [
         result(Kind.NOTHING_TO_FORGET, None, already_forgotten=gone, not_trained_on=1 - gone)
         for gone in (0, 1)
+    ]
+    + [
+        result(kind, verdict, advantage={"before": told, "after": told})
+        for kind, verdict, told in product(MADE, VERDICTS, GUESSES)
     ]
     + [
         result(kind, verdict, accuracy=measured, accepted_accuracy=accepted)
@@ -122,6 +133,20 @@ def test_tests_that_a_retrained_version_fails_are_counted_and_do_not_decide():
     assert "1 of 2 tests tell the samples apart in it" in said
     assert "do not decide" in said
     assert SUCCESS not in said
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (GUESSES[0], "right at most 54 times in 100 (measured: 50.0"),
+        (GUESSES[1], "right up to 100 times in 100, as far as these data tell"),
+        (GUESSES[2], "was not measured"),
+    ],
+)
+def test_a_bound_is_never_rounded_to_the_comforting_side(told, words):
+    said = wording.statement([result(advantage={"before": told, "after": told})])
+
+    assert words in said
 
 
 def test_classes_that_lost_everything_are_named_and_many_are_counted():

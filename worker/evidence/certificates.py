@@ -41,7 +41,6 @@ from domain.tables import (
     Dataset,
     DeletionRequest,
     DeletionTarget,
-    Evaluation,
     Job,
     LogCheckpoint,
     LogLeaf,
@@ -50,10 +49,10 @@ from domain.tables import (
     Round,
     VerdictTest,
 )
-from evidence import accuracy, entries, merkle, signed_notes, subjects, tree
+from evidence import entries, merkle, signed_notes, subjects, tree
 from evidence.statement import Case, Entry, Keyed, Log, Outcome, Purge, Rows, says_more, statement
 from evidence.subjects import LookedUp
-from worker.evidence import acceptances
+from worker.evidence import acceptances, measured
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 ROWS_EVENTS = (RequestRowsErased.event, RequestRowsKept.event)
@@ -325,16 +324,8 @@ def _outcome(
         round=tried,
         tests=_tests(session, tried) if tried else (),
         acceptance=acceptances.of(session, target, job),
-        accuracy=_accuracy(session, job) if after else None,
+        **(measured.of(session, job) if job and after else {}),
     )
-
-
-def _accuracy(session: Session, job: Job | None) -> dict[str, Any] | None:
-    if job is None:
-        return None
-    rows = session.scalars(select(Evaluation).filter_by(job_id=job.id))
-    figures = {row.moment: row.figures for row in rows}
-    return accuracy.report(figures.get("before"), figures.get("after"))
 
 
 def _served(session: Session, target: DeletionTarget) -> ModelVersion:

@@ -21,6 +21,8 @@ from worker.unlearning.alignment import (
     matching_weights,
     subspace_overlap,
 )
+from worker.unlearning.audit.advantage import Advantage, advantage
+from worker.unlearning.audit.groups import Groups
 from worker.unlearning.errors import NotFinite
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples, classes
@@ -104,6 +106,9 @@ class Evaluation:
     membership_auc: float | None
     """Chance that a forget sample has a lower loss than a hold-out sample of the same class
     mix; 0.5 means indistinguishable. None when the hold-out lacks all these classes."""
+
+    advantage: Advantage
+    """The share of right guesses about who was forgotten that the data do not exclude."""
 
     every_class: "EveryClass"
     """Accuracy on test samples of all classes, those without any retain sample included."""
@@ -190,6 +195,7 @@ def evaluate(
     class_counts: Tensor,
     k: int | None = None,
     moments: Moments | None = None,
+    groups: Groups | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Measure a network by its outputs on the forget set and on what must stay.
@@ -199,6 +205,7 @@ def evaluate(
         k: directions of the eigenspace; the number of retained classes - 1 by default.
         moments: moments of this network's retain features; estimated from the reservoir when not
             given.
+        groups: which forget and hold-out samples belong together; without them, each is its own.
     """
     mine, kept, unseen = observed.forget, observed.retain, observed.holdout
     tested = _of_retained(observed.test, class_counts) if observed.test else None
@@ -225,6 +232,9 @@ def evaluate(
         forget_feature_norm=mine.features.norm(dim=1).mean().item(),
         holdout_feature_norm=((alike @ unseen.features.norm(dim=1)).item() if there else None),
         membership_auc=membership_auc(mine, unseen),
+        advantage=advantage(
+            mine.losses(), mine.labels, unseen.losses(), unseen.labels, groups=groups, seed=seed
+        ),
         every_class=EveryClass.of(observed, len(class_counts)),
         lost_classes=[label for label in classes(mine.labels) if class_counts[label] == 0],
     )

@@ -56,7 +56,13 @@ def unlearn_model(bench: Workbench) -> None:
     # The seed follows from the job, so on the CPU a second attempt gives the same result as the
     # first.
     seed = bench.claim.job_id.int % 2**31
-    before = evaluate(observed, class_counts=inputs.class_counts, moments=moments, seed=seed)
+    before = evaluate(
+        observed,
+        class_counts=inputs.class_counts,
+        moments=moments,
+        groups=inputs.groups,
+        seed=seed,
+    )
     points = resume.find(bench, order)
     record.start(bench, order, chosen, before, points, compared=compared)
     made = rounds.run(
@@ -75,7 +81,11 @@ def unlearn_model(bench: Workbench) -> None:
     )
     bench.report("storing the new version", 0.99)
     after = evaluate(
-        made.observed, class_counts=inputs.class_counts, moments=made.moments, seed=seed
+        made.observed,
+        class_counts=inputs.class_counts,
+        moments=made.moments,
+        groups=inputs.groups,
+        seed=seed,
     )
     record.new_version(bench, order, inputs, made, before, after)
 
