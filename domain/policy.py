@@ -114,3 +114,9 @@ class Policy(_Limits):
     audits compare them as one: those with the same value in the dataset's `group` column, or, with
     `near_duplicates`, also samples without a value there that registration found to be nearly the
     same, such as bursts of photos or overlapping windows. It cannot be changed afterwards."""
+
+    fine_tuned_steps: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """For how many steps a copy of each new version is trained further on retain samples, to see
+    whether membership comes back; 0 for none. The copy is thrown away, and no verdict hangs on it.
+    A step costs as much as a step of training, and the copy as much memory as the model, so it is
+    off unless it is asked for; 100 steps are enough to tell."""

@@ -118,6 +118,9 @@ class Outcome:
     advantage: Mapping[str, Any] | None = None
     """As `evidence.advantage` reports it; None where it was not measured."""
 
+    fine_tuned: Mapping[str, Any] | None = None
+    """As `evidence.fine_tuned` reports it; None where it was not measured."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
@@ -292,6 +295,8 @@ def _measured(outcome: Outcome) -> dict[str, Any]:
         told["accuracy"] = outcome.accuracy
     if outcome.advantage is not None:
         told["advantage"] = outcome.advantage
+    if outcome.fine_tuned is not None:
+        told["fine_tuned"] = outcome.fine_tuned
     check = outcome.before.figures.get("accuracy_check")
     if check is not None and check["accepted"]:
         names = ("accepted", "objections", "train", "train_samples", "holdout", "holdout_samples")

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from domain.states import Mode, Objective, RowsStatus, Verdict
-from evidence import advantage
+from evidence import advantage, fine_tuned
 
 Result = Mapping[str, Any]
 """What a certificate says of one model, as it is signed: the words rest on nothing else."""
@@ -266,6 +266,8 @@ def _sentences(result: Result, nothing_found: bool) -> Iterator[str]:
         yield from accuracy_remarks(report)
     if told := result.get("advantage"):
         yield from advantage.remarks(told)
+    if told := result.get("fine_tuned"):
+        yield from fine_tuned.remarks(told)
     if accepted := result.get("accepted_accuracy"):
         yield str(accepted_accuracy(accepted))
 

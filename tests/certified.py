@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from devstack import local
 from domain.states import Mode, RequestStatus, Verdict, VersionStatus
-from evidence import accuracy, advantage, merkle, signed_notes
+from evidence import accuracy, advantage, fine_tuned, merkle, signed_notes
 from evidence.statement import Case, Entry, Keyed, Log, Outcome, instant
 from tests import factories
 
@@ -133,6 +133,7 @@ def changed(
         acceptance=accepted,
         accuracy=accuracy.report(FIGURES["before"], FIGURES["after"]),
         advantage=advantage.report(FIGURES["before"], FIGURES["after"]),
+        fine_tuned=fine_tuned.report(FIGURES["after"]),
     )
     rows = [
         dataset, model, registration, job, *measured, old, new, request, target, kept, *audited,
@@ -154,6 +155,9 @@ FIGURES = {
         },
     }
     for moment, right, bound, observed in (("before", 36, 0.98, 0.9), ("after", 0, 0.713, 0.504))
+}  # fmt: skip
+FIGURES["after"]["fine_tuned"] = {
+    "steps": 100, "samples": 900, "membership_auc_before": 0.504, "membership_auc_after": 0.503,
 }  # fmt: skip
 """Class 1 lost all of its training samples."""
 

@@ -323,9 +323,16 @@ GUESSES = record(
     confidence=number,
 )
 ADVANTAGE = record(before=GUESSES, after=GUESSES)
+FINE_TUNED = record(
+    steps=whole(1), samples=whole(), membership_auc_before=maybe(number),
+    membership_auc_after=maybe(number),
+)
 RESULT = record(
     # Certificates of version 0.2.0 and earlier lack all of these.
-    {"accuracy": ACCURACY, "accepted_accuracy": ACCEPTED_ACCURACY, "advantage": ADVANTAGE},
+    {
+        "accuracy": ACCURACY, "accepted_accuracy": ACCEPTED_ACCURACY, "advantage": ADVANTAGE,
+        "fine_tuned": FINE_TUNED,
+    },
     model=text(), model_id=UUID, status=one_of("completed"),
     kind=one_of("approximate", "exact", "nothing_to_forget"),
     verdict=maybe(one_of("pass", "fail", "no_power")),

@@ -136,6 +136,39 @@ class AccuracyChange(Result):
     """What this means, in sentences."""
 
 
+class Guesses(Result):
+    """How many guesses about who was forgotten the data do not exclude to be right."""
+
+    bound: float
+    """From 0.5, which is chance, to 1, which excludes nothing."""
+
+    observed: float | None
+    pairs: int
+    forgotten: int
+    grouped: bool
+    confidence: float
+
+
+class AdvantageChange(Result):
+    """The same before and after a job."""
+
+    before: Guesses
+    after: Guesses
+    remarks: list[str]
+    """What this means, in sentences."""
+
+
+class FineTuned(Result):
+    """Membership, before and after a copy of the new version was trained further."""
+
+    steps: int
+    samples: int
+    membership_auc_before: float | None
+    membership_auc_after: float | None
+    remarks: list[str]
+    """What this means, in sentences."""
+
+
 class JobSummary(Followed):
     """One piece of work, and how far it is."""
 
@@ -200,6 +233,12 @@ class Job(JobSummary):
     after: Evaluation | None
     accuracy: AccuracyChange | None
     """What the job did to the accuracy over all classes."""
+
+    advantage: AdvantageChange | None
+    """How many guesses about who was forgotten may still be right."""
+
+    fine_tuned: FineTuned | None
+    """What further training of a copy brought back; None unless the policy asks for it."""
 
 
 class AlignmentPoint(Result):

@@ -59,6 +59,9 @@ class Policy(Result):
     group: Literal["column", "near_duplicates"] = "column"
     """Which samples belong together: by the dataset's column, or also those nearly the same."""
 
+    fine_tuned_steps: int = 0
+    """So many steps a copy of each new version is trained further, to see what comes back."""
+
 
 class PythonArchitecture(Result):
     """A function that the service allows builds the network."""

@@ -26,6 +26,7 @@ from service.dependencies import Sessions
 from service.fields import VersionBrief
 from service.jobs.accuracy import AccuracyChange
 from service.jobs.advantage import AdvantageChange
+from service.jobs.fine_tuned import FineTunedRead
 from service.jobs.schemas import (
     AlignmentCycle,
     AlignmentPoint,
@@ -79,6 +80,7 @@ async def get(sessions: Sessions, job_id: UUID) -> JobRead:
         after=_as(EvaluationRead, evaluations.get("after")),
         accuracy=AccuracyChange.of(evaluations.get("before"), evaluations.get("after")),
         advantage=AdvantageChange.of(evaluations.get("before"), evaluations.get("after")),
+        fine_tuned=FineTunedRead.of(evaluations.get("after")),
     )
 
 

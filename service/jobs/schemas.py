@@ -8,6 +8,7 @@ from domain.states import JobKind, JobStatus, Mode, Objective, Verdict
 from service.fields import Failure, Instant, Out, Scores, VersionBrief
 from service.jobs.accuracy import AccuracyChange
 from service.jobs.advantage import AdvantageChange
+from service.jobs.fine_tuned import FineTunedRead
 
 
 class CycleRead(Scores):
@@ -250,6 +251,10 @@ class JobRead(JobSummary):
     advantage: AdvantageChange | None
     """How many guesses about who was forgotten may still be right; null until it has been measured,
     and for other kinds of job."""
+
+    fine_tuned: FineTunedRead | None
+    """What further training of a copy of the new version brought back; null unless the model's
+    policy asks for it."""
 
 
 class AlignmentPoint(Out):

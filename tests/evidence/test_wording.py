@@ -61,6 +61,10 @@ GUESSES = [
     }
     for bound, pairs in ((0.54, 900), (0.9999, 1), (1.0, 0))
 ]  # fmt: skip
+TUNED = [
+    {"steps": 9, "samples": 90, "membership_auc_before": 0.5, "membership_auc_after": after}
+    for after in (0.6, None)
+]
 PURGES = ((), (None,), ("2026-01-01",), ("2026-01-01", None))
 ALL = (
     [
@@ -78,8 +82,8 @@ ALL = (
         for gone in (0, 1)
     ]
     + [
-        result(kind, verdict, advantage={"before": told, "after": told})
-        for kind, verdict, told in product(MADE, VERDICTS, GUESSES)
+        result(kind, verdict, advantage={"before": told, "after": told}, fine_tuned=tuned)
+        for kind, verdict, told, tuned in product(MADE, VERDICTS, GUESSES, TUNED)
     ]
     + [
         result(kind, verdict, accuracy=measured, accepted_accuracy=accepted)

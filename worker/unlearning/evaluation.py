@@ -71,6 +71,19 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FineTuned:
+    """What became of membership in a copy that was trained further on retain samples."""
+
+    steps: int
+    samples: int
+    """How many different retain samples were used at most."""
+
+    membership_auc_before: float | None
+    membership_auc_after: float | None
+    """None when the copy could not be trained, or the hold-out lacks all classes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """One network, measured. A field is None when there are no samples to measure it on."""
 
@@ -115,6 +128,9 @@ class Evaluation:
 
     lost_classes: list[int]
     """Classes of the forget set of which no retain sample is left."""
+
+    fine_tuned: FineTuned | None = None
+    """None where that was not asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

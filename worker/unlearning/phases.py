@@ -83,9 +83,9 @@ def forget_phase(
         _anneal(optimizer, config.forget_lr, cycle - 1 + step / len(steps), config)
         beside = companions.draw(config.batch_size * 5 // 8 - len(chosen))
         losses = _forget_losses(network, goal, chosen, beside, ceiling)
-        _step(network, optimizer, weights @ losses)
+        take_step(network, optimizer, weights @ losses)
         sums += losses.detach()
-    _require_finite(network, sums, cycle)
+    require_finite(network, sums, f"cycle {cycle}")
     alignment_mean, distillation_mean, *_ = (sums / len(steps)).tolist()
     return alignment_mean, distillation_mean
 
@@ -216,9 +216,11 @@ def recover_phase(
         features, logits = _together(network, goal, held, retain.inputs(chosen))
         labels = moved(retain.labels[chosen], logits.device)
         loss = F.cross_entropy(logits[len(held) :], labels)
-        _step(network, optimizer, loss + config.alignment_weight * _alignment(features, goal, held))
+        take_step(
+            network, optimizer, loss + config.alignment_weight * _alignment(features, goal, held)
+        )
         total += loss.detach()
-    _require_finite(network, total, cycle)
+    require_finite(network, total, f"cycle {cycle}")
     return total.item() / len(steps)
 
 
@@ -238,7 +240,8 @@ def _anneal(optimizer: SGD, lr: float, done: float, config: Config) -> None:
         optimizer.lr = lr * (1 + math.cos(math.pi * done / config.cycles)) / 2
 
 
-def _step(network: Network, optimizer: SGD, loss: Tensor) -> None:
+def take_step(network: Network, optimizer: SGD, loss: Tensor) -> None:
+    """Follow the gradient of a loss once, clipped to the norm that such a network tolerates."""
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]  # torch
     normalised = any(
@@ -249,8 +252,9 @@ def _step(network: Network, optimizer: SGD, loss: Tensor) -> None:
     optimizer.step()
 
 
-def _require_finite(network: Network, losses: Tensor, cycle: int) -> None:
+def require_finite(network: Network, losses: Tensor, when: str) -> None:
+    """Raise NotFinite if a loss or a weight is NaN or infinite."""
     if not losses.isfinite().all():
-        raise NotFinite(f"loss became non-finite in cycle {cycle}")
+        raise NotFinite(f"loss became non-finite in {when}")
     if not all(weight.isfinite().all() for weight in network.model.state_dict().values()):
-        raise NotFinite(f"a weight became non-finite in cycle {cycle}")
+        raise NotFinite(f"a weight became non-finite in {when}")

@@ -4,12 +4,13 @@ The shell around `worker.unlearning`: `inputs` reads, `rounds` tries, `record` s
 one transaction.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from domain.states import Mode
 from worker.data import reference_tables, version_statistics
 from worker.engine.workbench import Workbench
-from worker.jobs.unlearn import plan, record, resume, rounds
+from worker.jobs.unlearn import fine_tuned, plan, record, resume, rounds
 from worker.jobs.unlearn.champion import drift_of, load_champion
 from worker.jobs.unlearn.inputs import Inputs, Order, read_inputs, read_order
 from worker.jobs.unlearn.rounds import Basis
@@ -65,21 +66,18 @@ def unlearn_model(bench: Workbench) -> None:
     )
     points = resume.find(bench, order)
     record.start(bench, order, chosen, before, points, compared=compared)
-    made = rounds.run(
-        bench,
-        Basis(
-            order=order,
-            inputs=inputs,
-            plan=chosen,
-            champion=network,
-            moments=moments,
-            before=observed,
-            **_known(bench, order, inputs),
-            seed=seed,
-            points=points,
-        ),
+    basis = Basis(
+        order=order,
+        inputs=inputs,
+        plan=chosen,
+        champion=network,
+        moments=moments,
+        before=observed,
+        **_known(bench, order, inputs),
+        seed=seed,
+        points=points,
     )
-    bench.report("storing the new version", 0.99)
+    made = rounds.run(bench, basis)
     after = evaluate(
         made.observed,
         class_counts=inputs.class_counts,
@@ -87,6 +85,8 @@ def unlearn_model(bench: Workbench) -> None:
         groups=inputs.groups,
         seed=seed,
     )
+    after = replace(after, fine_tuned=fine_tuned.measure(bench, basis, made))
+    bench.report("storing the new version", 0.99)
     record.new_version(bench, order, inputs, made, before, after)
 
 
