@@ -282,6 +282,17 @@ class ReferencesCompleted(Event, event="references.completed", about="model"):
     scores_kept: bool | None = None  # of each model, not only mean and deviation
 
 
+class MemoryReturned(Event, event="model.memory_returned", about="model"):
+    """What the model has forgotten can be told apart in a new version, and could not before."""
+
+    version: int
+    job: UUID
+    requests: int
+    samples: int
+    remeasured: int
+    """How many of the samples were measured again in this version."""
+
+
 class VersionCreated(Event, event="version.created", about="version"):
     """A version of a model was made, by registration or by a job that forgets."""
 

@@ -119,4 +119,8 @@ class Policy(_Limits):
     """For how many steps a copy of each new version is trained further on retain samples, to see
     whether membership comes back; 0 for none. The copy is thrown away, and no verdict hangs on it.
     A step costs as much as a step of training, and the copy as much memory as the model, so it is
-    off unless it is asked for; 100 steps are enough to tell."""
+    off unless it is asked for."""
+
+    pooled_audit_days: Annotated[int, Field(ge=0, le=3650)] = 90
+    """For how many days it is kept what jobs measured of each forgotten group or sample, to be
+    judged together whenever a version is made; no ids are kept. 0 for none."""

@@ -253,9 +253,9 @@ class DeliveryFailure(StrEnum):
     DISABLED = "disabled"
 
 
-Event = RequestStatus | Literal["overdue", "rows_erased", "rows_kept"]
-"""What webhooks are told of a deletion request: a status it came to, that it is overdue, or what
-became of the rows of its samples."""
+Event = RequestStatus | Literal["overdue", "rows_erased", "rows_kept", "memory_returned"]
+"""What webhooks are told of a deletion request: a status it came to, that it is overdue, what
+became of the rows of its samples, or that its job's version brought back what was forgotten."""
 
 REQUEST_STEPS: dict[RequestStatus, frozenset[RequestStatus]] = {
     RequestStatus.PENDING: frozenset(

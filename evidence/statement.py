@@ -121,6 +121,9 @@ class Outcome:
     fine_tuned: Mapping[str, Any] | None = None
     """As `evidence.fine_tuned` reports it; None where it was not measured."""
 
+    pooled_audit: Mapping[str, Any] | None = None
+    """What all that the model had forgotten said together when `after` was made."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
@@ -297,6 +300,8 @@ def _measured(outcome: Outcome) -> dict[str, Any]:
         told["advantage"] = outcome.advantage
     if outcome.fine_tuned is not None:
         told["fine_tuned"] = outcome.fine_tuned
+    if outcome.pooled_audit is not None:
+        told["pooled_audit"] = outcome.pooled_audit
     check = outcome.before.figures.get("accuracy_check")
     if check is not None and check["accepted"]:
         names = ("accepted", "objections", "train", "train_samples", "holdout", "holdout_samples")

@@ -199,6 +199,13 @@ TABLES: Mapping[str, Table] = {
         fixed="position value low high expected threshold p_value forget_samples holdout_samples "
         "passed",
     ),
+    "pooled_statistics": Table(
+        worker=Rights(insert=True, delete=True),
+        fixed="model_id samples label before after peers everyone",
+    ),
+    "pooled_audits": Table(
+        api=READ, worker=APPEND, fixed="model_id version verdict returned figures"
+    ),
     # Evidence
     "audit_events": Table(api=APPEND, worker=APPEND, fixed="actor event subject_id data"),
     "audit_leaves": Table(api=READ, worker=READ, fixed="event_id"),

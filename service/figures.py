@@ -14,6 +14,7 @@ from domain.states import (
     RegistrationStatus,
     RequestStatus,
     RowsStatus,
+    Verdict,
     VersionStatus,
 )
 from domain.tables import (
@@ -25,6 +26,7 @@ from domain.tables import (
     LogLeaf,
     Model,
     ModelVersion,
+    PooledAudit,
     WebhookDelivery,
 )
 from service.fields import Out
@@ -85,6 +87,10 @@ class Figures(Out):
     models: dict[RegistrationStatus, int]
     """Number of models in each status."""
 
+    pooled_audits: dict[Verdict, int]
+    """Number of models by the verdict of their newest pooled audit, which judges together what
+    they have forgotten lately."""
+
     purge_pending: int
     """Number of superseded model versions whose files have not been deleted yet. They may hold
     forgotten data."""
@@ -121,6 +127,7 @@ async def read(sessions: async_sessionmaker[AsyncSession]) -> Figures:
             unlearn_seconds=await _durations(session),
             datasets=await _by_status(session, Dataset, RegistrationStatus),
             models=await _by_status(session, Model, RegistrationStatus),
+            pooled_audits=await _pooled_audits(session),
             purge_pending=await _count(session, ModelVersion, pending),
             purge_overdue_seconds=await _age(session, ModelVersion.purge_after, pending),
             audit_events=await session.scalar(select(func.max(LogLeaf.position) + 1)) or 0,
@@ -170,6 +177,16 @@ async def _rows(session: AsyncSession) -> dict[RowsStatus, int]:
     query = select(known, func.count()).where(known.is_not(None)).group_by(known)
     found = {status: count for status, count in await session.execute(query) if status is not None}
     return dict.fromkeys(RowsStatus, 0) | found
+
+
+async def _pooled_audits(session: AsyncSession) -> dict[Verdict, int]:
+    place = func.row_number().over(
+        partition_by=PooledAudit.model_id, order_by=PooledAudit.version.desc()
+    )
+    each = select(PooledAudit.verdict, place.label("place")).subquery()
+    query = select(each.c.verdict, func.count()).where(each.c.place == 1).group_by(each.c.verdict)
+    found = {verdict: count for verdict, count in await session.execute(query)}
+    return dict.fromkeys(Verdict, 0) | found
 
 
 async def _jobs(session: AsyncSession) -> dict[JobKind, dict[JobStatus, int]]:

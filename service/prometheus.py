@@ -72,6 +72,12 @@ class _Gauges(Collector):
             )
         yield _by_label("datasets", "Datasets.", "status", now.datasets)
         yield _by_label("models", "Models.", "status", now.models)
+        yield _by_label(
+            "pooled_audits",
+            "Models, by the verdict on all that they have forgotten lately.",
+            "verdict",
+            now.pooled_audits,
+        )
         yield _gauge(
             "purge_pending", "Superseded model versions with files to delete.", now.purge_pending
         )

@@ -134,10 +134,14 @@ def changed(
         accuracy=accuracy.report(FIGURES["before"], FIGURES["after"]),
         advantage=advantage.report(FIGURES["before"], FIGURES["after"]),
         fine_tuned=fine_tuned.report(FIGURES["after"]),
+        pooled_audit=POOLED,
+    )
+    together = factories.pooled_audit(
+        job, **{name: POOLED[name] for name in ("version", "verdict", "returned")}, figures=POOLED
     )
     rows = [
-        dataset, model, registration, job, *measured, old, new, request, target, kept, *audited,
-        accepted,
+        dataset, model, registration, job, together, *measured, old, new, request, target, kept,
+        *audited, accepted,
     ]  # fmt: skip
     case = Case(request=request, outcomes=[outcome], log=log(request.id), keyed=KEYED)
     return Story(case, [row for row in rows if row is not None])
@@ -160,6 +164,13 @@ FIGURES["after"]["fine_tuned"] = {
     "steps": 100, "samples": 900, "membership_auc_before": 0.504, "membership_auc_after": 0.503,
 }  # fmt: skip
 """Class 1 lost all of its training samples."""
+
+POOLED = {
+    "version": 2, "verdict": "no_power", "returned": False, "requests": 3, "samples": 40,
+    "remeasured": 30, "units": 40, "pairs": 36, "observed": 0.51, "low": 0.3, "high": 0.72,
+    "days": 90,
+}  # fmt: skip
+"""What all that the model had forgotten says together."""
 
 ACCEPTED = {
     "accepted": True, "objections": ["no_better_than_chance"], "train": 0.51, "train_samples": 100,

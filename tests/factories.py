@@ -29,6 +29,7 @@ from domain.tables import (
     Job,
     Model,
     ModelVersion,
+    PooledAudit,
     RequestSample,
     ReviewDecision,
     Round,
@@ -177,6 +178,18 @@ def cycle(of: Job, number: int, **changes: Any) -> AlignmentScore:
 def evaluation(of: Job, moment: str, **changes: Any) -> Evaluation:
     values = {"job_id": of.id, "moment": moment, "figures": {"test_accuracy": 0.9}, **SCORES}
     return Evaluation(**values | changes)
+
+
+def pooled_audit(of: Job, **changes: Any) -> PooledAudit:
+    values = {
+        "job_id": of.id,
+        "model_id": of.model_id,
+        "version": 2,
+        "verdict": Verdict.NO_POWER,
+        "returned": False,
+        "figures": {},
+    }
+    return PooledAudit(**values | changes)
 
 
 def tried(of: Job, number: int = 1, **changes: Any) -> Round:

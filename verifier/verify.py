@@ -327,11 +327,16 @@ FINE_TUNED = record(
     steps=whole(1), samples=whole(), membership_auc_before=maybe(number),
     membership_auc_after=maybe(number),
 )
+POOLED_AUDIT = record(
+    version=whole(1), verdict=one_of("pass", "fail", "no_power"), returned=flag, requests=whole(),
+    samples=whole(), remeasured=whole(), units=whole(), pairs=whole(), observed=maybe(number),
+    low=number, high=number, days=whole(),
+)
 RESULT = record(
     # Certificates of version 0.2.0 and earlier lack all of these.
     {
         "accuracy": ACCURACY, "accepted_accuracy": ACCEPTED_ACCURACY, "advantage": ADVANTAGE,
-        "fine_tuned": FINE_TUNED,
+        "fine_tuned": FINE_TUNED, "pooled_audit": POOLED_AUDIT,
     },
     model=text(), model_id=UUID, status=one_of("completed"),
     kind=one_of("approximate", "exact", "nothing_to_forget"),

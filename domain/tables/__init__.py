@@ -28,6 +28,7 @@ from domain.tables.evidence import (
     SigningKey,
 )
 from domain.tables.jobs import AlignmentScore, Evaluation, Job, JobCheckpoint, Round, VerdictTest
+from domain.tables.pooled import PooledAudit, PooledStatistic
 from domain.tables.requests import (
     DeletionRequest,
     DeletionTarget,
@@ -70,6 +71,8 @@ __all__ = [
     "ModelVersion",
     "NearDuplicate",
     "OutOfSamplePrediction",
+    "PooledAudit",
+    "PooledStatistic",
     "ReferenceTables",
     "RequestKey",
     "RequestSample",

@@ -17,6 +17,7 @@ from lethe.schemas.models import (
     TransformersArchitecture,
     Version,
 )
+from lethe.schemas.pooled_audit import PooledAudit
 
 
 class Models:
@@ -122,6 +123,11 @@ class Models:
         """Everything that was made from the model's data, page by page."""
         first = get("/v1/models/{name}/lineage", Lineage, {"limit": 200}, name=name)
         return Listed(first, lambda page: [page], next_page)
+
+    @route
+    def read_pooled_audit(self, name: str) -> Call[PooledAudit]:
+        """What the samples that the model has forgotten lately say together."""
+        return get("/v1/models/{name}/pooled-audit", PooledAudit, name=name)
 
 
 def _with_kind(

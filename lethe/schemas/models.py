@@ -62,6 +62,9 @@ class Policy(Result):
     fine_tuned_steps: int = 0
     """So many steps a copy of each new version is trained further, to see what comes back."""
 
+    pooled_audit_days: int = 90
+    """So long measurements of what was forgotten are kept, to be judged together."""
+
 
 class PythonArchitecture(Result):
     """A function that the service allows builds the network."""

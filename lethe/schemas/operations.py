@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from lethe.schemas.common import JobStatus, RegistrationStatus, Result, Word
+from lethe.schemas.common import JobStatus, RegistrationStatus, Result, Verdict, Word
 from lethe.schemas.jobs import JobKind
 from lethe.schemas.requests import RequestStatus, RowsStatus
 from lethe.schemas.webhooks import DeliveryStatus
@@ -36,6 +36,7 @@ class Figures(Result):
     unlearn_seconds: Durations
     datasets: dict[RegistrationStatus, int]
     models: dict[RegistrationStatus, int]
+    pooled_audits: dict[Verdict, int]
     purge_pending: int
     purge_overdue_seconds: float
     audit_events: int

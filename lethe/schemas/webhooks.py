@@ -21,6 +21,7 @@ class Event(Word):
     OVERDUE = "overdue"
     ROWS_ERASED = "rows_erased"
     ROWS_KEPT = "rows_kept"
+    MEMORY_RETURNED = "memory_returned"
 
 
 class WebhookStatus(Word):

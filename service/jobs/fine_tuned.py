@@ -25,8 +25,8 @@ class FineTunedRead(Out):
     classes."""
 
     membership_auc_after: float | None
-    """The same under the copy. In a model that never saw the samples it hardly moves; in one that
-    only hides them it rises. Null where the copy could not be trained."""
+    """That chance under the copy. In a model that never saw the samples it hardly moves; in one
+    that only hides them it rises. Null where the copy could not be trained."""
 
     remarks: list[str]
     """What this means, in sentences, as certificates say it."""

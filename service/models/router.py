@@ -24,7 +24,8 @@ from service import downloads, polling
 from service.dependencies import Queue, Sessions, Settings
 from service.fields import Name
 from service.headers import NOT_STORED
-from service.models import lineage, operations, preview, weights
+from service.models import lineage, operations, pooled_audit, preview, weights
+from service.models.pooled_audit import PooledAuditRead
 from service.models.preview import PreviewRead
 from service.models.schemas import LineageRead, ModelCreate, ModelRead, VersionRead
 from service.paging import Page, Paging
@@ -150,6 +151,17 @@ async def read_lineage(name: ModelName, sessions: Sessions, window: Paging) -> L
     """List everything that was made from the model's data, which forgotten samples it still holds,
     and when it was or will be deleted."""
     return await lineage.read(sessions, name, window)
+
+
+@router.get(
+    "/{name}/pooled-audit",
+    summary="Get the pooled audit of a model",
+    responses=documented(NotFound),
+)
+async def read_pooled_audit(name: ModelName, sessions: Sessions) -> PooledAuditRead:
+    """Get what the samples that the model has forgotten lately say together: many requests of one
+    sample have power where none of them alone has. It is judged anew with each version."""
+    return await pooled_audit.read(sessions, name)
 
 
 @router.get(

@@ -36,8 +36,9 @@ class WebhookCreate(In):
 
     events: Events | None = None
     """The events to send: statuses of deletion requests, `overdue`, and what became of the samples'
-    rows in the files of a dataset that erases: `rows_erased` or `rows_kept`. Null, or left out, for
-    all of them, including any that are added later."""
+    rows in the files of a dataset that erases: `rows_erased` or `rows_kept`; and
+    `memory_returned`, when the version that a request's job made brings back what the model had
+    forgotten. Null, or left out, for all of them, including any that are added later."""
 
 
 class WebhookChange(In):
@@ -49,8 +50,8 @@ class WebhookChange(In):
     """A note for yourself; null to remove it."""
 
     events: Events | None = None
-    """The events to send: statuses of deletion requests, `overdue`, `rows_erased` and `rows_kept`.
-    Null for all of them."""
+    """The events to send: statuses of deletion requests, `overdue`, `rows_erased`, `rows_kept` and
+    `memory_returned`. Null for all of them."""
 
     status: WebhookStatus | None = None
     """Whether events are sent: `disabled` stops sending and gives up what is waiting, `enabled`

@@ -25,7 +25,9 @@ from worker.unlearning.config import default_config
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VALIDATOR = Draft202012Validator(SCHEMA)
-OPTIONAL = ("accuracy", "accepted_accuracy", "advantage", "fine_tuned", "rows", "subjects")
+OPTIONAL = (
+    "accuracy", "accepted_accuracy", "advantage", "fine_tuned", "pooled_audit", "rows", "subjects",
+)  # fmt: skip
 """Members that certificates of earlier releases lack, and but for the first most others, too."""
 
 SUBJECTS = LookedUp(
@@ -206,6 +208,7 @@ def test_what_the_data_do_not_exclude_is_told_in_figures_and_in_words():
         moment: certified.FIGURES[moment]["advantage"] for moment in ("before", "after")
     }
     told = said["scope"]["statement"]
+    assert result["pooled_audit"] == certified.POOLED
     assert result["fine_tuned"] == certified.FIGURES["after"]["fine_tuned"]
     assert "thrown away: the membership AUC went from 50.4 to 50.3 (50 is chance)." in told
     assert "right at most 72 times in 100 (measured: 50.4, before the job 90.0; 50 is" in told
@@ -224,10 +227,8 @@ def test_what_an_earlier_release_did_not_measure_is_left_out():
     case = STORIES["changed"].case
     [outcome] = case.outcomes
     old = factories.version(outcome.model, factories.job())
-    before = replace(
-        case,
-        outcomes=[replace(outcome, accuracy=None, advantage=None, fine_tuned=None, before=old)],
-    )
+    absent = dict.fromkeys(("accuracy", "advantage", "fine_tuned", "pooled_audit"))
+    before = replace(case, outcomes=[replace(outcome, before=old, **absent)])
 
     said = predicate(before)
 

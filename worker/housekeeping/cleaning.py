@@ -13,6 +13,7 @@ from domain.settings import WorkerSettings
 from domain.states import FINAL_REQUESTS, JobStatus
 from domain.tables import DeletionRequest, IdempotencyKey, Job, ModelVersion
 from worker.delivery import webhooks
+from worker.housekeeping import pooled_statistics
 from worker.store import job_checkpoints
 from worker.store.artifacts import Store
 
@@ -37,6 +38,7 @@ def clean(sessions: sessionmaker[Session], store: Store, settings: WorkerSetting
         too_old = IdempotencyKey.created_at < func.now() - settings.idempotency_retention
         session.execute(delete(IdempotencyKey).where(too_old))
         webhooks.forget_old(session)
+        pooled_statistics.forget_old(session)
         shredding.shred(session, _linked_too_long(session, settings), actor="worker")
         # Read this first: a job that ends after this query has named its files before the next one.
         oldest = session.scalar(

@@ -27,7 +27,7 @@ def measure(bench: Workbench, basis: Basis, made: JudgedVersion) -> FineTuned | 
     steps, inputs = basis.order.policy.fine_tuned_steps, basis.inputs
     if steps == 0:
         return None
-    bench.report("fine-tuning a copy of the new version", 0.98)
+    bench.report("fine-tuning a copy of the new version", 0.97)
     config = default_config(
         removing=basis.order.removing,
         forget_count=len(inputs.forget),

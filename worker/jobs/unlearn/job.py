@@ -10,7 +10,7 @@ from typing import Any
 from domain.states import Mode
 from worker.data import reference_tables, version_statistics
 from worker.engine.workbench import Workbench
-from worker.jobs.unlearn import fine_tuned, plan, record, resume, rounds
+from worker.jobs.unlearn import fine_tuned, plan, pooled, record, resume, rounds
 from worker.jobs.unlearn.champion import drift_of, load_champion
 from worker.jobs.unlearn.inputs import Inputs, Order, read_inputs, read_order
 from worker.jobs.unlearn.rounds import Basis
@@ -86,8 +86,9 @@ def unlearn_model(bench: Workbench) -> None:
         seed=seed,
     )
     after = replace(after, fine_tuned=fine_tuned.measure(bench, basis, made))
+    pool = pooled.measure(bench, basis, made)
     bench.report("storing the new version", 0.99)
-    record.new_version(bench, order, inputs, made, before, after)
+    record.new_version(bench, order, inputs, made, before, after, pool)
 
 
 def _known(bench: Workbench, order: Order, inputs: Inputs) -> dict[str, Any]:

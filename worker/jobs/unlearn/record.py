@@ -23,10 +23,11 @@ from domain.tables import (
 from worker.data import preview, reservoir, specimens, version_statistics
 from worker.engine import environment, lease
 from worker.engine.workbench import Workbench
-from worker.jobs.unlearn import acceptance, resume
+from worker.jobs.unlearn import acceptance, pooled, resume
 from worker.jobs.unlearn.champion import drift_of, users_code
 from worker.jobs.unlearn.inputs import Inputs, Order, read_order
 from worker.jobs.unlearn.plan import Plan
+from worker.jobs.unlearn.pooled import Pool
 from worker.jobs.unlearn.resume import Point
 from worker.jobs.unlearn.rounds import JudgedVersion
 from worker.jobs.unlearn.unchanged import made_with
@@ -84,6 +85,7 @@ def new_version(
     made: JudgedVersion,
     before: Measured,
     after: Measured,
+    pool: Pool | None,
 ) -> None:
     """Write the files first, under their hashes; then everything else in one transaction.
 
@@ -158,6 +160,8 @@ def new_version(
                 forgetting.record_forgotten(session, job_id=job.id, model_id=order.model.id)
                 outcome = RequestStatus.COMPLETED
             jobs.complete(session, job, actor="worker", requests=outcome, acceptance=accepted)
+            served = version.status is VersionStatus.CHAMPION
+            pooled.store(session, pool, job, version=version.number, served=served)
 
 
 def _is_still_the_order(session: Session, order: Order) -> bool:

@@ -105,11 +105,11 @@ def upper_bound(share: float, pairs: int, alpha: float = 1 - CONFIDENCE) -> floa
     low, high = share, 1.0
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if _tail(share, pairs, middle) > alpha else (low, middle)
+        low, high = (middle, high) if tail(share, pairs, middle) > alpha else (low, middle)
     return high
 
 
-def _tail(share: float, pairs: int, chance: float) -> float:
+def tail(share: float, pairs: int, chance: float) -> float:
     """A bound on the chance of a mean of at most `share` where `chance` is expected."""
     if share >= chance:
         return 1.0
