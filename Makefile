@@ -47,9 +47,10 @@ SIZE ?= cpu
 bench-quality: .venv/installed ## how close unlearning comes to retraining, beside other methods
 	.venv/bin/python -m benchmarks.quality --size $(SIZE)
 
-bench-persons: .venv/installed ## requests that name people: verdicts on original, retrained, changed models
+FOLDS ?= 1
+bench-persons: .venv/installed ## requests that name people: verdicts on original, retrained and changed models
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt --group persons
-	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.persons
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.persons --folds $(FOLDS)
 
 bench-load: .venv/installed ## how many requests the API carries, beside bare routes (needs wrk)
 	.venv/bin/python -m benchmarks.load
