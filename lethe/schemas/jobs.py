@@ -219,7 +219,7 @@ class Job(JobSummary):
     base_version: VersionBrief | None
     new_version: VersionBrief | None
     mode: Mode | None
-    accepted_job_id: UUID | None = None
+    accepted_job_id: UUID | None
     """The job whose version was accepted when it had been overtaken, and which this makes anew."""
 
     mode_reason: str | None

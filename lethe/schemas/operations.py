@@ -23,7 +23,7 @@ class Figures(Result):
     overdue: int
     """Deletion requests past their legal date that are not completed, failed ones included."""
 
-    decision_due_seconds: float | None = None
+    decision_due_seconds: float | None
     """Until the first due date of what awaits a decision; None where nothing does."""
 
     oldest_wait_seconds: float

@@ -56,7 +56,7 @@ InOrder = Annotated[
     reading.Order,
     Query(
         alias="order",
-        description="`newest` first, or `due` for those first that must be answered first.",
+        description="The order: `newest` first, or `due` for what must be answered first.",
     ),
 ]
 

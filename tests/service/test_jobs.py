@@ -120,7 +120,8 @@ async def test_shows_every_round_with_every_test(client, store, job):
     assert audit["after"][0]["value"] is None
     assert audit["before"] == [factories.TEST]
     assert audit["guards"][0]["high"] is None
-    assert "under these tests" in audit["meaning"]
+    assert "rests on the retraining" in audit["meaning"]
+    assert "under these tests" in body["rounds"][0]["meaning"]
 
 
 async def test_shows_a_round_that_broke_off(client, store, job):
