@@ -90,7 +90,7 @@ class Target(Result):
     model: str
     status: RequestStatus
     job_id: UUID | None
-    accepted_job_id: UUID | None
+    accepted_job_id: UUID | None = None
     """The job whose version was accepted when it had been overtaken, and is made anew."""
 
     already_forgotten: int

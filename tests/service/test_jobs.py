@@ -121,7 +121,7 @@ async def test_shows_every_round_with_every_test(client, store, job):
     assert audit["before"] == [factories.TEST]
     assert audit["guards"][0]["high"] is None
     assert "rests on the retraining" in audit["meaning"]
-    assert "under these tests" in body["rounds"][0]["meaning"]
+    assert "can still tell" in body["rounds"][0]["meaning"]
 
 
 async def test_shows_a_round_that_broke_off(client, store, job):
