@@ -22,7 +22,7 @@ def job(**changes):
     names = (
         "model dataset phase started_at finished_at duration_seconds failure worker lease_until "
         "not_before objective config environment base_version new_version mode mode_reason verdict "
-        "audit before after accuracy"
+        "audit before after accuracy accepted_job_id advantage fine_tuned"
     )
     values = {"id": JOB, "kind": "unlearn", "status": "running", "attempt": 1, "losses": 0,
               "progress": 0.0, "requests": 1, "created_at": REQUEST["created_at"], "rounds": [],
