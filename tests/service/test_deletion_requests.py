@@ -52,6 +52,7 @@ async def test_is_accepted_and_followed_at_its_location(client, model):
                 "model": "cnn",
                 "status": "pending",
                 "job_id": None,
+                "accepted_job_id": None,
                 "already_forgotten": 0,
                 "not_trained_on": 0,
                 "result": None,

@@ -68,7 +68,7 @@ def test_anything_but_what_the_log_says_is_refused(evidence, of, change, where):
 
 def test_a_dataset_may_be_called_as_no_certificate_may_call_itself():
     """Names are no claims."""
-    result = {"model": "cnn", "verdict": None, "kind": "nothing_to_forget"}
+    result = {"model": "cnn", "verdict": None, "kind": "nothing_to_forget", "tests": []}
     words = "Subjects: looked up in dataset verified.\nModel cnn: nothing."
     predicate = {
         "scope": {"statement": words},
