@@ -67,8 +67,16 @@ def _plain_logs() -> None:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Servers]:
-    """A real Postgres and a real Valkey, for the whole run."""
+    """A real Postgres and a real Valkey, for the whole run.
+
+    Postgres does not wait for the disk: what a killed server has written, the next one reads from
+    the system's memory all the same.
+    """
     with local.servers(tmp_path_factory.mktemp("servers")) as running:
+        with psycopg.connect(running.superuser_url, autocommit=True) as connection:
+            for setting in (b"fsync", b"full_page_writes"):
+                connection.execute(b"ALTER SYSTEM SET " + setting + b" = off")
+            connection.execute("SELECT pg_reload_conf()")
         yield running
 
 
@@ -80,7 +88,7 @@ def new_database(servers: local.Servers) -> Callable[..., str]:
         name = f"test_{uuid4().hex}"
         original = make_url(template).database if template else "template1"
         assert original
-        made = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy")
+        made = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}")
         names = [sql.Identifier(each) for each in (name, original, roles.OWNER)]
         closed = sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC")  # this is not copied
         with psycopg.connect(servers.superuser_url, autocommit=True) as connection:
