@@ -78,7 +78,10 @@ ISSUED_FALSELY: Rules = (
 rule are in no event: only someone who holds an older checkpoint, or the honest certificate, can
 detect the change."""
 
-OPTIONAL = ("accuracy", "accepted_accuracy", "subjects")
+OPTIONAL = (
+    "accuracy", "accepted_accuracy", "advantage", "fine_tuned", "pooled_audit", "accepted_job",
+    "subjects",
+)  # fmt: skip
 """Fields that honest certificates may lack."""
 
 NOT_REPEATED = r"^results\[0\]\.before\."
