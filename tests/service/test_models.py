@@ -69,6 +69,8 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
             "grace": "P3D",
             "reference_models": 0,
             "group": "column",
+            "fine_tuned_steps": 0,
+            "pooled_audit_days": 90,
         },
         "expected_accuracy": None,
         "accept_accuracy": False,
