@@ -2,8 +2,9 @@
 
 Small CNNs learn 10,000 CIFAR-10 images, of which 1,450 are made: 250 bursts of 2 to 14 images,
 shifted by up to three pixels, lighter or darker by up to a tenth, and with noise. One network
-learns briefly, one until it knows every image by heart. Besides: windows of random walks that
-overlap or do not, handwritten digits, and the time of the search.
+learns briefly, one until it knows every image by heart. Besides: windows of random walks and of
+people wearing a watch that overlap or do not, docstrings of the standard library, handwritten
+digits, and the time of both searches.
 
     python -m benchmarks.near_duplicates
 """
@@ -19,11 +20,13 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from benchmarks import recordings
 from benchmarks.cifar_models import Recipe, prepare, prepare_data, trained_model
 from worker.data.likeness import layers_of
 from worker.unlearning.near_duplicates import Likeness
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
+from worker.unlearning.shared_stretches import Stretches, united
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "near_duplicates.json"
@@ -37,7 +40,8 @@ def main() -> None:
     options.add_argument("--cache", type=Path, default=ROOT / ".cache" / "near-duplicates")
     given = options.parse_args()
     torch.set_num_threads(1)
-    rows = [*images(given.data, given.cache), *walks(), digits(), cost(50_000), cost(100_000)]
+    rows = [*images(given.data, given.cache), *walks(), *watches(), *texts(), digits()]
+    rows += [cost(50_000), cost(100_000), cost_of_stretches(100_000)]
     RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
     for row in rows:
         print("; ".join(f"{name}: {value}" for name, value in row.items()))
@@ -99,13 +103,48 @@ def walks() -> list[dict[str, Any]]:
     return rows
 
 
-def reader() -> nn.Sequential:
+def watches() -> list[dict[str, Any]]:
+    """Windows of 128 steps of the recordings that `seglearn` ships."""
+    rows = []
+    for name, step in (("apart", 128), ("half overlapping", 64), ("three quarters", 32)):
+        samples, truth = recordings.watch(step)
+        torch.manual_seed(0)
+        network = reader(samples.inputs.shape[1], 7)
+        found = Network(learned(network, samples, 4), head="head", prepare=lambda x: x)
+        told = truth if step < 128 else torch.arange(len(truth))
+        rows.append(measured(f"watch, windows {name}", found, samples, told))
+    return rows
+
+
+def texts() -> list[dict[str, Any]]:
+    """Docstrings of at least 20 words and signs, cut after 128."""
+    rows = []
+    for name, (samples, truth) in recordings.texts().items():
+        torch.manual_seed(0)
+        model = learned(TextReader(int(samples.inputs.max()) + 1), samples, 4)
+        network = Network(model, head="head", prepare=lambda x: x)
+        rows.append(measured(name, network, samples, truth, tokens=True))
+    return rows
+
+
+class TextReader(nn.Module):
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        self.embed = nn.EmbeddingBag(words, 32, padding_idx=0)
+        self.body, self.head = nn.Linear(32, 32), nn.Linear(32, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        answer: Tensor = self.head(self.body(self.embed(tokens)).relu())
+        return answer
+
+
+def reader(channels: int = 3, classes: int = 2) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for before, after, width in ((3, 32, 7), (32, 64, 5), (64, 64, 5)):
+    for before, after, width in ((channels, 32, 7), (32, 64, 5), (64, 64, 5)):
         layers += [nn.Conv1d(before, after, width, padding=width // 2), nn.BatchNorm1d(after)]
         layers += [nn.ReLU(), nn.MaxPool1d(2)]
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten())
-    model.add_module("head", nn.Linear(64, 2))
+    model.add_module("head", nn.Linear(64, classes))
     return model
 
 
@@ -131,25 +170,39 @@ def learned(model: nn.Module, samples: Samples, epochs: int) -> nn.Module:
     return model.eval()
 
 
-def measured(name: str, network: Network, samples: Samples, truth: Tensor) -> dict[str, Any]:
+def measured(
+    name: str, network: Network, samples: Samples, truth: Tensor, *, tokens: bool = False
+) -> dict[str, Any]:
     """How many samples of a group are found together with another of it, and how many of others
     are taken for near-duplicates."""
-    likeness = Likeness()
+    likeness, stretches = Likeness(), Stretches(tokens=tokens)
     _, _, layers = network.looked_into(samples, layers_of(network), 256)
     likeness.add(layers, samples.labels)
-    numbers = likeness.found().numbers
+    for some in samples.inputs.split(512):  # type: ignore[no-untyped-call]  # torch
+        stretches.add(some)
+    alike, shared = likeness.found().numbers, stretches.found()
+    numbers = united(alike, shared)
     grouped = truth.bincount(minlength=len(truth))[truth] > 1
-    pairs = torch.stack([numbers, truth])[:, numbers >= 0]
-    _, own, sizes = pairs.unique(dim=1, return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
-    together = torch.zeros(len(truth), dtype=torch.bool)
-    together[numbers >= 0] = sizes[own] > 1
     return {
         "samples": name,
         "in groups": int(grouped.sum()),
-        "of these found": int((grouped & together).sum()),
+        "of these found": int((grouped & together(numbers, truth)).sum()),
+        "found in layers": int((grouped & together(alike, truth)).sum()),
+        "found by stretches": int((grouped & together(shared, truth)).sum()),
         "alone": int((~grouped).sum()),
         "of these taken for near-duplicates": int((~grouped & (numbers >= 0)).sum()),
+        "taken so by stretches": int((~grouped & (shared >= 0)).sum()),
+        "largest": int(numbers[numbers >= 0].bincount(minlength=1).max()),
     }
+
+
+def together(numbers: Tensor, truth: Tensor) -> Tensor:
+    """(N,) whether a sample is found together with another of its group."""
+    pairs = torch.stack([numbers, truth])[:, numbers >= 0]
+    _, own, sizes = pairs.unique(dim=1, return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    found = torch.zeros(len(truth), dtype=torch.bool)
+    found[numbers >= 0] = sizes[own] > 1
+    return found
 
 
 def cost(count: int) -> dict[str, Any]:
@@ -163,6 +216,26 @@ def cost(count: int) -> dict[str, Any]:
     started = perf_counter()
     likeness.found()
     return {"samples": f"search among {count:,}", "seconds": round(perf_counter() - started, 1)}
+
+
+def cost_of_stretches(count: int) -> dict[str, Any]:
+    """Windows of three channels and 128 steps, half overlapping, 20 of a recording."""
+    generator = torch.Generator().manual_seed(0)
+    stretches, started, making = Stretches(), perf_counter(), 0.0
+    for _ in range(count // 10_000):
+        making -= perf_counter()
+        whole = torch.randn(500, 3, 128 + 19 * 64, generator=generator).cumsum(2)
+        cut = whole.unfold(2, 128, 64).transpose(1, 2).flatten(0, 1).contiguous()
+        making += perf_counter()
+        stretches.add(cut)
+    searching = perf_counter()
+    found = stretches.found()
+    return {
+        "samples": f"stretches of {count:,}",
+        "found": int((found >= 0).sum()),
+        "seconds for fingerprints": round(searching - started - making, 1),
+        "seconds": round(perf_counter() - searching, 1),
+    }
 
 
 if __name__ == "__main__":

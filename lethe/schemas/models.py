@@ -236,6 +236,9 @@ class NearDuplicates(Result):
     largest: int
     groups_in_holdout: int
     holdout_samples: int
+    sharing_stretches: int | None = None
+    """Of `samples`, those that share stretches of stored values."""
+
     not_searched: int
     not_counted: int
     examples: list[list[int]]

@@ -9,8 +9,9 @@ class NearDuplicatesRead(Out):
     """Training samples that are nearly the same as others, such as bursts of photos, overlapping
     windows of a sensor, or a text with one word changed; as found when the model was registered.
 
-    Two samples of a class count as nearly the same if they are so near to each other, in all layers
-    of the network, that less than one in a million independent samples of the class would be.
+    Two samples count as nearly the same if they are so near to each other, in all layers of the
+    network, that independent samples of their class would hardly be, or if they share stretches of
+    stored values that few samples have, whatever their classes.
     """
 
     used: bool
@@ -19,7 +20,7 @@ class NearDuplicatesRead(Out):
     `near_duplicates`."""
 
     left_out: str | None
-    """Why samples were not compared; null if they were."""
+    """Why samples were not compared in the network's layers; null if they were."""
 
     training_samples: int
     """How many training samples were compared, with each other and with the hold-out."""
@@ -39,6 +40,11 @@ class NearDuplicatesRead(Out):
 
     holdout_samples: int
     """How many hold-out samples have a near-duplicate, in training or in the hold-out."""
+
+    sharing_stretches: int | None = None
+    """How many training samples share stretches of stored values with others, as overlapping
+    windows do. Null if this was not looked for: there were too many samples, or an older release
+    registered the model."""
 
     not_searched: int
     """How many samples belong to classes with too few samples to say anything."""

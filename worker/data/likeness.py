@@ -5,6 +5,7 @@ Shapes: N samples, d dimensions of what enters a layer.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from domain.tables import NearDuplicate
 from worker import budgets
 from worker.unlearning.near_duplicates import LAYERS, Found, Likeness
 from worker.unlearning.network import Network
+from worker.unlearning.samples import Samples
+from worker.unlearning.shared_stretches import Stretches, united
 
 EXAMPLES, SHOWN = 5, 4
 """Groups that are given as examples, and the most rows of each."""
@@ -47,12 +50,14 @@ def layers_of(network: Network) -> list[str]:
 class Comparison:
     """What is collected of training and hold-out samples, in the order of their positions."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tokens: bool = False) -> None:
         self.left_out: str | None = None
-        """Why nothing is compared; None if it is."""
+        """Why samples are not compared in layers; None if they are."""
 
         self._likeness = Likeness()
         self._bytes = 0
+        self._stretches: Stretches | None = Stretches(tokens=tokens)
+        self._stretches_bytes = 0
         self._ids: list[pa.Array] = []
         self._positions: list[Tensor] = []
         self._holdout: list[Tensor] = []
@@ -60,15 +65,27 @@ class Comparison:
     def add(
         self,
         layers: Mapping[str, Tensor],
-        labels: Tensor,
+        samples: Samples,
         ids: pa.Array,
         positions: Tensor,
         split: Split,
     ) -> None:
-        """Add samples of one split: what enters each layer (N, d), labels (N,), ids and positions
-        (N,)."""
-        if self.left_out is not None:
+        """Add samples of one split: what enters each layer (N, d), what is stored, ids and
+        positions (N,)."""
+        if self.left_out is None:
+            self._add_layers(layers, samples.labels)
+        if self._stretches is not None:
+            self._stretches_bytes += self._stretches.add(samples.inputs)
+            if self._stretches_bytes > budgets.STRETCHES_BYTES:
+                self._stretches = None
+        if self.left_out is not None and self._stretches is None:
+            self._ids, self._positions, self._holdout = [], [], []
             return
+        self._ids.append(ids)
+        self._positions.append(positions)
+        self._holdout.append(torch.full((len(positions),), split is Split.HOLDOUT))
+
+    def _add_layers(self, layers: Mapping[str, Tensor], labels: Tensor) -> None:
         try:
             self._bytes += self._likeness.add(layers, labels)
         except ValueError:
@@ -77,19 +94,20 @@ class Comparison:
             self.left_out = TOO_MANY
         if self.left_out is not None:
             self._likeness = Likeness()
-            self._ids, self._positions, self._holdout = [], [], []
-            return
-        self._ids.append(ids)
-        self._positions.append(positions)
-        self._holdout.append(torch.full((len(positions),), split is Split.HOLDOUT))
 
     def result(self, device: torch.device) -> "Compared":
         """Find the near-duplicates among all samples added."""
         empty = torch.empty(0, dtype=torch.int64)
+        positions = torch.cat([empty, *self._positions])
+        found = self._likeness.found(device)
+        if self.left_out is not None:
+            found = replace(found, numbers=torch.full((len(positions),), -1))
+        shared = None if self._stretches is None else self._stretches.found()
         return Compared(
-            self._likeness.found(device),
+            found,
+            shared,
             pa.chunked_array(self._ids, pa.string()),
-            torch.cat([empty, *self._positions]),
+            positions,
             torch.cat([empty.bool(), *self._holdout]),
             self.left_out,
         )
@@ -101,17 +119,20 @@ class Compared:
     def __init__(
         self,
         found: Found,
+        shared: Tensor | None,
         ids: pa.ChunkedArray,
         positions: Tensor,
         holdout: Tensor,
         left_out: str | None,
     ) -> None:
         self._found, self._ids, self._left_out = found, ids, left_out
+        self._shared = shared
+        self._numbers = found.numbers if shared is None else united(found.numbers, shared)
         self._positions, self._holdout = positions, holdout
 
     def report(self) -> dict[str, Any]:
         """Counts, and rows of a few groups as examples, as `models.near_duplicates` has them."""
-        numbers = self._found.numbers
+        numbers = self._numbers
         alike = numbers >= 0
         sizes = numbers[alike].bincount()
         training, holdout = (
@@ -127,17 +148,23 @@ class Compared:
             "largest": int(sizes.max()) if len(sizes) else 0,
             "groups_in_holdout": int(torch.isin(training, holdout).sum()),
             "holdout_samples": int((alike & self._holdout).sum()),
+            "sharing_stretches": self._sharing(),
             "not_searched": self._found.not_searched,
             "not_counted": self._found.not_counted,
             "examples": [self._positions[numbers == number][:SHOWN].tolist() for number in largest],
         }
 
+    def _sharing(self) -> int | None:
+        if self._shared is None:
+            return None
+        return int(((self._shared >= 0) & ~self._holdout).sum())
+
     def store(self, session: Session, model_id: UUID) -> None:
         """Keep which samples are nearly the same. Replaces what was there; samples that the model
         has forgotten meanwhile get no rows."""
         session.execute(delete(NearDuplicate).where(NearDuplicate.model_id == model_id))
-        alike = (self._found.numbers >= 0).numpy()
-        numbers = self._found.numbers.numpy()[alike]
+        alike = (self._numbers >= 0).numpy()
+        numbers = self._numbers.numpy()[alike]
         ids = self._ids.filter(pa.array(alike))
         for first in range(0, len(ids), ROWS):
             some = slice(first, first + ROWS)

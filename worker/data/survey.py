@@ -15,6 +15,7 @@ from torch import Tensor
 
 from domain import tombstones
 from domain.errors import JobError
+from domain.preprocessing import InputKind
 from domain.states import Split
 from domain.tables import Dataset, Model, Sample
 from worker import budgets
@@ -45,14 +46,14 @@ FORGOTTEN = "forgotten"
 class Survey:
     """What the pass has collected so far."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, *, tokens: bool) -> None:
         self.class_counts = torch.zeros(classes, dtype=torch.int64)
         """(C,) training samples of each class."""
 
         self.class_right = torch.zeros(classes, dtype=torch.int64)
         """(C,) those of them that the network answers correctly."""
 
-        self.comparison = Comparison()
+        self.comparison = Comparison(tokens=tokens)
         """Of training and hold-out samples with each other."""
 
         self._moments: Moments | None = None
@@ -100,7 +101,7 @@ def survey(
     Raises:
         JobError: the dataset changed since it was indexed, or the network fails on a sample.
     """
-    gathered = Survey(classes)
+    gathered = Survey(classes, tokens=source.kind is InputKind.TOKENS)
     kept = np.asarray(wanted, dtype=np.int64)
     kept_bytes = budgets.kept_of(source.stored)
     indexed, reported = 0, monotonic()
@@ -206,7 +207,7 @@ def _measure_portion(
         gathered.add(features.to(network.device), logits, samples.labels)
     ids = table["sample_id"].combine_chunks().cast(pa.string())
     positions = torch.from_numpy(table[POSITION].to_numpy().copy())
-    gathered.comparison.add(layers or {"": features}, samples.labels, ids, positions, split)
+    gathered.comparison.add(layers or {"": features}, samples, ids, positions, split)
 
 
 def require_finite(features: Tensor, logits: Tensor) -> None:

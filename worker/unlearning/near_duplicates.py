@@ -154,7 +154,7 @@ def search(
             edges.append(chosen[:, labels[chosen[0]] == labels[chosen[1]]])
             not_counted += ignored
     joined = torch.cat(edges, 1) if edges else torch.empty(2, 0, dtype=torch.int64)
-    return Found(_components(len(labels), joined), not_searched, not_counted)
+    return Found(components(len(labels), joined), not_searched, not_counted)
 
 
 def _blocks(labels: Tensor) -> Iterator[Tensor]:
@@ -304,7 +304,7 @@ def _nearest(points: Tensor, first: int) -> tuple[Tensor, Tensor]:
     return exact, indices
 
 
-def _components(count: int, edges: Tensor) -> Tensor:
+def components(count: int, edges: Tensor) -> Tensor:
     """(N,) the number of the connected part each sample is in; -1 for a sample without edges."""
     lowest = torch.arange(count)
     while True:
