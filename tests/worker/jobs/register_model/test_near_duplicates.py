@@ -28,6 +28,18 @@ def bursts(indexed):
     return indexed(table)
 
 
+@pytest.fixture
+def overlapping(indexed):
+    """Digits in place of whose pixels are windows of recordings, SIZE of each, overlapping by half,
+    with any labels."""
+    count = len(DIGITS.data)
+    recordings = np.random.default_rng(0).integers(0, 256, (count // SIZE + 1, 32 * (SIZE + 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(recordings, 64, axis=1)[:, ::32]
+    pixels = windows.reshape(-1, 64)[:count].astype(np.uint8)
+    values = pa.array(pixels.tolist(), pa.list_(pa.uint8()))
+    return indexed(digits_table().set_column(1, "pixels", values))
+
+
 def kept(bench, model):
     for attempt in bench.transaction():
         with attempt as session:
@@ -65,6 +77,21 @@ def test_bursts_are_counted_and_become_groups_where_the_policy_says_so(
     assert len(codes.unique()) == len({*rows.values()})
 
 
+def test_overlapping_windows_become_groups_whatever_their_labels(
+    overlapping, named, run, refreshed
+):
+    policy = {**POLICY, "group": "near_duplicates"}
+    model = named(overlapping, policy=policy, accept_accuracy=True)
+
+    rows = kept(run(model), model)
+
+    searched = [row for row in range(len(PARTS)) if PARTS[row] != "test"]
+    assert len(rows) > 0.95 * len(searched)
+    assert len({(row // SIZE, number) for row, number in rows.items()}) == len({*rows.values()})
+    found = refreshed(model).near_duplicates
+    assert found["sharing_stretches"] > 0.95 * found["training_samples"]
+
+
 def test_near_duplicates_are_only_counted_by_default(bursts, named, run, refreshed):
     model = named(bursts)
 
@@ -98,6 +125,30 @@ def test_what_is_too_large_is_left_out_and_says_so(digits, named, run, refreshed
     assert "too many samples to compare" in found["left_out"]
     assert (found["samples"], found["examples"]) == (0, [])
     assert kept(bench, model) == {}
+
+
+def test_stretches_are_left_out_on_their_own(digits, named, run, refreshed, monkeypatch):
+    monkeypatch.setattr(budgets, "STRETCHES_BYTES", 10_000)
+    model = named(digits)
+
+    run(model)
+
+    found = refreshed(model).near_duplicates
+    assert (found["sharing_stretches"], found["left_out"]) == (None, None)
+    assert found["training_samples"] == (PARTS == "train").sum()
+
+
+def test_stretches_are_looked_for_where_layers_are_not_compared(
+    overlapping, named, run, refreshed, monkeypatch
+):
+    monkeypatch.setattr(budgets, "LIKENESS_BYTES", 10_000)
+    model = named(overlapping, accept_accuracy=True)
+
+    run(model)
+
+    found = refreshed(model).near_duplicates
+    assert "too many samples to compare" in found["left_out"]
+    assert found["samples"] == found["sharing_stretches"] > 1000
 
 
 def test_independent_digits_have_hardly_any(digits, named, run, refreshed):
