@@ -321,7 +321,7 @@ def _picture(model: Model) -> Table:
 
 
 def _alike(found: NearDuplicates) -> str:
-    if found.left_out is not None:
+    if found.left_out is not None and not found.samples:
         return found.left_out
     if not found.samples:
         return f"none among {found.training_samples:,} training samples"

@@ -31,8 +31,8 @@ ROWS = 10_000
 """Rows stored at a time."""
 
 TOO_MANY = (
-    "The dataset has too many samples to compare. Declare which belong together in its `group` "
-    "column."
+    "The dataset has too many samples to compare in the network's layers. Declare which belong "
+    "together in its `group` column."
 )
 OTHER_LAYERS = (
     "The network's layers are not reached in the same way for all samples, so that samples cannot "

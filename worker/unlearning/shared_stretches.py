@@ -261,34 +261,36 @@ def search(kept: Tensor, *, runs: int, share: float) -> Tensor:
         (N,) int64 the number of the connected part each sample is in, from 0; -1 for none.
     """
     count = len(kept)
-    hashes, order = kept.flatten().sort(stable=True)
-    samples = order.div_(max(kept.shape[1], 1), rounding_mode="floor")
+    hashes, samples = kept.flatten().sort(stable=True)
+    samples = samples.div_(max(kept.shape[1], 1), rounding_mode="floor").int()
     equal = hashes[1:] == hashes[:-1]
     shared = torch.zeros(len(hashes), dtype=torch.bool)
     shared[1:] |= equal
     shared[:-1] |= equal
     shared &= hashes != NONE
     hashes, samples = hashes[shared], samples[shared]
-    _, own, sizes = hashes.unique_consecutive(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
-    often = sizes[own]
+    _, numbers, sizes = hashes.unique_consecutive(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    del hashes, shared, equal  # the largest
+    numbers = numbers.int()
+    often = sizes.int()[numbers]
     edges = []
     for limit, needed in ((RARE, share), (runs, LARGE)):
         chosen = often <= min(limit, max(count // OF_ALL, 2))
-        edges.append(_edges(hashes[chosen], samples[chosen], kept, needed))
+        edges.append(_edges(numbers[chosen], samples[chosen], kept, needed))
     return components(count, torch.cat(edges, 1))
 
 
-def _edges(hashes: Tensor, samples: Tensor, kept: Tensor, share: float) -> Tensor:
-    """(2, E) pairs of samples that share enough of these fingerprints, which are in order."""
+def _edges(numbers: Tensor, samples: Tensor, kept: Tensor, share: float) -> Tensor:
+    """(2, E) pairs of samples that share enough of these fingerprints, numbered in order."""
     count, found = len(kept), [torch.empty(2, 0, dtype=torch.int64)]
-    steps = -(-len(hashes) * NEXT // PAIRS)
+    steps = -(-len(numbers) * NEXT // PAIRS)
     for part in range(steps):
         first, last = count * part // steps, count * (part + 1) // steps
         codes = []
         for ahead in range(1, NEXT + 1):
             left, right = samples[:-ahead], samples[ahead:]
-            chosen = (hashes[:-ahead] == hashes[ahead:]) & (left >= first) & (left < last)
-            codes.append(left[chosen] * count + right[chosen])
+            chosen = (numbers[:-ahead] == numbers[ahead:]) & (left >= first) & (left < last)
+            codes.append(left[chosen].long() * count + right[chosen])
         pairs, times = torch.cat(codes).unique(return_counts=True)  # type: ignore[no-untyped-call]
         often = times >= AT_LEAST
         pairs, times = pairs[often], times[often]
