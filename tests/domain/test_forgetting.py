@@ -34,6 +34,7 @@ from worker.jobs.unlearn import record
 from worker.jobs.unlearn.inputs import Inputs, read_order
 from worker.jobs.unlearn.rounds import JudgedVersion
 from worker.store.artifacts import Store
+from worker.unlearning.audit.advantage import Advantage
 from worker.unlearning.audit.verdict import Test
 from worker.unlearning.evaluation import Evaluation, EveryClass
 
@@ -44,6 +45,7 @@ MEASURED = Evaluation(
     subspace_overlap=None, forget_effective_rank=1.0, forget_feature_norm=1.0,
     holdout_feature_norm=1.0, membership_auc=0.5, lost_classes=[],
     every_class=EveryClass(measured_on="test", samples=[10, 10], right=[9, 9]),
+    advantage=Advantage(bound=1.0, observed=0.5, pairs=1),
 )  # fmt: skip
 
 
