@@ -45,7 +45,7 @@ MEASURED = Evaluation(
     subspace_overlap=None, forget_effective_rank=1.0, forget_feature_norm=1.0,
     holdout_feature_norm=1.0, membership_auc=0.5, lost_classes=[],
     every_class=EveryClass(measured_on="test", samples=[10, 10], right=[9, 9]),
-    advantage=Advantage(bound=1.0, observed=0.5, pairs=1),
+    advantage=Advantage(bound=1.0, observed=0.5, pairs=1, forgotten=1, grouped=False),
 )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ class World:
             ),
         )  # fmt: skip
         meanwhile()
-        record.new_version(bench, order, inputs, made, MEASURED, MEASURED)
+        record.new_version(bench, order, inputs, made, MEASURED, MEASURED, None)
 
     def accept(self):
         wanted = DecisionCreate(decision=Decision.ACCEPT, ground="it was looked at")
