@@ -28,6 +28,7 @@ from worker.jobs.unlearn.rounds import Basis, JudgedVersion
 from worker.unlearning.audit import pooled
 from worker.unlearning.audit.groups import Groups
 from worker.unlearning.audit.pooled import Unit
+from worker.unlearning.errors import NotFinite
 from worker.unlearning.evaluation import Observed, Outputs
 
 REMEASURED = 1000
@@ -239,17 +240,18 @@ def _standing(session: Session, basis: Basis, jobs: Sequence[UUID]) -> Standing:
 def _measured_again(
     bench: Workbench, basis: Basis, made: JudgedVersion, standing: Standing
 ) -> dict[UUID, list[Unit]]:
-    """The units of these jobs under the new version; none if the files changed meanwhile."""
+    """The units of these jobs under the new version; none if the files changed meanwhile, or if it
+    has no finite answer to one of the samples: what others asked for does not stop this job."""
     named = [each for samples in standing.values() for each in samples]
     if not named:
         return {}
     order, inputs = basis.order, basis.inputs
     try:
         samples = decode.fetch(inputs.source, named, order.model.preprocessing)
-    except JobError as error:
+        shown = Outputs.of(made.network, samples, BATCH)
+    except (JobError, NotFinite) as error:
         log.warning("pool.not_measured_again", samples=len(named), kind=type(error).__name__)
         return {}
-    shown = Outputs.of(made.network, samples, BATCH)
     ids = [sample_id for sample_id, _ in named]
     for attempt in bench.transaction():
         with attempt as session:

@@ -22,6 +22,7 @@ from worker.housekeeping import pooled_statistics
 from worker.jobs.unlearn import pooled
 from worker.jobs.unlearn.job import unlearn_model
 from worker.unlearning.audit.pooled import judge
+from worker.unlearning.errors import NotFinite
 
 FIRST, SECOND, THIRD = TRAIN[:4], TRAIN[4:10], TRAIN[10:13]
 
@@ -91,6 +92,18 @@ def test_what_another_version_lets_return_is_seen_although_no_job_measured_it(
 
     [after] = judged
     assert 0.25 not in [unit.share for unit in after[len(SECOND) :]]
+
+
+def test_samples_of_others_that_cannot_be_measured_again_stop_no_job(forget, monkeypatch):
+    forget(*FIRST)
+
+    def not_finite(*_):
+        raise NotFinite("the model answers with values that are not finite")
+
+    monkeypatch.setattr(pooled, "Outputs", type("Outputs", (), {"of": staticmethod(not_finite)}))
+    _, second = forget(*SECOND)
+
+    assert (second.figures["samples"], second.figures["remeasured"]) == (10, 6)
 
 
 def test_a_memory_that_returns_is_made_known_and_only_then(forget, sync_sessions, model):
