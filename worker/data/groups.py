@@ -12,10 +12,11 @@ from typing import Any
 from uuid import UUID
 
 import torch
-from sqlalchemy import ARRAY, Select, String, Subquery, any_, literal, select
+from sqlalchemy import ARRAY, LargeBinary, Select, String, Subquery, any_, literal, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from torch import Tensor
 
+from domain import tombstones
 from domain.policy import Policy
 from domain.states import Split
 from domain.tables import Model, NearDuplicate, Sample
@@ -63,6 +64,27 @@ def in_training(dataset_id: UUID) -> Subquery:
         .distinct()
         .subquery()
     )
+
+
+def in_part(session: Session, model: Model, sample_ids: Sequence[str]) -> int:
+    """How many of the declared groups of these samples have others in training as well, which the
+    model has not forgotten."""
+    of_dataset = select(Sample.sample_id, Sample.group_digest).where(
+        Sample.dataset_id == model.dataset_id, Sample.group_digest.is_not(None)
+    )
+    mine = dict(_read(session, of_dataset, Sample.sample_id, sample_ids))
+    digests, kept = list(set(mine.values())), set[bytes | None]()
+    for start in range(0, len(digests), ROWS):
+        some = literal(digests[start : start + ROWS], ARRAY(LargeBinary))
+        rows = session.execute(
+            of_dataset.where(
+                Sample.split == Split.TRAIN,
+                Sample.group_digest == any_(some),
+                ~tombstones.has(model.id, Sample.sample_id),
+            )
+        )
+        kept.update(digest for name, digest in rows if name not in mine)
+    return len(kept)
 
 
 def _read(

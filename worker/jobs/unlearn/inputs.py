@@ -221,12 +221,26 @@ def read_inputs(bench: Workbench, order: Order, class_counts: Tensor) -> Inputs:
         together,
         unseen.remarks(
             order.dataset.report, audited=len(audit), leaking=reservoir.leaking(halves[0])
-        ),
+        )
+        + _in_part(bench, order),
         test if len(test) else None,
         class_counts,
         kept,
         source,
     )
+
+
+def _in_part(bench: Workbench, order: Order) -> list[str]:
+    """What a reader of a verdict must know of people of whom only some samples are named."""
+    for attempt in bench.transaction():
+        with attempt as session:
+            count = groups.in_part(session, order.model, order.forget_ids)
+    if not count:
+        return []
+    return [
+        f"{count} of the forgotten groups have other samples that stay in training: what the model "
+        "knows of them from those stays, and the tests may see it; name the groups as `subjects`"
+    ]
 
 
 def _halves(

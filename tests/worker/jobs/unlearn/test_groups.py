@@ -70,6 +70,15 @@ def test_the_audit_knows_who_belongs_together(registered, ask, inputs, sync_sess
     assert figures(model)["warnings"] == found.remarks
 
 
+def test_who_is_named_in_part_is_still_known_and_the_verdict_says_so(registered, ask, inputs):
+    model = registered(flat_floats, groups=PEOPLE)
+    who = training_samples(PEOPLE, "trained 3") + training_samples(PEOPLE, "trained 4")
+
+    found = inputs(ask(model, *who[1:]))
+
+    assert found.remarks[-1].startswith("1 of the forgotten groups have other samples")
+
+
 def test_where_everybody_stands_in_training_a_job_forgets_and_claims_nothing(
     registered, ask, outcome, sync_sessions, figures
 ):
