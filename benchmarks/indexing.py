@@ -10,25 +10,28 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 from uuid import UUID
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from sqlalchemy import delete
+from sqlalchemy import Engine, create_engine, delete, text
 from sqlalchemy.orm import Session, sessionmaker
 from uuid_utils.compat import uuid7
 
+from benchmarks.requests import cpu_seconds
 from devstack import local, roles
-from domain.database import JOB, sync_engine, sync_sessions
+from domain.database import DRIVER, JOB, sync_engine, sync_sessions
 from domain.settings import WorkerSettings
 from domain.states import JobKind, RegistrationStatus
 from domain.tables import Dataset, Job, Sample
@@ -57,9 +60,31 @@ class Figure:
     rows: int
     file_mb: float
     seconds: float
+    processor_seconds: float
+    """Of this process and all of Postgres: they depend less on what else the machine does."""
+
+    times_as_long: float | None
+    """As without a column of groups: the median over the rounds, each kind against the same round's
+    arrays without people."""
+
+    times_the_processor: float | None
+    """The same of processor seconds."""
+
     rows_per_second: int
     peak_memory_mb: int
     """Peak memory of this process so far, without Postgres."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What the job runs on."""
+
+    settings: WorkerSettings
+    sessions: sessionmaker[Session]
+    superuser: Engine
+    """For what no role of the service may do."""
+
+    postmaster: psutil.Process
 
 
 def main() -> None:
@@ -74,18 +99,21 @@ def main() -> None:
         with local.servers(root / "servers") as servers:
             settings = _migrated(servers, root)
             engine = sync_engine(settings.database_url, JOB)
-            sessions = sync_sessions(engine)
-            figures = _measured(settings, sessions, wanted)
+            owner = create_engine(
+                servers.superuser_url.replace("postgresql://", DRIVER), isolation_level="AUTOCOMMIT"
+            )
+            postmaster = (root / "servers" / "postgres" / "postmaster.pid").read_text().split()[0]
+            stack = Stack(settings, sync_sessions(engine), owner, psutil.Process(int(postmaster)))
+            figures = _measured(stack, wanted)
             engine.dispose()
+            owner.dispose()
     _print(figures)
     RESULTS.parent.mkdir(exist_ok=True)
     report = {"cores": os.cpu_count(), "figures": [asdict(figure) for figure in figures]}
     RESULTS.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def _measured(
-    settings: WorkerSettings, sessions: sessionmaker[Session], wanted: argparse.Namespace
-) -> list[Figure]:
+def _measured(stack: Stack, wanted: argparse.Namespace) -> list[Figure]:
     """Every kind in turn, so that what else the machine does meets all of them alike."""
     kinds: list[tuple[Callable[[], Iterator[pa.RecordBatch]], int, str, str]] = [
         (lambda: _arrays(wanted.arrays), wanted.arrays, "array", ""),
@@ -93,15 +121,28 @@ def _measured(
         (lambda: _of_people(wanted.arrays, wanted.arrays), wanted.arrays, "array", "one row each"),
         (lambda: _images(wanted.images), wanted.images, "jpeg", ""),
     ]
-    runs = [
-        [
-            _indexed(settings, sessions, make(), rows, kind, people)
-            for make, rows, kind, people in kinds
-        ]
-        for _ in range(wanted.times)
-    ]
-    each_kind = zip(*runs, strict=True)
-    return [sorted(each, key=lambda run: run.seconds)[len(each) // 2] for each in each_kind]
+    rounds = []
+    for _ in range(wanted.times):
+        rounds.append([_indexed(stack, make(), rows, *kind) for make, rows, *kind in kinds])
+        _print(rounds[-1])
+    each_kind = zip(*rounds, strict=True)
+    return [_middle(each, [figures[0] for figures in rounds]) for each in each_kind]
+
+
+def _middle(runs: Sequence[Figure], without: Sequence[Figure]) -> Figure:
+    """The median run of one kind, and how it compares with the arrays without people."""
+    middle = sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
+    if middle.people is None:
+        return middle
+    pairs = list(zip(runs, without, strict=True))
+    return replace(
+        middle,
+        processor_seconds=median(run.processor_seconds for run in runs),
+        times_as_long=round(median(run.seconds / other.seconds for run, other in pairs), 2),
+        times_the_processor=round(
+            median(run.processor_seconds / other.processor_seconds for run, other in pairs), 2
+        ),
+    )
 
 
 def _of_people(rows: int, people: int) -> Iterator[pa.RecordBatch]:
@@ -132,15 +173,10 @@ def _migrated(servers: local.Servers, root: Path) -> WorkerSettings:
 
 
 def _indexed(
-    settings: WorkerSettings,
-    sessions: sessionmaker[Session],
-    batches: Iterator[pa.RecordBatch],
-    rows: int,
-    kind: str,
-    people: str,
+    stack: Stack, batches: Iterator[pa.RecordBatch], rows: int, kind: str, people: str
 ) -> Figure:
     """Write the dataset, index it, and check that all of it is there; then forget it."""
-    path = settings.store.parent / f"{kind}.parquet"
+    path = stack.settings.store.parent / f"{kind}.parquet"
     first = next(batches)
     with pq.ParquetWriter(path, first.schema) as writer:
         writer.write_batch(first)
@@ -151,22 +187,29 @@ def _indexed(
         of_kind = {"kind": "pixels", "input_shape": [PIXELS]}
     columns = {**COLUMNS, "group": "person"} if people else COLUMNS
     definition = {**of_kind, "columns": columns, "splits": SPLITS}
-    bench, dataset_id = _claimed(settings, sessions, path, definition)
-    started = perf_counter()
+    bench, dataset_id = _claimed(stack.settings, stack.sessions, path, definition)
+    before, started = cpu_seconds(psutil.Process(), stack.postmaster), perf_counter()
     index_dataset(bench)
     seconds = perf_counter() - started
-    with sessions.begin() as session:
+    processor = cpu_seconds(psutil.Process(), stack.postmaster) - before
+    with stack.sessions.begin() as session:
         dataset = session.get_one(Dataset, dataset_id)
         assert dataset.status is RegistrationStatus.READY, dataset.failure
         assert dataset.report is not None
         assert sum(dataset.report["samples"].values()) == rows
         session.execute(delete(Sample).filter_by(dataset_id=dataset_id))
+    with stack.superuser.connect() as connection:  # so that the next run does not pay for it
+        for statement in ("VACUUM samples", "VACUUM staged_samples", "CHECKPOINT"):
+            connection.execute(text(statement))
     return Figure(
         inputs=f"uint8 array of {PIXELS}" if kind == "array" else f"JPEG {SIDE} x {SIDE}",
         people=people or None,
         rows=rows,
         file_mb=round(path.stat().st_size / 2**20, 1),
         seconds=round(seconds, 1),
+        processor_seconds=round(processor, 1),
+        times_as_long=None,
+        times_the_processor=None,
         rows_per_second=round(rows / seconds),
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10,
     )
@@ -231,13 +274,16 @@ def _batch(first: int, rows: int, inputs: pa.Array) -> pa.RecordBatch:
 
 def _print(figures: list[Figure]) -> None:
     print(
-        f"{'inputs':<20}{'people':<14}{'rows':>12}{'file MB':>10}{'seconds':>10}{'rows/s':>10}"
-        f"{'peak MB':>10}"
+        f"{'inputs':<20}{'people':<14}{'rows':>12}{'file MB':>10}{'seconds':>10}{'x':>6}"
+        f"{'processor s':>12}{'x':>6}{'rows/s':>10}{'peak MB':>10}"
     )
     for figure in figures:
         print(
             f"{figure.inputs:<20}{figure.people or '-':<14}{figure.rows:>12,}{figure.file_mb:>10}"
-            f"{figure.seconds:>10}{figure.rows_per_second:>10,}{figure.peak_memory_mb:>10}"
+            f"{figure.seconds:>10}{figure.times_as_long or '':>6}"
+            f"{figure.processor_seconds:>12}{figure.times_the_processor or '':>6}"
+            f"{figure.rows_per_second:>10,}{figure.peak_memory_mb:>10}",
+            flush=True,
         )
 
 

@@ -22,14 +22,17 @@ def new_key() -> bytes:
 
 def digest(key: bytes, sample_id: str) -> bytes:
     """What stands for a sample id, wherever the id itself is not kept."""
-    return digester(key)(sample_id)
+    return digester(key)(sample_id.encode())
 
 
-def digester(key: bytes) -> Callable[[str], bytes]:
-    """Makes the same digests, for many ids under one key."""
-    first, second = key[:BLOCK], key[BLOCK:]
+def digester(key: bytes) -> Callable[[bytes], bytes]:
+    """Makes the same digests, for many ids in UTF-8 under one key."""
+    first, second = sha256(key[:BLOCK]), sha256(key[BLOCK:])
 
-    def made(sample_id: str) -> bytes:
-        return sha256(second + sha256(first + sample_id.encode()).digest()).digest()
+    def made(sample_id: bytes) -> bytes:
+        inner, outer = first.copy(), second.copy()
+        inner.update(sample_id)
+        outer.update(inner.digest())
+        return outer.digest()
 
     return made

@@ -3,17 +3,18 @@
 Shapes: N rows of a batch.
 """
 
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from domain import sample_digests
 from domain.states import Split
-from domain.subjects import NotASubject, canonical
+from domain.subjects import LONGEST, NOBODY, NotASubject, canonical
 from worker.data.bad_rows import Mask, not_utf8
 
 REMEMBERED = 2**17
@@ -39,41 +40,72 @@ class GroupDigests:
     def __init__(self, key: bytes) -> None:
         """Args: key: the dataset's `group_key`."""
         self._made = sample_digests.digester(key)
-        self._digested = lru_cache(maxsize=REMEMBERED)(self._digest)
+        self._digests: dict[bytes | None, str | None] = {None: None}
+        self._faults: dict[bytes, int] = {}
 
     def of(self, column: pa.Array) -> tuple[pa.Array, dict[str, Mask]]:
         """The digests of a column of text (N,), and the masks (N,) of the rows that are faulty.
 
-        A row without a group, or whose group is blank, has none. Only the different values of the
-        batch are looked at.
+        A row without a group, or whose group is blank, has none.
 
         Returns:
             (N,) text that Postgres reads as bytes, null for rows without a group and faulty ones.
         """
+        if len(self._digests) > REMEMBERED:
+            self._digests, self._faults = {None: None}, {}
         broken = not_utf8(column)
         if broken.any():
             column = pa.array(
                 [None if bad else each.as_py() for each, bad in zip(column, broken, strict=True)],
                 pa.string(),
             )
-        encoded = column.dictionary_encode()
-        found = [self._digested(each) for each in encoded.dictionary.to_pylist()]
-        digests = pa.array([digest for digest, _ in found], pa.string()).take(encoded.indices)
-        faults = np.array([-1 if kind is None else KINDS.index(kind) for _, kind in found] + [-1])
-        each = faults[encoded.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)]
-        masks: dict[str, Mask] = {kind: each == place for place, kind in enumerate(KINDS)}
+        groups = column.cast(pa.binary()).to_numpy(zero_copy_only=False).tolist()
+        self._learn(dict.fromkeys(each for each in groups if each not in self._digests))
+        digests = pa.array([self._digests[each] for each in groups], pa.string())
+        kinds = np.full(len(groups), -1)
+        if self._faults:
+            for row in np.flatnonzero(digests.is_null().to_numpy(zero_copy_only=False)).tolist():
+                kinds[row] = self._faults.get(groups[row], -1)
+        masks: dict[str, Mask] = {kind: kinds == place for place, kind in enumerate(KINDS)}
         masks["group_invalid"] |= broken
         return digests, masks
 
-    def _digest(self, group: str) -> tuple[str | None, str | None]:
-        try:
-            return "\\x" + self._made(canonical(group)).hex(), None
-        except NotASubject as error:
-            return None, None if error.kind == "empty" else f"group_{error.kind}"
+    def _learn(self, groups: Iterable[bytes]) -> None:
+        """Make the digests of groups that have none yet."""
+        new = list(groups)
+        sure = surely_canonical(pa.array(new, pa.binary()).cast(pa.string())).to_pylist()
+        for group, as_it_is in zip(new, sure, strict=True):
+            try:
+                text = group if as_it_is else canonical(group.decode()).encode()
+            except NotASubject as error:
+                self._digests[group] = None
+                if error.kind != "empty":
+                    self._faults[group] = KINDS.index(f"group_{error.kind}")
+            else:
+                self._digests[group] = "\\x" + self._made(text).hex()
 
 
-def report(session: Session) -> dict[str, Any]:
-    """What there is to say of the groups of the usable staged rows: counts, no group."""
+_SURE = r"\A(?:[0-9]+|[!-~]*[!-*,/:-DF-df-~][!-~]*)\z"
+"""Visible ASCII without blanks, and no number that was a float: these have only +, -, ., e and E
+beside digits."""
+
+_SHORT = max(map(len, NOBODY))
+
+
+def surely_canonical(column: pa.Array) -> pa.Array:
+    """Which texts (N,) are subjects in their canonical form beyond doubt: `canonical`, which takes
+    much longer, would return them as they are."""
+    lengths = pc.binary_length(column)
+    of_length = pc.and_(pc.greater(lengths, _SHORT), pc.less_equal(lengths, LONGEST))
+    return pc.and_(pc.match_substring_regex(column, _SURE), of_length)
+
+
+def report(session: Session, usable: int) -> dict[str, Any]:
+    """What there is to say of the groups of the usable staged rows: counts, no group.
+
+    Args:
+        usable: how many of those rows there are.
+    """
     found = session.execute(
         text(
             "SELECT count(*) AS groups, coalesce(max(rows), 0) AS largest, "
@@ -83,7 +115,8 @@ def report(session: Session) -> dict[str, Any]:
             "count(*) FILTER (WHERE train > 0 AND holdout > 0) AS leaking_holdout, "
             "count(*) FILTER (WHERE train > 0 AND test > 0) AS leaking_test, "
             "coalesce(sum(holdout) FILTER (WHERE train > 0), 0) AS samples_holdout, "
-            "coalesce(sum(test) FILTER (WHERE train > 0), 0) AS samples_test FROM ("
+            "coalesce(sum(test) FILTER (WHERE train > 0), 0) AS samples_test, "
+            "coalesce(sum(rows), 0) AS samples FROM ("
             "SELECT count(*) AS rows, count(*) FILTER (WHERE split = 'train') AS train, "
             "count(*) FILTER (WHERE split = 'holdout') AS holdout, "
             "count(*) FILTER (WHERE split = 'test') AS test "
@@ -91,14 +124,11 @@ def report(session: Session) -> dict[str, Any]:
             ") AS each"
         )
     ).one()
-    without = session.scalar(
-        text("SELECT count(*) FROM staged_samples WHERE usable AND group_digest IS NULL")
-    )
     told = {
         "groups": found.groups,
         "groups_by_split": {"train": found.train, "holdout": found.holdout, "test": found.test},
         "largest_group": found.largest,
-        "samples_without_group": without,
+        "samples_without_group": usable - int(found.samples),
         "leaking_groups": {"holdout": found.leaking_holdout, "test": found.leaking_test},
         "leaking_samples": {
             "holdout": int(found.samples_holdout), "test": int(found.samples_test)
