@@ -123,7 +123,9 @@ def _measured(stack: Stack, wanted: argparse.Namespace) -> list[Figure]:
     ]
     rounds = []
     for _ in range(wanted.times):
-        rounds.append([_indexed(stack, make(), rows, *kind) for make, rows, *kind in kinds])
+        rounds.append([
+            _indexed(stack, make(), rows, kind, people) for make, rows, kind, people in kinds
+        ])  # fmt: skip
         _print(rounds[-1])
     each_kind = zip(*rounds, strict=True)
     return [_middle(each, [figures[0] for figures in rounds]) for each in each_kind]
