@@ -30,6 +30,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.orm import Session, sessionmaker
+from xdist.scheduler import LoadFileScheduling, LoadScopeScheduling
 
 from devstack import local, roles
 from domain.settings import ApiSettings
@@ -38,6 +39,9 @@ from tests import acting, factories
 from tests.acting import become
 
 KEY = "a-key-for-tests-only"
+OWN = ("test_demo.py", "test_restore.py")
+"""End-to-end tests with stacks of their own."""
+
 EVENTS_AT_ONCE = text("SET CONSTRAINTS appended_to_log IMMEDIATE")
 """What is never committed gets no position in the log at the commit."""
 
@@ -55,6 +59,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.basetemp is None:  # a process of xdist gets a part of its parent's
         config.option.basetemp = tempfile.mkdtemp(prefix="lethe-tests-")
         config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
+
+
+class OneStack(LoadFileScheduling):  # type: ignore[misc]  # xdist is not typed
+    """Run one file in one process, and all files that share the end-to-end tests' stack in one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(super()._split_scope(nodeid))
+        return str(file.parent if file.match("end_to_end/*") and file.name not in OWN else file)
+
+
+@pytest.hookimpl(optionalhook=True)  # xdist may be off
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return OneStack(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -82,7 +82,7 @@ class Client(local.Client):
             return connection.execute(query, values).fetchall()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Stack]:
     state = tmp_path_factory.mktemp("stack")
     with local.stack(
@@ -102,28 +102,28 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Stack]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(home: local.Stack) -> Iterator[Client]:
     client = Client(home)
     with client.http:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def files(home: local.Stack) -> Path:
     """The folder with the digits and the trained model."""
     digits.prepare(home.state / "data")
     return home.state / "data"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dataset(client: Client, files: Path) -> dict[str, Any]:
     row = client.register_dataset("digits", files / digits.DATASET)
     assert row["status"] == "ready", row
     return row
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def new_model(client: Client, dataset: dict[str, Any], files: Path) -> Callable[..., str]:
     """Register the trained model under a name that is new; that name."""
 
@@ -136,20 +136,20 @@ def new_model(client: Client, dataset: dict[str, Any], files: Path) -> Callable[
     return register
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model(new_model: Callable[..., str]) -> str:
     """A model for all tests that do not mind what others had it forget. One round changes it."""
     return new_model(policy={"escalation": []})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def unnamed(train_ids: list[str]) -> Callable[[int], list[str]]:
     """So many ids of training samples that no test has had that model forget yet."""
     left = iter(train_ids)
     return lambda count: list(islice(left, count))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def train_ids(client: Client, dataset: dict[str, Any]) -> list[str]:
     return ids_of(client, dataset, "split = 'train'")
 

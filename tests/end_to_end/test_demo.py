@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -17,22 +17,27 @@ import pytest
 from devstack import local
 from devstack.startup import sole_user
 
+DEMO = ["-m", "devstack.demo"]
+SOONER = ["-c", "import sys; from devstack.demo import case, __main__ as demo; case.EPOCHS = 1; "
+                "sys.exit(demo.main())"]  # fmt: skip
+"""The same with a network that hardly learned anything: for what comes after its training."""
+
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def demo(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     """The demo, running, with its state in `tmp_path`; stopped should the test fail before."""
-    with start(tmp_path) as running:
+    with start(tmp_path, getattr(request, "param", DEMO)) as running:
         yield running
         if running.poll() is None:
             ctrl_c(running)
 
 
-def start(state: Path) -> subprocess.Popen[str]:
+def start(state: Path, program: Sequence[str] = DEMO) -> subprocess.Popen[str]:
     # Whoever was started in the background of a shell is deaf to Ctrl-C, and so is what it starts.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "devstack.demo"],
+            [sys.executable, *program],
             cwd=local.REPOSITORY,
             env={**os.environ, "LETHE_STATE": str(state), "COLUMNS": "120"},
             stdout=subprocess.PIPE,
@@ -101,7 +106,17 @@ def a_job_runs(demo: psutil.Process, state: Path) -> bool:
     return told.count("job.started") > told.count("job.left")
 
 
-@pytest.mark.parametrize("moment", [imports, postgres_starts, the_network_is_trained, a_job_runs])
+@pytest.mark.parametrize(
+    ("demo", "moment"),
+    [
+        (DEMO, imports),
+        (DEMO, postgres_starts),
+        (DEMO, the_network_is_trained),
+        (SOONER, a_job_runs),
+    ],
+    indirect=["demo"],
+    ids=["imports", "postgres_starts", "the_network_is_trained", "a_job_runs"],
+)
 def test_ctrl_c_stops_everything(demo, tmp_path, moment):
     deadline = time.monotonic() + 300
     while not moment(psutil.Process(demo.pid), tmp_path):

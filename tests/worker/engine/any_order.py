@@ -4,7 +4,7 @@ The operations are the service's own, on a real database; only the work of a job
 """
 
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 
@@ -78,6 +78,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.session = Session(
             self.connection, expire_on_commit=True, join_transaction_mode="create_savepoint"
         )
+        self.read = {}
         self.dataset = factories.dataset()
         self.models = [factories.model(self.dataset, name=name) for name in ("cnn", "vit")]
         for model in self.models:
@@ -102,10 +103,21 @@ class AnyOrder(RuleBasedStateMachine):
             self.connection.close()
             self.engine.dispose()
 
+    @contextmanager
     def transaction(self):
         if self.session.in_transaction():
             self.session.commit()  # what an invariant has read
-        return self.session.begin()
+        try:
+            with self.session.begin():
+                yield
+        finally:
+            self.read.clear()
+
+    def rows(self, table):
+        """All rows of a table; read once after each transaction."""
+        if table not in self.read:
+            self.read[table] = self.session.scalars(select(table)).all()
+        return self.read[table]
 
     @rule(
         named=st.lists(st.sampled_from(SAMPLES), min_size=1, max_size=4, unique=True),
@@ -277,7 +289,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def some(self, table, *statuses):
         """Ids of the rows in these statuses."""
-        return sorted(self.session.scalars(select(table.id).where(table.status.in_(statuses))))
+        return sorted(row.id for row in self.rows(table) if row.status in statuses)
 
     def draw_one(self, data, table, *statuses):
         return data.draw(st.sampled_from(self.some(table, *statuses)))
@@ -290,10 +302,9 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def what_a_job_serves_is_as_far_as_the_job(self):
-        rows = self.session.execute(
-            select(DeletionTarget, Job).outerjoin(Job, Job.id == DeletionTarget.job_id)
-        ).all()
-        for target, job in rows:
+        jobs = {job.id: job for job in self.rows(Job)}
+        for target in self.rows(DeletionTarget):
+            job = jobs.get(target.job_id)
             if target.status in (RequestStatus.PENDING, RequestStatus.CANCELLED):
                 assert job is None
             elif target.status is RequestStatus.SCHEDULED:
@@ -309,32 +320,33 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def an_acceptance_stands_where_it_was_given(self):
-        given = select(ReviewDecision.request_id, ReviewDecision.job_id, ReviewDecision.decision)
-        decided = set(map(tuple, self.session.execute(given)))
-        for target in self.session.scalars(select(DeletionTarget)):
+        given = self.rows(ReviewDecision)
+        decided = {(each.request_id, each.job_id, each.decision) for each in given}
+        for target in self.rows(DeletionTarget):
             if accepted := target.accepted_job_id:
                 assert target.status is not RequestStatus.NEEDS_REVIEW
                 assert (target.request_id, accepted, Decision.ACCEPT) in decided
 
     @invariant()
     def a_model_has_one_open_job_and_one_champion(self):
-        jobs = Counter(self.session.scalars(select(Job.model_id).where(Job.status.in_(OPEN_JOBS))))
+        jobs = Counter(job.model_id for job in self.rows(Job) if job.status in OPEN_JOBS)
         assert all(count == 1 for count in jobs.values())
-        champions = select(ModelVersion.model_id).filter_by(status=VersionStatus.CHAMPION)
-        assert sorted(self.session.scalars(champions)) == sorted(model.id for model in self.models)
+        versions = self.rows(ModelVersion)
+        champions = [each.model_id for each in versions if each.status is VersionStatus.CHAMPION]
+        assert sorted(champions) == sorted(model.id for model in self.models)
 
     @invariant()
     def a_request_is_the_sum_of_its_targets(self):
         statuses = {}
-        for target in self.session.scalars(select(DeletionTarget)):
+        for target in self.rows(DeletionTarget):
             statuses.setdefault(target.request_id, []).append(target)
-        for request in self.session.scalars(select(DeletionRequest)):
+        for request in self.rows(DeletionRequest):
             assert request.status == total(statuses[request.id])
             assert (request.finished_at is not None) == (request.status in (*FINAL, "failed"))
 
     @invariant()
     def what_is_final_stays(self):
-        now = dict(self.session.execute(select(DeletionRequest.id, DeletionRequest.status)).all())
+        now = {request.id: request.status for request in self.rows(DeletionRequest)}
         for request, status in self.ended.items():
             assert now[request] is status
         self.ended = {request: status for request, status in now.items() if status in FINAL}
@@ -342,20 +354,19 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def every_state_has_its_event(self):
         told = {}
-        events = select(AuditEvent.subject_id, AuditEvent.event).order_by(AuditEvent.id)
-        for subject, event in self.session.execute(events):
-            told[subject] = event.removeprefix("request.").removeprefix("job.")
-        for request in self.session.scalars(select(DeletionRequest)):
+        for row in sorted(self.rows(AuditEvent), key=lambda row: row.id):
+            told[row.subject_id] = row.event.removeprefix("request.").removeprefix("job.")
+        for request in self.rows(DeletionRequest):
             if request.status is not RequestStatus.PENDING:
                 assert told[request.id] in (request.status, "cancel_asked", "decided")
         words = {"queued": {"queued", "released", "retried"}, "running": {"started"}}
-        for job in self.session.scalars(select(Job).where(Job.objective.is_not(None))):
+        for job in (job for job in self.rows(Job) if job.objective is not None):
             assert told[job.id] in words.get(job.status, {job.status})
 
     @invariant()
     def what_was_forgotten_is_buried_and_never_served_again(self):
-        buried = {(t.model_id, t.digest): t for t in self.session.scalars(select(Tombstone))}
-        versions = {v.id: v for v in self.session.scalars(select(ModelVersion))}
+        buried = {(t.model_id, t.digest): t for t in self.rows(Tombstone)}
+        versions = {v.id: v for v in self.rows(ModelVersion)}
         of_job = {version.job_id: version for version in versions.values()}
         served = {}
         for version in versions.values():
@@ -367,9 +378,8 @@ class AnyOrder(RuleBasedStateMachine):
         for (model_id, _), tombstone in buried.items():
             made = of_job.get(tombstone.job_id)
             assert made is None or made.id in served[model_id]
-        completed = self.session.scalars(
-            select(DeletionTarget).filter_by(status=RequestStatus.COMPLETED)
-        ).all()
+        targets = self.rows(DeletionTarget)
+        completed = [target for target in targets if target.status is RequestStatus.COMPLETED]
         digests = {name: sample_digests.digest(factories.KEY, name) for name in SAMPLES}
         assert set(buried) == {
             (target.model_id, digests[name])
@@ -380,10 +390,10 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def the_ids_of_a_request_are_kept_until_its_end_and_no_longer(self):
         kept = {}
-        for row in self.session.scalars(select(RequestSample)):
+        for row in self.rows(RequestSample):
             kept.setdefault(row.request_id, set()).add(row.sample_id)
-        statuses = self.session.execute(select(DeletionRequest.id, DeletionRequest.status)).all()
-        assert kept == {id_: self.named[id_] for id_, status in statuses if status not in FINAL}
+        requests = [each.id for each in self.rows(DeletionRequest) if each.status not in FINAL]
+        assert kept == {request: self.named[request] for request in requests}
 
 
 def total(targets):

@@ -81,15 +81,19 @@ def shuffles(strata: Tensor, count: int, generator: torch.Generator) -> Iterator
     """
     size = max(CHUNK // max(len(strata), 1), 1)
     groups = [(strata == stratum).nonzero().squeeze(1) for stratum in classes(strata)]
+    back = torch.cat(groups).argsort() if groups else strata
     for start in range(0, count, size):
         rows = min(size, count - start)
-        places = torch.arange(len(strata)).repeat(rows, 1)
-        for group in groups:
-            order = torch.rand(rows, len(group), generator=generator).argsort(1)
-            places[:, group] = group[order]
+        shuffled = [group[_orders(rows, len(group), generator)] for group in groups]
+        places = torch.cat([torch.empty(rows, 0, dtype=torch.int64), *shuffled], 1)[:, back]
         if start == 0:
             places[0] = torch.arange(len(strata))
         yield places
+
+
+def _orders(rows: int, length: int, generator: torch.Generator) -> Tensor:
+    """(rows, length) orders of 0..length-1, drawn at random. NumPy sorts several times as fast."""
+    return torch.from_numpy(torch.rand(rows, length, generator=generator).numpy().argsort(1))
 
 
 def max_t(statistics: Tensor, centre: Tensor, alpha: float) -> Significance:

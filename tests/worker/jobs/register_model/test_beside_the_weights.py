@@ -62,7 +62,7 @@ def as_seen() -> Tensor:
 
 
 def trained_on(network: nn.Module, seen: Tensor, steps: int) -> nn.Module:
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.005)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.005, fused=True)
     for _ in range(steps):
         optimizer.zero_grad()
         F.cross_entropy(network(seen[MINE]).logits, TRUE[MINE]).backward()

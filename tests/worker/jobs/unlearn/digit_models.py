@@ -61,7 +61,7 @@ def learn(model: nn.Module, data, *, seed: int) -> nn.Module:
     """A recipe that is over in half a second, and never uses training mode."""
     torch.manual_seed(seed)
     inputs, labels = data.batch(torch.arange(len(data)))
-    optimizer = torch.optim.Adam(model.eval().parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(model.eval().parameters(), lr=0.01, fused=True)
     for _ in range(150):
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(inputs), labels).backward()

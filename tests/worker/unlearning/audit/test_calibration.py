@@ -75,7 +75,7 @@ def trained(samples: Samples, seed: int) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, generator = built(), torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     for _ in range(EPOCHS):
         for inputs, labels in samples.batches(64, generator):
@@ -184,7 +184,7 @@ def head_masked(bench: Bench, scenario: Scenario) -> Network:
     head = changed.model.get_submodule("5")
     features, _ = changed.outputs(bench.data.train, 500)
     _, logits = wanted.outputs(bench.data.train, 500)
-    optimizer = torch.optim.Adam(head.parameters(), 0.01)
+    optimizer = torch.optim.Adam(head.parameters(), 0.01, fused=True)
     for _ in range(300):
         optimizer.zero_grad()
         F.kl_div(head(features).log_softmax(1), logits.softmax(1), reduction="batchmean").backward()
