@@ -140,13 +140,14 @@ class Verdict(StrEnum):
     - `pass`: the samples' influence is within the range of models never trained on them, or the
       model was retrained without them.
     - `fail`: the samples can still be told apart, or the model lost more than its policy allows.
-    - `no_power`: the tests cannot tell, because the model before would not have failed them either.
+    - `no_power`: the tests cannot tell, because the model before would not have failed them either,
+      or because they cannot speak for these samples.
     """
 
     PASS = "pass"  # noqa: S105 (no password)
     FAIL = "fail"
     NO_POWER = "no_power"
-    """The tests would not have found the model before the job wanting either."""
+    """The tests say nothing, whatever they found."""
 
     @classmethod
     def of(cls, *, fails: bool, has_power: bool) -> "Verdict":

@@ -11,6 +11,8 @@ Figures = Mapping[str, Any]
 """As `worker.unlearning.evaluation` measures them."""
 
 MEMBERS = ("bound", "observed", "pairs", "forgotten", "grouped", "confidence")
+LEFT_OUT = "in_part"
+"""A member that is told where it is not 0: certificates of earlier releases have none."""
 
 
 def report(before: Figures | None, after: Figures | None) -> dict[str, Any] | None:
@@ -19,7 +21,7 @@ def report(before: Figures | None, after: Figures | None) -> dict[str, Any] | No
     if old is None or new is None:
         return None
     return {
-        moment: {name: told[name] for name in MEMBERS}
+        moment: {name: told[name] for name in (*MEMBERS, *[LEFT_OUT] * bool(told.get(LEFT_OUT)))}
         for moment, told in (("before", old), ("after", new))
     }
 
@@ -36,11 +38,14 @@ def remarks(told: Mapping[str, Any]) -> list[str]:
         told: as `report` makes it.
     """
     after, measured = told["after"], _measured(told)
+    left_out = after.get(LEFT_OUT, 0)
     if after["pairs"] == 0:
+        why = "the hold-out has no samples of their classes, so"
+        if left_out:
+            why = "others of their groups stay in training, so it may know these groups anyway, and"
         return [
-            "How well somebody could guess whose samples it was trained on was not measured: the "
-            "hold-out has no samples of their classes, so up to 100 right guesses in 100 are not "
-            "excluded."
+            "How well somebody could guess whose samples it was trained on was not measured: "
+            f"{why} up to 100 right guesses in 100 are not excluded."
         ]
     most = in_hundred(after["bound"])
     game = (
@@ -49,14 +54,22 @@ def remarks(told: Mapping[str, Any]) -> list[str]:
     )
     what = "groups" if after["grouped"] else "samples"
     pairs = f"{after['pairs']} {'pair' if after['pairs'] == 1 else 'pairs'} of {what}"
-    if most >= 100:
-        return [
-            f"{game} right up to 100 times in 100, as far as these data tell ({measured}): {pairs} "
-            "are too few to exclude it, or do not contradict it."
-        ]
-    return [
+    said = (
         f"{game} right at most {most} times in 100 ({measured}; 50 is chance). More is excluded "
         f"with a confidence of {after['confidence']:.0%}, by {pairs}."
+    )
+    if most >= 100:
+        said = (
+            f"{game} right up to 100 times in 100, as far as these data tell ({measured}): {pairs} "
+            "are too few to exclude it, or do not contradict it."
+        )
+    if not left_out:
+        return [said]
+    these = "1 sample is" if left_out == 1 else f"{left_out} samples are"
+    return [
+        said,
+        f"{these} not counted in this: others of the same groups stay in training, by which the "
+        "model may know these groups.",
     ]
 
 

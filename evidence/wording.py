@@ -29,7 +29,8 @@ MEANING = {
     Verdict.FAIL: "These tests can still tell the samples from samples the model was never trained "
     "on, or the model lost more than its policy allows.",
     Verdict.NO_POWER: "These tests cannot tell: the model would not have failed them before the "
-    "job either. This is no evidence that the samples' influence is gone.",
+    "job either, or they cannot speak for these samples. This is no evidence that the samples' "
+    "influence is gone.",
 }
 """What a verdict says of a version that was changed, and no more."""
 
@@ -333,10 +334,13 @@ def _limits_of_tests(result: Result, verdict: Verdict | None) -> Iterator[str]:
         case Verdict.FAIL:
             yield f"That the samples' influence on {name} is gone: the verdict is fail."
         case Verdict.NO_POWER:
-            yield (
-                f"That the samples' influence on {name} is gone: the tests compared {sizes}, which "
-                "were too few or too little memorised to detect anything, before or after."
-            )
+            told = "none of them could be compared with samples it was never trained on."
+            if compared:
+                told = (
+                    f"the tests compared {sizes}, and cannot tell: they are too few or too little "
+                    "memorised, or do not stand for all that was to be forgotten."
+                )
+            yield f"That the samples' influence on {name} is gone: {told}"
         case None:
             yield NO_TESTS
 

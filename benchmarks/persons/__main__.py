@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -47,9 +48,9 @@ def main() -> None:
 
 
 def _rows(fold: Fold) -> Iterator[Row]:
-    for name, groups in fold.requests.items():
+    for name, forgotten in fold.requests.items():
         for references in (True, False):
-            yield _cached(Request(fold, groups), name, references)
+            yield _cached(Request(fold, forgotten), name, references)
 
 
 def _cached(request: Request, name: str, references: bool) -> Row:
@@ -60,7 +61,7 @@ def _cached(request: Request, name: str, references: bool) -> Row:
         row = _row(request, name, references)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(row))
-        print(f"{fold.name:8} {name:13} references {references!s:6}", *row["verdicts"], flush=True)
+        print(f"{fold.name:8} {name:28} references {references!s:6}", *row["verdicts"], flush=True)
     found: Row = json.loads(path.read_text())
     return found
 
@@ -79,6 +80,11 @@ def _row(request: Request, name: str, references: bool) -> Row:
     retrained = [request.fold.oracle(request.forgotten, n) for n in range(RETRAINED)]
     original = request.judged(request.fold.original, references=references)
     exact = [request.judged(network, references=references) for network in retrained]
+    unaware = [
+        request.judged(network, references=references, unaware=True)
+        for network in retrained
+        if request.in_part
+    ]
     rounds = []
     for level in LEVELS:
         network = request.unlearned(level, references=references)
@@ -92,12 +98,14 @@ def _row(request: Request, name: str, references: bool) -> Row:
         "set": request.fold.name,
         "fold": request.fold.number,
         "request": name,
-        "people": len(request.forgotten),
-        "samples": int(request.masks["forget"].sum()),
+        "people": len(request.groups.forget.unique()),  # type: ignore[no-untyped-call]  # torch
+        "samples": int(request.forgotten.sum()),
+        "in_part": request.in_part,
         "references": references,
         "verdicts": [verdict(original), *map(verdict, exact), "|", *(each[0] for each in rounds)],
         "original": verdict(original),
         "retrained": [verdict(each) for each in exact],
+        "retrained_unaware": [verdict(each) for each in unaware],
         "rounds": [each[0] for each in rounds],
         "final": rounds[-1][0],
         "by_retraining": len(rounds) > len(LEVELS),
@@ -112,21 +120,27 @@ def _row(request: Request, name: str, references: bool) -> Row:
 
 
 def summaries(rows: list[Row]) -> Iterator[Row]:
-    """The figures of each data set, with reference models and without."""
-    for references in (True, False):
+    """The figures of each data set: of requests for whole people and of others, with reference
+    models and without."""
+    for in_part, references in product((False, True), (True, False)):
         for name in (*SETS, "all"):
             here = [
                 row
                 for row in rows
-                if row["references"] is references and name in (row["set"], "all")
+                if row["references"] is references
+                and row["in_part"] is in_part
+                and name in (row["set"], "all")
             ]
-            retrained = Counter(each for row in here for each in row["retrained"])
             yield {
                 "set": name,
+                "in_part": in_part,
                 "references": references,
                 "requests": len(here),
                 "original": Counter(row["original"] for row in here),
-                "retrained": retrained,
+                "retrained": Counter(each for row in here for each in row["retrained"]),
+                "retrained_unaware": Counter(
+                    each for row in here for each in row["retrained_unaware"]
+                ),
                 "first_round": Counter(row["rounds"][0] for row in here),
                 "final": Counter(row["final"] for row in here),
                 "by_retraining": sum(row["by_retraining"] for row in here),
@@ -144,10 +158,13 @@ def table(found: list[Row]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in found:
-        names = ("original", "retrained", "first_round", "final")
+        names = ("original", "retrained", "retrained_unaware", "first_round", "final")
         counts = {name: _counts(row[name]) for name in names}
+        if row["in_part"]:
+            counts["retrained"] += f" (unaware: {counts['retrained_unaware']})"
         lines.append(
-            f"| {row['set']} | {'8' if row['references'] else 'none'} | {row['requests']} "
+            f"| {row['set']}{', in part' * row['in_part']} "
+            f"| {'8' if row['references'] else 'none'} | {row['requests']} "
             f"| {counts['original']} | {counts['retrained']} | {counts['first_round']} "
             f"| {counts['final']} ({row['by_retraining']}) | {row['accuracy_lost']:+.1f} |"
         )

@@ -1,6 +1,6 @@
 """What the service would see of a network, and its verdict."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,11 +27,11 @@ LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request of a fold: the groups to forget, and the samples that a job would work with."""
+    """One request of a fold: what to forget, and the samples that a job would work with."""
 
     fold: Fold
     forgotten: Tensor
-    """The groups."""
+    """(N,) bool, the samples."""
 
     def samples(self, mask: Tensor) -> Samples:
         return self.fold.data.samples.select(mask)
@@ -40,10 +40,9 @@ class Request:
     def masks(self) -> dict[str, Tensor]:
         """(N,) bool: the samples of each part."""
         train, calibration, audited, test = (self.fold.of(part) for part in self.fold.parts)
-        forget = self.fold.of(self.forgotten)
         return {
-            "forget": forget,
-            "retain": train & ~forget,
+            "forget": self.forgotten,
+            "retain": train & ~self.forgotten,
             "calibration": calibration,
             "holdout": audited,
             "test": test,
@@ -67,7 +66,17 @@ class Request:
     @property
     def groups(self) -> Groups:
         codes, masks = self.fold.data.groups, self.masks
-        return Groups(forget=codes[masks["forget"]], holdout=codes[masks["holdout"]])
+        forget = codes[masks["forget"]]
+        return Groups(
+            forget=forget,
+            holdout=codes[masks["holdout"]],
+            in_part=torch.isin(forget, codes[masks["retain"]]),
+        )
+
+    @property
+    def in_part(self) -> bool:
+        """Whether there is a person of whom something stays."""
+        return not bool(self.groups.whole.all())
 
     @property
     def references(self) -> ReferenceScores:
@@ -96,7 +105,9 @@ class Request:
         answers = self.fold.reference_logits[:, forget].softmax(2)
         return ((answers * unseen).sum(0) / unseen.sum(0)).float()
 
-    def judged(self, after: Network, *, references: bool) -> Audit:
+    def judged(self, after: Network, *, references: bool, unaware: bool = False) -> Audit:
+        """The audit; or, `unaware`, one that takes nobody for known by what stays of them."""
+        groups = self.groups
         return audit(
             self.observed(self.fold.original),
             self.observed(after),
@@ -104,7 +115,7 @@ class Request:
             removing=False,
             limits=LIMITS,
             references=self.references if references else None,
-            groups=self.groups,
+            groups=replace(groups, in_part=None) if unaware else groups,
         )
 
     def unlearned(self, level: int, *, references: bool) -> Network:

@@ -53,19 +53,35 @@ class Fold:
 
     @cached_property
     def requests(self) -> dict[str, Tensor]:
-        """The groups that each request names: people one by one, and several where there are many
-        people."""
+        """(N,) bool, the samples that each request names: those of people one by one, and of
+        several where there are many people; half of what there is of some; and both."""
         train = self.parts[0]
-        few = train[:6]
-        found = {f"person {n}": person[None] for n, person in enumerate(few, 1)}
-        if len(train) > 200:
-            found |= {
-                f"5 people, {n}": each for n, each in enumerate(torch.split(train[6:21], 5), 1)
-            }
-            found |= {
-                f"50 people, {n}": each for n, each in enumerate(torch.split(train[21:121], 50), 1)
-            }
+        if len(train) <= 200:
+            people = {f"person {n}": person[None] for n, person in enumerate(train[:6], 1)}
+            found = {name: self.of(person) for name, person in people.items()}
+            found |= {f"half of {name}": self.half_of(person) for name, person in people.items()}
+            mixed = zip(train[:2], train[2:4, None], strict=True)
+        else:
+            fives, fifties = torch.split(train[6:21], 5), torch.split(train[21:121], 50)
+            people = {f"person {n}": person[None] for n, person in enumerate(train[:6], 1)}
+            several = {f"5 people, {n}": each for n, each in enumerate(fives, 1)}
+            several |= {f"50 people, {n}": each for n, each in enumerate(fifties, 1)}
+            found = {name: self.of(each) for name, each in (people | several).items()}
+            found |= {f"half of {name}": self.half_of(each) for name, each in several.items()}
+            mixed = zip(fifties, fives[:2], strict=True)
+        for n, (whole, half) in enumerate(mixed, 1):
+            found[f"some, and half of others, {n}"] = self.of(whole) | self.half_of(half)
         return found
+
+    def half_of(self, groups: Tensor) -> Tensor:
+        """(N,) bool: a random half of the samples of each of these groups."""
+        generator = torch.Generator().manual_seed(self.number)
+        order = torch.randperm(len(self.data.groups), generator=generator)
+        chosen = torch.zeros(len(order), dtype=torch.bool)
+        for group in groups.tolist():
+            mine = order[self.data.groups[order] == group]
+            chosen[mine[: len(mine) // 2]] = True
+        return chosen
 
     def of(self, groups: Tensor) -> Tensor:
         """(N,) bool: the samples of these groups."""
@@ -76,8 +92,8 @@ class Fold:
         return self.trained(self.of(self.parts[0]), self.number)
 
     def oracle(self, forgotten: Tensor, number: int) -> Network:
-        """A network retrained without these groups."""
-        kept = self.of(self.parts[0]) & ~self.of(forgotten)
+        """A network retrained without these samples (N,)."""
+        kept = self.of(self.parts[0]) & ~forgotten
         return self.trained(kept, ORACLE_SEED + number)
 
     @cached_property

@@ -146,6 +146,9 @@ class Guesses(Result):
     pairs: int
     forgotten: int
     grouped: bool
+    in_part: int = 0
+    """How many samples are left out, because others of their groups stay in training."""
+
     confidence: float
 
 

@@ -27,6 +27,10 @@ class Guesses(Out):
     grouped: bool
     """Whether `pairs` and `forgotten` count groups; if not, they count samples."""
 
+    in_part: int = 0
+    """How many samples are left out, because others of their groups stay in training: the model may
+    know these groups by those, so telling them from unseen ones would show nothing."""
+
     confidence: float
     """How sure the bound is: the true share is above it with a chance of 1 - `confidence`."""
 

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 import domain
 from attacks.judge import verify
 from domain.states import Objective, RowsStatus, Verdict
-from evidence import subjects, wording
+from evidence import advantage, subjects, wording
 from evidence.statement import Keyed, Purge, Rows, instant, says_more, statement
 from evidence.subjects import LookedUp
 from tests import certified, factories
@@ -212,6 +212,22 @@ def test_what_the_data_do_not_exclude_is_told_in_figures_and_in_words():
     assert result["fine_tuned"] == certified.FIGURES["after"]["fine_tuned"]
     assert "thrown away: the membership AUC went from 50.4 to 50.3 (50 is chance)." in told
     assert "right at most 72 times in 100 (measured: 50.4, before the job 90.0; 50 is" in told
+
+
+def test_whom_a_model_knows_by_other_samples_is_left_out_of_guesses_and_the_form_knows_it():
+    case = STORIES["changed"].case
+    [outcome] = case.outcomes
+    told = advantage.report(
+        *(
+            {"advantage": figures["advantage"] | {"in_part": 4}}
+            for figures in certified.FIGURES.values()
+        )
+    )
+    said = predicate(replace(case, outcomes=[replace(outcome, advantage=told)]))
+
+    assert not list(VALIDATOR.iter_errors(said))
+    assert said["results"][0]["advantage"]["after"]["in_part"] == 4
+    assert "4 samples are not counted in this" in said["scope"]["statement"]
 
 
 @pytest.mark.parametrize("name", ["changed", "retrained", "accepted", "without audit"])

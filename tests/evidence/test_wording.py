@@ -144,7 +144,9 @@ def test_tests_that_a_retrained_version_fails_are_counted_and_do_not_decide():
     [
         (GUESSES[0], "right at most 54 times in 100 (measured: 50.0"),
         (GUESSES[1], "right up to 100 times in 100, as far as these data tell"),
-        (GUESSES[2], "was not measured"),
+        (GUESSES[2], "was not measured: the hold-out has no samples"),
+        ({**GUESSES[2], "in_part": 3}, "was not measured: others of their groups stay in training"),
+        ({**GUESSES[0], "in_part": 1}, "1 sample is not counted in this: others of the same"),
     ],
 )
 def test_a_bound_is_never_rounded_to_the_comforting_side(told, words):

@@ -7,12 +7,13 @@ by what was found.
 Shapes: N samples.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
 import torch
-from sqlalchemy import ARRAY, LargeBinary, Select, String, Subquery, any_, literal, select
+from sqlalchemy import ARRAY, Select, Subquery, any_, literal, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from torch import Tensor
 
@@ -31,16 +32,7 @@ def codes(session: Session, model: Model, sample_ids: Sequence[str]) -> Tensor:
     A sample without a group, or that is not in the index, has a number of its own. Numbers mean
     nothing beyond one call.
     """
-    known: dict[str, object] = {}
-    if Policy.model_validate(model.policy).group == "near_duplicates":
-        alike = select(NearDuplicate.sample_id, NearDuplicate.group_number).where(
-            NearDuplicate.model_id == model.id
-        )
-        known.update(_read(session, alike, NearDuplicate.sample_id, sample_ids))
-    declared = select(Sample.sample_id, Sample.group_digest).where(
-        Sample.dataset_id == model.dataset_id, Sample.group_digest.is_not(None)
-    )
-    known.update(_read(session, declared, Sample.sample_id, sample_ids))
+    known = _known(session, model, sample_ids)
     numbers: dict[object, int] = {}
     return torch.tensor(
         [numbers.setdefault(known.get(each, each), len(numbers)) for each in sample_ids],
@@ -66,35 +58,59 @@ def in_training(dataset_id: UUID) -> Subquery:
     )
 
 
-def in_part(session: Session, model: Model, sample_ids: Sequence[str]) -> int:
-    """How many of the declared groups of these samples have others in training as well, which the
-    model has not forgotten."""
-    of_dataset = select(Sample.sample_id, Sample.group_digest).where(
+def in_part(
+    session: Session, model: Model, sample_ids: Sequence[str], *, leaving: Collection[str]
+) -> Tensor:
+    """Whether others of the group of each sample are in training and stay there: (N,) bool.
+
+    Those to be forgotten (`leaving`) do not stay, and what the model has forgotten is not there.
+    """
+    known = _known(session, model, sample_ids)
+    of = set(known.values())
+    trained = (
+        Sample.dataset_id == model.dataset_id,
+        Sample.split == Split.TRAIN,
+        ~tombstones.has(model.id, Sample.sample_id),
+    )
+    declared = select(Sample.sample_id, Sample.group_digest).where(*trained)
+    alike = (
+        select(Sample.sample_id, NearDuplicate.group_number)
+        .join(NearDuplicate, NearDuplicate.sample_id == Sample.sample_id)
+        .where(*trained, NearDuplicate.model_id == model.id, Sample.group_digest.is_(None))
+    )
+    rows = chain(
+        _read(session, declared, Sample.group_digest, [g for g in of if isinstance(g, bytes)]),
+        _read(session, alike, NearDuplicate.group_number, [g for g in of if isinstance(g, int)]),
+    )
+    staying = {group for name, group in rows if name not in leaving}
+    return torch.tensor([known.get(each) in staying for each in sample_ids], dtype=torch.bool)
+
+
+def _known(session: Session, model: Model, sample_ids: Sequence[str]) -> dict[str, bytes | int]:
+    """The group of each sample that has one: the digest that the dataset's column gives, or the
+    number of its near-duplicates."""
+    known: dict[str, bytes | int] = {}
+    if Policy.model_validate(model.policy).group == "near_duplicates":
+        alike = select(NearDuplicate.sample_id, NearDuplicate.group_number).where(
+            NearDuplicate.model_id == model.id
+        )
+        known.update(_read(session, alike, NearDuplicate.sample_id, sample_ids))
+    declared = select(Sample.sample_id, Sample.group_digest).where(
         Sample.dataset_id == model.dataset_id, Sample.group_digest.is_not(None)
     )
-    mine = dict(_read(session, of_dataset, Sample.sample_id, sample_ids))
-    digests, kept = list(set(mine.values())), set[bytes | None]()
-    for start in range(0, len(digests), ROWS):
-        some = literal(digests[start : start + ROWS], ARRAY(LargeBinary))
-        rows = session.execute(
-            of_dataset.where(
-                Sample.split == Split.TRAIN,
-                Sample.group_digest == any_(some),
-                ~tombstones.has(model.id, Sample.sample_id),
-            )
-        )
-        kept.update(digest for name, digest in rows if name not in mine)
-    return len(kept)
+    known.update(_read(session, declared, Sample.sample_id, sample_ids))
+    return known
 
 
 def _read(
     session: Session,
     query: Select[str, Any],
-    sample_id: InstrumentedAttribute[str],
-    wanted: Sequence[str],
+    column: InstrumentedAttribute[Any],
+    wanted: Sequence[object],
 ) -> Iterator[tuple[str, Any]]:
-    """Ids of these samples, each with what the query says, a bounded number per statement."""
+    """Ids of samples whose column is one of these, each with what the query says, a bounded number
+    per statement."""
     for start in range(0, len(wanted), ROWS):
-        some = literal(list(wanted[start : start + ROWS]), ARRAY(String))
-        rows = session.execute(query.where(sample_id == any_(some)))
+        some = literal(list(wanted[start : start + ROWS]), ARRAY(column.type))
+        rows = session.execute(query.where(column == any_(some)))
         yield from ((name, value) for name, value in rows)

@@ -237,9 +237,9 @@ def _measured(
     )
     return {
         "measured": len(observed.forget.labels),
-        "audit_has_power": family.rejected,
+        "audit_has_power": family.rejected and family.lacking is None,
         "tests": [asdict(test) for test in family.tests],
-        "remarks": [*family.remarks, *inputs.remarks],
+        "remarks": [*filter(None, [family.lacking]), *family.remarks, *inputs.remarks],
         "memorisation": _memorisation(observed, mine),
         "lost_classes": _lost(observed.holdout, class_counts, labels),
     }

@@ -221,26 +221,12 @@ def read_inputs(bench: Workbench, order: Order, class_counts: Tensor) -> Inputs:
         together,
         unseen.remarks(
             order.dataset.report, audited=len(audit), leaking=reservoir.leaking(halves[0])
-        )
-        + _in_part(bench, order),
+        ),
         test if len(test) else None,
         class_counts,
         kept,
         source,
     )
-
-
-def _in_part(bench: Workbench, order: Order) -> list[str]:
-    """What a reader of a verdict must know of people of whom only some samples are named."""
-    for attempt in bench.transaction():
-        with attempt as session:
-            count = groups.in_part(session, order.model, order.forget_ids)
-    if not count:
-        return []
-    return [
-        f"{count} of the forgotten groups have other samples that stay in training: what the model "
-        "knows of them from those stays, and the tests may see it; name the groups as `subjects`"
-    ]
 
 
 def _halves(
@@ -253,14 +239,21 @@ def _halves(
     for attempt in bench.transaction():
         with attempt as session:
             found = groups.codes(session, order.model, [each for part in ids for each in part])
+            in_part = groups.in_part(
+                session,
+                order.model,
+                order.forget_ids,
+                leaving=order.outside.union(order.forget_ids),
+            )
     forget, *sides = torch.split(found, [len(part) for part in ids])
     others = [~torch.isin(side, forget) for side in sides]
     calibration, audit = (
         half.filter(pa.array(other.tolist(), pa.bool_()))
         for half, other in zip(halves, others, strict=True)
     )
-    together = Groups(forget=forget, holdout=sides[1][others[1]])
-    return (calibration, audit), None if together.single else together
+    together = Groups(forget=forget, holdout=sides[1][others[1]], in_part=in_part)
+    alone = together.single and bool(together.whole.all())
+    return (calibration, audit), None if alone else together
 
 
 def read_remaining(bench: Workbench, order: Order) -> Samples:

@@ -253,20 +253,29 @@ def _measured_again(
         log.warning("pool.not_measured_again", samples=len(named), kind=type(error).__name__)
         return {}
     ids = [sample_id for sample_id, _ in named]
+    leaving = order.outside.union(order.forget_ids)
     for attempt in bench.transaction():
         with attempt as session:
-            codes = groups.codes(session, order.model, [*ids, *inputs.audit_ids])
+            codes = groups.codes(session, order.model, [*ids, *inputs.audit_ids, *order.forget_ids])
+            in_part = groups.in_part(session, order.model, ids, leaving=leaving)
+    theirs, later = codes[len(ids) :].split([len(inputs.audit_ids), len(order.forget)])
     unseen, start, found = made.observed.holdout, 0, {}
-    for job_id, samples_of_job in standing.items():
+    for job_id, samples_of_job in standing.items():  # the newest first
         here = slice(start, start := start + len(samples_of_job))
-        mine, theirs = codes[here], codes[len(ids) :]
+        mine = codes[here]
         others = ~torch.isin(theirs, mine)
         units = pooled.units(
             shown.losses()[here],
             shown.labels[here],
             unseen.losses()[others],
             unseen.labels[others],
-            Groups(forget=mine, holdout=theirs[others]),
+            Groups(
+                forget=mine,
+                holdout=theirs[others],
+                # a group that later jobs had more of was in part when this job measured it
+                in_part=in_part[here] | torch.isin(mine, later),
+            ),
         )
         found[job_id] = [unit for unit in units if unit is not None]
+        later = torch.cat([later, mine])
     return found

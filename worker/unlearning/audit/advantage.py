@@ -46,6 +46,10 @@ class Advantage:
     grouped: bool
     """Whether samples are counted by group."""
 
+    in_part: int = 0
+    """How many samples are left out, because others of their groups stay in training: the model may
+    know the groups by those, so that nothing follows from telling them from unseen ones."""
+
     confidence: float = CONFIDENCE
 
 
@@ -80,6 +84,11 @@ def advantage(
         Risk-Controlling Prediction Sets", 2021, arXiv:2101.02703. Two one-sided tests: Schuirmann,
         1987. Using them for groups is our reconstruction.
     """
+    left_out = 0
+    if groups is not None:
+        whole = groups.whole
+        losses, labels, groups = losses[whole], labels[whole], groups.of_whole()
+        left_out = int((~whole).sum())
     forgotten = len(labels)
     if groups is None or groups.single:
         share, pairs = _of_samples(losses, labels, holdout_losses, holdout_labels)
@@ -92,6 +101,7 @@ def advantage(
         pairs=pairs,
         forgotten=forgotten,
         grouped=groups is not None and not groups.single,
+        in_part=left_out,
     )
 
 

@@ -3,7 +3,7 @@
 Shapes: F forget samples, H hold-out samples, N of both, C classes, S scores, b permutations.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,13 +54,20 @@ def exchangeability(
     of doubt (`DOUBT`): the forget set may then be harder than the hold-out, or mislabelled. The
     error rate is approximate in that case.
 
-    With `groups`, groups are permuted instead of samples: see `by_group`.
+    With `groups`, groups are permuted instead of samples: see `by_group`. Samples of groups that
+    are forgotten in part are not compared: a model that never saw them may know the group by its
+    other samples. Where they are most of the forget set, it is said that the tests cannot tell
+    (`Family.lacking`), whatever they find of the others.
 
     Source:
         Permuting residuals: Freedman and Lane, 1983. Membership by reference models: Carlini et
         al., "Membership Inference Attacks From First Principles", 2022, arXiv:2112.03570. Putting
         these together is our reconstruction.
     """
+    if groups is not None and not groups.whole.all():
+        return _of_whole_groups(
+            observed, class_counts, references, groups, k=k, seed=seed, permutations=permutations
+        )
     if groups is not None and not groups.single:
         return by_group(
             observed, class_counts, references, groups, k=k, seed=seed, permutations=permutations
@@ -94,6 +101,46 @@ def exchangeability(
         p_value=min(test.p_value for test in tests),
         remarks=pair.remarks + tables.remarks,
     )
+
+
+def _of_whole_groups(
+    observed: Observed,
+    class_counts: Tensor,
+    references: ReferenceScores | None,
+    groups: Groups,
+    *,
+    k: int | None,
+    seed: int,
+    permutations: int,
+) -> Family:
+    """The tests of groups of which nothing stays, and what is to be said of the others."""
+    whole = groups.whole
+    parts, every = (len(set(each.tolist())) for each in (groups.forget[~whole], groups.forget))
+    known = (
+        f"of {parts} of the {every} forgotten groups other samples stay in training, and by those "
+        "even a model that never saw the samples to forget may know these groups"
+    )
+    advice = (
+        "name the groups as `subjects`, or name all of their samples, or ask for an exact "
+        "retraining (`exact`)"
+    )
+    if not whole.any():
+        return Family(tests=(), p_value=1.0, remarks=(), lacking=f"{known}; {advice}")
+    family = exchangeability(
+        replace(observed, forget=observed.forget.select(whole)),
+        class_counts=class_counts,
+        references=references and references.of(whole),
+        groups=groups.of_whole(),
+        k=k,
+        seed=seed,
+        permutations=permutations,
+    )
+    judged, left = int(whole.sum()), int((~whole).sum())
+    if left > judged:
+        most = f"most samples ({left} of {judged + left}) are not judged, because {known}; {advice}"
+        return replace(family, lacking=most)
+    remark = f"{left} of {judged + left} forget samples are not judged: {known}; {advice}"
+    return replace(family, remarks=(*family.remarks, remark))
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,8 @@ class Family:
     difficulty could explain as well."""
 
     lacking: str | None = None
-    """What the tests would need to see anything at all; None if they have it."""
+    """Why the tests could not speak for the forget set, whatever they found, and what would help;
+    None if they can."""
 
     @property
     def failed(self) -> tuple[Test, ...]:

@@ -17,7 +17,8 @@ class Groups:
     """A number for the group of every sample; the same number for samples that belong together.
 
     Raises:
-        ValueError: the codes are not int64 vectors, or a group stands on both sides.
+        ValueError: the codes are not int64 vectors, a group stands on both sides, or `in_part` does
+            not say the same of all samples of a group.
     """
 
     forget: Tensor
@@ -25,6 +26,12 @@ class Groups:
 
     holdout: Tensor
     """(H,) int64."""
+
+    in_part: Tensor | None = None
+    """(F,) bool, whether others of its group stay in training; None where that is true of none.
+
+    A model that never saw such samples may know their group all the same, and nothing here says
+    what it would answer. So they are compared with nobody."""
 
     def __post_init__(self) -> None:
         for name in ("forget", "holdout"):
@@ -37,12 +44,26 @@ class Groups:
                 f"{both} groups are in the forget set and in the hold-out; leave their hold-out "
                 "samples out, because they are no samples of people that the model never saw"
             )
+        if self.in_part is not None:
+            marked, others = self.forget[self.in_part], self.forget[~self.in_part]
+            if set(marked.tolist()) & set(others.tolist()):
+                raise ValueError("in_part must say the same of all forget samples of a group")
 
     @property
     def single(self) -> bool:
         """Whether every sample is a group of its own."""
         codes = torch.cat([self.forget, self.holdout])
         return len(set(codes.tolist())) == len(codes)
+
+    @property
+    def whole(self) -> Tensor:
+        """(F,) bool, the forget samples of whose groups nothing stays in training."""
+        kept = self.in_part
+        return torch.ones_like(self.forget, dtype=torch.bool) if kept is None else ~kept
+
+    def of_whole(self) -> "Groups":
+        """The groups of these samples and of the hold-out."""
+        return Groups(forget=self.forget[self.whole], holdout=self.holdout)
 
 
 @dataclass(frozen=True, slots=True)

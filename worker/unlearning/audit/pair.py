@@ -3,7 +3,7 @@
 Shapes: F forget samples, H hold-out samples, N of both.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,6 +41,17 @@ class ReferenceScores:
 
     holdout_scores: Tensor | None = None
     """(K, H) float64, the same as `forget_scores` for hold-out samples, which no model has seen."""
+
+    def of(self, chosen: Tensor) -> "ReferenceScores":
+        """The same with those forget samples only where `chosen` (F,) is true."""
+        scores, seen = self.forget_scores, self.forget_seen
+        return replace(
+            self,
+            forget_mean=self.forget_mean[chosen],
+            forget_std=self.forget_std[chosen],
+            forget_scores=None if scores is None else scores[:, chosen],
+            forget_seen=None if seen is None else seen[:, chosen],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,8 @@ def units(
 ) -> list[Unit | None]:
     """The units of a forget set, in the order in which they first occur.
 
-    None for a unit of whose classes the hold-out has no sample.
+    None for a unit that is compared with nobody: the hold-out has no sample of its classes, or
+    others of its group stay in training (`Groups.in_part`).
 
     Unseen groups of unequal size count as fewer: as many as equal ones that would give a mean of
     the same precision, (sum of sizes) ** 2 / (sum of their squares).
@@ -91,6 +92,7 @@ def units(
         holdout_losses, holdout_labels: (H,) the same of samples the model never saw.
     """
     codes = torch.arange(len(labels)) if groups is None else groups.forget
+    whole = torch.ones(len(labels), dtype=torch.bool) if groups is None else groups.whole
     others = torch.arange(len(holdout_labels)) if groups is None else groups.holdout
     shares = torch.full((len(labels),), torch.nan, dtype=torch.float64)
     peers: dict[int, int] = {}
@@ -106,7 +108,7 @@ def units(
     everyone = _effective(others)
     found: list[Unit | None] = []
     for code in dict.fromkeys(codes.tolist()):
-        here = (codes == code) & ~shares.isnan()
+        here = (codes == code) & whole & ~shares.isnan()
         count = int(here.sum())
         own_classes = classes(labels[here])
         found.append(

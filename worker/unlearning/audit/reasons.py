@@ -75,10 +75,10 @@ def reason_of(family: Family, earlier: Family, failed: Sequence[Test]) -> str:
     if failed:
         sentence = "; ".join(map(_in_words, failed))
         return f"{sentence[0].upper()}{sentence[1:]}.{remarks}"
-    if not family.tests:
-        return f"No forget sample can be compared to the hold-out.{remarks}"
     if family.lacking is not None:
         return f"These tests cannot tell: {family.lacking}.{remarks}"
+    if not family.tests:
+        return f"No forget sample can be compared to the hold-out.{remarks}"
     if family.unclear:
         odd = "; ".join(_in_words(test) for test in family.tests if test.name in family.unclear)
         return (

@@ -119,7 +119,12 @@ def audit(
         earlier.tests,
         guarded,
         fails=bool(failed),
-        has_power=bool(family.tests) and earlier.rejected and not family.unclear,
+        has_power=(
+            bool(family.tests)
+            and earlier.rejected
+            and not family.unclear
+            and family.lacking is None
+        ),
     )
 
 

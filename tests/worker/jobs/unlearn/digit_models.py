@@ -28,6 +28,15 @@ PIXELS, LABELS = DIGITS.data[:COUNT], DIGITS.target[:COUNT]
 PARTS = np.array(["train", "train", "train", "valid", "test"])[np.arange(COUNT) % 5]
 TRAIN = [f"digit-{n}" for n in range(COUNT) if PARTS[n] == "train"]
 NAMED = TRAIN[:20]
+PEOPLE = [
+    f"unseen {n // 30}" if PARTS[n] == "valid" and n >= 60 else f"trained {n // 30}"
+    for n in range(COUNT)
+]
+"""Ten people in training, two of whom stand in the hold-out too, beside eight who do not."""
+
+
+def training_samples(groups, of):
+    return [f"digit-{n}" for n in range(COUNT) if groups[n] == of and PARTS[n] == "train"]
 
 
 def perceptron() -> nn.Module:

@@ -1,27 +1,26 @@
 """Jobs on a dataset that says whose each sample is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from sqlalchemy import select
 
+from domain import forgetting, jobs
 from domain.states import JobStatus, Verdict
-from domain.tables import Evaluation, ModelVersion, Sample
-from tests.worker.jobs.unlearn.digit_models import COUNT, PARTS, flat_floats
+from domain.tables import Evaluation, Job, ModelVersion, Sample
+from tests.worker.jobs.unlearn.digit_models import (
+    COUNT,
+    PARTS,
+    PEOPLE,
+    flat_floats,
+    training_samples,
+)
 from worker.jobs.unlearn.inputs import read_inputs, read_order
 from worker.jobs.unlearn.job import unlearn_model
 
 WINDOWS = [f"person {n // 30}" for n in range(COUNT)]
 """Ten people, each in every split: what dividing the windows of recordings at random gives."""
-
-PEOPLE = [
-    f"unseen {n // 30}" if PARTS[n] == "valid" and n >= 60 else f"trained {n // 30}"
-    for n in range(COUNT)
-]
-"""Ten people in training, two of whom stand in the hold-out too, beside eight who do not."""
-
-
-def training_samples(groups, of):
-    return [f"digit-{n}" for n in range(COUNT) if groups[n] == of and PARTS[n] == "train"]
 
 
 @pytest.fixture
@@ -70,13 +69,24 @@ def test_the_audit_knows_who_belongs_together(registered, ask, inputs, sync_sess
     assert figures(model)["warnings"] == found.remarks
 
 
-def test_who_is_named_in_part_is_still_known_and_the_verdict_says_so(registered, ask, inputs):
+def test_who_is_named_in_part_is_known_by_the_rest_until_that_is_named_too(
+    registered, ask, inputs, sync_sessions
+):
     model = registered(flat_floats, groups=PEOPLE)
-    who = training_samples(PEOPLE, "trained 3") + training_samples(PEOPLE, "trained 4")
+    who = [training_samples(PEOPLE, f"trained {n}") for n in (3, 4)]
+    bench = ask(model, *who[0][1:], *who[1])
 
-    found = inputs(ask(model, *who[1:]))
+    known = inputs(bench).groups
 
-    assert found.remarks[-1].startswith("1 of the forgotten groups have other samples")
+    assert known.in_part.tolist() == [True] * (len(who[0]) - 1) + [False] * len(who[1])
+    with sync_sessions.begin() as session:
+        order = read_order(session, bench.claim.job_id)
+    elsewhere = replace(order, forget=order.forget[:-1], outside=frozenset([*who[0], *who[1]]))
+    assert read_inputs(bench, elsewhere, torch.full((10,), 100)).groups.whole.all()
+    with sync_sessions.begin() as session:
+        forgetting.record_forgotten(session, job_id=bench.claim.job_id, model_id=model.id)
+        jobs.complete(session, session.get_one(Job, bench.claim.job_id), actor="worker")
+    assert inputs(ask(model, who[0][0])).groups.whole.all()
 
 
 def test_where_everybody_stands_in_training_a_job_forgets_and_claims_nothing(

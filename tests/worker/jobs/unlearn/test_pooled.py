@@ -17,7 +17,7 @@ from domain.tables import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from tests.worker.jobs.unlearn.digit_models import TRAIN, flat_floats
+from tests.worker.jobs.unlearn.digit_models import PEOPLE, TRAIN, flat_floats, training_samples
 from worker.housekeeping import pooled_statistics
 from worker.jobs.unlearn import pooled
 from worker.jobs.unlearn.job import unlearn_model
@@ -75,6 +75,23 @@ def test_jobs_are_judged_together_and_measured_again_while_their_rows_are_there(
         rows = session.scalars(select(PooledStatistic)).all()
     assert len(rows) == 13
     assert all(0 <= row.after <= 1 and row.model_id == model.id for row in rows)
+
+
+def test_whom_a_version_knows_by_other_samples_is_not_in_the_pool(registered, ask, sync_sessions):
+    """Not when some are forgotten, nor by these later: the job that has the rest forgotten stands
+    for the whole person."""
+    model = registered(
+        flat_floats, groups=PEOPLE, recipe="learn", escalation=[], max_test_accuracy_drop=1.0
+    )
+    known, whole = (training_samples(PEOPLE, f"trained {n}") for n in (3, 4))
+    shown = []
+    for ids in ([*known[1:], *whole], known[:1]):
+        unlearn_model(bench := ask(model, *ids, exact=True))
+        with sync_sessions() as session:
+            row = session.get_one(PooledAudit, bench.claim.job_id)
+        shown.append([row.figures[name] for name in ("units", "samples", "remeasured")])
+
+    assert shown == [[1, len(whole), len(whole)], [2, len(whole) + 1, len(whole) + 1]]
 
 
 def test_what_another_version_lets_return_is_seen_although_no_job_measured_it(
