@@ -56,22 +56,20 @@ class Fold:
         """(N,) bool, the samples that each request names: those of people one by one, and of
         several where there are many people; half of what there is of some; and both."""
         train = self.parts[0]
-        if len(train) <= 200:
-            people = {f"person {n}": person[None] for n, person in enumerate(train[:6], 1)}
-            found = {name: self.of(person) for name, person in people.items()}
-            found |= {f"half of {name}": self.half_of(person) for name, person in people.items()}
-            mixed = zip(train[:2], train[2:4, None], strict=True)
-        else:
+        people = {f"person {n}": person[None] for n, person in enumerate(train[:6], 1)}
+        whole, halves = people, people
+        mixed = train[:1], train[2:3]
+        if len(train) > 200:
             fives, fifties = torch.split(train[6:21], 5), torch.split(train[21:121], 50)
-            people = {f"person {n}": person[None] for n, person in enumerate(train[:6], 1)}
-            several = {f"5 people, {n}": each for n, each in enumerate(fives, 1)}
-            several |= {f"50 people, {n}": each for n, each in enumerate(fifties, 1)}
-            found = {name: self.of(each) for name, each in (people | several).items()}
-            found |= {f"half of {name}": self.half_of(each) for name, each in several.items()}
-            mixed = zip(fifties, fives[:2], strict=True)
-        for n, (whole, half) in enumerate(mixed, 1):
-            found[f"some, and half of others, {n}"] = self.of(whole) | self.half_of(half)
-        return found
+            whole = people | {f"5 people, {n}": each for n, each in enumerate(fives, 1)}
+            whole |= {f"50 people, {n}": each for n, each in enumerate(fifties, 1)}
+            halves = {name: whole[name] for name in ("5 people, 1", "5 people, 2", "50 people, 1")}
+            mixed = fifties[0], fives[0]
+        return (
+            {name: self.of(each) for name, each in whole.items()}
+            | {f"half of {name}": self.half_of(each) for name, each in halves.items()}
+            | {"some, and half of others": self.of(mixed[0]) | self.half_of(mixed[1])}
+        )
 
     def half_of(self, groups: Tensor) -> Tensor:
         """(N,) bool: a random half of the samples of each of these groups."""

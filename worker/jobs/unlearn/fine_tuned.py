@@ -5,7 +5,7 @@ import torch
 
 from domain.errors import Stopped
 from worker.engine.workbench import Workbench
-from worker.jobs.unlearn.inputs import BATCH
+from worker.jobs.unlearn.inputs import BATCH, Inputs
 from worker.jobs.unlearn.rounds import Basis, JudgedVersion
 from worker.unlearning.config import default_config
 from worker.unlearning.errors import NotFinite
@@ -50,14 +50,22 @@ def measure(bench: Workbench, basis: Basis, made: JudgedVersion) -> FineTuned | 
             seed=basis.seed,
             on_step=stop_if_asked,
         )
-        after = membership_auc(
-            Outputs.of(copy, inputs.forget, BATCH), Outputs.of(copy, inputs.audit, BATCH)
+        after = _auc(
+            inputs, Outputs.of(copy, inputs.forget, BATCH), Outputs.of(copy, inputs.audit, BATCH)
         )
     except (NotFinite, torch.OutOfMemoryError) as error:
         log.warning("fine_tuning.failed", steps=steps, kind=type(error).__name__)
     return FineTuned(
         steps=steps,
         samples=min(steps * config.batch_size, len(inputs.retain)),
-        membership_auc_before=membership_auc(made.observed.forget, made.observed.holdout),
+        membership_auc_before=_auc(inputs, made.observed.forget, made.observed.holdout),
         membership_auc_after=after,
     )
+
+
+def _auc(inputs: Inputs, forget: Outputs, holdout: Outputs) -> float | None:
+    """Of the samples of whose groups nothing stays: the others' groups come back with what stays.
+    None where there are none."""
+    if inputs.groups is not None:
+        forget = forget.select(inputs.groups.whole)
+    return membership_auc(forget, holdout) if len(forget.labels) else None

@@ -258,7 +258,8 @@ def _measured_again(
         with attempt as session:
             codes = groups.codes(session, order.model, [*ids, *inputs.audit_ids, *order.forget_ids])
             in_part = groups.in_part(session, order.model, ids, leaving=leaving)
-    theirs, later = codes[len(ids) :].split([len(inputs.audit_ids), len(order.forget)])
+    sizes = [len(ids), len(inputs.audit_ids), len(order.forget)]
+    _, theirs, later = torch.split(codes, sizes)
     unseen, start, found = made.observed.holdout, 0, {}
     for job_id, samples_of_job in standing.items():  # the newest first
         here = slice(start, start := start + len(samples_of_job))
