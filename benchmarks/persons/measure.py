@@ -20,6 +20,7 @@ from worker.unlearning.evaluation import Observed, Outputs, accuracy, retain_mom
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples, skew
 from worker.unlearning.unlearn import unlearn
+from worker.unlearning.unseen_answers import ease_told
 
 LEVELS = (0, 1, 2)
 LIMITS = Limits()
@@ -79,11 +80,15 @@ class Request:
         return not bool(self.groups.whole.all())
 
     @property
+    def scores(self) -> Tensor:
+        """(K, N) scaled confidence of the reference models."""
+        labels = self.fold.data.samples.labels
+        return torch.stack([scaled_confidence(each, labels) for each in self.fold.reference_logits])
+
+    @property
     def references(self) -> ReferenceScores:
         """What the service would have kept of the reference models."""
-        fold, masks = self.fold, self.masks
-        labels = fold.data.samples.labels
-        scores = torch.stack([scaled_confidence(each, labels) for each in fold.reference_logits])
+        fold, masks, scores = self.fold, self.masks, self.scores
         mine, theirs = scores[:, masks["forget"]], scores[:, masks["holdout"]]
         seen = fold.seen[:, masks["forget"]]
         out = mine.masked_fill(seen, torch.nan).nanmean(0)
@@ -104,6 +109,14 @@ class Request:
         unseen = (~self.fold.seen[:, forget]).double()[..., None]
         answers = self.fold.reference_logits[:, forget].softmax(2)
         return ((answers * unseen).sum(0) / unseen.sum(0)).float()
+
+    @property
+    def ease(self) -> Tensor:
+        """(F,) how easy they find them."""
+        labels, masks, scores = self.fold.data.samples.labels, self.masks, self.scores
+        mine, theirs = masks["forget"], masks["calibration"]
+        seen = self.fold.seen[:, mine]
+        return ease_told(scores[:, mine], seen, labels[mine], scores[:, theirs], labels[theirs])
 
     def judged(self, after: Network, *, references: bool, unaware: bool = False) -> Audit:
         """The audit; or, `unaware`, one that takes nobody for known by what stays of them."""
@@ -140,6 +153,7 @@ class Request:
             ),
             on_cycle=lambda scores, state: None,
             predictions=self.predictions if references else None,
+            ease=self.ease if references else None,
         )
         return original.around(changed)
 

@@ -113,10 +113,8 @@ class World:
             order = read_order(session, self.job_id)
         tried = factories.tried(Job(id=self.job_id), verdict=verdict, kept=False)
         self.add([tried], [factories.audit_test(tried, "after", **test) for test in tests])
-        nothing = dict.fromkeys(
-            ["forget", "calibration", "audit", "audit_ids", "groups", "remarks", "kept", "source"],
-            (),
-        )
+        names = ["forget", "calibration", "calibration_ids", "audit", "audit_ids", "groups"]
+        nothing = dict.fromkeys([*names, "remarks", "kept", "source"], ())
         inputs = Inputs(retain=(), test=None, class_counts=torch.tensor([5, 5]), **nothing)
         made = JudgedVersion(
             number=1, mode=Mode.APPROXIMATE, config={}, network=None, moments=None, observed=None,

@@ -39,7 +39,11 @@ def places(logits: Tensor, labels: Tensor, among: Tensor, among_labels: Tensor) 
     Returns:
         (N,) in (0, 1): at least half a place from either end.
     """
-    mine, theirs = margins(logits, labels), margins(among, among_labels)
+    return among_alike(margins(logits, labels), labels, margins(among, among_labels), among_labels)
+
+
+def among_alike(mine: Tensor, labels: Tensor, theirs: Tensor, among_labels: Tensor) -> Tensor:
+    """As `places`, for values (N,) of any kind among others' (H,)."""
     found = _share_below(mine, theirs)
     for label in classes(labels):
         alike = among_labels == label

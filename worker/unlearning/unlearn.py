@@ -120,6 +120,7 @@ def unlearn(
     config: Config,
     on_cycle: Callable[[CycleScores, State], None],
     predictions: Tensor | None = None,
+    ease: Tensor | None = None,
     resume: State | None = None,
 ) -> nn.Module:
     """Return a copy of the model that behaves as if never trained on the forget set.
@@ -141,6 +142,8 @@ def unlearn(
         the run.
         predictions: (F, C) probabilities from models that have not seen the forget samples; mixed
             with what the original would say if it had not (`as_if_unseen`), else only the latter.
+        ease: (F,) how easy such models find the forget samples: `unseen_answers.ease_told`; read
+            from an early layer of the original where it is not given.
         resume: the state of an earlier run with the same arguments; only the cycles after it are
         done.
 
@@ -178,6 +181,7 @@ def unlearn(
         class_counts=class_counts,
         config=config,
         generator=generator,
+        ease=ease,
     )
     foretold = unseen.answers
     if predictions is not None:

@@ -54,6 +54,26 @@ class Unseen:
     """(F,) the share of unseen samples of its class that are harder than a sample; in (0, 1)."""
 
 
+def ease_told(
+    scores: Tensor, seen: Tensor, labels: Tensor, unseen: Tensor, unseen_labels: Tensor
+) -> Tensor:
+    """How easy samples are to networks that have not seen them: see `Unseen.ease`; (F,).
+
+    The mean over these networks of the share of unseen samples that each is less sure of. So
+    samples that such networks find easier or harder than most, as those of a person may all be, are
+    expected to be so.
+
+    Args:
+        scores: (K, F), how sure each network is; seen: (K, F) bool, whether it learned from the
+            sample; at least one has not.
+        labels: (F,), unseen_labels: (H,), int64.
+        unseen: (K, H), as `scores`, of samples that no network has seen.
+    """
+    pairs = zip(scores.contiguous(), unseen.contiguous(), strict=True)
+    each = [targets.among_alike(mine, labels, theirs, unseen_labels) for mine, theirs in pairs]
+    return torch.stack(each).masked_fill(seen, torch.nan).nanmean(0).float()
+
+
 def as_if_unseen(
     network: Network,
     *,
@@ -63,6 +83,7 @@ def as_if_unseen(
     class_counts: Tensor,
     config: Config,
     generator: torch.Generator,
+    ease: Tensor | None = None,
 ) -> Unseen:
     """What the model might answer to forget samples, had it never seen them.
 
@@ -75,10 +96,11 @@ def as_if_unseen(
     model's own answers are used.
 
     A sample's difficulty is its place, by the reader's confidence, among unseen samples of its
-    class.
+    class, unless it is known.
 
     Args:
         class_counts: (C,) number of retain samples per class.
+        ease: (F,) by networks that have not seen the samples, where there are any: `ease_told`.
     """
     staying = class_counts[holdout.labels] > 0
     unseen = holdout.select(staying) if staying.any() else holdout
@@ -92,7 +114,8 @@ def as_if_unseen(
     mine, own = network.entering(forget, [layer] if layer else [], config.batch_size)
     calibrate = partial(targets.calibrated, own, forget.labels, logits, unseen.labels)
     if layer is None:
-        ease = targets.places(own, forget.labels, own, forget.labels)
+        if ease is None:
+            ease = targets.places(own, forget.labels, own, forget.labels)
         return Unseen(calibrate(ease), ease)
     reader = Probe.fit(kept[layer], seen.labels, weights, len(class_counts), RIDGE)
     told, tried = (reader.scores(each[layer]).float() for each in (mine, theirs))
@@ -101,7 +124,8 @@ def as_if_unseen(
     if share is None:
         read, models = (temperature * tried).softmax(1), logits.softmax(1)
         share = _likeliest([(s, s * read + (1 - s) * models) for s in SHARES], unseen.labels)
-    ease = targets.places(told, forget.labels, tried, unseen.labels)
+    if ease is None:
+        ease = targets.places(told, forget.labels, tried, unseen.labels)
     answers = share * (temperature * told).softmax(1) + (1 - share) * calibrate(ease)
     return Unseen(answers, ease)
 

@@ -12,7 +12,7 @@ from worker.unlearning import unseen_answers
 from worker.unlearning.config import default_config
 from worker.unlearning.network import LAYERS, WIDTH, Network
 from worker.unlearning.samples import Samples
-from worker.unlearning.unseen_answers import as_if_unseen
+from worker.unlearning.unseen_answers import as_if_unseen, ease_told
 
 CLASSES, TRAIN, HOLDOUT, CERTAIN = 4, 1200, 600, 8.0
 
@@ -217,3 +217,27 @@ def test_of_sequences_the_mean_is_kept():
     torch.testing.assert_close(
         found["mix"], network.model.embedding(samples.inputs).mean(1).detach()
     )
+
+
+def test_networks_that_have_not_seen_samples_tell_how_easy_they_are(problem):
+    """Hard for the first network, easy for the second; the third has seen them."""
+    labels, unseen_labels = torch.tensor([0, 1]), torch.arange(40) % 2
+    unseen = torch.linspace(0, 1, 40).repeat(3, 1)
+    scores = torch.tensor([[-1.0, 0.2], [2.0, 0.8], [9.0, 9.0]])
+    seen = torch.tensor([[False, False], [False, False], [True, True]])
+
+    found = ease_told(scores, seen, labels, unseen, unseen_labels)
+
+    assert found.tolist() == pytest.approx([0.5, 0.5], abs=0.03)
+    chosen = torch.arange(TRAIN) < 40
+    told = as_if_unseen(
+        problem.network,
+        forget=problem.train.select(chosen),
+        retain=problem.train.select(~chosen),
+        holdout=problem.holdout,
+        class_counts=torch.full((CLASSES,), 290),
+        config=default_config(removing=False, forget_count=40, reservoir_count=1160),
+        generator=torch.Generator().manual_seed(0),
+        ease=found[:1].expand(40),
+    )
+    assert told.ease.unique().tolist() == found[:1].tolist()

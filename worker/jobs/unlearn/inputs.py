@@ -76,6 +76,8 @@ class Inputs:
     calibration: Samples
     """The half of the hold-out that the method may look at."""
 
+    calibration_ids: Sequence[str]
+
     audit: Samples
     """The half that only measures the result. Empty when the hold-out of a dataset with groups has
     no two that the model never saw."""
@@ -216,6 +218,7 @@ def read_inputs(bench: Workbench, order: Order, class_counts: Tensor) -> Inputs:
         forget,
         retain,
         calibration,
+        halves[0]["sample_id"].to_pylist(),
         audit,
         halves[1]["sample_id"].to_pylist(),
         together,

@@ -7,8 +7,11 @@ one transaction.
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from domain.states import Mode
 from worker.data import reference_tables, version_statistics
+from worker.data.reference_tables import Table
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn import fine_tuned, plan, pooled, record, resume, rounds
 from worker.jobs.unlearn.champion import drift_of, load_champion
@@ -16,6 +19,7 @@ from worker.jobs.unlearn.inputs import Inputs, Order, read_inputs, read_order
 from worker.jobs.unlearn.rounds import Basis
 from worker.jobs.unlearn.unchanged import require_unchanged
 from worker.unlearning.evaluation import evaluate, retain_moments
+from worker.unlearning.unseen_answers import ease_told
 
 
 def unlearn_model(bench: Workbench) -> None:
@@ -95,9 +99,30 @@ def _known(bench: Workbench, order: Order, inputs: Inputs) -> dict[str, Any]:
     """What the reference tables hold about the samples, in the form `Basis` takes."""
     for attempt in bench.transaction():
         with attempt as session:
-            forget = reference_tables.read(session, order.model.id, order.forget_ids)
-            unseen = reference_tables.read(session, order.model.id, inputs.audit_ids)
+            forget, unseen, calibration = (
+                reference_tables.read(session, order.model.id, ids)
+                for ids in (order.forget_ids, inputs.audit_ids, inputs.calibration_ids)
+            )
     if forget is None:
-        return {"predictions": None, "references": None}
+        return {"predictions": None, "ease": None, "references": None}
     scores = None if unseen is None else reference_tables.scores(forget, unseen)
-    return {"predictions": forget.predictions, "references": scores}
+    return {
+        "predictions": forget.predictions,
+        "ease": _ease(inputs, forget, calibration),
+        "references": scores,
+    }
+
+
+def _ease(inputs: Inputs, forget: Table, calibration: Table | None) -> Tensor | None:
+    """See `Basis.ease`."""
+    if inputs.groups is None or calibration is None:
+        return None
+    if forget.scores is None or forget.seen is None or calibration.scores is None:
+        return None
+    return ease_told(
+        forget.scores,
+        forget.seen,
+        inputs.forget.labels,
+        calibration.scores,
+        inputs.calibration.labels,
+    )

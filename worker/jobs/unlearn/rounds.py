@@ -54,6 +54,10 @@ class Basis:
     predictions: Tensor | None
     """(F, C) answers of models that never saw the forget samples."""
 
+    ease: Tensor | None
+    """(F,) how easy these models find them, where samples have groups: what a person is like to
+    networks that do not know them."""
+
     references: ReferenceScores | None
     """Confidence of such models on the forget and the audit samples."""
 
@@ -220,6 +224,7 @@ def _change(
         config=config,
         on_cycle=keep,
         predictions=basis.predictions,
+        ease=basis.ease,
         resume=resume.read(point.path) if point else None,
     )
     return basis.champion.around(changed), None, asdict(config)

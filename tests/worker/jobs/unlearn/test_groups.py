@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from domain import forgetting, jobs
 from domain.states import JobStatus, Verdict
-from domain.tables import Evaluation, Job, ModelVersion, Sample
+from domain.tables import Evaluation, Job, ModelVersion, ReferenceTables, Sample
 from tests.worker.jobs.unlearn.digit_models import (
     COUNT,
     PARTS,
@@ -16,8 +16,11 @@ from tests.worker.jobs.unlearn.digit_models import (
     flat_floats,
     training_samples,
 )
+from worker.data import reference_tables
+from worker.jobs.unlearn import job
 from worker.jobs.unlearn.inputs import read_inputs, read_order
 from worker.jobs.unlearn.job import unlearn_model
+from worker.unlearning.reference_models import Side, Summarised
 
 WINDOWS = [f"person {n // 30}" for n in range(COUNT)]
 """Ten people, each in every split: what dividing the windows of recordings at random gives."""
@@ -87,6 +90,33 @@ def test_who_is_named_in_part_is_known_by_the_rest_until_that_is_named_too(
         forgetting.record_forgotten(session, job_id=bench.claim.job_id, model_id=model.id)
         jobs.complete(session, session.get_one(Job, bench.claim.job_id), actor="worker")
     assert inputs(ask(model, who[0][0])).groups.whole.all()
+
+
+def test_how_easy_somebody_is_reference_models_tell(registered, ask, inputs, sync_sessions):
+    """Only where samples have groups."""
+    model = registered(flat_floats, groups=PEOPLE)
+    bench = ask(model, *training_samples(PEOPLE, "trained 3"))
+    found = inputs(bench)
+    with sync_sessions.begin() as session:
+        order = read_order(session, bench.claim.job_id)
+        forget, unseen = order.forget_ids, [*found.calibration_ids, *found.audit_ids]
+        sides = [Side(torch.zeros(n), torch.ones(n)) for n in (len(forget), len(unseen))]
+        answers = torch.full((len(forget), 10), 0.1)
+        scores = torch.tensor([[5.0, -5.0]]).expand(len(forget), 2)
+        said = Summarised(
+            answers, sides[0], sides[0], sides[1], scores, torch.zeros(len(unseen), 2)
+        )
+        seen = torch.tensor([[True], [False]]).expand(2, len(forget))
+        reference_tables.write(session, model.id, said, seen, training=forget, holdout=unseen)
+        session.add(
+            ReferenceTables(model_id=model.id, job_id=bench.claim.job_id, models=2, recipe="any")
+        )
+
+    told = job._known(bench, order, found)
+
+    assert told["references"] is not None
+    assert (told["ease"] < 0.1).all()  # the second alone has not seen them
+    assert job._known(bench, order, replace(found, groups=None))["ease"] is None
 
 
 def test_where_everybody_stands_in_training_a_job_forgets_and_claims_nothing(
