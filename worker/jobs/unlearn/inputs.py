@@ -254,6 +254,8 @@ def _halves(
         half.filter(pa.array(other.tolist(), pa.bool_()))
         for half, other in zip(halves, others, strict=True)
     )
+    if order.removing:  # nothing that stays tells of a class that leaves
+        in_part = torch.zeros_like(in_part)
     together = Groups(forget=forget, holdout=sides[1][others[1]], in_part=in_part)
     alone = together.single and bool(together.whole.all())
     return (calibration, audit), None if alone else together

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from domain import outbox, tombstones, trail
 from domain.errors import JobError
 from domain.events import MemoryReturned
-from domain.states import Split, Verdict
+from domain.states import Objective, Split, Verdict
 from domain.tables import DeletionTarget, Job, PooledAudit, PooledStatistic, Sample, Tombstone
 from worker.data import decode, groups
 from worker.engine.workbench import Workbench
@@ -258,6 +258,11 @@ def _measured_again(
         with attempt as session:
             codes = groups.codes(session, order.model, [*ids, *inputs.audit_ids, *order.forget_ids])
             in_part = groups.in_part(session, order.model, ids, leaving=leaving)
+            removing = session.scalars(
+                select(Job.id).where(
+                    Job.id.in_(list(standing)), Job.objective == Objective.REMOVE_CLASS
+                )
+            ).all()
     sizes = [len(ids), len(inputs.audit_ids), len(order.forget)]
     _, theirs, later = torch.split(codes, sizes)
     unseen, start, found = made.observed.holdout, 0, {}
@@ -265,6 +270,8 @@ def _measured_again(
         here = slice(start, start := start + len(samples_of_job))
         mine = codes[here]
         others = ~torch.isin(theirs, mine)
+        # a group that later jobs had more of was in part when this job measured it
+        known = in_part[here] | torch.isin(mine, later)
         units = pooled.units(
             shown.losses()[here],
             shown.labels[here],
@@ -273,8 +280,7 @@ def _measured_again(
             Groups(
                 forget=mine,
                 holdout=theirs[others],
-                # a group that later jobs had more of was in part when this job measured it
-                in_part=in_part[here] | torch.isin(mine, later),
+                in_part=None if job_id in removing else known,
             ),
         )
         found[job_id] = [unit for unit in units if unit is not None]

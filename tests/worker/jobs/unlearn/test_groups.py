@@ -7,7 +7,7 @@ import torch
 from sqlalchemy import select
 
 from domain import forgetting, jobs
-from domain.states import JobStatus, Verdict
+from domain.states import JobStatus, Objective, Verdict
 from domain.tables import Evaluation, Job, ModelVersion, ReferenceTables, Sample
 from tests.worker.jobs.unlearn.digit_models import (
     COUNT,
@@ -79,11 +79,15 @@ def test_who_is_named_in_part_is_known_by_the_rest_until_that_is_named_too(
     who = [training_samples(PEOPLE, f"trained {n}") for n in (3, 4)]
     bench = ask(model, *who[0][1:], *who[1])
 
-    known = inputs(bench).groups
+    found = inputs(bench)
+    known = found.groups
 
     assert known.in_part.tolist() == [True] * (len(who[0]) - 1) + [False] * len(who[1])
     with sync_sessions.begin() as session:
         order = read_order(session, bench.claim.job_id)
+    concept = replace(order, job=Job(objective=Objective.REMOVE_CLASS))
+    every = found.forget.labels.bincount(minlength=10)
+    assert read_inputs(bench, concept, every).groups.whole.all()
     elsewhere = replace(order, forget=order.forget[:-1], outside=frozenset([*who[0], *who[1]]))
     assert read_inputs(bench, elsewhere, torch.full((10,), 100)).groups.whole.all()
     with sync_sessions.begin() as session:

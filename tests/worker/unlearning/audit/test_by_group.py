@@ -1,5 +1,7 @@
 """The audit of people: whose model never saw them passes, and one that remembers them does not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -98,6 +100,18 @@ def test_with_references_answers_far_below_what_unseen_people_get_fail():
     people = world(FIVE, [30] * 6)
     references = people.references()
     assert judged(people.observed(4.0), people.observed(-4.0), people, references).fails
+
+
+def test_a_model_without_a_class_is_not_as_sure_of_it_as_reference_models_and_need_not_be():
+    people = world(FIVE, [30] * 6)
+    people = replace(people, labels=torch.ones_like(people.labels))
+    told = {"references": people.references(), "groups": people.groups}
+    less, more = people.observed(-4.0), people.observed(4.0)
+
+    assert exchangeability(less, class_counts=COUNTS, **told).rejected
+    for shown, rejected in ((less, False), (more, True)):
+        family = exchangeability(shown, class_counts=COUNTS * torch.tensor([1, 0]), **told)
+        assert family.rejected is rejected
 
 
 def test_a_head_that_hides_what_the_features_remember_fails():
