@@ -65,6 +65,12 @@ class NotReady(DomainError):
     slug, title, status = "not-ready", "Not ready yet", 409
 
 
+class ModelBusy(DomainError):
+    """Something else is done to the model, and this has to wait for it."""
+
+    slug, title, status = "model-busy", "The model is at work", 409
+
+
 class UnknownSamples(DomainError):
     """Some of the sample ids are not in the dataset."""
 

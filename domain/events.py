@@ -10,10 +10,10 @@ Ids of rows, counts and digests stand here, never a sample id or free text.
 from typing import Any
 from uuid import UUID
 
-from domain import webhook_events
+from domain import version_events, webhook_events
 from domain.event import EVENTS, Event, became, described
 
-__all__ = ["EVENTS", "Event", "became", "described", "webhook_events"]
+__all__ = ["EVENTS", "Event", "became", "described", "version_events", "webhook_events"]
 
 
 class RequestReceived(Event, event="request.received", about="request"):
@@ -317,6 +317,7 @@ class VersionCreated(Event, event="version.created", about="version"):
     """Labels of which the job left no training sample."""
 
     accept_accuracy: bool | None = None
+    replaces_sha256: str | None = None  # of the champion before a version with the mode `declared`
 
 
 class VersionSuperseded(Event, event="version.superseded", about="version"):

@@ -4,9 +4,10 @@ For the worker, whose job ends with a version that passes, and for the API, wher
 one that failed. All of it happens in the caller's transaction, with the champion's row locked.
 """
 
+from collections.abc import Collection
 from uuid import UUID
 
-from sqlalchemy import Select, delete, exists, func, literal, select, update
+from sqlalchemy import ARRAY, Select, String, delete, exists, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -88,6 +89,32 @@ def record_forgotten(session: Session, *, job_id: UUID, model_id: UUID) -> None:
     mine = exists().where(Tombstone.job_id == job_id)
     session.execute(update(Job).where(Job.id == job_id, mine).values(forgotten_at=func.now()))
     lock_reference_rows(session, model_id)
+    for table in (OutOfSamplePrediction, MembershipStatistics, NearDuplicate):
+        session.execute(delete(table).where(table.model_id == model_id, table.sample_id.in_(named)))
+
+
+def record_left_out(
+    session: Session, *, job_id: UUID, model_id: UUID, sample_ids: Collection[str]
+) -> None:
+    """From now on the model counts as having forgotten these samples: its champion was trained
+    elsewhere, as was declared without them. Samples that have a tombstone keep it."""
+    if not sample_ids:
+        return
+    each = func.unnest(literal(list(sample_ids), ARRAY(String))).table_valued("sample_id")
+    ids = each.render_derived()
+    found = tombstones.digest(tombstones.key_of(model_id), ids.c.sample_id)
+    session.execute(
+        insert(Tombstone)
+        .from_select(
+            ["model_id", "digest", "job_id"],
+            select(literal(model_id), found, literal(job_id)),
+        )
+        .on_conflict_do_nothing()
+    )
+    mine = exists().where(Tombstone.job_id == job_id)
+    session.execute(update(Job).where(Job.id == job_id, mine).values(forgotten_at=func.now()))
+    lock_reference_rows(session, model_id)
+    named = select(ids.c.sample_id)
     for table in (OutOfSamplePrediction, MembershipStatistics, NearDuplicate):
         session.execute(delete(table).where(table.model_id == model_id, table.sample_id.in_(named)))
 

@@ -36,8 +36,16 @@ from domain.events import (
     ModelFailed,
 )
 from domain.states import JobKind, JobStatus, Objective, RegistrationStatus, RequestStatus
-from domain.tables import Dataset, DeletionTarget, EstimateSample, Job, Model
+from domain.tables import (
+    Dataset,
+    DeletionTarget,
+    EstimateSample,
+    Job,
+    Model,
+    VersionRegistration,
+)
 from domain.trail import Actor
+from domain.version_events import VersionFailed
 
 FIRST_WAIT = timedelta(seconds=10)
 """Before an attempt after one that found the machine at fault."""
@@ -180,6 +188,12 @@ def fail(session: Session, job: Job, *, actor: Actor, kind: str, reason: str) ->
         model = session.get_one(Model, job.model_id)
         model.status, model.failure = RegistrationStatus.FAILED, reason
         trail.record(session, actor, model.id, ModelFailed(job=job.id))
+    elif job.kind is JobKind.REGISTER_VERSION:
+        mine = select(VersionRegistration).filter_by(job_id=job.id)
+        offered = session.scalars(mine).one()
+        offered.status, offered.failure = RegistrationStatus.FAILED, reason
+        failed = VersionFailed(registration=offered.id, job=job.id)
+        trail.record(session, actor, offered.model_id, failed)
 
 
 def cancel(session: Session, job: Job, *, actor: Actor) -> None:

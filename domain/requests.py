@@ -5,6 +5,7 @@ What a request asks of one model is a target; the request's own status sums its 
 
 from collections import defaultdict
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,10 @@ from domain.events import became
 from domain.states import ENDED_REQUESTS, FINAL_REQUESTS, RequestStatus, sources
 from domain.tables import DeletionRequest, DeletionTarget, RequestSample
 from domain.trail import Actor
+
+NEAR_DUE = timedelta(days=3)
+"""From this long before its due date, a request no longer waits for others to join it, and no job
+that serves it is given up for anything else."""
 
 PLANNING_LOCK = 0x1E7E
 """The advisory lock of whoever plans, cancels or retries: while it is held, no request gets into a

@@ -52,6 +52,7 @@ class JobKind(StrEnum):
 
     - `index_dataset`: reads a dataset's files and stores which samples they contain.
     - `register_model`: loads a model's weights and measures what its jobs need.
+    - `register_version`: does so with weights of the same model that were trained elsewhere.
     - `train_references`: trains the reference models that a policy asks for.
     - `unlearn`: makes a model version that has forgotten samples.
     - `estimate`: predicts what a deletion request would take, and changes nothing.
@@ -62,6 +63,7 @@ class JobKind(StrEnum):
 
     INDEX_DATASET = "index_dataset"
     REGISTER_MODEL = "register_model"
+    REGISTER_VERSION = "register_version"
     TRAIN_REFERENCES = "train_references"
     UNLEARN = "unlearn"
     ESTIMATE = "estimate"
@@ -110,7 +112,7 @@ class DerivedKind(StrEnum):
     - `out_of_sample_predictions`: what reference models answered to samples they never saw.
     - `membership_statistics`: how confident reference models are with and without a sample.
     - `near_duplicates`: which samples are nearly the same as others.
-    - `source_weights`: the file the model was registered from.
+    - `source_weights`: the file the model, or a version of it, was registered from.
     """
 
     WEIGHTS = "weights"

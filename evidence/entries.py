@@ -3,12 +3,13 @@
 from uuid import UUID
 
 import rfc8785
-from sqlalchemy import CompoundSelect, Select, literal, or_, select, union
+from sqlalchemy import CompoundSelect, Select, func, literal, or_, select, union
 
 from domain.events import PreviewFetched, WeightsFetched
 from domain.tables import (
     AuditEvent,
     DeletionTarget,
+    Job,
     LogLeaf,
     ModelVersion,
     ReviewDecision,
@@ -49,13 +50,16 @@ def about(request_id: UUID) -> Select[AuditEvent, int]:
         DeletionTarget.request_id == request_id, DeletionTarget.job_id.is_not(None)
     )
     decided = select(ReviewDecision.job_id).where(ReviewDecision.request_id == request_id)
+    replaced = func.coalesce(ModelVersion.parent_id, Job.base_version_id)
     made = or_(ModelVersion.job_id.in_(served), ModelVersion.job_id.in_(decided))
     subjects: CompoundSelect[UUID] = union(
         select(literal(request_id)),
         served,
         decided,
         select(ModelVersion.id).where(made),
-        select(ModelVersion.parent_id).where(made, ModelVersion.parent_id.is_not(None)),
+        select(replaced)
+        .join(Job, Job.id == ModelVersion.job_id)
+        .where(made, replaced.is_not(None)),
         select(SigningKey.id),
     )
     return (

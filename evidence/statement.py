@@ -268,20 +268,21 @@ def _result(case: Case, outcome: Outcome) -> dict[str, Any]:
     half of the data, and a test that uses them says so by its name.
     """
     target, after, tried = outcome.target, outcome.after, outcome.round
+    declared = _kind(after) is Kind.DECLARED
     return {
         "model": outcome.model.name,
         "model_id": str(outcome.model.id),
         "status": target.status,
-        "kind": Kind.NOTHING_TO_FORGET if after is None else Kind(after.mode),
+        "kind": _kind(after),
         "verdict": tried.verdict if tried else None,
         "before": _version(outcome.before),
         "after": _version(after) if after else None,
-        "method": _method(outcome.job, after) if outcome.job and after else None,
+        "method": None if declared or not after else _method(outcome.job, after),
         "tests": [{name: getattr(test, name) for name in TEST} for test in outcome.tests],
         "alpha": tried.alpha if tried else None,
         "permutations": tried.permutations if tried else None,
         "audit_seed": tried.seed if tried else None,
-        "oracle_used": after is not None and after.mode is Mode.EXACT,
+        "oracle_used": after is not None and after.mode is Mode.EXACT and not declared,
         "already_forgotten": target.already_forgotten,
         "not_trained_on": target.not_trained_on,
         "approval": _approval(outcome, case.keyed),
@@ -302,18 +303,30 @@ def _measured(outcome: Outcome) -> dict[str, Any]:
         told["fine_tuned"] = outcome.fine_tuned
     if outcome.pooled_audit is not None:
         told["pooled_audit"] = outcome.pooled_audit
-    check = outcome.before.figures.get("accuracy_check")
+    served = outcome.after or outcome.before
+    if (declared := served.figures.get("declared")) is not None:
+        told["declared"] = {"version": served.number, **declared}
+    check = (served if declared else outcome.before).figures.get("accuracy_check")
     if check is not None and check["accepted"]:
         names = ("accepted", "objections", "train", "train_samples", "holdout", "holdout_samples")
         told["accepted_accuracy"] = {name: check[name] for name in names}
     return told
 
 
+def _kind(after: ModelVersion | None) -> Kind:
+    """How the version came to be that was made, if one was."""
+    if after is None:
+        return Kind.NOTHING_TO_FORGET
+    return Kind.DECLARED if "declared" in after.figures else Kind(after.mode)
+
+
 def _version(version: ModelVersion) -> dict[str, Any]:
     return {"version": version.number, "weights_sha256": version.weights_sha256}
 
 
-def _method(job: Job, made: ModelVersion) -> dict[str, Any]:
+def _method(job: Job | None, made: ModelVersion) -> dict[str, Any] | None:
+    if job is None:
+        return None
     config = job.config or {}
     libraries = dict(job.environment or {})
     device, code, digest = (

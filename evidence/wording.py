@@ -16,10 +16,12 @@ Result = Mapping[str, Any]
 
 
 class Kind(StrEnum):
-    """What a certificate certifies of a model: changed, retrained, or left as it was."""
+    """What a certificate certifies of a model: changed, retrained, retrained elsewhere as somebody
+    declared, or left as it was."""
 
     APPROXIMATE = "approximate"
     EXACT = "exact"
+    DECLARED = "declared"
     NOTHING_TO_FORGET = "nothing_to_forget"
 
 
@@ -54,6 +56,10 @@ ROWS = {
 }
 """What is said of the rows of samples, where the dataset erases."""
 
+KNOWS = (
+    "It can tell samples that it was declared not to be trained on from samples nobody was trained "
+    "on; this was accepted beforehand, with `accept_memory`."
+)
 NOT_TESTED = "No tests were run, so nothing is said about the samples' influence."
 SEEN_ANYWAY = (
     "{failed} of {all} tests tell the samples apart in it. They do so in any model that was never "
@@ -69,6 +75,8 @@ ACCEPTED_BEFORE = (
 MADE = {
     Kind.APPROXIMATE: "was changed to forget these samples; it was not retrained.",
     Kind.EXACT: "was retrained without these samples.",
+    Kind.DECLARED: "was trained elsewhere. Whoever registered it declared what it was trained on, "
+    "and these samples are not among that. The ids were compared; the training was not observed.",
 }
 """How a version came to be."""
 
@@ -99,6 +107,10 @@ CHANGED = (
 RETRAINED = (
     "That the training did not get the samples from anywhere else, such as a copy under another id "
     "or parts that had been trained before."
+)
+DECLARED = (
+    "That version {version} of model {model} was trained without the samples: it was trained "
+    "elsewhere, and this rests on what whoever registered it declared."
 )
 FORGOTTEN_EARLIER = (
     "That samples which had already been forgotten were forgotten well: the certificates of the "
@@ -134,6 +146,7 @@ VERDICT_TITLES = {
 KIND_TITLES = {
     Kind.APPROXIMATE: "Approximate: the model was changed",
     Kind.EXACT: "Exact: the model was retrained",
+    Kind.DECLARED: "Declared: the model was retrained elsewhere",
     Kind.NOTHING_TO_FORGET: "Nothing to forget",
 }
 MOMENT_TITLES = {
@@ -284,10 +297,12 @@ def _what_came_of(result: Result, nothing_found: bool) -> Iterator[str]:
             f"{result['not_trained_on']} are not among those it was trained on."
         )
         yield "No new version was made, and nothing was tested."
+        yield from _knows(result)
         return
     yield f"Model {result['model']}: version {result['after']['version']}"
     verdict, kind = _verdict(result), Kind(result["kind"])
     yield MADE[kind]
+    yield from _knows(result)
     yield NOT_TESTED if verdict is None else meaning(verdict, kind)
     if verdict is Verdict.PASS and kind is Kind.EXACT:
         compared = [test["passed"] for test in result["tests"] if test["moment"] == "after"]
@@ -299,8 +314,16 @@ def _what_came_of(result: Result, nothing_found: bool) -> Iterator[str]:
         yield ACCEPTED_BEFORE if "accepted_job" in result["approval"] else ACCEPTED
 
 
+def _knows(result: Result) -> Iterator[str]:
+    """What was found of a version that was trained elsewhere, in spite of what was declared."""
+    if "memory" in result.get("declared", {}).get("accepted", ()):
+        yield KNOWS
+
+
 def _limits(objective: Objective, result: Result) -> Iterator[str]:
     kind, verdict = Kind(result["kind"]), _verdict(result)
+    if told := result.get("declared"):
+        yield DECLARED.format(version=told["version"], model=result["model"])
     if kind is not Kind.NOTHING_TO_FORGET:
         if kind is not Kind.EXACT or verdict is not Verdict.PASS:
             yield from _limits_of_tests(result, verdict)

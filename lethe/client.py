@@ -14,7 +14,7 @@ from lethe.retrying import PATIENT, Retries
 from lethe.routes import Routes
 from lethe.routing import Asynchronous, Synchronous
 from lethe.schemas.common import Followed
-from lethe.schemas.models import Version
+from lethe.schemas.versions import Version
 from lethe.version import __version__
 from lethe.waiting import Progress
 

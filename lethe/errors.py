@@ -116,9 +116,10 @@ class Conflict(Problem):
 class NotYet(Conflict):
     """Not now, but the same request may succeed later."""
 
-    slugs: ClassVar = frozenset(
-        {"not-ready", "not-certified-yet", "no-checkpoint", "idempotency-key-in-flight"}
-    )
+    slugs: ClassVar = frozenset({
+        "not-ready", "model-busy", "not-certified-yet", "no-checkpoint",
+        "idempotency-key-in-flight",
+    })  # fmt: skip
 
 
 class Gone(Problem):

@@ -20,7 +20,7 @@ from lethe.core import Core, passes, refusal, request, unreachable
 from lethe.errors import Conflict, LetheError, NotFound, NotUnderstood, WeightsDiffer
 from lethe.retrying import retry_after
 from lethe.routes.models import Models
-from lethe.schemas.models import Version, VersionStatus
+from lethe.schemas.versions import Version, VersionStatus
 
 PARTIAL = 206
 

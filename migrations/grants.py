@@ -79,7 +79,8 @@ TABLES: Mapping[str, Table] = {
             "policy expected_accuracy accept_accuracy suppressed_samples status failure",
         ),
         worker=Rights(
-            update="architecture preprocessing found near_duplicates status failure ready_at"
+            update="architecture preprocessing found near_duplicates suppressed_samples status "
+            "failure ready_at"
         ),
         fixed="name",
     ),
@@ -89,6 +90,12 @@ TABLES: Mapping[str, Table] = {
             insert=True, update="status superseded_at purge_after purged_at reservoir_sha256"
         ),
         fixed="model_id number mode parent_id job_id weights_sha256 statistics_sha256 figures",
+    ),
+    "version_registrations": Table(
+        api=Rights(insert=True, update="status failure"),
+        worker=Rights(update="status failure found ready_at"),
+        fixed="model_id job_id idempotency_key fingerprint weights_uri trained_on "
+        "expected_accuracy accept_accuracy accept_memory",
     ),
     "reference_tables": Table(worker=Rights(insert=True, update="job_id models recipe")),
     "out_of_sample_predictions": Table(

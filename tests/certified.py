@@ -1,6 +1,7 @@
 """The inputs of certificates: rows of completed requests, a log, and a key."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -147,6 +148,38 @@ def changed(
     ]  # fmt: skip
     case = Case(request=request, outcomes=[outcome], log=log(request.id), keyed=KEYED)
     return Story(case, [row for row in rows if row is not None])
+
+
+def declared(*, accepted: Sequence[str] = (), **changes: Any) -> Story:
+    """Somebody registered version 2, which was trained elsewhere: without the samples, as was
+    declared."""
+    dataset = factories.dataset()
+    model = factories.model(dataset)
+    request = completed(dataset, samples=30, **changes)
+    registration = factories.job(model_id=model.id, kind="register_model", finished=True)
+    old = factories.version(
+        model, registration, status=VersionStatus.SUPERSEDED, superseded_at=factories.NOW
+    )
+    job = factories.job(
+        model_id=model.id, kind="register_version", finished=True, mode=Mode.EXACT,
+        base_version_id=old.id,
+    )  # fmt: skip
+    told = {
+        "trained_on": 970, "trained_on_sha256": "f" * 64, "left_out": 30, "accepted": [*accepted],
+    }  # fmt: skip
+    check = ACCEPTED | {"accepted": False}
+    new = factories.version(
+        model, job, number=2, weights_sha256="e" * 64,
+        figures={"declared": told, "accuracy_check": check},
+    )  # fmt: skip
+    target = factories.target(
+        request, model, job_id=job.id, status=RequestStatus.COMPLETED, already_forgotten=0,
+        not_trained_on=0,
+    )  # fmt: skip
+    outcome = Outcome(model=model, target=target, before=old, old=[old], job=job, after=new)
+    case = Case(request=request, outcomes=[outcome], log=log(request.id), keyed=KEYED)
+    rows = [dataset, model, registration, old, job, new, request, target]
+    return Story(case, rows)
 
 
 FIGURES = {

@@ -332,14 +332,19 @@ POOLED_AUDIT = record(
     samples=whole(), remeasured=whole(), units=whole(), pairs=whole(), observed=maybe(number),
     low=number, high=number, days=whole(),
 )
+DECLARED = record(
+    version=whole(1), trained_on=whole(), trained_on_sha256=HEX, left_out=whole(),
+    accepted=array(one_of("no_better_than_chance", "worse_than_holdout", "memory")),
+)
 RESULT = record(
     # Certificates of version 0.2.0 and earlier lack all of these.
     {
+        "declared": DECLARED,
         "accuracy": ACCURACY, "accepted_accuracy": ACCEPTED_ACCURACY, "advantage": ADVANTAGE,
         "fine_tuned": FINE_TUNED, "pooled_audit": POOLED_AUDIT,
     },
     model=text(), model_id=UUID, status=one_of("completed"),
-    kind=one_of("approximate", "exact", "nothing_to_forget"),
+    kind=one_of("approximate", "exact", "declared", "nothing_to_forget"),
     verdict=maybe(one_of("pass", "fail", "no_power")),
     before=VERSION, after=maybe(VERSION), method=maybe(METHOD), tests=array(TEST),
     alpha=maybe(number), permutations=maybe(whole()), audit_seed=maybe(SEED), oracle_used=flag,
@@ -1130,6 +1135,9 @@ def check_no_version(result: dict[str, Any], where: str) -> None:
     must(result["kind"] == "nothing_to_forget", f"{where}.kind", nothing)
     for name in ("verdict", "method", "approval", "oracle_used"):
         must(not result[name], f"{where}.{name}", "no version was made")
+    told = result.get("declared", result["before"])
+    another = "is about another version than the one that was served"
+    must(told["version"] == result["before"]["version"], f"{where}.declared.version", another)
 
 
 def check_version(
@@ -1139,18 +1147,20 @@ def check_version(
     before, after, kind, method = (result[name] for name in ("before", "after", "kind", "method"))
     nothing = "a version is made, unless there is nothing to forget"
     must(kind != "nothing_to_forget", f"{where}.kind", nothing)
-    fits = method and method["mode"] == kind and result["oracle_used"] == (kind == "exact")
-    must(bool(fits), f"{where}.kind", f"{kind} does not fit method.mode and oracle_used")
-    seed = method["config"].get("seed", method["seed"])
-    must(seed == method["seed"], f"{where}.method.seed", "is not that of the configuration")
+    mode, was = (method["mode"], "parent") if method else ("declared", "replaces")
+    fits = mode == kind and result["oracle_used"] == (kind == "exact")
+    must(fits, f"{where}.kind", f"{kind} does not fit method.mode and oracle_used")
+    if method:
+        seed = method["config"].get("seed", method["seed"])
+        must(seed == method["seed"], f"{where}.method.seed", "is not that of the configuration")
     asked = "an exact job was asked for, and this is none"
-    must(kind == "exact" or not request["exact_asked"], f"{where}.kind", asked)
+    must(kind != "approximate" or not request["exact_asked"], f"{where}.kind", asked)
 
     made = versions(events, model=result["model_id"], number=after["version"])
     unknown = f"the log has no version.created of version {after['version']} of this model"
     must(len(made) == 1, f"{where}.after", unknown)
     agree(f"{where}.after.weights_sha256", after["weights_sha256"], made[0], "weights_sha256")
-    agree(f"{where}.before.weights_sha256", before["weights_sha256"], made[0], "parent_sha256")
+    agree(f"{where}.before.weights_sha256", before["weights_sha256"], made[0], f"{was}_sha256")
     agree(f"{where}.kind", kind, made[0], "mode")
     for parent in versions(events, weights_sha256=before["weights_sha256"]):
         agree(f"{where}.before.version", before["version"], parent, "number")
@@ -1159,6 +1169,23 @@ def check_version(
     ended = only([event for event in events if event.subject == job], "job.completed")
     agree(f"{where}.verdict", result["verdict"], ended, "verdict")
     check_approval(result, where, made[0], request, events)
+    check_declared(result, where, made[0], events)
+
+
+def check_declared(result: dict[str, Any], where: str, made: Event, events: list[Event]) -> None:
+    """Check that a version that was trained elsewhere is called so, and what was declared of it."""
+    told = [e for e in events if (e.name, e.subject) == ("version.declared", made.subject)]
+    said = result.get("declared")
+    differ = "the log and the certificate do not agree whether the version was trained elsewhere"
+    must(len(told) == (said is not None), f"{where}.declared", differ)
+    must((result["kind"] == "declared") == (said is not None), f"{where}.kind", differ)
+    if said is None:
+        return
+    must(said["version"] == result["after"]["version"], f"{where}.declared.version", differ)
+    for name in ("trained_on", "trained_on_sha256", "left_out"):
+        agree(f"{where}.declared.{name}", said[name], told[0], name)
+    accepted = told[0].data.get("accepted") or []
+    must(said["accepted"] == accepted, f"{where}.declared.accepted", "the log says otherwise")
 
 
 def check_told_accuracy(result: dict[str, Any], where: str, made: Event) -> None:

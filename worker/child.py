@@ -38,6 +38,7 @@ from worker.jobs.estimate import estimate
 from worker.jobs.index_dataset import index_dataset
 from worker.jobs.purge import purge
 from worker.jobs.register_model import register_model
+from worker.jobs.register_version import register_version
 from worker.jobs.train_references import train_references
 from worker.jobs.unlearn.job import unlearn_model
 from worker.store.artifacts import Store
@@ -46,6 +47,7 @@ from worker.unlearning.errors import UnlearningError
 WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
     JobKind.INDEX_DATASET: index_dataset,
     JobKind.REGISTER_MODEL: register_model,
+    JobKind.REGISTER_VERSION: register_version,
     JobKind.TRAIN_REFERENCES: train_references,
     JobKind.UNLEARN: unlearn_model,
     JobKind.ESTIMATE: estimate,

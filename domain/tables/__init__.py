@@ -29,6 +29,7 @@ from domain.tables.evidence import (
 )
 from domain.tables.jobs import AlignmentScore, Evaluation, Job, JobCheckpoint, Round, VerdictTest
 from domain.tables.pooled import PooledAudit, PooledStatistic
+from domain.tables.registrations import VersionRegistration
 from domain.tables.requests import (
     DeletionRequest,
     DeletionTarget,
@@ -83,6 +84,7 @@ __all__ = [
     "SuppressionLift",
     "Tombstone",
     "VerdictTest",
+    "VersionRegistration",
     "WebhookDelivery",
     "WebhookEndpoint",
     "derived_data",

@@ -22,6 +22,7 @@ from lethe.command_line import (
     requests,
     subjects,
     verifying,
+    versions,
     webhooks,
 )
 from lethe.command_line.exits import HELP, Exit, of
@@ -41,6 +42,7 @@ app.add_typer(datasets.app, name="dataset")
 app.add_typer(subjects.app, name="subject")
 app.add_typer(models.app, name="model")
 models.register(app)
+versions.register(models.app)
 app.add_typer(jobs.app, name="job")
 app.add_typer(audit.app, name="audit")
 app.add_typer(webhooks.app, name="webhook")

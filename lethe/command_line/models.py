@@ -23,8 +23,8 @@ from lethe.schemas.models import (
     NearDuplicates,
     PythonArchitecture,
     TransformersArchitecture,
-    Version,
 )
+from lethe.schemas.versions import Version
 
 app = typer.Typer(no_args_is_help=True, help="Neural networks, and their versions.")
 

@@ -1,6 +1,8 @@
 """The routes of models and their versions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID, uuid4
 
 from lethe.calls import Call, Listed, members
 from lethe.routes.building import get, next_page, pages, post
@@ -15,9 +17,10 @@ from lethe.schemas.models import (
     Preview,
     PythonArchitecture,
     TransformersArchitecture,
-    Version,
 )
 from lethe.schemas.pooled_audit import PooledAudit
+from lethe.schemas.registrations import TrainedOnFile, TrainedOnSplit, VersionRegistration
+from lethe.schemas.versions import Version
 
 
 class Models:
@@ -107,6 +110,51 @@ class Models:
             accept="image/png",
         )
 
+    @route
+    def register_version(
+        self,
+        name: str,
+        *,
+        weights: str,
+        trained_on: TrainedOnFile | TrainedOnSplit | Settings,
+        expected_accuracy: ExpectedAccuracy | Settings | None = None,
+        accept_accuracy: bool | None = None,
+        accept_memory: bool | None = None,
+        idempotency_key: str | None = None,
+    ) -> Call[VersionRegistration]:
+        """Register weights of the same architecture that you trained elsewhere, to be served from
+        now on. A job examines them: `wait` until they are `ready`.
+
+        Weights that were trained on what is forgotten are refused; `failure` says what to do.
+
+        Args:
+            weights: URI, as for a new model.
+            trained_on: a file with the ids of the training samples, or when the dataset's training
+                split was read. It is your declaration, and certificates will call it so.
+            expected_accuracy: as for a new model.
+            accept_accuracy: as for a new model.
+            accept_memory: even if they can tell what they were declared not to be trained on.
+            idempotency_key: names this registration, so that sending it again changes nothing. A
+                new one unless given.
+        """
+        body = {
+            "weights": weights,
+            "trained_on": _plain(trained_on),
+            "expected_accuracy": members(expected_accuracy),
+            "accept_accuracy": accept_accuracy,
+            "accept_memory": accept_memory,
+        }
+        call = post("/v1/models/{name}/versions", VersionRegistration, body, name=name)
+        return replace(call, idempotency_key=idempotency_key or str(uuid4()))
+
+    @route
+    def read_registration(
+        self, name: str, registration_id: UUID | str
+    ) -> Call[VersionRegistration]:
+        """What became of weights that were registered as a version: served, or why not."""
+        path = "/v1/models/{name}/registrations/{registration_id}"
+        return get(path, VersionRegistration, name=name, registration_id=registration_id)
+
     @listing
     def list_versions(self, name: str) -> Listed[Page[Version], Version]:
         """The versions of a model, newest first."""
@@ -128,6 +176,13 @@ class Models:
     def read_pooled_audit(self, name: str) -> Call[PooledAudit]:
         """What the samples that the model has forgotten lately say together."""
         return get("/v1/models/{name}/pooled-audit", PooledAudit, name=name)
+
+
+def _plain(trained_on: TrainedOnFile | TrainedOnSplit | Settings) -> dict[str, object] | None:
+    """As it is sent: a file with its column, though that has a default here too."""
+    if isinstance(trained_on, TrainedOnFile | TrainedOnSplit):
+        return trained_on.model_dump(mode="json")
+    return members(trained_on)
 
 
 def _with_kind(

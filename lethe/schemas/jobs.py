@@ -26,6 +26,7 @@ class JobKind(Word):
 
     INDEX_DATASET = "index_dataset"
     REGISTER_MODEL = "register_model"
+    REGISTER_VERSION = "register_version"
     TRAIN_REFERENCES = "train_references"
     UNLEARN = "unlearn"
     ESTIMATE = "estimate"

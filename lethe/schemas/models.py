@@ -1,13 +1,14 @@
 """Models (neural networks), their versions, and everything that was made from their data."""
 
 from datetime import datetime, timedelta
-from typing import Any, Literal, Self
+from typing import Literal, Self
 from uuid import UUID
 
 from pydantic import Field, JsonValue
 
 from lethe.calls import Call
-from lethe.schemas.common import Mode, Registered, RegistrationStatus, Result, Word
+from lethe.schemas.common import Registered, RegistrationStatus, Result, Word
+from lethe.schemas.versions import Version
 
 
 class Escalation(Word):
@@ -171,35 +172,6 @@ class Preprocessing(Result):
 
     mean: list[float] = Field(default=[0.0])
     std: list[float] = Field(default=[1.0])
-
-
-class VersionStatus(Word):
-    """Whether a version is the one to serve, might become it, or holds forgotten data."""
-
-    CANDIDATE = "candidate"
-    CHAMPION = "champion"
-    SUPERSEDED = "superseded"
-
-
-class Version(Result):
-    """Immutable weights of a model."""
-
-    number: int
-    status: VersionStatus
-    mode: Mode
-    parent: int | None
-    """Number of the version it was made from."""
-
-    weights_sha256: str
-    job_id: UUID
-    figures: dict[str, Any]
-    """Accuracies, feature size and sample counts measured when it was made."""
-
-    created_at: datetime
-    superseded_at: datetime | None
-    purge_after: datetime | None
-    purged_at: datetime | None
-    """When its files were deleted, and the store was listed to see that they are gone."""
 
 
 class Drift(Result):

@@ -4,7 +4,8 @@ from datetime import datetime
 from uuid import UUID
 
 from lethe.schemas.common import RegistrationStatus, Result
-from lethe.schemas.models import DerivedKind, VersionStatus
+from lethe.schemas.models import DerivedKind
+from lethe.schemas.versions import VersionStatus
 
 
 class SplitCounts(Result):

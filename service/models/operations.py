@@ -33,8 +33,8 @@ from service.models.schemas import (
     Preprocessing,
     PythonArchitecture,
     References,
-    VersionRead,
 )
+from service.models.version_schemas import VersionRead
 from service.paging import Page, Window
 
 Parent, Training = aliased(ModelVersion), aliased(Job)
@@ -347,6 +347,7 @@ def _read_version(version: ModelVersion, parent: int | None) -> VersionRead:
         parent=parent,
         weights_sha256=version.weights_sha256,
         job_id=version.job_id,
+        declared=version.figures.get("declared"),
         figures=version.figures,
         created_at=version.created_at,
         superseded_at=version.superseded_at,

@@ -1,14 +1,17 @@
 """The routes of models and their versions. HTTP only."""
 
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
 
 from domain import doorbell
 from domain.errors import (
     FactoryRefused,
+    IdempotencyKeyReused,
     InvalidCursor,
     LocationRefused,
+    ModelBusy,
     NameTaken,
     NotFound,
     NotReady,
@@ -21,13 +24,14 @@ from domain.errors import (
 )
 from domain.states import RegistrationStatus
 from service import downloads, polling
-from service.dependencies import Queue, Sessions, Settings
+from service.dependencies import IdempotencyKey, Queue, Sessions, Settings
 from service.fields import Name
 from service.headers import NOT_STORED
-from service.models import lineage, operations, pooled_audit, preview, weights
+from service.models import lineage, operations, pooled_audit, preview, registrations, weights
 from service.models.pooled_audit import PooledAuditRead
 from service.models.preview import PreviewRead
-from service.models.schemas import LineageRead, ModelCreate, ModelRead, VersionRead
+from service.models.schemas import LineageRead, ModelCreate, ModelRead
+from service.models.version_schemas import VersionCreate, VersionRead, VersionRegistrationRead
 from service.paging import Page, Paging
 from service.problems import documented
 
@@ -36,6 +40,10 @@ router = APIRouter(prefix="/models", tags=["models"])
 ModelName = Annotated[Name, Path(description="The name of the model.")]
 Number = Annotated[
     int, Path(ge=1, lt=2**31, description="The number of the version, counted from 1.")
+]
+
+RegistrationId = Annotated[
+    UUID, Path(description="The id of the registration, as its `Location` gives it.")
 ]
 
 FILE: dict[str, Any] = {
@@ -130,6 +138,60 @@ async def read_preview(
     content, media_type = await preview.read(sessions, settings.store, name, picture=picture)
     headers = {"Cache-Control": "private, no-store", "Vary": "Accept"}
     return Response(content, headers=headers, media_type=media_type)
+
+
+@router.post(
+    "/{name}/versions",
+    summary="Register a version that was trained elsewhere",
+    status_code=202,
+    responses=documented(
+        NotFound, NotReady, ModelBusy, LocationRefused, WeightsRefused, IdempotencyKeyReused
+    ),
+)
+async def register_version(
+    name: ModelName,
+    body: VersionCreate,
+    idempotency_key: IdempotencyKey,
+    sessions: Sessions,
+    queue: Queue,
+    settings: Settings,
+    background: BackgroundTasks,
+    response: Response,
+) -> VersionRegistrationRead:
+    """Register weights of the same architecture that you trained yourself, such as each month. A
+    job examines them; follow `Location` until the registration is `ready`.
+
+    You declare what they were trained on, and the service compares it with what is forgotten:
+    weights that were trained on a sample which the model has forgotten, or which is suppressed in
+    the dataset, are refused, with counts and what to do. Where rows of forgotten samples are still
+    in the dataset, it is also measured whether the weights know them. Then they become the
+    champion, as an `exact` version that was `declared` to be so; the versions before are
+    superseded, and purged as after any other job.
+
+    An open deletion request is completed by the new version if this was trained on none of its
+    samples. Otherwise it goes on with the new version. A job that is at work on the model is ended
+    for this, and planned anew, unless what it forgets is due within 3 days.
+    """
+    found = await registrations.offer(sessions, name, body, key=idempotency_key, settings=settings)
+    if found.status is RegistrationStatus.PENDING:
+        background.add_task(doorbell.ring_job, queue, found.job_id)
+    response.headers["Location"] = f"/v1/models/{name}/registrations/{found.id}"
+    response.headers.update(polling.RETRY_AFTER)
+    return found
+
+
+@router.get(
+    "/{name}/registrations/{registration_id}",
+    summary="Get the registration of a version",
+    response_model=VersionRegistrationRead,
+    responses=documented(NotFound),
+)
+async def read_registration(
+    name: ModelName, registration_id: RegistrationId, sessions: Sessions, request: Request
+) -> Response:
+    """Get what became of weights that were registered as a version: served, or why not."""
+    found = await registrations.get(sessions, name, registration_id)
+    return polling.answer(request, found, is_open=found.status is RegistrationStatus.PENDING)
 
 
 @router.get(

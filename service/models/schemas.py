@@ -1,17 +1,18 @@
 """What goes into and comes out of the routes of models (neural networks)."""
 
 from math import isfinite
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 
 from domain.policy import DriftLimits, Policy
-from domain.states import DerivedKind, Mode, RegistrationStatus, VersionStatus
+from domain.states import DerivedKind, RegistrationStatus
 from service.fields import In, Instant, Label, Name, Out, Registered, Uri
 from service.models.accuracy import AccuracyRead, ExpectedAccuracy
 from service.models.beside import Declared, FoundRead
 from service.models.near_duplicates import NearDuplicatesRead
+from service.models.version_schemas import VersionRead
 
 
 def _storable(value: JsonValue) -> JsonValue:
@@ -196,48 +197,6 @@ class ModelCreate(_Definition):
 
     dataset: Name
     """The name of the dataset that the model was trained on. The dataset must be `ready`."""
-
-
-class VersionRead(Out):
-    """A version of a model: weights that never change."""
-
-    number: int
-    """The version's number, counted from 1 within its model."""
-
-    status: VersionStatus
-    """Whether the version is served (`champion`), awaits a person's decision (`candidate`), or is
-    never served again because it holds forgotten data (`superseded`)."""
-
-    mode: Mode
-    """How the version was made: `exact` if it was trained without the samples, `approximate` if it
-    was changed to forget them. The version that was registered is `exact`."""
-
-    parent: int | None
-    """The number of the version it was made from; null for the one that was registered."""
-
-    weights_sha256: str
-    """SHA-256 of the version's safetensors file, in hex."""
-
-    job_id: UUID
-    """The job that made the version."""
-
-    figures: dict[str, Any]
-    """What was measured when the version was made, by name: accuracies, the number of features, and
-    counts of samples."""
-
-    created_at: Instant
-    """When the version was stored."""
-
-    superseded_at: Instant | None
-    """When another version took its place, or a person refused it; null until then."""
-
-    purge_after: Instant | None
-    """When its files are due to be deleted, which is the policy's `grace` after it was superseded;
-    null until it is superseded."""
-
-    purged_at: Instant | None
-    """When its files were deleted and the store was listed to confirm that they are gone; null
-    until then."""
 
 
 class DerivedRead(Out):

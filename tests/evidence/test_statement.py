@@ -26,7 +26,8 @@ from worker.unlearning.config import default_config
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VALIDATOR = Draft202012Validator(SCHEMA)
 OPTIONAL = (
-    "accuracy", "accepted_accuracy", "advantage", "fine_tuned", "pooled_audit", "rows", "subjects",
+    "accuracy", "accepted_accuracy", "advantage", "declared", "fine_tuned", "pooled_audit", "rows",
+    "subjects",
 )  # fmt: skip
 """Members that certificates of earlier releases lack, and but for the first most others, too."""
 
@@ -50,6 +51,7 @@ def predicate(case):
 STORIES = {
     **certified.WAYS_TO_CHANGE,
     "a class": certified.changed(objective=Objective.REMOVE_CLASS),
+    "declared": certified.declared(accepted=["memory"]),
     "forgotten before": certified.untouched(),
     "never trained on": certified.untouched(already_forgotten=0, not_trained_on=1),
 }
@@ -304,6 +306,20 @@ def test_an_acceptance_of_another_version_is_told_as_such():
     assert result["approval"]["accepted_job"] == str(earlier.id)
     assert wording.ACCEPTED_BEFORE in predicate(case)["scope"]["statement"]
     assert list(VALIDATOR.iter_errors(predicate(case))) == []
+
+
+def test_a_version_that_was_trained_elsewhere_is_called_declared_and_nothing_better():
+    said = predicate(certified.declared(accepted=["memory"], exact=True).case)
+
+    [result] = said["results"]
+    assert (result["kind"], result["verdict"], result["method"]) == ("declared", None, None)
+    assert result["oracle_used"] is False
+    assert result["declared"]["trained_on"] == 970
+    words = said["scope"]["statement"]
+    assert "the training was not observed" in words
+    assert wording.KNOWS in words
+    assert wording.NOT_TESTED in words
+    assert wording.DECLARED.format(version=2, model="cnn") in said["scope"]["not_proven"]
 
 
 def test_where_nothing_was_forgotten_the_request_itself_is_the_subject():

@@ -3,7 +3,7 @@
 Shapes: N rows of a batch, d feature dimensions, C classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from time import monotonic
 
 import numpy as np
@@ -91,12 +91,14 @@ def survey(
     *,
     wanted: Sequence[int],
     classes: int,
+    left_out: Collection[str] = (),
 ) -> Survey:
     """Put every training and hold-out sample through the network, in bounded memory.
 
     Args:
         wanted: positions of the samples to keep.
         classes: number of classes of the network.
+        left_out: ids of samples that it was trained without; they count as forgotten.
 
     Raises:
         JobError: the dataset changed since it was indexed, or the network fails on a sample.
@@ -106,7 +108,7 @@ def survey(
     kept_bytes = budgets.kept_of(source.stored)
     indexed, reported = 0, monotonic()
     for first, batch in source.batches(rows=ROWS):
-        splits = _indexed_splits(bench, model, dataset, first, batch)
+        splits = _indexed_splits(bench, model, dataset, first, batch, left_out)
         indexed += int((splits != "").sum())
         placed = batch.append_column(POSITION, pa.array(np.arange(first, first + len(splits))))
         for split in (Split.TRAIN, Split.HOLDOUT):
@@ -132,7 +134,12 @@ def survey(
 
 
 def _indexed_splits(
-    bench: Workbench, model: Model, dataset: Dataset, first: int, batch: pa.RecordBatch
+    bench: Workbench,
+    model: Model,
+    dataset: Dataset,
+    first: int,
+    batch: pa.RecordBatch,
+    left_out: Collection[str],
 ) -> npt.NDArray[np.str_]:
     """(N,) the split of each row, or FORGOTTEN; empty for rows not indexed.
 
@@ -163,7 +170,7 @@ def _indexed_splits(
             or values[index] != str(names[split.value])
         ):
             raise JobError(CHANGED)
-        splits[index] = FORGOTTEN if gone else split.value
+        splits[index] = FORGOTTEN if gone or sample_id in left_out else split.value
     return splits
 
 

@@ -21,6 +21,7 @@ from domain import tombstones
 from domain.states import Split
 from domain.tables import Model, Sample
 from worker.data import groups
+from worker.data.left_out import stays
 
 GROUP, LEAKING = "holdout_group", "leaking"
 """Columns that the reservoir of a dataset with groups has besides: the number of a hold-out
@@ -48,8 +49,9 @@ class Drawn:
     leaking: Sequence[bool]
 
 
-def draw(session: Session, model: Model) -> Drawn:
-    """Hold-out samples for the audit and the calibration of a model of a dataset with groups.
+def draw(session: Session, model: Model, left_out: Collection[str] = ()) -> Drawn:
+    """Hold-out samples for the audit and the calibration of a model of a dataset with groups; none
+    of those that are left out.
 
     Where there are more than the policy's `evaluation_samples`, each group gives equally many, as
     far as it has enough: the groups are what the audit counts.
@@ -68,6 +70,7 @@ def draw(session: Session, model: Model) -> Drawn:
             Sample.dataset_id == model.dataset_id,
             Sample.split == Split.HOLDOUT,
             ~tombstones.has(model.id, Sample.sample_id),
+            stays(Sample.sample_id, left_out),
         )
         .order_by(leaking, rank, place)
         .limit(model.policy["evaluation_samples"])

@@ -105,8 +105,9 @@ def _with_news(start: int, end: int) -> Select[UUID]:
     )
     purged = (
         select(DeletionTarget.request_id)
-        .join(ModelVersion, ModelVersion.job_id == DeletionTarget.job_id)
-        .join(news, news.c.subject_id == ModelVersion.parent_id)
+        .join(Job, Job.id == DeletionTarget.job_id)
+        .join(ModelVersion, ModelVersion.job_id == Job.id)
+        .join(news, news.c.subject_id == func.coalesce(ModelVersion.parent_id, Job.base_version_id))
         .where(news.c.event == VersionPurged.event)
     )
     return (
@@ -310,10 +311,10 @@ def _outcome(
     after: ModelVersion | None,
     tried: Round | None,
 ) -> Outcome:
-    if after is None:
+    if job is None or after is None:
         before = _served(session, target)
     else:
-        before = session.get_one(ModelVersion, after.parent_id)
+        before = session.get_one(ModelVersion, after.parent_id or job.base_version_id)
     return Outcome(
         model=model,
         target=target,

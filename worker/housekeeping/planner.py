@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from domain import erasure, jobs, outbox, requests, trail
 from domain.events import JobStarted, RequestCompleted, RequestOverdue
 from domain.policy import Batching, Policy
-from domain.requests import PLANNING_LOCK
+from domain.requests import NEAR_DUE, PLANNING_LOCK
 from domain.states import (
     BESIDE_OTHERS,
     OPEN_JOBS,
@@ -48,9 +48,6 @@ from domain.tables import (
     Model,
 )
 from worker.housekeeping import purge_planner
-
-NEAR_DUE = timedelta(days=3)
-"""From this long before its due date, a request no longer waits for others to join it."""
 
 LONGEST_TRANSACTION = timedelta(minutes=10)
 """Upper bound on the delay between the end of a request and its visibility to others."""

@@ -15,12 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from sqlalchemy import cast, func, select
-from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from torch import Tensor, nn
 
-from domain import jobs, objects, tombstones, trail
+from domain import jobs, objects, trail
 from domain.errors import JobError, LocationRefused
 from domain.events import ModelChecked, VersionCreated
 from domain.locations import allowed_path
@@ -28,7 +27,9 @@ from domain.policy import Policy
 from domain.preprocessing import InputKind, refusal
 from domain.states import RegistrationStatus, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, Sample
-from worker.data import decode, preview, reservoir, specimens, unseen, version_statistics
+from worker.data import decode, drawn, preview, reservoir, specimens, unseen, version_statistics
+from worker.data.drawn import Drawn
+from worker.data.likeness import Compared
 from worker.data.parquet import Source
 from worker.data.source import open_source
 from worker.data.survey import BATCH, Survey, require_finite, survey
@@ -58,20 +59,79 @@ def register_model(bench: Workbench) -> None:
             job = session.get_one(Job, bench.claim.job_id)
             model = session.get_one(Model, job.model_id)
             dataset = session.get_one(Dataset, model.dataset_id)
-            wanted = _wanted(session, model, dataset)
+    examined = examine(
+        bench,
+        model,
+        dataset,
+        Offered(model.weights_uri, model.expected_accuracy, accept_accuracy=model.accept_accuracy),
+    )
+    _record(bench, model, examined)
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """The weights of a model, and what was said of them."""
+
+    weights_uri: str
+    expected_accuracy: dict[str, Any] | None
+    accept_accuracy: bool
+    left_out: frozenset[str] = frozenset()
+    """Indexed samples that nothing is to be kept or learned of, besides those with a tombstone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """What is known of a network once it has seen the dataset; its files are in the store."""
+
+    architecture: dict[str, Any]
+    found: beside.Found
+    network: Network
+    source: Source
+    kept: pa.Table
+    """The reservoir."""
+
+    class_counts: Tensor
+    """(C,) training samples of each class."""
+
+    digests: dict[str, str]
+    figures: dict[str, Any]
+    compared: Compared
+
+
+def examine(
+    bench: Workbench,
+    model: Model,
+    dataset: Dataset,
+    offered: Offered,
+    require: Callable[[dict[str, Any], beside.Found, str], None] = lambda *_: None,
+) -> Examined:
+    """Check the weights and measure them on the dataset, and write the files of a version.
+
+    Args:
+        require: raises JobError where the architecture, what lies beside the weights or their
+            digest is not as it must be, before anything that takes long.
+
+    Raises:
+        JobError: the weights, the architecture, the head or the dataset is not as registered.
+        LeaseLost: another worker has the job.
+    """
     problem = refusal(dataset.definition, dataset.report, model.preprocessing)
     if problem is not None:
         raise JobError(problem)
     bench.report("checking the weights", 0.01)
+    for attempt in bench.transaction():
+        with attempt as session:
+            wanted = drawn.draw(session, model, dataset, offered.left_out)
     allow = partial(_allowed, bench)
-    location = allow(model.weights_uri)
+    location = allow(offered.weights_uri)
     architecture = architectures.completed(model.architecture, location, allow)
     source = open_source(bench, dataset)
     if source.arguments is not None:
         architecture = {**architecture, "inputs": source.arguments}
     found = _beside(location, architecture, model, source, allow)
-    model.preprocessing = found.preprocessing  # what follows uses it, and stores it at the end
     digest = weights.store(bench.store, weights.files(location, allow))
+    require(architecture, found, digest)
+    model.preprocessing = found.preprocessing  # what follows uses it, and stores it at the end
     module = architectures.build(architecture, bench.settings.factories)
     weights.load(module, bench.store.path(digest))
     beside.check_padding(module, location, source.arguments, allow)
@@ -79,32 +139,28 @@ def register_model(bench: Workbench) -> None:
         vocabulary.require_known(module, (dataset.report or {})["inputs"], source.arguments)
     network = _network(bench, module, model, source)
     with vocabulary.checked(module):
-        classes = _try_out(bench, network, source, model, wanted.drawn[Split.TRAIN][:TRIED])
+        classes = _try_out(bench, network, source, model, wanted.by_split[Split.TRAIN][:TRIED])
         beside.check_classes(found, classes)
         places = wanted.positions
-        gathered = survey(bench, network, source, model, dataset, wanted=places, classes=classes)
-        _record(bench, model, dataset, architecture, digest, network, gathered, wanted, found)
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The samples that the pass keeps."""
-
-    drawn: dict[Split, Sequence[tuple[str, int]]]
-    """Ids and positions, by split; see `_draw`."""
-
-    unseen: unseen.Drawn | None
-    """What jobs get for the hold-out, where the dataset has groups: else what was drawn of it."""
-
-    @property
-    def positions(self) -> list[int]:
-        of_unseen = [] if self.unseen is None else [self.unseen.named]
-        return [place for named in (*self.drawn.values(), *of_unseen) for _, place in named]
-
-
-def _wanted(session: Session, model: Model, dataset: Dataset) -> _Wanted:
-    has_groups = dataset.definition["columns"].get("group") is not None
-    return _Wanted(_draw(session, model), unseen.draw(session, model) if has_groups else None)
+        gathered = survey(
+            bench, network, source, model, dataset,
+            wanted=places, classes=classes, left_out=offered.left_out,
+        )  # fmt: skip
+        kept, digests, figures = _measured(
+            bench, model, dataset, digest, network, gathered, wanted, offered
+        )
+    bench.report("looking for near-duplicates", 0.95)
+    return Examined(
+        architecture=architecture,
+        found=found,
+        network=network,
+        source=source,
+        kept=kept,
+        class_counts=gathered.class_counts,
+        digests=digests,
+        figures=figures,
+        compared=gathered.comparison.result(bench.device),
+    )
 
 
 def _beside(
@@ -136,29 +192,6 @@ def _allowed(bench: Workbench, location: str) -> Path:
         return allowed_path(location, bench.settings.data_roots)
     except LocationRefused as error:
         raise JobError(error.detail) from error
-
-
-def _draw(session: Session, model: Model) -> dict[Split, Sequence[tuple[str, int]]]:
-    """Ids and positions of the samples to keep, by split, drawn by a hash of their ids.
-
-    Training samples are spread evenly over the classes, as far as each has enough; hold-out and
-    test samples keep their class mix, so that an accuracy on them stands for the whole split.
-    """
-    place = cast(func.md5(func.concat(Sample.sample_id, model.id)), UUID)
-    rank = func.row_number().over(partition_by=Sample.label, order_by=place)
-    forgotten = tombstones.has(model.id, Sample.sample_id)
-    drawn: dict[Split, Sequence[tuple[str, int]]] = {}
-    for split in Split:
-        train = split is Split.TRAIN
-        limit = model.policy["reservoir_samples" if train else "evaluation_samples"]
-        rows = session.execute(
-            select(Sample.sample_id, Sample.position)
-            .where(Sample.dataset_id == model.dataset_id, Sample.split == split, ~forgotten)
-            .order_by(*([rank, place] if train else [place]))
-            .limit(limit)
-        )
-        drawn[split] = [(sample_id, position) for sample_id, position in rows]
-    return drawn
 
 
 def _network(bench: Workbench, module: nn.Module, model: Model, source: Source) -> Network:
@@ -230,18 +263,17 @@ def _heads_agree(network: Network, features: Tensor, logits: Tensor) -> bool:
     return again.shape == logits.shape and bool(torch.allclose(again, logits, atol=1e-4))
 
 
-def _record(
+def _measured(
     bench: Workbench,
     model: Model,
     dataset: Dataset,
-    architecture: dict[str, Any],
     weights_sha256: str,
     network: Network,
     gathered: Survey,
-    wanted: _Wanted,
-    found: beside.Found,
-) -> None:
-    """Write the files first, under their hashes; then version 1, in one transaction."""
+    wanted: Drawn,
+    offered: Offered,
+) -> tuple[pa.Table, dict[str, str], dict[str, Any]]:
+    """The reservoir, the digests of the version's files, which are written, and its figures."""
     bench.report("measuring hold-out and test samples", 0.93)
     kept = gathered.kept()
 
@@ -253,7 +285,7 @@ def _record(
         return found
 
     test = outputs(reservoir.of_split(kept, Split.TEST))
-    everyone = outputs(reservoir.only(kept, [each for each, _ in wanted.drawn[Split.HOLDOUT]]))
+    everyone = outputs(reservoir.only(kept, [each for each, _ in wanted.by_split[Split.HOLDOUT]]))
     holdout = everyone
     if wanted.unseen is not None:
         kept = unseen.marked(kept, wanted.unseen)
@@ -264,8 +296,8 @@ def _record(
         trained,
         Answered.of(everyone.logits, everyone.labels, len(counts)),
         holdout_size=_size(dataset, Split.HOLDOUT),
-        expected=model.expected_accuracy,
-        accepted=model.accept_accuracy,
+        expected=offered.expected_accuracy,
+        accepted=offered.accept_accuracy,
     )
     known = version_statistics.describe(holdout, moments, counts)
     kept = specimens.taken(
@@ -289,21 +321,30 @@ def _record(
         "reservoir": {split.value: _count(kept, split) for split in Split},
         **_of_groups(dataset, kept),
     }
-    bench.report("looking for near-duplicates", 0.95)
-    compared = gathered.comparison.result(bench.device)
+    return kept, digests, figures
+
+
+def _record(bench: Workbench, model: Model, examined: Examined) -> None:
+    """Store what was found and version 1, in one transaction."""
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
-            version_files.keep_files(session, bench.store, digests.values())
+            version_files.keep_files(session, bench.store, examined.digests.values())
             row = session.get_one(Model, model.id)
-            row.architecture, row.preprocessing = architecture, found.preprocessing
-            row.found = found.stored()
-            row.near_duplicates = compared.report()
-            if Policy.model_validate(model.policy).group == "near_duplicates":
-                compared.store(session, model.id)
-            _add_version(session, job, model, digests, figures)
+            row.architecture = examined.architecture
+            row.preprocessing = examined.found.preprocessing
+            row.found = examined.found.stored()
+            note_likeness(session, row, examined)
+            _add_version(session, job, model, examined.digests, examined.figures)
             jobs.complete(session, job, actor="worker")
             train_references.queue(session, model)
+
+
+def note_likeness(session: Session, model: Model, examined: Examined) -> None:
+    """Store which samples of the model are nearly the same as others."""
+    model.near_duplicates = examined.compared.report()
+    if Policy.model_validate(model.policy).group == "near_duplicates":
+        examined.compared.store(session, model.id)
 
 
 def _of_groups(dataset: Dataset, kept: pa.Table) -> dict[str, Any]:

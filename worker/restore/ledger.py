@@ -168,7 +168,10 @@ _ONE = select(Tombstone.forgotten_at).where(Tombstone.job_id == Job.id).limit(1)
 # write them again, at another time.
 _FORGETTING_JOBS = (
     select(Job.id, _ONE.scalar_subquery())
-    .where(Job.kind == JobKind.UNLEARN, exists().where(Tombstone.job_id == Job.id))
+    .where(
+        Job.kind.in_([JobKind.UNLEARN, JobKind.REGISTER_VERSION]),
+        exists().where(Tombstone.job_id == Job.id),
+    )
     .order_by(Job.id)
 )
 

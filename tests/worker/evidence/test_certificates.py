@@ -59,6 +59,7 @@ STORIES = {
     "retrained": lambda: certified.changed(mode=Mode.EXACT),
     "accepted": lambda: certified.changed(verdict=Verdict.FAIL),
     "without audit": lambda: certified.changed(verdict=None),
+    "declared": certified.declared,
     "nothing to forget": certified.untouched,
 }
 

@@ -20,8 +20,17 @@ from domain import outbox, tombstones, trail
 from domain.errors import JobError
 from domain.events import MemoryReturned
 from domain.states import Objective, Split, Verdict
-from domain.tables import DeletionTarget, Job, PooledAudit, PooledStatistic, Sample, Tombstone
+from domain.tables import (
+    DeletionTarget,
+    Job,
+    Model,
+    PooledAudit,
+    PooledStatistic,
+    Sample,
+    Tombstone,
+)
 from worker.data import decode, groups
+from worker.data.parquet import Source
 from worker.engine.workbench import Workbench
 from worker.jobs.unlearn.inputs import BATCH
 from worker.jobs.unlearn.rounds import Basis, JudgedVersion
@@ -30,6 +39,7 @@ from worker.unlearning.audit.groups import Groups
 from worker.unlearning.audit.pooled import Unit
 from worker.unlearning.errors import NotFinite
 from worker.unlearning.evaluation import Observed, Outputs
+from worker.unlearning.network import Network
 
 REMEASURED = 1000
 """The most samples that a job measures again: those of the newest jobs."""
@@ -56,6 +66,11 @@ class Pool:
     """How many of the samples were measured in the new version, those of this job included."""
 
     days: int
+    seen_before: Sequence[Unit] = ()
+    """The units of those samples in the versions that knew them."""
+
+    seen: Sequence[Unit] = ()
+    """The same in the new version."""
 
 
 def measure(bench: Workbench, basis: Basis, made: JudgedVersion) -> Pool | None:
@@ -75,34 +90,83 @@ def measure(bench: Workbench, basis: Basis, made: JudgedVersion) -> Pool | None:
         )
         if before is not None and after is not None
     ]
+    order, inputs = basis.order, basis.inputs
+    version = Version(
+        model=order.model,
+        network=made.network,
+        source=inputs.source,
+        unseen=made.observed.holdout,
+        unseen_ids=inputs.audit_ids,
+        trained_on=int(inputs.class_counts.sum()),
+        forgetting=order.forget_ids,
+    )
+    return judged_together(bench, version, mine, days)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """What is to be judged by what was forgotten before it was made."""
+
+    model: Model
+    network: Network
+    source: Source
+    unseen: Outputs
+    """Of hold-out samples (H) that the network never saw."""
+
+    unseen_ids: Sequence[str]
+    trained_on: int
+    """Training samples."""
+
+    forgetting: Sequence[str]
+    """Ids that it is the first to be without."""
+
+
+def judged_together(
+    bench: Workbench, version: Version, mine: Sequence[tuple[Unit, Unit]], days: int
+) -> Pool:
+    """Judge these units together with those of the model's jobs in the last days."""
     for attempt in bench.transaction():
         with attempt as session:
-            earlier = _earlier(session, basis.order.model.id, bench.claim.job_id, days)
+            earlier = _earlier(session, version.model.id, bench.claim.job_id, days)
             jobs = [*earlier, bench.claim.job_id]
             requests = session.scalar(
                 select(func.count(DeletionTarget.request_id.distinct())).where(
                     DeletionTarget.job_id.in_(jobs)
                 )
             )
-            standing = _standing(session, basis, list(earlier))
-    again = _measured_again(bench, basis, made, standing)
+            standing = _standing(session, version, list(earlier))
+    again = _measured_again(bench, version, standing)
     before, after = ([pair[side] for pair in mine] for side in (0, 1))
-    remeasured = sum(unit.samples for unit in after)
+    seen_before, seen = [*before], [*after]
     for job_id, pairs in earlier.items():
-        before += [old for old, _ in pairs]
-        new = again.get(job_id, [])
-        if sum(unit.samples for unit in new) == sum(old.samples for old, _ in pairs):
-            remeasured += sum(unit.samples for unit in new)
+        old, new = [pair[0] for pair in pairs], again.get(job_id, [])
+        before += old
+        if sum(unit.samples for unit in new) == sum(unit.samples for unit in old):
             after += new
+            seen_before += old
+            seen += new
         else:
             after += [unit for _, unit in pairs]
     return Pool(
         mine=mine,
         found=pooled.judge(after, before),
         requests=requests or 0,
-        remeasured=remeasured,
+        remeasured=sum(unit.samples for unit in seen),
         days=days,
+        seen_before=seen_before,
+        seen=seen,
     )
+
+
+def compared(
+    bench: Workbench, samples: Sequence[tuple[str, int]], before: Version, after: Version
+) -> list[tuple[Unit, Unit]]:
+    """The units of these samples, by ids and positions, under two versions; of the first of them
+    where they are very many."""
+    some = {bench.claim.job_id: samples[:REMEASURED]}
+    old, new = (_measured_again(bench, version, some) for version in (before, after))
+    pairs = zip(old.get(bench.claim.job_id, []), new.get(bench.claim.job_id, []), strict=True)
+    return list(pairs) if old and new else []
 
 
 def store(session: Session, pool: Pool | None, job: Job, *, version: int, served: bool) -> None:
@@ -205,12 +269,12 @@ def _earlier(
     return found
 
 
-def _standing(session: Session, basis: Basis, jobs: Sequence[UUID]) -> Standing:
+def _standing(session: Session, version: Version, jobs: Sequence[UUID]) -> Standing:
     """The samples of these jobs that are still in the dataset's files: whole jobs, in this order,
     as long as they are at most REMEASURED together."""
-    if not jobs or int(basis.inputs.class_counts.sum()) > LOOKED_THROUGH:
+    if not jobs or version.trained_on > LOOKED_THROUGH:
         return {}
-    model = basis.order.model
+    model = version.model
     # One digest and one look into the index for each sample, as in `tombstones.has`.
     digest = tombstones.digest(tombstones.key_of(model.id), Sample.sample_id)
     once = select(digest).correlate_except(None).scalar_subquery()
@@ -238,34 +302,36 @@ def _standing(session: Session, basis: Basis, jobs: Sequence[UUID]) -> Standing:
 
 
 def _measured_again(
-    bench: Workbench, basis: Basis, made: JudgedVersion, standing: Standing
+    bench: Workbench, version: Version, standing: Standing
 ) -> dict[UUID, list[Unit]]:
     """The units of these jobs under the new version; none if the files changed meanwhile, or if it
     has no finite answer to one of the samples: what others asked for does not stop this job."""
     named = [each for samples in standing.values() for each in samples]
     if not named:
         return {}
-    order, inputs = basis.order, basis.inputs
     try:
-        samples = decode.fetch(inputs.source, named, order.model.preprocessing)
-        shown = Outputs.of(made.network, samples, BATCH)
+        samples = decode.fetch(version.source, named, version.model.preprocessing)
+        shown = Outputs.of(version.network, samples, BATCH)
     except (JobError, NotFinite) as error:
         log.warning("pool.not_measured_again", samples=len(named), kind=type(error).__name__)
         return {}
     ids = [sample_id for sample_id, _ in named]
-    leaving = order.outside.union(order.forget_ids)
     for attempt in bench.transaction():
         with attempt as session:
-            codes = groups.codes(session, order.model, [*ids, *inputs.audit_ids, *order.forget_ids])
-            in_part = groups.in_part(session, order.model, ids, leaving=leaving)
+            codes = groups.codes(
+                session, version.model, [*ids, *version.unseen_ids, *version.forgetting]
+            )
+            in_part = groups.in_part(
+                session, version.model, ids, leaving=frozenset(version.forgetting)
+            )
             removing = session.scalars(
                 select(Job.id).where(
                     Job.id.in_(list(standing)), Job.objective == Objective.REMOVE_CLASS
                 )
             ).all()
-    sizes = [len(ids), len(inputs.audit_ids), len(order.forget)]
+    sizes = [len(ids), len(version.unseen_ids), len(version.forgetting)]
     _, theirs, later = torch.split(codes, sizes)
-    unseen, start, found = made.observed.holdout, 0, {}
+    unseen, start, found = version.unseen, 0, {}
     for job_id, samples_of_job in standing.items():  # the newest first
         here = slice(start, start := start + len(samples_of_job))
         mine = codes[here]

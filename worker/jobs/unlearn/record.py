@@ -143,7 +143,7 @@ def new_version(
                     right_before=sum(before.every_class.right),
                     right_after=sum(after.every_class.right),
                     lost_classes=after.lost_classes or None,
-                    accept_accuracy=order.model.accept_accuracy or None,
+                    accept_accuracy=_accepted_accuracy(champion),
                 ),
             )  # fmt: skip
             if accepted == STANDS:
@@ -230,8 +230,9 @@ def _figures(
     else:
         change = _accuracy(after) - _accuracy(before)
         moved = drift_of(order).further(forgotten=len(order.forget), accuracy_change=change)
+    known = {key: each for key, each in order.champion.figures.items() if key != "declared"}
     return {
-        **order.champion.figures,
+        **known,
         "retain_accuracy": after.retain_accuracy,
         "holdout_accuracy": after.holdout_accuracy,
         "test_accuracy": after.test_accuracy,
@@ -239,6 +240,12 @@ def _figures(
         "reservoir": kept,
         "drift": moved.to_figures(),
     }
+
+
+def _accepted_accuracy(champion: ModelVersion) -> bool | None:
+    """Whether the accuracy with which the champion, or one it was made from, was registered did not
+    count."""
+    return (champion.figures.get("accuracy_check") or {}).get("accepted") or None
 
 
 def _accuracy(measured: Measured) -> float:
