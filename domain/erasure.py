@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from domain import outbox, trail
 from domain.events import RequestRowsErased, RequestRowsKept
-from domain.states import RegistrationStatus, RequestStatus, RowsStatus
+from domain.states import WITHOUT_VERSIONS, RequestStatus, RowsStatus
 from domain.tables import (
     Dataset,
     DeletionRequest,
@@ -228,7 +228,7 @@ def _models_of_dataset() -> ScalarSelect[int]:
         .select_from(Model)
         .where(
             Model.dataset_id == DeletionRequest.dataset_id,
-            Model.status != RegistrationStatus.FAILED,
+            Model.status.not_in(WITHOUT_VERSIONS),
         )
         .scalar_subquery()
     )

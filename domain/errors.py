@@ -71,6 +71,18 @@ class ModelBusy(DomainError):
     slug, title, status = "model-busy", "The model is at work", 409
 
 
+class InUse(DomainError):
+    """Something that is open, or that is there, still needs it."""
+
+    slug, title, status = "in-use", "It is still needed", 409
+
+
+class Deleted(DomainError):
+    """It was deleted. What the evidence says of it stays."""
+
+    slug, title, status = "deleted", "It was deleted", 410
+
+
 class UnknownSamples(DomainError):
     """Some of the sample ids are not in the dataset."""
 

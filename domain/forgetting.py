@@ -5,6 +5,7 @@ one that failed. All of it happens in the caller's transaction, with the champio
 """
 
 from collections.abc import Collection
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Select, String, delete, exists, func, literal, select, update
@@ -29,12 +30,15 @@ from domain.tables import (
 from domain.trail import Actor
 
 
-def supersede(session: Session, version: ModelVersion, *, actor: Actor) -> None:
+def supersede(
+    session: Session, version: ModelVersion, *, actor: Actor, at_once: bool = False
+) -> None:
     """Never serve this version again: it holds what was to be forgotten. Its files go when the
-    grace of its model's policy is over."""
+    grace of its model's policy is over, or at once."""
     policy = Policy.model_validate(session.get_one(Model, version.model_id).policy)
+    grace = timedelta(0) if at_once else policy.grace
     version.status, version.superseded_at = VersionStatus.SUPERSEDED, func.now()
-    version.purge_after = func.now() + policy.grace
+    version.purge_after = func.now() + grace
     session.flush()
     trail.record(session, actor, version.id, VersionSuperseded(number=version.number))
 

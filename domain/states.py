@@ -82,11 +82,17 @@ class RegistrationStatus(StrEnum):
     - `pending`: a job is still working on it.
     - `ready`: it can be used.
     - `failed`: it could not be registered, and `failure` says why.
+    - `deleted`: it is not used any more; what was stored of it is purged, but for the evidence.
     """
 
     PENDING = "pending"
     READY = "ready"
     FAILED = "failed"
+    DELETED = "deleted"
+
+
+WITHOUT_VERSIONS = (RegistrationStatus.FAILED, RegistrationStatus.DELETED)
+"""A model of these statuses knows nothing: it has no version that is or will be served."""
 
 
 class VersionStatus(StrEnum):

@@ -1,5 +1,5 @@
-"""The events about versions that were trained elsewhere, apart from `domain.events` for its length.
-The same rules hold."""
+"""The events about versions that were trained elsewhere, and about what is deleted, apart from
+`domain.events` for its length. The same rules hold."""
 
 from uuid import UUID
 
@@ -50,3 +50,37 @@ class VersionFailed(Event, event="version.failed", about="model"):
 
     registration: UUID
     job: UUID
+
+
+class ModelDeleted(Event, event="model.deleted", about="model"):
+    """Somebody deleted the model: none of its versions is served any more, and all are purged."""
+
+    job: UUID
+    versions: int
+    by: str
+
+
+class ModelPurged(Event, event="model.purged", about="model"):
+    """All that was stored of a deleted model is gone, but for the evidence."""
+
+    job: UUID
+    versions: int
+    """Whose files are gone, those that were purged before included."""
+
+    rows: dict[str, int]
+    """Deleted from each table that held samples' ids or what was learned from samples."""
+
+
+class DatasetDeleted(Event, event="dataset.deleted", about="dataset"):
+    """Somebody deleted the dataset: its index is purged. Its files are not Lethe's to delete."""
+
+    job: UUID
+    by: str
+
+
+class DatasetPurged(Event, event="dataset.purged", about="dataset"):
+    """The index of a deleted dataset is gone."""
+
+    job: UUID
+    samples: int
+    left: int

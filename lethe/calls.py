@@ -58,7 +58,7 @@ class Call(Generic[T]):
     accept: str = JSON
     idempotency_key: str | None = None
     harmless: bool = False
-    """The service answers a repetition of this POST as it answered the first one."""
+    """The service answers a repetition of this POST or DELETE as it answered the first one."""
 
     @property
     def repeatable(self) -> bool:

@@ -63,8 +63,8 @@ DELIVERED = "status attempt next_attempt_at response_status failure finished_at"
 TABLES: Mapping[str, Table] = {
     # What was registered
     "datasets": Table(
-        api=Rights(insert=True, update="uri definition status failure report"),
-        worker=Rights(update="status failure report files ready_at"),
+        api=Rights(insert=True, update="uri definition status failure report deleted_at"),
+        worker=Rights(update="status failure report files ready_at purged_at"),
         fixed="name tombstone_key group_key",
     ),
     "samples": Table(
@@ -76,11 +76,12 @@ TABLES: Mapping[str, Table] = {
         api=Rights(
             insert=True,
             update="dataset_id weights_uri architecture head preprocessing declared found recipe "
-            "policy expected_accuracy accept_accuracy suppressed_samples status failure",
+            "policy expected_accuracy accept_accuracy suppressed_samples status failure "
+            "deleted_at",
         ),
         worker=Rights(
             update="architecture preprocessing found near_duplicates suppressed_samples status "
-            "failure ready_at"
+            "failure ready_at purged_at"
         ),
         fixed="name",
     ),
@@ -97,7 +98,9 @@ TABLES: Mapping[str, Table] = {
         fixed="model_id job_id idempotency_key fingerprint weights_uri trained_on "
         "expected_accuracy accept_accuracy accept_memory",
     ),
-    "reference_tables": Table(worker=Rights(insert=True, update="job_id models recipe")),
+    "reference_tables": Table(
+        worker=Rights(insert=True, update="job_id models recipe", delete=True)
+    ),
     "out_of_sample_predictions": Table(
         api=Rights(select="model_id sample_id", delete=True),
         worker=Rights(insert=True, delete=True),

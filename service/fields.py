@@ -192,5 +192,12 @@ class Registered(Out):
     """Why the registration failed; null if it did not. Mend the cause, then register it again under
     the same name."""
 
+    deleted_at: Instant | None = None
+    """When it was deleted; null unless its status is `deleted`."""
+
+    purged_at: Instant | None = None
+    """When everything that was stored of it was gone, but for what the evidence needs; null until
+    then."""
+
     job_id: UUID
     """The newest job that works on the registration; follow it at `/v1/jobs/{job_id}`."""

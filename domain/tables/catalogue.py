@@ -66,6 +66,11 @@ class Dataset(Base):
     failure: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ready_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    """When somebody deleted it; its row stays, as the evidence names it."""
+
+    purged_at: Mapped[datetime | None]
+    """When all that was stored of it was gone, but for the evidence."""
 
 
 class Sample(Base):
@@ -140,6 +145,11 @@ class Model(Base):
     failure: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ready_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    """When somebody deleted it; its row stays, as the evidence names it."""
+
+    purged_at: Mapped[datetime | None]
+    """When all that was stored of it was gone, but for the evidence."""
 
 
 class ModelVersion(Base):

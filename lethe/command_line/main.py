@@ -15,6 +15,7 @@ from lethe.command_line import (
     certificates,
     checks,
     datasets,
+    deleting,
     estimates,
     jobs,
     login,
@@ -43,6 +44,7 @@ app.add_typer(subjects.app, name="subject")
 app.add_typer(models.app, name="model")
 models.register(app)
 versions.register(models.app)
+deleting.register(models.app, datasets.app)
 app.add_typer(jobs.app, name="job")
 app.add_typer(audit.app, name="audit")
 app.add_typer(webhooks.app, name="webhook")

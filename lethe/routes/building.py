@@ -33,6 +33,12 @@ def post(
     return Call(method="POST", path=path, reads=reads, places=places, body=body, harmless=harmless)
 
 
+def delete(path: str, reads: type[T], **places: object) -> Call[T]:
+    """The call that deletes something and says what becomes of it; sent again, it changes
+    nothing."""
+    return Call(method="DELETE", path=path, reads=reads, places=places, harmless=True)
+
+
 def pages(
     path: str, kind: type[Page[T]], query: Mapping[str, object] = {}, **places: object
 ) -> Listed[Page[T], T]:

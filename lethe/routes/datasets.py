@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from lethe.calls import Call, Listed, members
-from lethe.routes.building import get, pages, post
+from lethe.routes.building import delete, get, pages, post
 from lethe.routing import listing, route
 from lethe.schemas.common import Page, Settings
 from lethe.schemas.datasets import (
@@ -85,6 +85,12 @@ class Datasets:
     def read_dataset(self, name: str) -> Call[Dataset]:
         """One dataset: its status, and what indexing found."""
         return get("/v1/datasets/{name}", Dataset, name=name)
+
+    @route
+    def delete_dataset(self, name: str) -> Call[Dataset]:
+        """Delete a dataset with its index; refused while models were trained on it. `wait` until it
+        is purged. Its files stay, its name stays taken, and so does what is suppressed."""
+        return delete("/v1/datasets/{name}", Dataset, name=name)
 
     @route
     def check_ids(self, name: str, sample_ids: Sequence[str]) -> Call[Checked]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from uuid import UUID, uuid4
 
 from lethe.calls import Call, Listed, members
-from lethe.routes.building import get, next_page, pages, post
+from lethe.routes.building import delete, get, next_page, pages, post
 from lethe.routing import listing, route
 from lethe.schemas.common import Page, Settings
 from lethe.schemas.models import (
@@ -92,6 +92,12 @@ class Models:
     def read_model(self, name: str) -> Call[Model]:
         """One model: its status, and the version to serve."""
         return get("/v1/models/{name}", Model, name=name)
+
+    @route
+    def delete_model(self, name: str) -> Call[Model]:
+        """Delete a model with all its versions; refused while a request or a job needs it. `wait`
+        until everything is purged. Its name stays taken."""
+        return delete("/v1/models/{name}", Model, name=name)
 
     @route
     def read_preview(self, name: str) -> Call[Preview]:

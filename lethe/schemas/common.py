@@ -100,6 +100,7 @@ class RegistrationStatus(Word):
     PENDING = "pending"
     READY = "ready"
     FAILED = "failed"
+    DELETED = "deleted"
 
 
 class Failure(Result):
@@ -145,10 +146,16 @@ class Registered(Followed):
     """Why the registration failed. Mend that, and register the same name again."""
 
     job_id: UUID
-    """The newest job that works on the registration."""
+    """The newest job that works on the registration, or purges what was deleted."""
+
+    deleted_at: datetime | None = None
+    purged_at: datetime | None = None
+    """When all that was stored of it was gone, but for the evidence."""
 
     @property
     def is_settled(self) -> bool:
+        if self.status is RegistrationStatus.DELETED:
+            return self.purged_at is not None
         return self.status is not RegistrationStatus.PENDING
 
     def job_ids(self) -> list[UUID]:

@@ -30,7 +30,7 @@ What its own job says is forgotten it was trained without."""
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    job_kinds(*KINDS, "register_version")
+    job_kinds(*KINDS[:2], "register_version", *KINDS[2:])
     op.create_table(
         "version_registrations",
         sa.Column("id", sa.Uuid, primary_key=True),
@@ -128,6 +128,7 @@ def replace_view(more: str) -> None:
                    first.created_at, NULL, NULL, 'infinity'
             FROM models model JOIN model_versions first ON first.model_id = model.id
             WHERE first.number = 1 AND model.policy ->> 'group' = 'near_duplicates'
+              AND model.status <> 'deleted'
             {more}
         )
         SELECT model_id, kind, name, version_id, version, job_id, created_at,

@@ -15,6 +15,7 @@ from domain.events import DatasetRegistered
 from domain.locations import allowed_path
 from domain.states import JobKind, RegistrationStatus
 from domain.tables import Dataset, DatasetCheck, Job
+from service import deletion
 from service.datasets.schemas import (
     Checked,
     CheckFile,
@@ -50,6 +51,8 @@ async def register(
         dataset = (
             await session.scalars(select(Dataset).filter_by(name=wanted.name).with_for_update())
         ).one()
+        if not inserted:
+            deletion.require_free(dataset)
         if not inserted and dataset.status is not RegistrationStatus.FAILED:
             if (dataset.uri, dataset.definition) != (values["uri"], values["definition"]):
                 raise NameTaken(
@@ -151,7 +154,10 @@ def _datasets() -> Select[Dataset, UUID]:
     """Every dataset with the newest job that indexes it."""
     newest_job = (
         select(Job.id)
-        .where(Job.dataset_id == Dataset.id, Job.kind == JobKind.INDEX_DATASET)
+        .where(
+            Job.dataset_id == Dataset.id,
+            Job.kind == deletion.kind_of_job(Dataset, JobKind.INDEX_DATASET),
+        )
         .order_by(Job.id.desc())
         .limit(1)
         .scalar_subquery()
@@ -177,6 +183,8 @@ def _read(dataset: Dataset, job_id: UUID) -> DatasetRead:
         "job_id": job_id,
         "created_at": dataset.created_at,
         "ready_at": dataset.ready_at,
+        "deleted_at": dataset.deleted_at,
+        "purged_at": dataset.purged_at,
     }
     return DatasetRead.model_validate({**dataset.definition, **columns, **_classes(dataset)})
 

@@ -6,10 +6,17 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
 
 from domain import doorbell
-from domain.errors import InvalidCursor, LocationRefused, NameTaken, NotFound, TooManySamples
+from domain.errors import (
+    InUse,
+    InvalidCursor,
+    LocationRefused,
+    NameTaken,
+    NotFound,
+    TooManySamples,
+)
 from domain.states import OPEN_JOBS, RegistrationStatus
-from service import polling
-from service.datasets import operations
+from service import deletion, polling
+from service.datasets import operations, removal
 from service.datasets.schemas import (
     Check,
     Checked,
@@ -71,7 +78,34 @@ async def list_datasets(sessions: Sessions, window: Paging) -> Page[DatasetRead]
 async def read_dataset(name: DatasetName, sessions: Sessions, request: Request) -> Response:
     """Get one dataset: its status, and what indexing found."""
     dataset = await operations.get(sessions, name)
-    return polling.answer(request, dataset, is_open=dataset.status is RegistrationStatus.PENDING)
+    return polling.answer(request, dataset, is_open=deletion.is_open(dataset))
+
+
+@router.delete(
+    "/{name}", summary="Delete a dataset", status_code=202, responses=documented(NotFound, InUse)
+)
+async def delete_dataset(
+    name: DatasetName,
+    sessions: Sessions,
+    queue: Queue,
+    background: BackgroundTasks,
+    response: Response,
+) -> DatasetRead:
+    """Delete a dataset: a job purges its index, which has the ids of its samples. Follow `Location`
+    until `purged_at` is set.
+
+    It is refused while models were trained on it, which are to be deleted first, while a job works
+    on it, or while rows of forgotten samples are to be erased from its files. The files themselves
+    are yours to delete. What models had forgotten stays suppressed: `check` goes on telling it, and
+    certificates can be verified as before. So the name stays taken. Deleting it again changes
+    nothing.
+    """
+    dataset = await removal.delete(sessions, name)
+    if dataset.purged_at is None:
+        background.add_task(doorbell.ring_job, queue, dataset.job_id)
+        response.headers.update(polling.RETRY_AFTER)
+    response.headers["Location"] = f"/v1/datasets/{name}"
+    return dataset
 
 
 @router.post(

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from psycopg.errors import ObjectNotInPrerequisiteState
 from psycopg.types.json import Jsonb
 from sqlalchemy import ARRAY, String, and_, exists, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -15,6 +16,7 @@ from uuid_utils.compat import uuid7
 
 from domain import erasure, outbox, trail
 from domain.errors import (
+    Deleted,
     IdempotencyKeyInFlight,
     IdempotencyKeyReused,
     NoRecipe,
@@ -49,6 +51,14 @@ COMMITTED_AT_ONCE = 2_000
 """So many ids take some ten milliseconds."""
 
 IN_FLIGHT = "The first request with this key is still being answered; send it again in a second."
+DELETED_MEANWHILE = (
+    "A model that is asked was deleted at this moment. Send the request again, with the same "
+    "`Idempotency-Key`."
+)
+GONE = (
+    "The model {model!r} was deleted: all its versions are purged, so nothing can be forgotten by "
+    "it. To ask every model of its dataset that there is, name the `dataset`."
+)
 Asked = tuple[str, int, int]
 """A model that is to forget; how many of the samples it had forgotten, and how many it was not
 trained on."""
@@ -77,6 +87,7 @@ async def submit(
         IdempotencyKeyReused: the key already stands for another body.
         NotFound: there is no such model or dataset.
         NotReady: a model that is to forget is not examined yet, or the index keeps changing.
+        Deleted: the model was.
         NoRecipe: a model that is to be retrained cannot be.
         NoGroups: it names subjects, and nobody knows which samples are theirs.
         UnknownSamples, UnknownSubjects: some are not in the dataset.
@@ -89,10 +100,13 @@ async def submit(
             async with transactions() as connection:
                 found = await resolution.look(connection, wanted, names, most)
         commitment = await _committed([*resolution.all_ids(names, found), *found.leaves])
-        async with transactions() as connection:
-            answer = await _take(
-                connection, wanted, names, found, commitment, key=key, settings=settings
-            )
+        try:
+            async with transactions() as connection:
+                answer = await _take(
+                    connection, wanted, names, found, commitment, key=key, settings=settings
+                )
+        except ObjectNotInPrerequisiteState as error:  # as the trigger `of_a_model` says
+            raise NotReady(DELETED_MEANWHILE) from error
         if answer is not None:
             return answer
     raise NotReady(resolution.CHANGING)
@@ -227,7 +241,8 @@ async def must_forget(
     """Of the rows of `submission.NAMING`, those of the models that are to forget.
 
     Raises:
-        NotFound, NotReady, NoRecipe, UnknownSamples: nothing can be done about them as it is.
+        NotFound, NotReady, Deleted, NoRecipe, UnknownSamples: nothing can be done about them as
+            it is.
     """
     models = [row for row in named if row.model_id is not None]
     waiting = [row.model for row in models if row.model_status == RegistrationStatus.PENDING]
@@ -236,6 +251,8 @@ async def must_forget(
         if wanted.model:
             raise no_such(f"model {wanted.model!r}", listed_at="/v1/models")
         raise no_such(f"dataset {wanted.dataset!r}", listed_at="/v1/datasets")
+    if wanted.model and named[0].model_status == RegistrationStatus.DELETED:
+        raise Deleted(GONE.format(model=wanted.model))
     if wanted.model and not ready:
         if named[0].model_status == RegistrationStatus.FAILED:
             raise NotReady(

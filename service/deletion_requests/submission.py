@@ -60,7 +60,7 @@ WITH clock AS (
     SELECT model, model_id, forgotten, untrained,
            CASE WHEN forgotten < samples THEN 'pending' ELSE 'completed' END AS status,
            model_status = 'ready' AND known = samples AND (recipe IS NOT NULL OR NOT exact) AS can
-    FROM named, given WHERE model_status <> 'failed'
+    FROM named, given WHERE model_status NOT IN ('failed', 'deleted')
 ){looked_up}, summed AS (
     SELECT jsonb_agg(jsonb_build_array(model, forgotten, untrained) ORDER BY model) AS counts,
            jsonb_agg(model_id ORDER BY model_id) AS models,

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ScalarSelect, Select, and_, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -22,7 +22,7 @@ from domain.locations import allowed_path
 from domain.policy import Policy
 from domain.states import JobKind, RegistrationStatus, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion
-from service import paging
+from service import deletion, paging
 from service.dependencies import Sessions, Settings
 from service.models import beside, near_duplicates
 from service.models.accuracy import found_at_registration
@@ -53,7 +53,8 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
         NotFound: there is no such dataset.
         NotReady: the dataset is not indexed yet.
         PreprocessingRefused: an option does not fit the dataset's inputs, or one is missing.
-        NameTaken: the name already stands for another model.
+        NameTaken: the name already stands for another model, or did until that was deleted.
+        Deleted: the dataset was.
     """
     beside.check_weights(
         wanted.architecture.kind, allowed_path(wanted.weights, settings.data_roots)
@@ -90,6 +91,8 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
         model = (
             await session.scalars(select(Model).filter_by(name=wanted.name).with_for_update())
         ).one()
+        if not inserted:
+            deletion.require_free(model)
         if not inserted and model.status is not RegistrationStatus.FAILED:
             stored = {column: getattr(model, column) for column in values}
             stored["architecture"] = _as_sent(model.architecture)
@@ -194,9 +197,12 @@ def _check_recipe(wanted: ModelCreate, allowed: list[str]) -> None:
 
 
 async def _ready_dataset(session: AsyncSession, name: str) -> Dataset:
-    dataset = await session.scalar(select(Dataset).filter_by(name=name))
+    # Locked, so that it is not deleted meanwhile.
+    chosen = select(Dataset).filter_by(name=name).with_for_update(read=True, key_share=True)
+    dataset = await session.scalar(chosen)
     if dataset is None:
         raise no_such(f"dataset {name!r}", listed_at="/v1/datasets")
+    deletion.require_there(dataset)
     if dataset.status is RegistrationStatus.PENDING:
         raise NotReady(
             f"The dataset {name!r} is still being indexed; wait until "
@@ -210,7 +216,7 @@ async def _ready_dataset(session: AsyncSession, name: str) -> Dataset:
     return dataset
 
 
-def _newest(kind: JobKind) -> ScalarSelect[UUID]:
+def _newest(kind: JobKind | ColumnElement[Any]) -> ScalarSelect[UUID]:
     """The newest job of this kind that the model had."""
     of_model = select(Job.id).where(Job.model_id == Model.id, Job.kind == kind)
     return of_model.order_by(Job.id.desc()).limit(1).scalar_subquery()
@@ -225,7 +231,7 @@ def _models() -> Select[Model, str, UUID, ModelVersion, int, Job]:
         select(
             Model,
             Dataset.name,
-            _newest(JobKind.REGISTER_MODEL),
+            _newest(deletion.kind_of_job(Model, JobKind.REGISTER_MODEL)),
             ModelVersion,
             Parent.number,
             Training,
@@ -288,6 +294,8 @@ def _read(
             "near_duplicates": near_duplicates.read(model),
             "created_at": model.created_at,
             "ready_at": model.ready_at,
+            "deleted_at": model.deleted_at,
+            "purged_at": model.purged_at,
         }
     )
 

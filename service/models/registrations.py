@@ -21,6 +21,7 @@ from domain.tables import (
     VersionRegistration,
 )
 from domain.version_events import VersionOffered
+from service import deletion
 from service.dependencies import Sessions, Settings
 from service.models import beside
 from service.models.version_schemas import (
@@ -42,6 +43,7 @@ async def offer(
         WeightsRefused: they are not safetensors.
         NotFound: there is no such model.
         NotReady: the model or its dataset is not ready.
+        Deleted: the model was.
         ModelBusy: another version is being registered, or a job forgets what is due soon.
         IdempotencyKeyReused: the key already stands for another body.
     """
@@ -117,6 +119,7 @@ def _offer(session: Session, name: str, wanted: VersionCreate, key: str) -> Vers
 
 
 def _require_ready(session: Session, model: Model) -> None:
+    deletion.require_there(model)
     if model.status is not RegistrationStatus.READY:
         raise NotReady(
             f"The model {model.name!r} is {model.status}, and only a model that is `ready` takes "

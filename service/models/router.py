@@ -7,8 +7,10 @@ from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
 
 from domain import doorbell
 from domain.errors import (
+    Deleted,
     FactoryRefused,
     IdempotencyKeyReused,
+    InUse,
     InvalidCursor,
     LocationRefused,
     ModelBusy,
@@ -23,11 +25,19 @@ from domain.errors import (
     WeightsUnavailable,
 )
 from domain.states import RegistrationStatus
-from service import downloads, polling
+from service import deletion, downloads, polling
 from service.dependencies import IdempotencyKey, Queue, Sessions, Settings
 from service.fields import Name
 from service.headers import NOT_STORED
-from service.models import lineage, operations, pooled_audit, preview, registrations, weights
+from service.models import (
+    lineage,
+    operations,
+    pooled_audit,
+    preview,
+    registrations,
+    removal,
+    weights,
+)
 from service.models.pooled_audit import PooledAuditRead
 from service.models.preview import PreviewRead
 from service.models.schemas import LineageRead, ModelCreate, ModelRead
@@ -67,6 +77,7 @@ HEADERS = {
         NotFound,
         NotReady,
         NameTaken,
+        Deleted,
         LocationRefused,
         WeightsRefused,
         FactoryRefused,
@@ -107,7 +118,34 @@ async def list_models(sessions: Sessions, window: Paging) -> Page[ModelRead]:
 async def read_model(name: ModelName, sessions: Sessions, request: Request) -> Response:
     """Get one model: its status, and the version to serve."""
     model = await operations.get(sessions, name)
-    return polling.answer(request, model, is_open=model.status is RegistrationStatus.PENDING)
+    return polling.answer(request, model, is_open=deletion.is_open(model))
+
+
+@router.delete(
+    "/{name}", summary="Delete a model", status_code=202, responses=documented(NotFound, InUse)
+)
+async def delete_model(
+    name: ModelName,
+    sessions: Sessions,
+    queue: Queue,
+    background: BackgroundTasks,
+    response: Response,
+) -> ModelRead:
+    """Delete a model: none of its versions is served any more, and a job purges the files of all of
+    them, and what reference models said, without a grace period. Follow `Location` until
+    `purged_at` is set.
+
+    It is refused while a deletion request waits for the model or has failed, or a job works on it.
+    What it had forgotten stays suppressed in the dataset, and certificates, jobs and the audit
+    trail can be read and verified as before. So the name stays taken. The files that its weights
+    were registered from are yours to delete. Deleting it again changes nothing.
+    """
+    model = await removal.delete(sessions, name)
+    if model.purged_at is None:
+        background.add_task(doorbell.ring_job, queue, model.job_id)
+        response.headers.update(polling.RETRY_AFTER)
+    response.headers["Location"] = f"/v1/models/{name}"
+    return model
 
 
 @router.get(
@@ -145,7 +183,13 @@ async def read_preview(
     summary="Register a version that was trained elsewhere",
     status_code=202,
     responses=documented(
-        NotFound, NotReady, ModelBusy, LocationRefused, WeightsRefused, IdempotencyKeyReused
+        NotFound,
+        NotReady,
+        ModelBusy,
+        Deleted,
+        LocationRefused,
+        WeightsRefused,
+        IdempotencyKeyReused,
     ),
 )
 async def register_version(

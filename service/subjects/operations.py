@@ -16,6 +16,7 @@ from domain.errors import NoGroups, NotReady, TooManySamples, no_such
 from domain.events import SubjectsLookedUp
 from domain.states import DerivedKind, RegistrationStatus
 from domain.tables import Dataset, ModelVersion, derived_data
+from service import deletion
 from service.deletion_requests import resolution
 from service.deletion_requests.decisions import ADMIN
 from service.deletion_requests.submission import in_one_line, rows_of
@@ -141,6 +142,9 @@ async def _datasets(session: AsyncSession, name: str | None) -> tuple[list[Datas
     rows = (await session.scalars(chosen.filter_by(name=name) if name else chosen)).all()
     if name and not rows:
         raise no_such(f"dataset {name!r}", listed_at="/v1/datasets")
+    if name:
+        deletion.require_there(rows[0])
+    rows = [row for row in rows if row.status is not RegistrationStatus.DELETED]
     grouped = [row for row in rows if _has_groups(row)]
     asked = [row for row in grouped if row.status is RegistrationStatus.READY]
     if asked:

@@ -308,20 +308,6 @@ def test_an_acceptance_of_another_version_is_told_as_such():
     assert list(VALIDATOR.iter_errors(predicate(case))) == []
 
 
-def test_a_version_that_was_trained_elsewhere_is_called_declared_and_nothing_better():
-    said = predicate(certified.declared(accepted=["memory"], exact=True).case)
-
-    [result] = said["results"]
-    assert (result["kind"], result["verdict"], result["method"]) == ("declared", None, None)
-    assert result["oracle_used"] is False
-    assert result["declared"]["trained_on"] == 970
-    words = said["scope"]["statement"]
-    assert "the training was not observed" in words
-    assert wording.KNOWS in words
-    assert wording.NOT_TESTED in words
-    assert wording.DECLARED.format(version=2, model="cnn") in said["scope"]["not_proven"]
-
-
 def test_where_nothing_was_forgotten_the_request_itself_is_the_subject():
     case = STORIES["forgotten before"].case
     digest = {"sha256": certified.KEYED.commitment}

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
 from lethe import AsyncLethe, Lethe, Progress
-from lethe.schemas.models import Model, Version
+from lethe.schemas.models import Model
 from lethe.schemas.requests import DeletionRequest
 from lethe.schemas.subjects import Lookup
+from lethe.schemas.versions import Version
 
 
 def blocking(lethe: Lethe) -> None:

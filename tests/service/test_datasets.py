@@ -48,6 +48,8 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
         "job_id": ANY,
         "created_at": ANY,
         "ready_at": None,
+        "deleted_at": None,
+        "purged_at": None,
     }
 
 

@@ -86,6 +86,8 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
         "job_id": ANY,
         "created_at": ANY,
         "ready_at": None,
+        "deleted_at": None,
+        "purged_at": None,
     }
 
 
@@ -252,6 +254,7 @@ async def test_shows_its_champion_and_its_versions(client, store, model, problem
         "parent": None,
         "weights_sha256": "a" * 64,
         "job_id": ANY,
+        "declared": None,
         "figures": {"test_accuracy": 0.9},
         "created_at": ANY,
         "superseded_at": None,

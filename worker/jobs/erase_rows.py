@@ -90,24 +90,25 @@ def erase_rows(bench: Workbench) -> None:
 def erasable(session: Session, dataset: Dataset) -> set[str]:
     """The ids of samples that every model of the dataset has forgotten, and that are suppressed.
 
-    A model whose registration is pending has forgotten nothing yet.
+    A model whose registration is pending has forgotten nothing yet. One that was deleted knows
+    nothing; where all are, what any of them had forgotten is meant.
     """
-    models = session.scalars(
-        select(Model.id).where(
-            Model.dataset_id == dataset.id, Model.status != RegistrationStatus.FAILED
-        )
-    ).all()
-    if not models:
+    known = select(Model.id, Model.status).where(
+        Model.dataset_id == dataset.id, Model.status != RegistrationStatus.FAILED
+    )
+    every = {model_id: status for model_id, status in session.execute(known)}
+    models = [each for each in every if every[each] is not RegistrationStatus.DELETED]
+    if not every:
         return set()
     everywhere = set(
         session.scalars(
             select(Tombstone.digest)
             .where(
-                Tombstone.model_id.in_(models),
+                Tombstone.model_id.in_(models or every),
                 ~lifting.is_lifted(literal(dataset.id), Tombstone.digest),
             )
             .group_by(Tombstone.digest)
-            .having(func.count() == len(models))
+            .having(func.count() >= len(models))
         )
     )
     ids = select(Sample.sample_id).filter_by(dataset_id=dataset.id)

@@ -14,6 +14,7 @@ from domain.events import VersionPurged
 from domain.tables import Job, ModelVersion
 from worker.engine import lease
 from worker.engine.workbench import Workbench
+from worker.jobs import purge_deleted
 from worker.store.artifacts import Store
 from worker.store.version_files import FILES, delete_unnamed, is_due
 
@@ -30,7 +31,8 @@ def purge(bench: Workbench) -> None:
     """
     for attempt in bench.transaction():
         with attempt as session:
-            model_id = session.get_one(Job, bench.claim.job_id).model_id
+            job = session.get_one(Job, bench.claim.job_id)
+            model_id = job.model_id
             due = session.scalars(
                 select(ModelVersion.id)
                 .where(ModelVersion.model_id == model_id, *is_due())
@@ -43,7 +45,9 @@ def purge(bench: Workbench) -> None:
                 _purge(session, bench.store, version_id, job_id=bench.claim.job_id)
     for attempt in bench.transaction():
         with attempt as session:
-            jobs.complete(session, lease.hold(session, bench.claim), actor="worker")
+            job = lease.hold(session, bench.claim)
+            purge_deleted.finish(session, job)
+            jobs.complete(session, job, actor="worker")
 
 
 def _purge(session: Session, store: Store, version_id: UUID, *, job_id: UUID) -> None:

@@ -7,7 +7,6 @@ Shapes: N samples, d feature dimensions, C classes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,13 @@ from domain.states import RegistrationStatus, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, Sample
 from worker.data import decode, drawn, preview, reservoir, specimens, unseen, version_statistics
 from worker.data.drawn import Drawn
-from worker.data.likeness import Compared
 from worker.data.parquet import Source
 from worker.data.source import open_source
 from worker.data.survey import BATCH, Survey, require_finite, survey
 from worker.engine import lease
 from worker.engine.workbench import Workbench
 from worker.jobs import plausibility, train_references
+from worker.jobs.examined import Examined, Offered
 from worker.jobs.plausibility import Answered
 from worker.jobs.unlearn.unchanged import made_with
 from worker.networks import architectures, beside, functions, vocabulary, weights
@@ -66,36 +65,6 @@ def register_model(bench: Workbench) -> None:
         Offered(model.weights_uri, model.expected_accuracy, accept_accuracy=model.accept_accuracy),
     )
     _record(bench, model, examined)
-
-
-@dataclass(frozen=True, slots=True)
-class Offered:
-    """The weights of a model, and what was said of them."""
-
-    weights_uri: str
-    expected_accuracy: dict[str, Any] | None
-    accept_accuracy: bool
-    left_out: frozenset[str] = frozenset()
-    """Indexed samples that nothing is to be kept or learned of, besides those with a tombstone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Examined:
-    """What is known of a network once it has seen the dataset; its files are in the store."""
-
-    architecture: dict[str, Any]
-    found: beside.Found
-    network: Network
-    source: Source
-    kept: pa.Table
-    """The reservoir."""
-
-    class_counts: Tensor
-    """(C,) training samples of each class."""
-
-    digests: dict[str, str]
-    figures: dict[str, Any]
-    compared: Compared
 
 
 def examine(

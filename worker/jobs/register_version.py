@@ -37,7 +37,8 @@ from worker.engine import environment, lease
 from worker.engine.workbench import Workbench
 from worker.jobs import declaration, train_references
 from worker.jobs.declaration import UNANSWERED, Declared
-from worker.jobs.register_model import Examined, Offered, examine, note_likeness
+from worker.jobs.examined import Examined, Offered
+from worker.jobs.register_model import examine, note_likeness
 from worker.jobs.unlearn import pooled
 from worker.jobs.unlearn.champion import load_version, users_code
 from worker.jobs.unlearn.pooled import Pool, Version
@@ -270,7 +271,7 @@ def _record(
                 forgetting.supersede(session, candidate, actor="worker")
             forgetting.promote(session, version, over=champion, actor="worker")
             covered = declared.covered.keys() & now.covered.keys()
-            _answer(session, job, covered)
+            _answer(session, job, model_id, covered)
             ids = declared.left_out
             forgetting.record_left_out(session, job_id=job.id, model_id=model_id, sample_ids=ids)
             _tell(session, offer, version, declared, champion, pool, objections, len(covered))
@@ -313,10 +314,10 @@ def _new_version(
     )
 
 
-def _answer(session: Session, job: Job, covered: Collection[UUID]) -> None:
+def _answer(session: Session, job: Job, model_id: UUID, covered: Collection[UUID]) -> None:
     """Have this version answer the requests that it was trained without, once the job is
     completed; what waits for a decision about another version waits for a new job."""
-    of_model = DeletionTarget.model_id == job.model_id
+    of_model = DeletionTarget.model_id == model_id
     mine = of_model & DeletionTarget.request_id.in_(covered)
     failed = DeletionTarget.status == RequestStatus.FAILED
     requests.move(
@@ -333,7 +334,7 @@ def _answer(session: Session, job: Job, covered: Collection[UUID]) -> None:
     requests.move(
         session, RequestStatus.PENDING, of_model, others, review, actor="worker", job_id=None
     )
-    forgetting.record_forgotten(session, job_id=job.id, model_id=job.model_id)
+    forgetting.record_forgotten(session, job_id=job.id, model_id=model_id)
 
 
 def _tell(

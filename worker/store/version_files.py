@@ -6,12 +6,12 @@ and deleting take turns, under a lock in Postgres. Never imports torch.
 
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from domain.errors import StoreUnwritable
-from domain.states import JobKind, JobStatus, VersionStatus
-from domain.tables import Job, ModelVersion
+from domain.states import JobKind, JobStatus, RegistrationStatus, VersionStatus
+from domain.tables import Job, Model, ModelVersion
 from worker.store.artifacts import Store
 
 NAMING_LOCK = 0x1E80
@@ -20,10 +20,13 @@ FILES = ("weights_sha256", "statistics_sha256", "reservoir_sha256")
 
 
 def is_due() -> tuple[ColumnElement[bool], ...]:
-    """The conditions for deleting a version's files now.
+    """The conditions for deleting a version's files now; of a deleted model, all.
 
     A job that began while it was the champion may still be reading them.
     """
+    deleted = exists().where(
+        Model.id == ModelVersion.model_id, Model.status == RegistrationStatus.DELETED
+    )
     being_read = exists().where(
         Job.model_id == ModelVersion.model_id,
         Job.status == JobStatus.RUNNING,
@@ -33,7 +36,7 @@ def is_due() -> tuple[ColumnElement[bool], ...]:
     return (
         ModelVersion.status == VersionStatus.SUPERSEDED,
         ModelVersion.purged_at.is_(None),
-        ModelVersion.purge_after <= func.now(),
+        or_(ModelVersion.purge_after <= func.now(), deleted),
         ~being_read,
     )
 
