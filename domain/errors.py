@@ -71,6 +71,12 @@ class ModelBusy(DomainError):
     slug, title, status = "model-busy", "The model is at work", 409
 
 
+class DatasetBusy(DomainError):
+    """A job changes the index of the dataset, and this has to wait for it."""
+
+    slug, title, status = "dataset-busy", "The dataset is at work", 409
+
+
 class InUse(DomainError):
     """Something that is open, or that is there, still needs it."""
 

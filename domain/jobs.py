@@ -38,6 +38,7 @@ from domain.events import (
 from domain.states import JobKind, JobStatus, Objective, RegistrationStatus, RequestStatus
 from domain.tables import (
     Dataset,
+    DatasetState,
     DeletionTarget,
     EstimateSample,
     Job,
@@ -45,7 +46,7 @@ from domain.tables import (
     VersionRegistration,
 )
 from domain.trail import Actor
-from domain.version_events import VersionFailed
+from domain.version_events import DatasetStateFailed, VersionFailed
 
 FIRST_WAIT = timedelta(seconds=10)
 """Before an attempt after one that found the machine at fault."""
@@ -188,6 +189,11 @@ def fail(session: Session, job: Job, *, actor: Actor, kind: str, reason: str) ->
         model = session.get_one(Model, job.model_id)
         model.status, model.failure = RegistrationStatus.FAILED, reason
         trail.record(session, actor, model.id, ModelFailed(job=job.id))
+    elif job.kind is JobKind.INDEX_STATE:
+        wanted = session.scalars(select(DatasetState).filter_by(job_id=job.id)).one()
+        wanted.status, wanted.failure = RegistrationStatus.FAILED, reason
+        refused = DatasetStateFailed(state=wanted.id, job=job.id)
+        trail.record(session, actor, wanted.dataset_id, refused)
     elif job.kind is JobKind.REGISTER_VERSION:
         mine = select(VersionRegistration).filter_by(job_id=job.id)
         offered = session.scalars(mine).one()
@@ -276,10 +282,11 @@ def move_requests(session: Session, job_id: UUID, status: RequestStatus, *, acto
 
 
 def is_rewritten(session: Session, job: Job, *, since: datetime) -> bool:
-    """Whether rows of the job's dataset are being erased, or were since then, by another job."""
+    """Whether rows of the job's dataset are being erased, or another state of it is being indexed,
+    or were since then, by another job."""
     of_model = select(Model.dataset_id).where(Model.id == job.model_id).scalar_subquery()
     erasing = exists().where(
-        Job.kind == JobKind.ERASE_ROWS,
+        Job.kind.in_([JobKind.ERASE_ROWS, JobKind.INDEX_STATE]),
         Job.id != job.id,
         Job.dataset_id == func.coalesce(literal(job.dataset_id, Uuid), of_model),
         Job.attempt > 0,

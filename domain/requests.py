@@ -39,6 +39,12 @@ PLANNING_LOCK = 0x1E7E
 job, nor out of one that does not end."""
 
 
+def hold_planner(session: Session) -> None:
+    """Wait for whoever plans, cancels or retries, and keep them waiting until the transaction ends.
+    To be called before a job's row is locked."""
+    session.execute(select(func.pg_advisory_xact_lock(PLANNING_LOCK)))
+
+
 def move(
     session: Session,
     status: RequestStatus,

@@ -51,6 +51,7 @@ class JobKind(StrEnum):
     """What a job does.
 
     - `index_dataset`: reads a dataset's files and stores which samples they contain.
+    - `index_state`: does so with another state of a dataset, and finds what is different in it.
     - `register_model`: loads a model's weights and measures what its jobs need.
     - `register_version`: does so with weights of the same model that were trained elsewhere.
     - `train_references`: trains the reference models that a policy asks for.
@@ -62,6 +63,7 @@ class JobKind(StrEnum):
     """
 
     INDEX_DATASET = "index_dataset"
+    INDEX_STATE = "index_state"
     REGISTER_MODEL = "register_model"
     REGISTER_VERSION = "register_version"
     TRAIN_REFERENCES = "train_references"

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from domain import lifting, tombstones
 from domain.errors import no_such
-from domain.tables import Dataset, Model, Tombstone
+from domain.tables import Dataset, Model, Sample, Tombstone, staged_samples
 
 ASKED_AT_ONCE = 10_000
 
@@ -74,6 +74,31 @@ def elsewhere(session: Session, dataset_id: UUID, ids: Select[str]) -> dict[str,
         with _hashing(session):
             counted[other.name] = session.scalars(mine).one()
     return {name: samples for name, samples in counted.items() if samples}
+
+
+def among_staged(session: Session, dataset: Dataset) -> tuple[int, int]:
+    """How many of the usable staged samples may not be trained on, of those that are not indexed
+    yet, and of those that are."""
+    digests = select(Tombstone.digest).join(Model).where(Model.dataset_id == dataset.id)
+    lifted = lifting.is_lifted(literal(dataset.id), Tombstone.digest)
+    gone = digests.where(~lifted)
+    if session.scalar(select(~gone.exists())):
+        return 0, 0
+    key = literal(dataset.tombstone_key, LargeBinary)
+    each = (
+        select(
+            staged_samples.c.sample_id,
+            tombstones.digest(key, staged_samples.c.sample_id).label("digest"),
+        )
+        .where(staged_samples.c.usable)
+        .cte("each")
+        .prefix_with("MATERIALIZED")
+    )
+    indexed = exists().where(Sample.dataset_id == dataset.id, Sample.sample_id == each.c.sample_id)
+    counted = select(func.count().filter(~indexed), func.count().filter(indexed))
+    with _hashing(session):
+        row = session.execute(counted.select_from(each).where(each.c.digest.in_(gone))).one()
+    return row[0], row[1]
 
 
 @contextmanager

@@ -84,3 +84,36 @@ class DatasetPurged(Event, event="dataset.purged", about="dataset"):
     job: UUID
     samples: int
     left: int
+
+
+class DatasetStateOffered(Event, event="dataset.state_registered", about="dataset"):
+    """Somebody registered another state of the dataset; a job reads it."""
+
+    state: UUID
+    job: UUID
+
+
+class DatasetStateIndexed(Event, event="dataset.state_indexed", about="dataset"):
+    """Another state of the dataset is the one that is indexed."""
+
+    job: UUID
+    state: int
+    added: int
+    removed: int
+    changed: int
+    """Samples whose input, label or split is another one."""
+
+    unchanged: int
+    regrouped: int
+    suppressed_returned: int
+    """Samples that came back though they may not be trained on."""
+
+    still_known: int
+    """Samples that are gone, or were another, and that models still know: one for each model."""
+
+
+class DatasetStateFailed(Event, event="dataset.state_failed", about="dataset"):
+    """Another state of the dataset could not be indexed; the one before still is."""
+
+    state: UUID
+    job: UUID

@@ -117,7 +117,7 @@ class NotYet(Conflict):
     """Not now, but the same request may succeed later."""
 
     slugs: ClassVar = frozenset({
-        "not-ready", "model-busy", "not-certified-yet", "no-checkpoint",
+        "not-ready", "model-busy", "dataset-busy", "not-certified-yet", "no-checkpoint",
         "idempotency-key-in-flight",
     })  # fmt: skip
 

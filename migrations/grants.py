@@ -64,13 +64,23 @@ TABLES: Mapping[str, Table] = {
     # What was registered
     "datasets": Table(
         api=Rights(insert=True, update="uri definition status failure report deleted_at"),
-        worker=Rights(update="status failure report files ready_at purged_at"),
+        worker=Rights(update="uri status failure report state files ready_at purged_at"),
         fixed="name tombstone_key group_key",
     ),
     "samples": Table(
         api=READ,
-        worker=Rights(insert=True, update="position", delete=True),
-        fixed="label split group_digest",
+        worker=Rights(
+            insert=True, update="position label split since content group_digest", delete=True
+        ),
+    ),
+    "dataset_states": Table(
+        api=Rights(insert=True, update="status failure"),
+        worker=Rights(update="status number found failure ready_at"),
+        fixed="dataset_id job_id idempotency_key fingerprint uri refuse_suppressed",
+    ),
+    "former_samples": Table(
+        api=READ,
+        worker=Rights(insert=True, update="since removed_in content group_digest", delete=True),
     ),
     "models": Table(
         api=Rights(
@@ -80,8 +90,8 @@ TABLES: Mapping[str, Table] = {
             "deleted_at",
         ),
         worker=Rights(
-            update="architecture preprocessing found near_duplicates suppressed_samples status "
-            "failure ready_at purged_at"
+            update="architecture preprocessing found near_duplicates suppressed_samples state "
+            "status failure ready_at purged_at"
         ),
         fixed="name",
     ),
@@ -146,7 +156,7 @@ TABLES: Mapping[str, Table] = {
     "request_samples": Table(api=Rights(insert=True, delete=True), worker=Rights(delete=True)),
     "deletion_targets": Table(
         api=Rights(insert=True, update="status job_id accepted_job_id already_forgotten"),
-        worker=Rights(update="status job_id accepted_job_id already_forgotten"),
+        worker=Rights(update="status job_id accepted_job_id already_forgotten former"),
         fixed="not_trained_on",
     ),
     "decisions": Table(
@@ -244,7 +254,7 @@ TABLES: Mapping[str, Table] = {
     # How rows of a dataset come in
     "staged_samples": Table(
         worker=Rights(insert=True, update="usable", delete=True),
-        fixed="sample_id position label split group_digest",
+        fixed="sample_id position label split group_digest content",
     ),
     "staged_positions": Table(
         worker=Rights(insert=True, delete=True, analyze=True), fixed="sample_id position"

@@ -36,6 +36,7 @@ from worker.jobs.check_dataset import check_dataset
 from worker.jobs.erase_rows import erase_rows
 from worker.jobs.estimate import estimate
 from worker.jobs.index_dataset import index_dataset
+from worker.jobs.index_state import index_state
 from worker.jobs.purge import purge
 from worker.jobs.register_model import register_model
 from worker.jobs.register_version import register_version
@@ -46,6 +47,7 @@ from worker.unlearning.errors import UnlearningError
 
 WORK: Mapping[JobKind, Callable[[Workbench], None]] = {
     JobKind.INDEX_DATASET: index_dataset,
+    JobKind.INDEX_STATE: index_state,
     JobKind.REGISTER_MODEL: register_model,
     JobKind.REGISTER_VERSION: register_version,
     JobKind.TRAIN_REFERENCES: train_references,

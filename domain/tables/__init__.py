@@ -17,6 +17,7 @@ from domain.tables.catalogue import (
     derived_data,
 )
 from domain.tables.columns import Base
+from domain.tables.dataset_states import DatasetState, FormerSample
 from domain.tables.evidence import (
     AuditEvent,
     Certificate,
@@ -53,12 +54,14 @@ __all__ = [
     "CertifiedCheckpoint",
     "Dataset",
     "DatasetCheck",
+    "DatasetState",
     "DeletionRequest",
     "DeletionTarget",
     "Estimate",
     "EstimateSample",
     "EstimateTarget",
     "Evaluation",
+    "FormerSample",
     "IdempotencyKey",
     "Job",
     "JobCheckpoint",

@@ -60,6 +60,9 @@ class Dataset(Base):
     report: Mapped[dict[str, Any] | None]
     """What indexing found: rows, samples per split, labels per class, bad rows with examples."""
 
+    state: Mapped[int] = mapped_column(default=1, server_default=text("1"))
+    """The number of the state that is indexed; see `DatasetState`."""
+
     files: Mapped[dict[str, Any] | None]
     """Each file's size, time and footer as it was indexed, or as Lethe rewrote it; by its path."""
 
@@ -93,6 +96,13 @@ class Sample(Base):
 
     label: Mapped[int]
     split: Mapped[Split]
+    since: Mapped[int] = mapped_column(default=1, server_default=text("1"))
+    """The first state of the dataset that has it with this content."""
+
+    content: Mapped[bytes | None]
+    """Of its input, label and split, as `worker.data.content` digests them; null for samples that
+    an older release indexed."""
+
     group_digest: Mapped[bytes | None]
     """Of the group it belongs to, such as a person, under the dataset's `group_key`:
     `domain.sample_digests.digest`. Null for a sample that is a group of its own."""
@@ -129,6 +139,10 @@ class Model(Base):
     expected_accuracy: Mapped[dict[str, Any] | None]
     """What its team measured, `train`, `holdout` or both, and a `tolerance`; see
     `worker.jobs.plausibility`."""
+
+    state: Mapped[int] = mapped_column(default=1, server_default=text("1"))
+    """The state of its dataset that it was trained on: it has learned from no sample that came
+    later, and from those that left the dataset since."""
 
     near_duplicates: Mapped[dict[str, Any] | None]
     """How many training samples are nearly the same as others, as `worker.data.likeness` reports

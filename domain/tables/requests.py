@@ -151,6 +151,11 @@ class DeletionTarget(Base):
     """Named samples that this model had forgotten when the request came in; once it is completed,
     those it had forgotten when its own job made it forget the rest."""
 
+    former: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """Named samples that the model knows and that are no longer in the dataset, or with another
+    content. No job can show it what to forget: while there are any, this waits for a version that
+    was trained on a later state."""
+
     not_trained_on: Mapped[int] = mapped_column(default=0)
     """Named samples outside the training split: the model never learned from them."""
 

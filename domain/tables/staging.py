@@ -16,6 +16,7 @@ staged_samples = Table(
     Column("split", String),
     Column("usable", Boolean),
     Column("group_digest", LargeBinary),
+    Column("content", LargeBinary),
     prefixes=["UNLOGGED"],
 )
 """Every row of a dataset whose id can be stored, and whether it may be used."""

@@ -21,6 +21,7 @@ from lethe.command_line import (
     login,
     models,
     requests,
+    states,
     subjects,
     verifying,
     versions,
@@ -44,6 +45,7 @@ app.add_typer(subjects.app, name="subject")
 app.add_typer(models.app, name="model")
 models.register(app)
 versions.register(models.app)
+states.register(datasets.app)
 deleting.register(models.app, datasets.app)
 app.add_typer(jobs.app, name="job")
 app.add_typer(audit.app, name="audit")

@@ -1,7 +1,8 @@
 """The routes of datasets."""
 
 from collections.abc import Sequence
-from uuid import UUID
+from dataclasses import replace
+from uuid import UUID, uuid4
 
 from lethe.calls import Call, Listed, members
 from lethe.routes.building import delete, get, pages, post
@@ -20,6 +21,7 @@ from lethe.schemas.datasets import (
     Lifted,
     Splits,
 )
+from lethe.schemas.states import DatasetState
 
 CHECK = "/v1/datasets/{name}/check"
 SUPPRESSION = "/v1/datasets/{name}/suppression"
@@ -91,6 +93,35 @@ class Datasets:
         """Delete a dataset with its index; refused while models were trained on it. `wait` until it
         is purged. Its files stay, its name stays taken, and so does what is suppressed."""
         return delete("/v1/datasets/{name}", Dataset, name=name)
+
+    @route
+    def register_state(
+        self,
+        name: str,
+        uri: str | None = None,
+        *,
+        refuse_suppressed: bool | None = None,
+        idempotency_key: str | None = None,
+    ) -> Call[DatasetState]:
+        """Tell that a dataset has other rows now. A job finds what is different: `wait` for it.
+
+        Models stay with the state that they were trained on.
+
+        Args:
+            uri: where the files are now; None if they replaced those that were indexed.
+            refuse_suppressed: refuse the state if samples come back that may not be trained on.
+            idempotency_key: names this state, so that sending it again changes nothing. A new one
+                unless given.
+        """
+        body = {"uri": uri, "refuse_suppressed": refuse_suppressed}
+        call = post("/v1/datasets/{name}/states", DatasetState, body, name=name)
+        return replace(call, idempotency_key=idempotency_key or str(uuid4()))
+
+    @route
+    def read_state(self, name: str, state_id: UUID | str) -> Call[DatasetState]:
+        """One state of a dataset: how far it is, and what is different in it."""
+        path = "/v1/datasets/{name}/states/{state_id}"
+        return get(path, DatasetState, name=name, state_id=state_id)
 
     @route
     def check_ids(self, name: str, sample_ids: Sequence[str]) -> Call[Checked]:

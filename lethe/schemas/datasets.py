@@ -79,6 +79,9 @@ class Dataset(Registered):
     """A dataset, and how far its registration is."""
 
     uri: str
+    state: int = 1
+    """The number of its state that is indexed."""
+
     kind: InputKind | None = None
     """None if it was registered by a release that did not ask for it."""
 

@@ -25,6 +25,7 @@ class JobKind(Word):
     """What a job does."""
 
     INDEX_DATASET = "index_dataset"
+    INDEX_STATE = "index_state"
     REGISTER_MODEL = "register_model"
     REGISTER_VERSION = "register_version"
     TRAIN_REFERENCES = "train_references"

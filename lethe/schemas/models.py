@@ -277,6 +277,9 @@ class Model(Registered):
     """A model, how far its registration is, and the version to serve."""
 
     dataset: str
+    dataset_state: int = 1
+    """The number of the dataset's state that it was trained on."""
+
     weights: str
     architecture: PythonArchitecture | TransformersArchitecture
     head: str

@@ -95,6 +95,10 @@ class Target(Result):
 
     already_forgotten: int
     not_trained_on: int
+    former: int = 0
+    """Samples it knows that left the dataset: while there are any, the request waits for a version
+    that was trained on a later state."""
+
     result: TargetResult | None
     failure: Failure | None
 

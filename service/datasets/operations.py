@@ -178,6 +178,7 @@ def _read(dataset: Dataset, job_id: UUID) -> DatasetRead:
         "name": dataset.name,
         "uri": dataset.uri,
         "status": dataset.status,
+        "state": dataset.state,
         "report": dataset.report,
         "failure": dataset.failure,
         "job_id": job_id,

@@ -7,16 +7,20 @@ from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
 
 from domain import doorbell
 from domain.errors import (
+    DatasetBusy,
+    Deleted,
+    IdempotencyKeyReused,
     InUse,
     InvalidCursor,
     LocationRefused,
     NameTaken,
     NotFound,
+    NotReady,
     TooManySamples,
 )
 from domain.states import OPEN_JOBS, RegistrationStatus
 from service import deletion, polling
-from service.datasets import operations, removal
+from service.datasets import operations, removal, states
 from service.datasets.schemas import (
     Check,
     Checked,
@@ -25,7 +29,8 @@ from service.datasets.schemas import (
     DatasetCreate,
     DatasetRead,
 )
-from service.dependencies import Queue, Sessions, Settings
+from service.datasets.state_schemas import StateCreate, StateRead
+from service.dependencies import IdempotencyKey, Queue, Sessions, Settings
 from service.fields import Name
 from service.paging import Page, Paging
 from service.problems import documented
@@ -33,6 +38,7 @@ from service.problems import documented
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
 DatasetName = Annotated[Name, Path(description="The name of the dataset.")]
+StateId = Annotated[UUID, Path(description="The id of the state, as its `Location` gives it.")]
 CheckId = Annotated[UUID, Path(description="The id of the check, as its `Location` gives it.")]
 
 
@@ -106,6 +112,56 @@ async def delete_dataset(
         response.headers.update(polling.RETRY_AFTER)
     response.headers["Location"] = f"/v1/datasets/{name}"
     return dataset
+
+
+@router.post(
+    "/{name}/states",
+    summary="Register another state of a dataset",
+    status_code=202,
+    responses=documented(
+        NotFound, NotReady, DatasetBusy, Deleted, LocationRefused, IdempotencyKeyReused
+    ),
+)
+async def register_state(
+    name: DatasetName,
+    body: StateCreate,
+    idempotency_key: IdempotencyKey,
+    sessions: Sessions,
+    queue: Queue,
+    settings: Settings,
+    background: BackgroundTasks,
+    response: Response,
+) -> StateRead:
+    """Tell that the dataset has other rows now. A job finds which samples came, went or changed,
+    and follows the files with its index; follow `Location` until the state is `ready`.
+
+    Models stay with the state that they were trained on. They never learned from samples that came
+    later, and still know those that went: the answer counts these for each model, and a deletion
+    request for them waits until a version of the model that was trained on this state is
+    registered. If the state cannot be indexed, the one before stays.
+    """
+    found = await states.register(
+        sessions, name, body, key=idempotency_key, data_roots=settings.data_roots
+    )
+    if found.status is RegistrationStatus.PENDING:
+        background.add_task(doorbell.ring_job, queue, found.job_id)
+    response.headers["Location"] = f"/v1/datasets/{name}/states/{found.id}"
+    response.headers.update(polling.RETRY_AFTER)
+    return found
+
+
+@router.get(
+    "/{name}/states/{state_id}",
+    summary="Get a state of a dataset",
+    response_model=StateRead,
+    responses=documented(NotFound),
+)
+async def read_state(
+    name: DatasetName, state_id: StateId, sessions: Sessions, request: Request
+) -> Response:
+    """Get one state of a dataset: how far it is, and what is different in it."""
+    found = await states.get(sessions, name, state_id)
+    return polling.answer(request, found, is_open=found.status is RegistrationStatus.PENDING)
 
 
 @router.post(

@@ -305,6 +305,9 @@ class DatasetRead(DatasetDefinition, Registered):
     status: RegistrationStatus
     """Whether the dataset can be used: models can be registered once it is `ready`."""
 
+    state: int = 1
+    """The number of its state that is indexed: 1 until another one is registered."""
+
     classes: list[str] | None = None
     """The names of the classes, in the order of the label numbers; null if they are not known."""
 

@@ -26,9 +26,7 @@ from domain.errors import (
 )
 from domain.events import RequestCompleted
 from domain.states import RegistrationStatus, RequestStatus
-from domain.tables import (
-    Sample,
-)
+from domain.tables import FormerSample, Sample
 from evidence import commitments
 from evidence.commitments import Commitment
 from service.deletion_requests import resolution, statements, submission
@@ -59,9 +57,9 @@ GONE = (
     "The model {model!r} was deleted: all its versions are purged, so nothing can be forgotten by "
     "it. To ask every model of its dataset that there is, name the `dataset`."
 )
-Asked = tuple[str, int, int]
-"""A model that is to forget; how many of the samples it had forgotten, and how many it was not
-trained on."""
+Asked = tuple[str, int, int] | tuple[str, int, int, int]
+"""A model that is to forget; how many of the samples it had forgotten, how many it was not trained
+on, and how many no job could show it. Older keys have not the last one."""
 
 log = structlog.get_logger()
 
@@ -139,21 +137,24 @@ async def _take(
         "time_zone": clock.time_zone,
         "due_at": clock.due_at.isoformat(),
     }
-    rows = await submission.rows_of(
-        connection,
-        submission.taking(by_model=wanted.model is not None, of_subjects=bool(names.subjects)),
-        key=key,
-        lock=_lock(key),
-        retention=settings.idempotency_retention,
-        fingerprint=fingerprint,
-        name=wanted.model or wanted.dataset,
-        ids=Jsonb(ids),
-        given=Jsonb(given),
-        told=Jsonb(_told(given, commitment) | resolution.told(names, found)),
-        secret=commitment.key,
-        entries=commitment.entries,
+    kind = {"by_model": wanted.model is not None, "of_subjects": bool(names.subjects)}
+    values = {
+        "key": key,
+        "lock": _lock(key),
+        "retention": settings.idempotency_retention,
+        "fingerprint": fingerprint,
+        "name": wanted.model or wanted.dataset,
+        "ids": Jsonb(ids),
+        "given": Jsonb(given),
+        "told": Jsonb(_told(given, commitment) | resolution.told(names, found)),
+        "secret": commitment.key,
+        "entries": commitment.entries,
         **(resolution.held_to(found) if names.subjects else {}),
-    )
+    }
+    rows = await submission.rows_of(connection, submission.taking(**kind), **values)
+    if rows[0].is_alone and rows[0].fingerprint is None and rows[0].later:
+        taking = submission.taking(**kind, later=True)
+        rows = await submission.rows_of(connection, taking, **values)
     if not rows[0].is_alone:
         raise IdempotencyKeyInFlight(IN_FLIGHT)
     if rows[0].fingerprint is not None:
@@ -165,7 +166,7 @@ async def _take(
         raise found.refusal
     if rows[0].id is None:  # though nothing speaks against it: another one was quicker
         raise IdempotencyKeyInFlight(IN_FLIGHT)
-    asked = ((row.model, row.forgotten, row.untrained) for row in models)
+    asked = ((row.model, row.forgotten, row.untrained, getattr(row, "former", 0)) for row in models)
     request = _as_it_began({**given, **rows[0]._asdict()}, asked)
     if request.status is RequestStatus.COMPLETED or rows[0].is_watched:
         await _tell(connection, request, ids)
@@ -299,7 +300,10 @@ async def _first_unknown(
         .render_derived()
     )
     is_known = and_(Sample.dataset_id == dataset_id, Sample.sample_id == named.c.sample_id)
-    first = select(named.c.sample_id).where(~exists().where(is_known))
+    was_known = and_(
+        FormerSample.dataset_id == dataset_id, FormerSample.sample_id == named.c.sample_id
+    )
+    first = select(named.c.sample_id).where(~exists().where(is_known), ~exists().where(was_known))
     shown = first.order_by(named.c.position).limit(UNKNOWN_SHOWN)
     return list((await connection.scalars(shown)).all())
 
@@ -316,10 +320,11 @@ def _as_it_began(request: Mapping[str, Any], asked: Iterable[Asked]) -> Deletion
             job_id=None,
             already_forgotten=forgotten,
             not_trained_on=untrained,
+            former=former[0] if former else 0,
             result=None,
             failure=None,
         )
-        for model, forgotten, untrained in asked
+        for model, forgotten, untrained, *former in asked
     ]
     is_open = any(target.status is RequestStatus.PENDING for target in targets)
     return DeletionRequestRead(

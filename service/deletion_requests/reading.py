@@ -218,6 +218,7 @@ def _target(row: Row[Any], outcome: Outcome | None) -> TargetRead:
         accepted_job_id=row.accepted_job_id,
         already_forgotten=row.already_forgotten,
         not_trained_on=row.not_trained_on,
+        former=row.former,
         result=_result(*outcome) if outcome and row.target_status in REVIEWED else None,
         failure=Failure.model_validate(failure) if failure else None,
     )

@@ -42,7 +42,10 @@ WITH asked AS (
 )
 SELECT asked.name, asked.ready_at, asked.has, each.position, each.digest, samples.sample_id
 FROM asked LEFT JOIN each ON true
-LEFT JOIN samples ON samples.dataset_id = asked.id AND samples.group_digest = each.digest
+LEFT JOIN (
+    SELECT dataset_id, sample_id, group_digest FROM samples
+    UNION ALL SELECT dataset_id, sample_id, group_digest FROM former_samples
+) AS samples ON samples.dataset_id = asked.id AND samples.group_digest = each.digest
 ORDER BY each.position LIMIT %(most)s
 """
 BY_MODEL = submission.in_one_line(LOOK.format(asked_for=submission.BY_MODEL))

@@ -195,6 +195,12 @@ class TargetRead(Out):
     """How many of the named samples are outside the training split, so that the model never learned
     from them."""
 
+    former: int = 0
+    """How many of the named samples the model knows though they left the dataset, or have another
+    content there, since it was trained. No job can make it forget these: while there are any, the
+    request waits for a version that was trained on a later state of the dataset
+    (`POST /v1/models/{name}/versions`), and its due date keeps running."""
+
     result: TargetResult | None
     """What came of it; null until there is a version to serve or to review, and if there was
     nothing left to forget."""

@@ -57,6 +57,7 @@ def reading(wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
             targets.c.accepted_job_id,
             targets.c.already_forgotten,
             targets.c.not_trained_on,
+            targets.c.former,
             exists().where(decisions.c.request_id == requests.c.id).label("is_decided"),
         )
         .join(datasets, datasets.c.id == requests.c.dataset_id)

@@ -21,29 +21,77 @@ NAMING = """
 each AS (
     SELECT jsonb_array_elements_text(%(ids)s) AS sample_id
 ), asked AS (
-    SELECT d.id AS dataset_id, d.name AS dataset, d.tombstone_key, m.id AS model_id,
-           m.name AS model, m.status AS model_status, m.recipe
+    SELECT d.id AS dataset_id, d.name AS dataset, d.tombstone_key, d.state > 1 AS later,
+           m.id AS model_id, m.name AS model, m.status AS model_status, m.recipe{state}
     FROM datasets d LEFT JOIN models m ON m.dataset_id = d.id
     WHERE {asked_for}
+), its AS (
+    SELECT dataset_id, tombstone_key AS key FROM asked{if_} LIMIT 1
 ), known AS MATERIALIZED (
-    SELECT split, hmac_sha256(substr(key, 1, 64), substr(key, 65, 64), sample_id) AS digest
-    FROM (SELECT dataset_id, tombstone_key AS key FROM asked{if_} LIMIT 1) AS its
-    JOIN samples USING (dataset_id) JOIN each USING (sample_id)
+    SELECT split{since}, hmac_sha256(substr(key, 1, 64), substr(key, 65, 64), sample_id) AS digest
+    FROM its JOIN samples USING (dataset_id) JOIN each USING (sample_id)
 ), counted AS (
     SELECT model_id, count(known.digest) AS known, count(tombstone.digest) AS forgotten,
-           count(*) FILTER (WHERE split <> 'train') AS untrained
+           count(*) FILTER (WHERE split <> 'train'{or_later}) AS untrained
     FROM asked LEFT JOIN known ON true LEFT JOIN LATERAL (
         SELECT t.digest FROM tombstones t
         WHERE t.model_id = asked.model_id AND t.digest = known.digest LIMIT 1
     ) AS tombstone ON true
     GROUP BY model_id
-), named AS (
-    SELECT dataset_id, dataset, model_id, model, model_status, recipe, known, forgotten, untrained
-    FROM asked LEFT JOIN counted USING (model_id)
-)
+), {named}
 """
 """`named` has a row for each model asked, with what the samples `ids` are to it; and one, without a
 model, for a dataset that has none. No sample is looked up without `if_`."""
+
+PRESENT = """
+named AS (
+    SELECT dataset_id, dataset, later, model_id, model, model_status, recipe, known, forgotten,
+           untrained
+    FROM asked LEFT JOIN counted USING (model_id)
+)
+"""
+"""Of a dataset in its first state, which no sample has left: there is nothing `former`."""
+
+FORMER = """
+former AS MATERIALIZED (
+    SELECT f.since, removed_in,
+           hmac_sha256(substr(key, 1, 64), substr(key, 65, 64), f.sample_id) AS digest,
+           present.since AS present
+    FROM its JOIN former_samples f USING (dataset_id) JOIN each USING (sample_id)
+    LEFT JOIN samples present USING (dataset_id, sample_id)
+), gone AS (
+    SELECT model_id, count(*) FILTER (WHERE present IS NULL) AS known,
+           count(tombstone.digest) FILTER (WHERE present IS NULL) AS forgotten,
+           count(*) FILTER (WHERE learned AND tombstone.digest IS NULL) AS former,
+           count(*) FILTER (WHERE NOT learned AND present IS NULL)
+           - count(*) FILTER (WHERE learned AND present > model_state) AS untrained
+    FROM asked CROSS JOIN former
+    CROSS JOIN LATERAL (
+        SELECT former.since <= model_state AND removed_in > model_state AS learned
+    ) AS was
+    LEFT JOIN LATERAL (
+        SELECT t.digest FROM tombstones t
+        WHERE t.model_id = asked.model_id AND t.digest = former.digest LIMIT 1
+    ) AS tombstone ON true
+    GROUP BY model_id
+), named AS (
+    SELECT dataset_id, dataset, false AS later, model_id, model, model_status, recipe,
+           counted.known + coalesce(gone.known, 0) AS known,
+           counted.forgotten + coalesce(gone.forgotten, 0) AS forgotten,
+           counted.untrained + coalesce(gone.untrained, 0) AS untrained,
+           coalesce(former, 0) AS former
+    FROM asked LEFT JOIN counted USING (model_id) LEFT JOIN gone USING (model_id)
+)
+"""
+"""Of one in any state. Some samples may have left it, or have another content, since a model was
+trained: these are `former` to it, and known to the dataset for as long as any model knows them."""
+
+LATER = {
+    "state": ", m.state AS model_state",
+    "since": ", since",
+    "or_later": " OR since > model_state",
+}
+"""What else is asked of samples and models where the dataset may be in a later state."""
 
 TAKING = """
 WITH clock AS (
@@ -57,13 +105,14 @@ WITH clock AS (
 ), given AS (
     SELECT * FROM jsonb_populate_record(NULL::deletion_requests, %(given)s)
 ), {naming}, target AS (
-    SELECT model, model_id, forgotten, untrained,
+    SELECT model, model_id, forgotten, untrained{former},
            CASE WHEN forgotten < samples THEN 'pending' ELSE 'completed' END AS status,
-           model_status = 'ready' AND known = samples AND (recipe IS NOT NULL OR NOT exact) AS can
+           model_status = 'ready' AND known = samples AND (recipe IS NOT NULL OR NOT exact)
+           AND NOT later AS can
     FROM named, given WHERE model_status NOT IN ('failed', 'deleted')
 ){looked_up}, summed AS (
-    SELECT jsonb_agg(jsonb_build_array(model, forgotten, untrained) ORDER BY model) AS counts,
-           jsonb_agg(model_id ORDER BY model_id) AS models,
+    SELECT jsonb_agg(jsonb_build_array(model, forgotten, untrained{former}) ORDER BY model)
+           AS counts, jsonb_agg(model_id ORDER BY model_id) AS models,
            bool_or(status = 'pending') AS is_open, bool_and(can{may}) AS all_can
     FROM target
 ), taken AS (
@@ -78,7 +127,7 @@ WITH clock AS (
     INSERT INTO deletion_requests (
         id, dataset_id, objective, exact, subject_ref, reason, samples, duplicates, commitment,
         received_at, time_zone, due_at, status, finished_at{counts})
-    SELECT id, (SELECT dataset_id FROM named LIMIT 1), objective, exact, subject_ref, reason,
+    SELECT id, (SELECT dataset_id FROM its), objective, exact, subject_ref, reason,
            samples, duplicates, commitment, received_at, time_zone, due_at,
            CASE WHEN is_open THEN 'pending' ELSE 'completed' END,
            CASE WHEN NOT is_open THEN now() END{counts}
@@ -88,15 +137,15 @@ WITH clock AS (
     INSERT INTO request_keys (request_id, key, entries)
     SELECT id, %(secret)s, %(entries)s FROM request
 ), suppressed_again AS (
-    DELETE FROM lifted_samples USING request, known
-    WHERE lifted_samples.dataset_id = (SELECT dataset_id FROM named LIMIT 1)
-      AND lifted_samples.digest = known.digest
+    DELETE FROM lifted_samples l USING request, known, its
+    WHERE l.dataset_id = its.dataset_id AND l.digest = known.digest
 ), ids AS (
     INSERT INTO request_samples (request_id, sample_id)
     SELECT id, sample_id FROM request, each WHERE status = 'pending' ORDER BY sample_id
 ), targets AS (
-    INSERT INTO deletion_targets (request_id, model_id, status, already_forgotten, not_trained_on)
-    SELECT id, model_id, target.status, forgotten, untrained FROM request, target
+    INSERT INTO deletion_targets (
+        request_id, model_id, status, already_forgotten, not_trained_on{former})
+    SELECT id, model_id, target.status, forgotten, untrained{former} FROM request, target
 ), event AS (
     INSERT INTO audit_events (actor, event, subject_id, data)
     SELECT 'api', '{event}', id, %(told)s || jsonb_build_object(
@@ -120,9 +169,13 @@ told; what its key was answered before; and the request, if it was stored now.
 """
 
 LOOKED_UP = """, looked_up AS (
-    SELECT count(*) = jsonb_array_length(%(found)s) AND coalesce(bool_and(sample_id IN (
-        SELECT jsonb_array_elements_text(%(found)s))), true) AS holds
-    FROM samples
+    SELECT count(DISTINCT sample_id) = jsonb_array_length(%(found)s)
+           AND coalesce(bool_and(sample_id IN (
+               SELECT jsonb_array_elements_text(%(found)s))), true) AS holds
+    FROM (
+        SELECT dataset_id, sample_id, group_digest FROM samples
+        UNION ALL SELECT dataset_id, sample_id, group_digest FROM former_samples
+    ) AS theirs
     WHERE dataset_id = (SELECT dataset_id FROM named LIMIT 1) AND group_digest = ANY (%(digests)s)
 )"""
 """Whether the subjects with the `digests` have just the samples `found`, as they had when they were
@@ -131,13 +184,13 @@ is stored. So no change of the index can fall between, and nothing has to be loc
 
 
 def _naming(asked_for: str) -> str:
-    naming = NAMING.format(asked_for=asked_for, if_="")
+    naming = NAMING.format(asked_for=asked_for, if_="", named=FORMER, **LATER)
     return in_one_line(f"WITH {naming} SELECT * FROM named ORDER BY model")  # noqa: S608
 
 
-def _taking(asked_for: str, *, of_subjects: bool = False) -> str:
-    """With subjects it is longer than what psycopg keeps, and parsed each time: they are looked up
-    beforehand, so that it costs little more."""
+def _taking(asked_for: str, *, later: bool = False, of_subjects: bool = False) -> str:
+    """With subjects, or for a dataset in a later state, it is longer than what psycopg keeps, and
+    parsed each time. Subjects are looked up beforehand, so that it costs little more."""
     parts = {"looked_up": "", "may": "", "counts": "", "holds": ""}
     if of_subjects:
         parts = {
@@ -146,7 +199,11 @@ def _taking(asked_for: str, *, of_subjects: bool = False) -> str:
             "counts": ", subjects, unknown_subjects, subject_samples",
             "holds": ", (SELECT holds FROM looked_up)",
         }
-    naming = NAMING.format(asked_for=asked_for, if_=", fresh")
+    later |= of_subjects
+    more = LATER if later else dict.fromkeys(LATER, "")
+    named = FORMER if later else PRESENT
+    naming = NAMING.format(asked_for=asked_for, if_=", fresh", named=named, **more)
+    parts["former"] = ", former" if later else ""
     return in_one_line(
         TAKING.format(naming=naming, instant=trail.INSTANT, event=RequestReceived.event, **parts)
     )
@@ -159,14 +216,18 @@ def in_one_line(sql: str) -> str:
 
 NAMED_BY_MODEL, NAMED_BY_DATASET = _naming(BY_MODEL), _naming(BY_DATASET)
 TAKEN_BY_MODEL, TAKEN_BY_DATASET = _taking(BY_MODEL), _taking(BY_DATASET)
+LATER_BY_MODEL, LATER_BY_DATASET = (_taking(each, later=True) for each in (BY_MODEL, BY_DATASET))
 SUBJECTS_TAKEN_BY_MODEL = _taking(BY_MODEL, of_subjects=True)
 SUBJECTS_TAKEN_BY_DATASET = _taking(BY_DATASET, of_subjects=True)
 
 
-def taking(*, by_model: bool, of_subjects: bool) -> str:
-    """The statement that takes a submission of this kind."""
+def taking(*, by_model: bool, of_subjects: bool, later: bool = False) -> str:
+    """The statement that takes a submission of this kind. One that is not made for a `later` state
+    of a dataset stores nothing there, and says so."""
     if of_subjects:
         return SUBJECTS_TAKEN_BY_MODEL if by_model else SUBJECTS_TAKEN_BY_DATASET
+    if later:
+        return LATER_BY_MODEL if by_model else LATER_BY_DATASET
     return TAKEN_BY_MODEL if by_model else TAKEN_BY_DATASET
 
 

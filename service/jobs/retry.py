@@ -16,7 +16,7 @@ from domain.states import (
     RegistrationStatus,
     RequestStatus,
 )
-from domain.tables import Dataset, DeletionTarget, Job, Model, VersionRegistration
+from domain.tables import Dataset, DatasetState, DeletionTarget, Job, Model, VersionRegistration
 from service.dependencies import Sessions
 
 NOTHING_WAITS = frozenset(
@@ -76,6 +76,10 @@ def _reopen(session: Session, job: Job) -> None:
             )
         return
     if job.kind in NOTHING_WAITS:
+        return
+    if job.kind is JobKind.INDEX_STATE:
+        wanted = session.scalars(select(DatasetState).filter_by(job_id=job.id)).one()
+        wanted.status, wanted.failure = RegistrationStatus.PENDING, None
         return
     if job.kind is JobKind.REGISTER_VERSION:
         offered = session.scalars(select(VersionRegistration).filter_by(job_id=job.id)).one()

@@ -273,6 +273,7 @@ def _read(
             "id": model.id,
             "name": model.name,
             "dataset": dataset,
+            "dataset_state": model.state,
             "weights": model.weights_uri,
             "architecture": _as_sent(model.architecture),
             "head": model.head,

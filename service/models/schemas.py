@@ -325,6 +325,10 @@ class ModelRead(FoundRead, _Definition, Registered):
     """How a stored image becomes the network's input; once the model is `ready`, with what was read
     from the files beside the weights."""
 
+    dataset_state: int = 1
+    """The number of the dataset's state that the model was trained on. Samples that came later are
+    not known to it."""
+
     weights: str
     """Where the weights were registered from, as it was given."""
 

@@ -48,13 +48,16 @@ WITH each AS MATERIALIZED (
 )
 """
 COUNTED = in_one_line(
-    DIGESTS
+    DIGESTS  # noqa: S608 (from these texts alone)
     + """
 SELECT dataset_id, array_agg(DISTINCT each.position) AS positions,
        count(*) FILTER (WHERE split = 'train') AS train,
        count(*) FILTER (WHERE split = 'holdout') AS holdout,
        count(*) FILTER (WHERE split = 'test') AS test
-FROM each JOIN samples USING (dataset_id) WHERE samples.group_digest = each.digest
+FROM each JOIN (
+    SELECT dataset_id, group_digest, split FROM samples
+    UNION ALL SELECT dataset_id, group_digest, 'former' FROM former_samples
+) AS samples USING (dataset_id) WHERE samples.group_digest = each.digest
 GROUP BY dataset_id
 """
 )
@@ -64,13 +67,21 @@ FORGOTTEN = in_one_line(
     DIGESTS  # noqa: S608 (from these texts alone)
     + """
 , found AS MATERIALIZED (
-    SELECT dataset_id, split,
+    SELECT dataset_id, split, since, removed_in,
            hmac_sha256(substr(key, 1, 64), substr(key, 65, 64), sample_id) AS digest
-    FROM each JOIN samples USING (dataset_id) WHERE samples.group_digest = each.digest
+    FROM each JOIN (
+        SELECT dataset_id, group_digest, sample_id, split, since, NULL AS removed_in FROM samples
+        UNION ALL
+        SELECT dataset_id, group_digest, sample_id, 'train', since, removed_in FROM former_samples
+    ) AS samples USING (dataset_id) WHERE samples.group_digest = each.digest
 )
-SELECT m.dataset_id, m.id, m.name, m.status, count(t.job_id) AS forgotten,
-       count(*) FILTER (WHERE split = 'train' AND t.job_id IS NULL) AS trained,
-       count(*) FILTER (WHERE t.job_id IS NULL) AS others,
+SELECT m.dataset_id, m.id, m.name, m.status,
+       count(DISTINCT found.digest) FILTER (WHERE t.job_id IS NOT NULL) AS forgotten,
+       count(DISTINCT found.digest) FILTER (
+           WHERE split = 'train' AND t.job_id IS NULL AND since <= m.state
+             AND (removed_in IS NULL OR removed_in > m.state)) AS trained,
+       count(DISTINCT found.digest) FILTER (WHERE t.job_id IS NULL AND removed_in IS NULL)
+       AS others,
        array_agg(DISTINCT t.job_id) FILTER (WHERE t.job_id IS NOT NULL) AS jobs
 FROM found JOIN models m USING (dataset_id) LEFT JOIN LATERAL (
     SELECT job_id FROM tombstones

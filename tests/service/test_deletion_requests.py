@@ -55,6 +55,7 @@ async def test_is_accepted_and_followed_at_its_location(client, model):
                 "accepted_job_id": None,
                 "already_forgotten": 0,
                 "not_trained_on": 0,
+                "former": 0,
                 "result": None,
                 "failure": None,
             }

@@ -85,6 +85,7 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
         "failure": None,
         "job_id": ANY,
         "created_at": ANY,
+        "dataset_state": 1,
         "ready_at": None,
         "deleted_at": None,
         "purged_at": None,

@@ -42,6 +42,21 @@ def open_listed(bench: Workbench, subject: Dataset | DatasetCheck) -> tuple[Sour
     return Source.open(path, subject.definition, listing), listing
 
 
+def open_new_state(bench: Workbench, dataset: Dataset, uri: str) -> tuple[Source, Listing]:
+    """The files at another place, read as the dataset's definition says: those that lie there now.
+
+    Raises:
+        JobError: they are elsewhere, or do not match the definition.
+    """
+    roots = bench.settings.data_roots
+    try:
+        path = allowed_path(uri, roots)
+        listing = files.find(path, roots)
+    except LocationRefused as error:
+        raise JobError(error.detail) from error
+    return Source.open(path, dataset.definition, listing), listing
+
+
 def _require_all_read(listing: Listing) -> None:
     """Who asks what may not be trained on must not think that a file was looked at."""
     alike = [name for name, reason in listing.left_out if reason == LOOKS_ALIKE]

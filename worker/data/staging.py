@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 from psycopg import sql
-from sqlalchemy import Table, delete, event, text
+from sqlalchemy import Table, delete, event, select, text
 from sqlalchemy.orm import Session
 
+from domain.tables import staged_samples
 from worker import budgets
 from worker.data.bad_rows import BadRows, usable_ids
 from worker.data.class_names import UNKNOWN
+from worker.data.content import ContentDigests
 from worker.data.group_column import GroupDigests
 from worker.data.images import Mask
 from worker.data.input_facts import InputFacts
@@ -26,13 +28,15 @@ from worker.data.inputs import array_length
 from worker.data.parquet import ROLES, Source
 from worker.engine.workbench import Workbench
 
+USABLE_IDS = select(staged_samples.c.sample_id).where(staged_samples.c.usable)
+
 HIGHEST_LABEL = 2**31 - 1
 REPORT_EVERY_S = 2.0
 BLOCK = 2**20
 
 STAGED = pa.schema({
     "sample_id": pa.string(), "position": pa.int64(), "label": pa.int64(), "split": pa.string(),
-    "usable": pa.bool_(), "group_digest": pa.string(),
+    "usable": pa.bool_(), "group_digest": pa.string(), "content": pa.string(),
 })  # fmt: skip
 """The columns of the staged file. It holds every row whose id can be stored, unusable ones
 included: an id they share with a usable row makes that row ambiguous."""
@@ -44,12 +48,14 @@ def stage(
     definition: dict[str, Any],
     faults: BadRows,
     staged: IO[bytes],
-    groups: GroupDigests | None = None,
+    groups: GroupDigests | None,
+    content: ContentDigests,
 ) -> InputFacts:
     """Check every row, and write those with a usable id to the staged file as CSV.
 
     Args:
         groups: makes the digests of the groups; None if the dataset has none.
+        content: makes those of what a sample consists of.
     """
     length: int | None = None
     facts = InputFacts(budgets.pixels_of(source.stored))
@@ -73,7 +79,8 @@ def stage(
             usable = faults.add(first, bad_ids | bad_rows)
             facts.add(batch["input"], usable)
             position = pa.array(np.arange(first, first + batch.num_rows))
-            columns = [ids, position, batch["label"], splits, pa.array(usable), of_groups]
+            consists = content.of(batch["input"], batch["label"], splits)
+            columns = [ids, position, batch["label"], splits, pa.array(usable), of_groups, consists]
             writer.write_batch(
                 pa.RecordBatch.from_arrays(columns, schema=STAGED).filter(ids.is_valid())
             )

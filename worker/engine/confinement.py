@@ -16,7 +16,7 @@ SLACK = 2**30
 
 GPU = Path("/dev/nvidiactl")
 
-TORCHLESS = frozenset({"index_dataset", "check_dataset", "erase_rows", "purge"})
+TORCHLESS = frozenset({"index_dataset", "index_state", "check_dataset", "erase_rows", "purge"})
 
 log = structlog.get_logger()
 

@@ -126,6 +126,11 @@ def plan_erasures(session: Session) -> None:
     waiting = select(Dataset.id).where(
         erasure.wants_rows_erased(),
         ~exists().where(*of_dataset, Job.status.in_(OPEN_JOBS)),
+        ~exists().where(
+            Job.dataset_id == Dataset.id,
+            Job.kind == JobKind.INDEX_STATE,
+            Job.status.in_(OPEN_JOBS),
+        ),
         exists().where(
             DeletionRequest.dataset_id == Dataset.id,
             DeletionRequest.status == RequestStatus.COMPLETED,
@@ -154,7 +159,8 @@ def plan(session: Session) -> None:
 
     A job has one objective; requests with another one wait for the next job. A request that asks
     for an exact job gets one, and those that share the job benefit too. What a person accepted and
-    is to be made anew comes first, in a job without any other: the acceptance covers no more.
+    is to be made anew comes first, in a job without any other: the acceptance covers no more. What
+    names former samples waits for a version that was trained without them.
     """
     filled = []
     for waiting in _waiting(session):
@@ -191,7 +197,7 @@ def _waiting(session: Session) -> Sequence[Row[Any]]:
             func.min(DeletionRequest.due_at).label("due"),
         )
         .join(DeletionRequest, DeletionRequest.id == DeletionTarget.request_id)
-        .where(DeletionTarget.status == RequestStatus.PENDING)
+        .where(DeletionTarget.status == RequestStatus.PENDING, DeletionTarget.former == 0)
         .group_by(
             DeletionTarget.model_id, DeletionTarget.accepted_job_id, DeletionRequest.objective
         )
@@ -275,6 +281,7 @@ def _schedule(session: Session, filled: Sequence[_Job]) -> None:
         .join(DeletionRequest, DeletionRequest.id == DeletionTarget.request_id)
         .where(
             DeletionTarget.status == RequestStatus.PENDING,
+            DeletionTarget.former == 0,
             DeletionRequest.objective == Job.objective,
             DeletionTarget.accepted_job_id.is_not_distinct_from(Job.accepted_job_id),
         )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, text
 from sqlalchemy.orm import Session
 
 from domain import jobs, suppression, trail
@@ -19,6 +19,7 @@ from domain.states import RegistrationStatus, Split
 from domain.tables import Dataset, Job, Sample, staged_samples
 from worker.data import group_column, staging
 from worker.data.bad_rows import BadRows
+from worker.data.content import ContentDigests
 from worker.data.group_column import GroupDigests
 from worker.data.parquet_rewrite import Fingerprint, fingerprint
 from worker.data.rehearsal import rehearse
@@ -26,11 +27,9 @@ from worker.data.source import open_listed
 from worker.engine import lease
 from worker.engine.workbench import Workbench
 
-USABLE_IDS = select(staged_samples.c.sample_id).where(staged_samples.c.usable)
-
 STORE = (
-    "INSERT INTO samples (dataset_id, sample_id, position, label, split, group_digest) "
-    "SELECT :dataset_id, sample_id, position, label, split, group_digest "
+    "INSERT INTO samples (dataset_id, sample_id, position, label, split, group_digest, content) "
+    "SELECT :dataset_id, sample_id, position, label, split, group_digest, content "
     "FROM staged_samples WHERE usable"
 )
 BY_GROUP = " ORDER BY group_digest"
@@ -49,7 +48,7 @@ def index_dataset(bench: Workbench) -> None:
         with attempt as session:
             job = session.get_one(Job, bench.claim.job_id)
             dataset = session.get_one(Dataset, job.dataset_id)
-    groups = _groups(dataset)
+    groups = groups_of(dataset)
     source, listing = open_listed(bench, dataset)
     files = {str(file): fingerprint(file) for file in source.files}
     told: dict[str, Any] = {"files": listing.report()}
@@ -58,7 +57,8 @@ def index_dataset(bench: Workbench) -> None:
         told["erasure"] = rehearse(listing, bench.claim.signature)
     faults = BadRows()
     with tempfile.TemporaryFile() as staged:
-        facts = staging.stage(bench, source, dataset.definition, faults, staged, groups)
+        content = ContentDigests(dataset.tombstone_key)
+        facts = staging.stage(bench, source, dataset.definition, faults, staged, groups, content)
         if {str(file): fingerprint(file) for file in source.files} != files:
             raise JobError(
                 "The files changed while they were read; register the dataset again once no other "
@@ -76,7 +76,7 @@ def index_dataset(bench: Workbench) -> None:
                 _store(session, bench, dataset.id, found, source.rows, files, told)
 
 
-def _groups(dataset: Dataset) -> GroupDigests | None:
+def groups_of(dataset: Dataset) -> GroupDigests | None:
     """Makes the digests of its groups; None if it has no column of them."""
     if dataset.definition["columns"].get("group") is None:
         return None
@@ -102,24 +102,13 @@ def _store(
     The job's row is locked last, when all that takes long is done: whoever wants to renew its lease
     or to cancel it waits until the transaction ends.
     """
-    counts = session.execute(
-        text(
-            "SELECT split, label, count(*) FROM staged_samples WHERE usable "
-            "GROUP BY split, label ORDER BY split, label"
-        )
-    ).all()
-    by_label = [(split, label, n) for split, label, n in counts]
-    report = {**faults.report(rows, by_label), **told}
-    definition = session.get_one(Dataset, dataset_id).definition
-    order = ""
-    if definition["columns"].get("group") is not None:
-        order = BY_GROUP
-        report["groups"] = group_column.report(session, sum(report["samples"].values()))
-    problem = _problem(report, definition, faults)
+    known = session.get_one(Dataset, dataset_id)
+    report, problem = reported(session, known, faults, rows, told)
     session.execute(delete(Sample).filter_by(dataset_id=dataset_id))
     if problem is None:
+        order = "" if known.definition["columns"].get("group") is None else BY_GROUP
         session.execute(text(STORE + order), {"dataset_id": dataset_id})
-        report["suppressed"] = suppression.elsewhere(session, dataset_id, USABLE_IDS)
+        report["suppressed"] = suppression.elsewhere(session, dataset_id, staging.USABLE_IDS)
     job = lease.hold(session, bench.claim)
     dataset = session.get_one(Dataset, dataset_id)
     dataset.report = report
@@ -136,6 +125,23 @@ def _store(
         ),
     )  # fmt: skip
     jobs.complete(session, job, actor="worker")
+
+
+def reported(
+    session: Session, dataset: Dataset, faults: BadRows, rows: int, told: dict[str, Any]
+) -> tuple[dict[str, Any], str | None]:
+    """What is reported of the staged rows, and why the dataset cannot be used, if so."""
+    counts = session.execute(
+        text(
+            "SELECT split, label, count(*) FROM staged_samples WHERE usable "
+            "GROUP BY split, label ORDER BY split, label"
+        )
+    ).all()
+    by_label = [(split, label, n) for split, label, n in counts]
+    report = {**faults.report(rows, by_label), **told}
+    if dataset.definition["columns"].get("group") is not None:
+        report["groups"] = group_column.report(session, sum(report["samples"].values()))
+    return report, _problem(report, dataset.definition, faults)
 
 
 def _problem(report: dict[str, Any], definition: dict[str, Any], faults: BadRows) -> str | None:

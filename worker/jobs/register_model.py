@@ -42,6 +42,7 @@ from worker.store import version_files
 from worker.unlearning.evaluation import Outputs, accuracy
 from worker.unlearning.network import Network
 
+MOVED_ON = "another state of the dataset was indexed meanwhile"
 TRIED = 8
 """Samples the network is tried on before the pass."""
 
@@ -64,7 +65,7 @@ def register_model(bench: Workbench) -> None:
         dataset,
         Offered(model.weights_uri, model.expected_accuracy, accept_accuracy=model.accept_accuracy),
     )
-    _record(bench, model, examined)
+    _record(bench, model, dataset, examined)
 
 
 def examine(
@@ -293,13 +294,17 @@ def _measured(
     return kept, digests, figures
 
 
-def _record(bench: Workbench, model: Model, examined: Examined) -> None:
+def _record(bench: Workbench, model: Model, dataset: Dataset, examined: Examined) -> None:
     """Store what was found and version 1, in one transaction."""
     for attempt in bench.transaction():
         with attempt as session:
             job = lease.hold(session, bench.claim)
             version_files.keep_files(session, bench.store, examined.digests.values())
             row = session.get_one(Model, model.id)
+            if not is_state(session, dataset):
+                jobs.release(session, job, actor="worker", why=MOVED_ON)
+                return
+            row.state = dataset.state
             row.architecture = examined.architecture
             row.preprocessing = examined.found.preprocessing
             row.found = examined.found.stored()
@@ -307,6 +312,13 @@ def _record(bench: Workbench, model: Model, examined: Examined) -> None:
             _add_version(session, job, model, examined.digests, examined.figures)
             jobs.complete(session, job, actor="worker")
             train_references.queue(session, model)
+
+
+def is_state(session: Session, dataset: Dataset) -> bool:
+    """Whether the dataset has still the state in which it was read; it keeps that until the
+    transaction ends."""
+    now = select(Dataset.state).filter_by(id=dataset.id).with_for_update(read=True)
+    return session.scalars(now).one() == dataset.state
 
 
 def note_likeness(session: Session, model: Model, examined: Examined) -> None:

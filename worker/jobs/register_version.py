@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from domain import forgetting, jobs, requests, trail
+from domain import forgetting, former, jobs, requests, trail
 from domain.drift import Drift
 from domain.errors import JobError
 from domain.events import VersionCreated
@@ -38,7 +38,7 @@ from worker.engine.workbench import Workbench
 from worker.jobs import declaration, train_references
 from worker.jobs.declaration import UNANSWERED, Declared
 from worker.jobs.examined import Examined, Offered
-from worker.jobs.register_model import examine, note_likeness
+from worker.jobs.register_model import MOVED_ON, examine, is_state, note_likeness
 from worker.jobs.unlearn import pooled
 from worker.jobs.unlearn.champion import load_version, users_code
 from worker.jobs.unlearn.pooled import Pool, Version
@@ -247,10 +247,14 @@ def _record(
 ) -> None:
     """Everything in one transaction. Locked are candidates first, then the champion: so does who
     decides about them."""
-    model_id = offer.model.id
+    model_id, dataset = offer.model.id, offer.dataset
     for attempt in bench.transaction():
         with attempt as session:
+            requests.hold_planner(session)
             job = lease.hold(session, bench.claim)
+            if not is_state(session, dataset):
+                jobs.release(session, job, actor="worker", why=MOVED_ON)
+                return
             of_model = select(ModelVersion).filter_by(model_id=model_id).order_by(ModelVersion.id)
             locked = of_model.with_for_update()
             candidates = session.scalars(locked.filter_by(status=VersionStatus.CANDIDATE)).all()
@@ -264,6 +268,7 @@ def _record(
             model = session.get_one(Model, model_id)
             note_likeness(session, model, examined)
             model.suppressed_samples = 0  # it was looked whether these weights know any
+            model.state = dataset.state
             job.base_version_id, job.mode, job.mode_reason = champion.id, Mode.EXACT, MODE_REASON
             job.environment = environment.describe(bench.device, users_code(bench, offer.model))
             version = _new_version(session, job, examined, declared, objections)
@@ -273,6 +278,8 @@ def _record(
             covered = declared.covered.keys() & now.covered.keys()
             _answer(session, job, model_id, covered)
             ids = declared.left_out
+            session.flush()
+            former.settle(session, dataset.id, dataset.state)
             forgetting.record_left_out(session, job_id=job.id, model_id=model_id, sample_ids=ids)
             _tell(session, offer, version, declared, champion, pool, objections, len(covered))
             row = session.get_one(VersionRegistration, offer.row.id)

@@ -121,6 +121,7 @@ def _read_order(session: Session, bench: Workbench) -> Order:
         .where(
             Sample.dataset_id == model.dataset_id,
             Sample.split != Split.TEST,
+            Sample.since <= model.state,
             ~forgotten,
             trained.c.group_digest.is_(None),
         )

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pyarrow as pa
 import torch
-from sqlalchemy import Select, exists, select
+from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import Session
 from torch import Tensor
 
@@ -55,7 +55,8 @@ class Order:
     """Ids and positions of the training samples to forget, ordered by position."""
 
     outside: frozenset[str]
-    """Named ids outside the training split: nothing to unlearn, but not to be kept either."""
+    """Named ids that the model has not learned from, outside the training split or later than its
+    training: nothing to unlearn, but not to be kept either."""
 
     @property
     def forget_ids(self) -> list[str]:
@@ -138,7 +139,7 @@ def order_of(session: Session, job: Job, named: Select[str], *, exact_asked: boo
     ).one()
     _require_never_superseded(session, champion)
     rows = session.execute(
-        select(Sample.sample_id, Sample.position, Sample.split)
+        select(Sample.sample_id, Sample.position, learned(model).label("learned"))
         .where(
             Sample.dataset_id == model.dataset_id,
             Sample.sample_id.in_(named),
@@ -153,9 +154,14 @@ def order_of(session: Session, job: Job, named: Select[str], *, exact_asked: boo
         session.get_one(Dataset, model.dataset_id),
         champion,
         exact_asked,
-        [(row.sample_id, row.position) for row in rows if row.split is Split.TRAIN],
-        frozenset(row.sample_id for row in rows if row.split is not Split.TRAIN),
+        [(row.sample_id, row.position) for row in rows if row.learned],
+        frozenset(row.sample_id for row in rows if not row.learned),
     )
+
+
+def learned(model: Model) -> ColumnElement[bool]:
+    """The condition on a sample of its dataset that the model was trained on it, as it is."""
+    return (Sample.split == Split.TRAIN) & (Sample.since <= model.state)
 
 
 def _require_never_superseded(session: Session, champion: ModelVersion) -> None:
@@ -273,7 +279,7 @@ def read_remaining(bench: Workbench, order: Order) -> Samples:
                 select(Sample.sample_id, Sample.position)
                 .where(
                     Sample.dataset_id == order.model.dataset_id,
-                    Sample.split == Split.TRAIN,
+                    learned(order.model),
                     ~tombstones.has(order.model.id, Sample.sample_id),
                 )
                 .order_by(Sample.position)

@@ -47,6 +47,7 @@ def unlearn_model(bench: Workbench) -> None:
         recipe=order.model.recipe,
         forget=len(order.forget),
         remaining=int(known.class_counts.sum()),
+        outdated=order.model.state < order.dataset.state,
     )
     inputs = read_inputs(bench, order, known.class_counts)
     compared = require_unchanged(

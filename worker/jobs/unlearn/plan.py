@@ -7,6 +7,11 @@ from domain.errors import JobError
 from domain.policy import Escalation, Policy
 from domain.states import Mode
 
+OUTDATED = (
+    "The model must be retrained, and its dataset has a later state than the one that it was "
+    "trained on. Train it on that state without these samples, and register the weights with "
+    "`POST /v1/models/{name}/versions`: that answers the request."
+)
 LEVELS = {None: 0, Escalation.MORE_CYCLES: 1, Escalation.STRONGER: 2}
 """The configuration level of the method for each step that changes the champion."""
 
@@ -36,10 +41,13 @@ def plan(
     recipe: str | None,
     forget: int,
     remaining: int,
+    outdated: bool = False,
 ) -> Plan:
     """Decide between changing the champion and retraining.
 
     Args:
+        outdated: whether the dataset has a later state than the one that the champion was trained
+            on: then nobody but its team trains it anew.
         drift: the champion's.
         exact_asked: a request of the job accepts only exact mode.
         recipe: the recipe that retrains the model, if it has one.
@@ -50,6 +58,10 @@ def plan(
         JobError: only a retraining would do, and the model has no recipe.
     """
     share = forget / remaining
+    if outdated:
+        recipe = None
+        if exact_asked or share > policy.max_forget_share:
+            raise JobError(OUTDATED)
     if exact_asked:
         return _exact("a request asks for it", recipe)
     if share > policy.max_forget_share:

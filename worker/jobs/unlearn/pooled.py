@@ -281,7 +281,11 @@ def _standing(session: Session, version: Version, jobs: Sequence[UUID]) -> Stand
     by = select(Tombstone.job_id).where(Tombstone.model_id == model.id, Tombstone.digest == once)
     each = (
         select(by.scalar_subquery().label("job_id"), Sample.sample_id, Sample.position)
-        .where(Sample.dataset_id == model.dataset_id, Sample.split == Split.TRAIN)
+        .where(
+            Sample.dataset_id == model.dataset_id,
+            Sample.split == Split.TRAIN,
+            Sample.since <= model.state,
+        )
         .offset(0)
         .subquery()
     )

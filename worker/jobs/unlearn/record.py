@@ -168,7 +168,8 @@ def _is_still_the_order(session: Session, order: Order) -> bool:
     """Whether what will count as forgotten is what the version was made without, or changed to
     forget."""
     now = read_order(session, order.job.id)
-    return (now.forget_ids, now.outside) == (order.forget_ids, order.outside)
+    named = (now.forget_ids, now.outside) == (order.forget_ids, order.outside)
+    return named and now.dataset.state == order.dataset.state
 
 
 def _acceptance(session: Session, job: Job, made: JudgedVersion) -> str | None:

@@ -53,6 +53,7 @@ def require_unchanged(
             found = session.execute(
                 select(Sample.sample_id, Sample.position).where(
                     Sample.dataset_id == dataset.id,
+                    Sample.since <= model.state,
                     Sample.sample_id.in_(rows["sample_id"].to_pylist()),
                 )
             ).all()

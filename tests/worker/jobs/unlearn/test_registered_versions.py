@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import save_model
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
 
 from domain import jobs
 from domain.drift import of_version
@@ -17,11 +17,13 @@ from domain.tables import (
     AuditEvent,
     Dataset,
     DeletionTarget,
+    FormerSample,
     Job,
     LiftedSample,
     ModelVersion,
     PooledAudit,
     RequestSample,
+    Sample,
     SuppressionLift,
     Tombstone,
     VersionRegistration,
@@ -354,3 +356,54 @@ def test_what_changes_meanwhile_is_looked_at_again(
         job = session.get_one(Job, bench.claim.job_id)
         assert job.status == "queued"
         assert session.scalar(select(func.count()).select_from(ModelVersion)) == 2
+
+
+def test_a_version_of_a_later_state_answers_what_waited_for_it(
+    model, asked, offer, sync_sessions, refreshed
+):
+    gone = ASKED[0]
+    with sync_sessions.begin() as session:
+        session.execute(update(Dataset).values(state=2))
+        session.execute(delete(Sample).where(Sample.sample_id == gone))
+        of = {"dataset_id": model.dataset_id, "sample_id": gone}
+        session.add(FormerSample(**of, since=1, removed_in=2))
+    waits, other = asked(gone, former=1), asked(OTHERS[0])
+    bench = offer(learned(gone), without(gone))
+
+    register_version(bench)
+
+    version, targets = read(sync_sessions, bench)
+    assert targets[waits].status is RequestStatus.COMPLETED
+    assert (targets[waits].job_id, targets[waits].former) == (version.job_id, 0)
+    assert targets[other].status is RequestStatus.PENDING
+    assert refreshed(model).state == 2
+    with sync_sessions() as session:
+        assert session.scalar(select(func.count()).select_from(FormerSample)) == 0
+
+
+def test_a_state_that_is_indexed_meanwhile_has_the_job_begin_anew(
+    model, asked, offer, sync_sessions, monkeypatch
+):
+    from worker.jobs import register_version as module
+
+    def meanwhile(*args):
+        with sync_sessions.begin() as session:
+            session.execute(update(Dataset).values(state=2))
+        return original(*args)
+
+    original = module._pool
+    monkeypatch.setattr(module, "_pool", meanwhile)
+    bench = offer(learned(), TRAIN)
+
+    register_version(bench)
+
+    with sync_sessions() as session:
+        assert session.get_one(Job, bench.claim.job_id).status == "queued"
+
+
+def test_a_job_retrains_no_model_whose_dataset_moved_on(model, ask, sync_sessions):
+    with sync_sessions.begin() as session:
+        session.execute(update(Dataset).values(state=2))
+
+    with pytest.raises(JobError, match="later state"):
+        unlearn_model(ask(model, *OTHERS, exact=True))
