@@ -22,10 +22,10 @@ def is_known(state: ColumnElement[int]) -> ColumnElement[bool]:
     return (FormerSample.since <= state) & (FormerSample.removed_in > state)
 
 
-def settle(session: Session, dataset_id: UUID, state: int) -> dict[str, int]:
-    """Bring what depends on former samples to what it is now that this state is indexed, or that a
-    model was trained on it: which requests wait for a version, and which rows are still needed. The
-    planner must be held off.
+def settle(session: Session, dataset_id: UUID) -> dict[str, int]:
+    """Bring what depends on former samples to what it is now that another state is indexed, or that
+    a model was trained on it: which requests wait for a version, and which rows are still needed.
+    The planner must be held off.
 
     Returns:
         By the name of each model: how many former samples it knows and has not forgotten.
@@ -49,13 +49,23 @@ def settle(session: Session, dataset_id: UUID, state: int) -> dict[str, int]:
         ).one()
         if left:
             known[model.name] = left
-    oldest = min((model.state for model in models), default=state)
+    clean(session, dataset_id)
+    return known
+
+
+def clean(session: Session, dataset_id: UUID) -> None:
+    """Delete what no model of the dataset knows any more."""
+    oldest = (
+        select(func.min(Model.state))
+        .where(Model.dataset_id == dataset_id, Model.status.not_in(WITHOUT_VERSIONS))
+        .scalar_subquery()
+    )
     session.execute(
         delete(FormerSample).where(
-            FormerSample.dataset_id == dataset_id, FormerSample.removed_in <= oldest
+            FormerSample.dataset_id == dataset_id,
+            FormerSample.removed_in <= func.coalesce(oldest, FormerSample.removed_in),
         )
     )
-    return known
 
 
 def _hold_back(session: Session, model: Model) -> None:

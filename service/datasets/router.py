@@ -9,6 +9,7 @@ from domain import doorbell
 from domain.errors import (
     DatasetBusy,
     Deleted,
+    IdempotencyKeyMissing,
     IdempotencyKeyReused,
     InUse,
     InvalidCursor,
@@ -119,7 +120,13 @@ async def delete_dataset(
     summary="Register another state of a dataset",
     status_code=202,
     responses=documented(
-        NotFound, NotReady, DatasetBusy, Deleted, LocationRefused, IdempotencyKeyReused
+        IdempotencyKeyMissing,
+        NotFound,
+        NotReady,
+        DatasetBusy,
+        Deleted,
+        LocationRefused,
+        IdempotencyKeyReused,
     ),
 )
 async def register_state(

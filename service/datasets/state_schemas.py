@@ -88,7 +88,7 @@ class StateRead(Out):
     """Where its files are."""
 
     refuse_suppressed: bool
-    """As it was sent."""
+    """Whether it was to be refused if samples came back that may not be trained on."""
 
     number: int | None
     """The number of the state, from 2; the first one was registered with the dataset. Null until it

@@ -9,6 +9,7 @@ from domain import doorbell
 from domain.errors import (
     CannotCancel,
     CannotShred,
+    Deleted,
     IdempotencyKeyInFlight,
     IdempotencyKeyMissing,
     IdempotencyKeyReused,
@@ -70,6 +71,7 @@ InOrder = Annotated[
         IdempotencyKeyMissing,
         NotFound,
         NotReady,
+        Deleted,
         IdempotencyKeyInFlight,
         IdempotencyKeyReused,
         UnknownSamples,

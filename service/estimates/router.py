@@ -7,6 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
 
 from domain import doorbell
 from domain.errors import (
+    Deleted,
     NoGroups,
     NoRecipe,
     NotFound,
@@ -35,7 +36,14 @@ EstimateId = Annotated[
     summary="Estimate a deletion request",
     status_code=202,
     responses=documented(
-        NotFound, NotReady, UnknownSamples, UnknownSubjects, NoGroups, NoRecipe, TooManySamples
+        NotFound,
+        NotReady,
+        Deleted,
+        UnknownSamples,
+        UnknownSubjects,
+        NoGroups,
+        NoRecipe,
+        TooManySamples,
     ),
 )
 async def estimate_deletion_request(

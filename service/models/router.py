@@ -9,6 +9,7 @@ from domain import doorbell
 from domain.errors import (
     Deleted,
     FactoryRefused,
+    IdempotencyKeyMissing,
     IdempotencyKeyReused,
     InUse,
     InvalidCursor,
@@ -183,6 +184,7 @@ async def read_preview(
     summary="Register a version that was trained elsewhere",
     status_code=202,
     responses=documented(
+        IdempotencyKeyMissing,
         NotFound,
         NotReady,
         ModelBusy,

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from domain.errors import NoGroups, NotFound, NotReady, TooManySamples
+from domain.errors import Deleted, NoGroups, NotFound, NotReady, TooManySamples
 from service.dependencies import Sessions, Settings
 from service.problems import documented
 from service.subjects import operations
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/subjects", tags=["deletion requests"])
 @router.post(
     "/lookup",
     summary="Look subjects up",
-    responses=documented(NotFound, NotReady, NoGroups, TooManySamples),
+    responses=documented(NotFound, NotReady, Deleted, NoGroups, TooManySamples),
 )
 async def lookup_subjects(body: LookupCreate, sessions: Sessions, settings: Settings) -> LookupRead:
     """See what a deletion request for these people, accounts or households would touch: datasets,

@@ -24,12 +24,14 @@ from domain.states import (
 from domain.tables import (
     Dataset,
     DatasetCheck,
+    DatasetState,
     DeletionRequest,
     Estimate,
     EstimateTarget,
     Job,
     Model,
     ModelVersion,
+    VersionRegistration,
     WebhookDelivery,
     WebhookEndpoint,
 )
@@ -38,6 +40,9 @@ from tests import certified, factories
 from tests.service.grouped import GROUPED
 from worker.evidence import certificates, keeper
 
+OF_DATASETS = (
+    JobKind.INDEX_DATASET, JobKind.INDEX_STATE, JobKind.ERASE_ROWS, JobKind.CHECK_DATASET,
+)  # fmt: skip
 FAILURE = {"kind": "input", "reason": "the file is not there"}
 
 
@@ -85,8 +90,14 @@ def _registrations(ready: factories.Dataset) -> list[Any]:
         ended = _of(JobStatus.COMPLETED if status is RegistrationStatus.READY else JobStatus.QUEUED)
         if status is RegistrationStatus.FAILED:
             ended = _of(JobStatus.FAILED)
-        reading = factories.job(kind=JobKind.INDEX_DATASET, dataset_id=dataset.id, **ended)
-        loading = factories.job(kind=JobKind.REGISTER_MODEL, model_id=model.id, **ended)
+        deleted = status is RegistrationStatus.DELETED
+        read, load = (
+            (JobKind.PURGE, JobKind.PURGE)
+            if deleted
+            else (JobKind.INDEX_DATASET, JobKind.REGISTER_MODEL)
+        )
+        reading = factories.job(kind=read, dataset_id=dataset.id, **ended)
+        loading = factories.job(kind=load, model_id=model.id, **ended)
         rows += [dataset, model, reading, loading]
         if status is RegistrationStatus.READY:
             rows.append(factories.version(model, loading, weights_sha256="a1" * 32))
@@ -116,7 +127,7 @@ def _jobs(dataset: factories.Dataset) -> list[Any]:
             ready = factories.job(kind=JobKind.REGISTER_MODEL, model_id=model.id, finished=True)
             base = factories.version(model, ready)
             of = {"model_id": model.id, "base_version_id": base.id}
-            if kind in (JobKind.INDEX_DATASET, JobKind.ERASE_ROWS, JobKind.CHECK_DATASET):
+            if kind in OF_DATASETS:
                 of = {"dataset_id": dataset.id}
             job = factories.job(kind=kind, **of, **_of(status))
             rows += [
@@ -124,10 +135,33 @@ def _jobs(dataset: factories.Dataset) -> list[Any]:
                 ready,
                 base,
                 job,
+                *_offered(job, model, dataset),
                 factories.cycle(job, 1),
                 factories.evaluation(job, "before"),
             ]
     return rows
+
+
+def _offered(job: Job, model: factories.Model, dataset: factories.Dataset) -> list[Any]:
+    """What a job is about that registers a version or a state, as it is while the job is so."""
+    failed = job.status is JobStatus.FAILED
+    common = {
+        "job_id": job.id, "idempotency_key": str(job.id), "fingerprint": "f",
+        "status": RegistrationStatus.FAILED if failed else RegistrationStatus.PENDING,
+        "failure": "so it is" if failed else None,
+    }  # fmt: skip
+    if job.kind is JobKind.REGISTER_VERSION:
+        trained_on = {"uri": "file:///data/ids.parquet", "column": "id"}
+        return [
+            VersionRegistration(
+                model_id=model.id, weights_uri="file:///data/a.safetensors", trained_on=trained_on,
+                accept_accuracy=False, accept_memory=False, **common,
+            )
+        ]  # fmt: skip
+    if job.kind is JobKind.INDEX_STATE:
+        uri = "file:///data/later.parquet"
+        return [DatasetState(dataset_id=dataset.id, uri=uri, refuse_suppressed=False, **common)]
+    return []
 
 
 def _requests(dataset: factories.Dataset, model: factories.Model) -> list[Any]:
@@ -210,10 +244,14 @@ def real(session: Session) -> dict[str, dict[str, list[Any]]]:
         "datasets": {
             "name": rows(Dataset.name),
             "name,check_id": rows(Dataset.name, DatasetCheck.id, to=DatasetCheck),
+            "name,state_id": rows(Dataset.name, DatasetState.id, to=DatasetState),
         },
         "models": {
             "name": rows(Model.name),
             "name,number": rows(Model.name, ModelVersion.number, to=ModelVersion),
+            "name,registration_id": rows(
+                Model.name, VersionRegistration.id, to=VersionRegistration
+            ),
         },
         "jobs": {"job_id": rows(Job.id)},
         "webhooks": {

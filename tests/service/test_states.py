@@ -109,7 +109,10 @@ async def test_what_is_forgotten_does_not_wait(client, moved_on, store, sessions
         assert target.already_forgotten == 2
 
 
-async def test_a_dataset_and_a_model_say_which_state_they_are_in(client, moved_on):
+async def test_a_dataset_and_a_model_say_which_state_they_are_in(client, moved_on, store):
+    await store(
+        factories.job(kind=JobKind.INDEX_DATASET, dataset_id=moved_on.dataset_id, finished=True)
+    )
     assert (await client.get("/v1/datasets/digits")).json()["state"] == 2
     assert (await client.get("/v1/models/cnn")).json()["dataset_state"] == 1
 

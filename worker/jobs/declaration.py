@@ -4,7 +4,7 @@ Whoever registers them says which samples they were trained on: a file with thei
 dataset's training split was read. Nothing here looks at the weights, and no id leaves it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -20,6 +20,7 @@ from domain.states import OPEN_REQUESTS, RequestStatus, Split
 from domain.tables import (
     Dataset,
     DatasetCheck,
+    DatasetState,
     DeletionTarget,
     LiftedSample,
     Model,
@@ -116,7 +117,11 @@ def hold(
             each training sample whether they were trained on it.
     """
     graves = _Graves.of(session, model, dataset)
-    digest = sample_digests.digester(dataset.tombstone_key)
+    made = sample_digests.digester(dataset.tombstone_key)
+
+    def digest(sample_id: str) -> bytes:
+        return made(sample_id.encode())
+
     indexed = _indexed(session, dataset.id)
     if named is None:
         left_out = _left_out_at(session, dataset, graves, indexed, digest, trained_on)
@@ -198,7 +203,7 @@ def _left_out_at(
     dataset: Dataset,
     graves: _Graves,
     indexed: Mapping[str, Split],
-    digest: Any,
+    digest: Callable[[str], bytes],
     trained_on: Mapping[str, Any],
 ) -> set[str]:
     """Samples of the training split without a tombstone that were suppressed when it was read.
@@ -215,6 +220,15 @@ def _left_out_at(
             f"Suppressions of the dataset {dataset.name!r} were lifted before its training split "
             "was read, so a time does not say which samples were left out. Name a file with the "
             "ids of the training samples instead of `split_read_at`."
+        )
+    moved = select(func.count()).select_from(DatasetState).where(
+        DatasetState.dataset_id == dataset.id, DatasetState.ready_at > read_at - UNSEEN
+    )  # fmt: skip
+    if session.scalars(moved).one():
+        raise JobError(
+            f"Another state of the dataset {dataset.name!r} was indexed after its training split "
+            "was read, so a time does not say which of them it was. Name a file with the ids of "
+            "the training samples instead of `split_read_at`."
         )
     known = (*graves.mine.items(), *graves.others.items())
     since = {each for each, at in known if at > read_at - UNSEEN}

@@ -23,6 +23,7 @@ from worker.data import staging
 from worker.data.bad_rows import BadRows
 from worker.data.content import ContentDigests
 from worker.data.parquet_rewrite import Fingerprint, fingerprint
+from worker.data.rehearsal import rehearse
 from worker.data.source import open_new_state
 from worker.engine import lease
 from worker.engine.workbench import Workbench
@@ -109,6 +110,10 @@ def index_state(bench: Workbench) -> None:
             dataset = session.get_one(Dataset, wanted.dataset_id)
     source, listing = open_new_state(bench, dataset, wanted.uri)
     files = {str(file): fingerprint(file) for file in source.files}
+    told: dict[str, Any] = {"files": listing.report()}
+    if dataset.definition.get("erase", {}).get("parquet"):
+        bench.report("rehearsing the erasure of rows", 0.0)
+        told["erasure"] = rehearse(listing, bench.claim.signature)
     faults = BadRows()
     with tempfile.TemporaryFile() as staged:
         facts = staging.stage(
@@ -120,7 +125,7 @@ def index_state(bench: Workbench) -> None:
                 "The files changed while they were read; register the state again once no other "
                 "program writes to them."
             )
-        told = {"files": listing.report(), **facts.report()}
+        told |= facts.report()
         if source.classes.source == "huggingface":
             told["class_names"] = source.classes.names
         bench.report("comparing with what is indexed", 0.9)
@@ -164,7 +169,7 @@ def _store(
     locked = session.get_one(Dataset, dataset.id, with_for_update=True, populate_existing=True)
     if locked.state != state - 1:
         raise JobError("Another state of the dataset was indexed meanwhile; register it again.")
-    still_known = former.settle(session, locked.id, state)
+    still_known = former.settle(session, locked.id)
     locked.state, locked.uri, locked.report, locked.files = state, wanted.uri, report, files
     locked.ready_at = func.now()
     row = session.get_one(DatasetState, wanted.id)

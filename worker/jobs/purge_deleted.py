@@ -5,12 +5,13 @@ from typing import Any
 from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from domain import erasure, jobs, trail
+from domain import erasure, former, jobs, trail
 from domain.errors import StoreUnwritable
 from domain.states import OPEN_JOBS, JobKind, RegistrationStatus, RowsStatus
 from domain.tables import (
     Dataset,
     DeletionRequest,
+    FormerSample,
     Job,
     MembershipStatistics,
     Model,
@@ -55,6 +56,7 @@ def _purge_model(session: Session, job: Job, model: Model) -> None:
         gone = session.execute(delete(table).where(table.model_id == model.id))
         rows[table.__tablename__] = gone.rowcount  # type: ignore[attr-defined]  # SQLAlchemy
     model.purged_at = func.now()
+    former.clean(session, model.dataset_id)
     purged = ModelPurged(job=job.id, versions=versions[0], rows=rows)
     trail.record(session, "worker", model.id, purged)
     _erase_what_it_held(session, model)
@@ -83,6 +85,7 @@ def _purge_dataset(session: Session, job: Job) -> None:
     if dataset.purged_at is not None:
         return
     gone = session.execute(delete(Sample).filter_by(dataset_id=dataset.id))
+    session.execute(delete(FormerSample).filter_by(dataset_id=dataset.id))
     left = session.scalars(
         select(func.count()).select_from(Sample).filter_by(dataset_id=dataset.id)
     ).one()

@@ -279,7 +279,7 @@ def _record(
             _answer(session, job, model_id, covered)
             ids = declared.left_out
             session.flush()
-            former.settle(session, dataset.id, dataset.state)
+            former.settle(session, dataset.id)
             forgetting.record_left_out(session, job_id=job.id, model_id=model_id, sample_ids=ids)
             _tell(session, offer, version, declared, champion, pool, objections, len(covered))
             row = session.get_one(VersionRegistration, offer.row.id)

@@ -232,7 +232,7 @@ def test_requests_for_what_is_gone_wait_for_a_version_of_a_later_state(
     with sync_sessions.begin() as session:  # as a version does that was trained on state 2
         session.execute(update(Model).values(state=2))
         requests.hold_planner(session)
-        assert former.settle(session, dataset.id, 2) == {}
+        assert former.settle(session, dataset.id) == {}
     assert targets()[asked["person-0"]][:2] == (RequestStatus.SCHEDULED, 0)
     with sync_sessions() as session:
         assert session.scalar(select(func.count()).select_from(FormerSample)) == 0

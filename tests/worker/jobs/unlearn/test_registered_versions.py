@@ -16,6 +16,7 @@ from domain.states import JobKind, RegistrationStatus, RequestStatus, VersionSta
 from domain.tables import (
     AuditEvent,
     Dataset,
+    DatasetState,
     DeletionTarget,
     FormerSample,
     Job,
@@ -259,11 +260,24 @@ def test_a_time_says_what_was_left_out_then(model, forgotten, refused, offer, sy
     early = factories.NOW - timedelta(days=1)
     assert "6 samples" in refused(learned(*GONE), read_at=early)
 
-    bench = offer(learned(*GONE), read_at=factories.NOW + timedelta(hours=1))
+    now = factories.NOW + timedelta(hours=1)
+    bench = offer(learned(*GONE), read_at=now)
     register_version(bench)
 
     version, _ = read(sync_sessions, bench)
     assert version.figures["declared"]["trained_on"] == len(TRAIN) - 6
+    with sync_sessions.begin() as session:
+        job = factories.job(kind=JobKind.INDEX_STATE, dataset_id=model.dataset_id, finished=True)
+        session.add(job)
+        session.flush()
+        session.add(
+            DatasetState(
+                dataset_id=model.dataset_id, job_id=job.id, idempotency_key="k", fingerprint="f",
+                uri="u", refuse_suppressed=False, status=RegistrationStatus.READY, number=2,
+                ready_at=now + timedelta(hours=1),
+            )
+        )  # fmt: skip
+    assert "Another state" in refused(learned(*GONE, seed=6), read_at=now)
 
 
 @pytest.mark.parametrize(("share", "knows"), [(0.95, True), (0.05, False)])
