@@ -1,8 +1,8 @@
 """datasets have states: what came, went and changed, and what models were trained on
 
-Safe while serving, but for datasets that are being indexed: a worker of before cannot stage rows any
-more, and its job is to be retried. New tables, columns with constant defaults or none, a check on a
-small table and a function that allows more, under a short lock. What is indexed already has no
+Safe while serving, but for datasets that are being indexed: a worker of before cannot stage rows
+any more, and its job is to be retried. New tables, columns with constant defaults or none, a check
+on a small table and a function that allows more, under a short lock. What is indexed already has no
 digests of its content until the next state is.
 """
 

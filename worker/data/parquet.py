@@ -35,8 +35,8 @@ TAKEN_ROWS = 128
 """Rows read at a time when single rows are wanted: what comes after the last one is not decoded."""
 
 CHANGED = (
-    "The dataset changed since it was indexed; restore its files, or register it again under "
-    "another name."
+    "The dataset changed since it was indexed; restore its files, or register what they are now "
+    "with `POST /v1/datasets/{name}/states`."
 )
 
 

@@ -166,7 +166,8 @@ def _require_known(bench: Workbench, listing: Listing) -> None:
         raise JobError(
             f"The dataset's directory has {len(more)} Parquet files that were not read when it was "
             f"indexed ({named}), and may hold rows of forgotten samples. Move them elsewhere, or "
-            "register the directory again under another name; nothing was replaced."
+            "register what is there now with `POST /v1/datasets/{name}/states`; nothing was "
+            "replaced."
         )
 
 
