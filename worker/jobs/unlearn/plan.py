@@ -87,9 +87,10 @@ def _exact(why: str, recipe: str | None) -> Plan:
     if recipe is None:
         raise JobError(
             f"The model must be retrained, because {why}; but it has no recipe. Train it "
-            "without these samples and register the weights with `POST /v1/models/{name}/versions`, "
-            "or register it under another name with a `recipe` (`package.module:function`, on the allow-list "
-            "LETHE_RECIPES), so that the job can do it."
+            "without these samples and register the weights with "
+            "`POST /v1/models/{name}/versions`, or register it under another name with a "
+            "`recipe` (`package.module:function`, on the allow-list LETHE_RECIPES), so that the "
+            "job can do it."
         )
     return Plan(Mode.EXACT, f"The model is retrained, because {why}.", (None,))
 
