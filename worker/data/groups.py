@@ -17,10 +17,10 @@ from sqlalchemy import ARRAY, Select, Subquery, any_, literal, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from torch import Tensor
 
-from domain import tombstones
+from domain import former, tombstones
 from domain.policy import Policy
 from domain.states import Split
-from domain.tables import Model, NearDuplicate, Sample
+from domain.tables import FormerSample, Model, NearDuplicate, Sample
 
 ROWS = 10_000
 """Rows read at a time."""
@@ -64,12 +64,14 @@ def in_part(
     """Whether others of the group of each sample are in training and stay there: (N,) bool.
 
     Those to be forgotten (`leaving`) do not stay, and what the model has forgotten is not there.
+    What left the files, and the model still knows, stays.
     """
     known = _known(session, model, sample_ids)
     of = set(known.values())
     trained = (
         Sample.dataset_id == model.dataset_id,
         Sample.split == Split.TRAIN,
+        Sample.since <= model.state,
         ~tombstones.has(model.id, Sample.sample_id),
     )
     declared = select(Sample.sample_id, Sample.group_digest).where(*trained)
@@ -78,8 +80,15 @@ def in_part(
         .join(NearDuplicate, NearDuplicate.sample_id == Sample.sample_id)
         .where(*trained, NearDuplicate.model_id == model.id, Sample.group_digest.is_(None))
     )
+    gone = select(FormerSample.sample_id, FormerSample.group_digest).where(
+        FormerSample.dataset_id == model.dataset_id,
+        former.is_known(literal(model.state)),
+        ~tombstones.has(model.id, FormerSample.sample_id),
+    )
+    digests = [group for group in of if isinstance(group, bytes)]
     rows = chain(
-        _read(session, declared, Sample.group_digest, [g for g in of if isinstance(g, bytes)]),
+        _read(session, declared, Sample.group_digest, digests),
+        _read(session, gone, FormerSample.group_digest, digests),
         _read(session, alike, NearDuplicate.group_number, [g for g in of if isinstance(g, int)]),
     )
     staying = {group for name, group in rows if name not in leaving}
