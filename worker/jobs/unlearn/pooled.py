@@ -340,8 +340,10 @@ def _measured_again(
         here = slice(start, start := start + len(samples_of_job))
         mine = codes[here]
         others = ~torch.isin(theirs, mine)
-        # a group that later jobs had more of was in part when this job measured it
-        known = in_part[here] | torch.isin(mine, later)
+        known = in_part[here]
+        if job_id != bench.claim.job_id:
+            # a group that later jobs had more of was in part when this job measured it
+            known = known | torch.isin(mine, later)
         units = pooled.units(
             shown.losses()[here],
             shown.labels[here],

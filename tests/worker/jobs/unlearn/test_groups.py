@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from domain import forgetting, jobs
 from domain.states import JobStatus, Objective, Verdict
-from domain.tables import Evaluation, Job, ModelVersion, ReferenceTables, Sample
+from domain.tables import Evaluation, FormerSample, Job, ModelVersion, ReferenceTables, Sample
 from tests.worker.jobs.unlearn.digit_models import (
     COUNT,
     PARTS,
@@ -93,7 +93,13 @@ def test_who_is_named_in_part_is_known_by_the_rest_until_that_is_named_too(
     with sync_sessions.begin() as session:
         forgetting.record_forgotten(session, job_id=bench.claim.job_id, model_id=model.id)
         jobs.complete(session, session.get_one(Job, bench.claim.job_id), actor="worker")
-    assert inputs(ask(model, who[0][0])).groups.whole.all()
+    rest = ask(model, who[0][0])
+    assert inputs(rest).groups.whole.all()
+    with sync_sessions.begin() as session:  # a row of theirs left the files, and is still known
+        digest = session.scalars(select(Sample.group_digest).filter_by(sample_id=who[0][0])).one()
+        row = {"dataset_id": model.dataset_id, "sample_id": "gone", "group_digest": digest}
+        session.add(FormerSample(**row, since=1, removed_in=2))
+    assert not inputs(rest).groups.whole.any()
 
 
 def test_how_easy_somebody_is_reference_models_tell(registered, ask, inputs, sync_sessions):
