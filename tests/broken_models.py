@@ -5,6 +5,9 @@ from torch import Tensor, nn
 
 from devstack.demo.digits import cnn
 
+WIDTH = 8
+"""Of the digits' network in the end-to-end tests: as small as it can be, for their jobs' sake."""
+
 
 def not_finite_when_trained() -> nn.Module:
     """Its logits are NaN in training mode."""
@@ -12,7 +15,7 @@ def not_finite_when_trained() -> nn.Module:
     def poison(module: nn.Module, args: tuple[Tensor, ...], logits: Tensor) -> Tensor:
         return logits * torch.nan if module.training else logits
 
-    model = cnn()
+    model = cnn(WIDTH)
     model.register_forward_hook(poison)
     return model
 
@@ -24,7 +27,7 @@ def failing_when_trained() -> nn.Module:
         if module.training:
             raise ZeroDivisionError
 
-    model = cnn()
+    model = cnn(WIDTH)
     model.register_forward_pre_hook(fail)
     return model
 
@@ -38,7 +41,7 @@ def ruined_when_trained() -> nn.Module:
             return logits
         return nn.functional.one_hot(torch.zeros(len(logits)).long(), 10) * 9.0
 
-    model = cnn()
+    model = cnn(WIDTH)
     model.spoilt = False
     model.register_forward_hook(spoil)
     return model

@@ -95,10 +95,10 @@ def train(path: Path, *, width: int = 32, epochs: int = 30, seed: int = 0) -> nn
     return model.eval()
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, *, width: int = 32) -> None:
     """Write the dataset and the trained model into `folder`."""
     write_dataset(folder / DATASET)
-    save_model(train(folder / DATASET), str(folder / WEIGHTS))
+    save_model(train(folder / DATASET, width=width), str(folder / WEIGHTS))
 
 
 def _png(pixels: np.ndarray) -> bytes:

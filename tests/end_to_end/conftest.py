@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 
 from devstack import local
 from devstack.demo import digits
+from tests.broken_models import WIDTH
 
 DONE = ("completed", "needs_review")
 """A job was done to its end; which of the two is for the audit to say, and chance: a job's seed
@@ -38,7 +39,11 @@ class Client(local.Client):
             "name": name,
             "dataset": "digits",
             "weights": weights.as_uri(),
-            "architecture": {"kind": "python", "factory": "devstack.demo.digits:cnn"},
+            "architecture": {
+                "kind": "python",
+                "factory": "devstack.demo.digits:cnn",
+                "arguments": {"width": WIDTH},
+            },
             "head": "head",
             "preprocessing": {"mode": "L"},
             **more,
@@ -112,7 +117,7 @@ def client(home: local.Stack) -> Iterator[Client]:
 @pytest.fixture(scope="package")
 def files(home: local.Stack) -> Path:
     """The folder with the digits and the trained model."""
-    digits.prepare(home.state / "data")
+    digits.prepare(home.state / "data", width=WIDTH)
     return home.state / "data"
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import make_url
 
 from devstack import local, roles
 from devstack.demo import digits
+from tests.broken_models import WIDTH
 from tests.end_to_end.conftest import Client
 from tests.waiting import wait_until
 
@@ -46,7 +47,7 @@ def client(home) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def drill(home, client) -> SimpleNamespace:
     """What the command says before a restore, after it, and once it was told to apply."""
-    digits.prepare(home.state / "data")
+    digits.prepare(home.state / "data", width=WIDTH)
     client.register_dataset("digits", home.state / "data" / digits.DATASET)
     client.register_model(NAME, home.state / "data" / digits.WEIGHTS, policy={"escalation": []})
     dump = dumped(home)
