@@ -116,6 +116,7 @@ def prepare_data(
     *,
     train_samples: int = TRAIN_SAMPLES,
     holdout_samples: int = HOLDOUT_SAMPLES,
+    test_samples: int | None = None,
 ) -> Data:
     """Read and decode the splits, or take them from the cache.
 
@@ -126,7 +127,7 @@ def prepare_data(
     """
     cached = _own_folder(cache) / "data.safetensors"
     if not cached.exists():
-        rows = _split_rows(folder, train_samples, holdout_samples)
+        rows = _split_rows(folder, train_samples, holdout_samples, test_samples)
         read = {split: _read(path, places) for split, (path, places) in rows.items()}
         save_file({f"{s}.{part}": t for s, parts in read.items() for part, t in parts}, cached)
     tensors = load_file(cached)
@@ -140,9 +141,10 @@ def write_dataset(
     *,
     train_samples: int = TRAIN_SAMPLES,
     holdout_samples: int = HOLDOUT_SAMPLES,
+    test_samples: int | None = None,
 ) -> None:
     """Write the same three splits as a user's dataset: JPEG bytes, one file per split."""
-    rows = _split_rows(images, train_samples, holdout_samples)
+    rows = _split_rows(images, train_samples, holdout_samples, test_samples)
     for split, (path, places) in rows.items():
         table = pq.read_table(path).take(places.numpy())
         table = table.append_column("split", pa.array([split] * table.num_rows))
@@ -156,7 +158,7 @@ def sample_ids(path: Path) -> list[str]:
 
 
 def _split_rows(
-    folder: Path, train_samples: int, holdout_samples: int
+    folder: Path, train_samples: int, holdout_samples: int, test_samples: int | None
 ) -> dict[str, tuple[Path, Tensor]]:
     """The file of each split, and its number of rows."""
     train_file, test_file = (folder / f"cifar10_{name}.parquet" for name in ("train", "test"))
@@ -171,6 +173,7 @@ def _split_rows(
         holdout, test = (train_file, spare), (test_file, tests.sort().values)
     else:
         holdout, test = (test_file, tests[:holdout_samples]), (test_file, tests[holdout_samples:])
+    test = (test[0], test[1][:test_samples])
     return {"train": (train_file, train), "holdout": holdout, "test": test}
 
 
