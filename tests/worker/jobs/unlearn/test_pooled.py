@@ -79,19 +79,23 @@ def test_jobs_are_judged_together_and_measured_again_while_their_rows_are_there(
 
 def test_whom_a_version_knows_by_other_samples_is_not_in_the_pool(registered, ask, sync_sessions):
     """Not when some are forgotten, nor by these later: the job that has the rest forgotten stands
-    for the whole person."""
+    for the whole person. How many samples count depends on the classes of the unseen people."""
     model = registered(
         flat_floats, groups=PEOPLE, recipe="learn", escalation=[], max_test_accuracy_drop=1.0
     )
     known, whole = (training_samples(PEOPLE, f"trained {n}") for n in (3, 4))
     shown = []
-    for ids in ([*known[1:], *whole], known[:1]):
+    for ids in ([*known[:6], *whole], known[6:]):
         unlearn_model(bench := ask(model, *ids, exact=True))
         with sync_sessions() as session:
             row = session.get_one(PooledAudit, bench.claim.job_id)
         shown.append([row.figures[name] for name in ("units", "samples", "remeasured")])
 
-    assert shown == [[1, len(whole), len(whole)], [2, len(whole) + 1, len(whole) + 1]]
+    (first, alone, again), (both, together, all_again) = shown
+    assert (first, both) == (1, 2)
+    assert 0 < alone == again <= len(whole)
+    assert 0 < together - alone <= len(known) - 6
+    assert all_again == together
 
 
 def test_what_another_version_lets_return_is_seen_although_no_job_measured_it(
