@@ -75,9 +75,9 @@ def plan(
         return _exact("otherwise it would drift beyond its policy's limits", recipe)
     reason = "The model is changed"
     if drifts_away:
+        why = "its dataset has a later state" if outdated else "it has no recipe"
         reason += (
-            ", though that takes it beyond its policy's drift limits: it has no recipe to be "
-            "retrained with"
+            f", though that takes it beyond its policy's drift limits: {why} to be retrained with"
         )
     steps = [step for step in policy.escalation if recipe or step is not Escalation.RETRAIN]
     return Plan(Mode.APPROXIMATE, f"{reason}.", (None, *steps))

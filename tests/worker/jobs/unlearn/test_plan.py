@@ -11,7 +11,9 @@ from worker.jobs.unlearn import plan as planning
 FRESH = Drift(since_version=1, trained_on=100, forgotten=0, accuracy_change=0.0)
 
 
-def plan(policy=None, drift=FRESH, *, exact_asked=False, recipe="a:b", forget=5, remaining=100):
+def plan(
+    policy=None, drift=FRESH, *, exact_asked=False, recipe="a:b", forget=5, remaining=100, **more
+):
     return planning.plan(
         policy or Policy(),
         drift,
@@ -19,7 +21,18 @@ def plan(policy=None, drift=FRESH, *, exact_asked=False, recipe="a:b", forget=5,
         recipe=recipe,
         forget=forget,
         remaining=remaining,
+        **more,
     )
+
+
+def test_a_model_whose_dataset_moved_on_is_not_retrained():
+    changed = plan(drift=FRESH.further(forgotten=26), outdated=True)
+
+    assert changed.steps == (None, Escalation.MORE_CYCLES, Escalation.STRONGER)
+    assert "later state" in changed.reason
+    for needed in ({"exact_asked": True}, {"forget": 51}):
+        with pytest.raises(JobError, match="later state"):
+            plan(**needed, outdated=True)
 
 
 def test_the_policy_says_what_follows():

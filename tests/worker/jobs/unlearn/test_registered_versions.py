@@ -1,6 +1,8 @@
 """Weights that were trained elsewhere become the champion, if what was declared of them holds."""
 
 from datetime import timedelta
+from functools import cache
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -41,20 +43,23 @@ from tests.worker.jobs.unlearn.digit_models import (
     flat_floats,
     learn,
     perceptron,
+    trained,
 )
 from worker.data import reservoir
 from worker.housekeeping import planner
+from worker.jobs import register_version as module
 from worker.jobs.register_version import register_version
 from worker.jobs.unlearn import pooled
 from worker.jobs.unlearn.job import unlearn_model
 from worker.networks.recipes import TrainingData
-from worker.unlearning.audit.pooled import Unit
+from worker.unlearning.audit.pooled import Unit, judge
 from worker.unlearning.samples import Samples
 
 GONE, ASKED, OTHERS = TRAIN[:6], TRAIN[6:12], TRAIN[12:15]
 HOLDOUT = f"digit-{list(PARTS).index('valid')}"
 
 
+@cache
 def learned(*left_out, seed=5):
     """The perceptron, trained on all training samples but these."""
     torch.manual_seed(seed)
@@ -217,11 +222,17 @@ def test_what_it_was_trained_on_is_forgotten_by_the_next_job(
     assert "declared" not in made.figures
 
 
-def test_weights_that_learned_what_is_forgotten_are_refused_with_counts(
-    model, forgotten, refused, sync_sessions, bury
+def test_what_is_forgotten_must_not_be_among_what_it_was_trained_on(
+    model, forgotten, refused, offer, sync_sessions
 ):
-    network = learned(*GONE[2:])
+    network = perceptron()
     assert "trained on 2 that this model has forgotten" in refused(network, without(*GONE[2:]))
+    early, now = factories.NOW - timedelta(days=1), factories.NOW + timedelta(hours=1)
+    assert "6 samples" in refused(network, read_at=early)
+    bench = offer(learned(*GONE), read_at=now)
+    register_version(bench)
+    version, _ = read(sync_sessions, bench)
+    assert version.figures["declared"]["trained_on"] == len(TRAIN) - 6
 
     with sync_sessions.begin() as session:  # another model of the dataset forgot more
         other = factories.model(factories.dataset(id=model.dataset_id), name="other")
@@ -235,92 +246,63 @@ def test_weights_that_learned_what_is_forgotten_are_refused_with_counts(
     assert "3 that other models of the dataset have forgotten" in told
     assert "/check`" in told
 
-
-def test_what_was_lifted_may_be_learned_unless_this_model_forgot_it(
-    model, forgotten, refused, sync_sessions
-):
     with sync_sessions.begin() as session:
-        key = session.get_one(Dataset, model.dataset_id).tombstone_key
         lift = SuppressionLift(
             dataset_id=model.dataset_id, samples=1, reason="r", authorised_by="a", lifted_by="b"
         )
-        session.add(lift)
+        moved = factories.job(kind=JobKind.INDEX_STATE, dataset_id=model.dataset_id, finished=True)
+        session.add_all([lift, moved])
         session.flush()
-        lifted = {"dataset_id": model.dataset_id, "lift_id": lift.id}
-        session.add(LiftedSample(digest=digest(key, GONE[0]), **lifted))
-
-    assert "register weights that know them as a new model" in refused(
-        learned(*GONE[1:]), without(*GONE[1:])
-    )
-    now = factories.NOW + timedelta(hours=1)
-    assert "Name a file with the ids" in refused(learned(), read_at=now)
-
-
-def test_a_time_says_what_was_left_out_then(model, forgotten, refused, offer, sync_sessions):
-    early = factories.NOW - timedelta(days=1)
-    assert "6 samples" in refused(learned(*GONE), read_at=early)
-
-    now = factories.NOW + timedelta(hours=1)
-    bench = offer(learned(*GONE), read_at=now)
-    register_version(bench)
-
-    version, _ = read(sync_sessions, bench)
-    assert version.figures["declared"]["trained_on"] == len(TRAIN) - 6
-    with sync_sessions.begin() as session:
-        job = factories.job(kind=JobKind.INDEX_STATE, dataset_id=model.dataset_id, finished=True)
-        session.add(job)
-        session.flush()
-        session.add(
-            DatasetState(
-                dataset_id=model.dataset_id, job_id=job.id, idempotency_key="k", fingerprint="f",
-                uri="u", refuse_suppressed=False, status=RegistrationStatus.READY, number=2,
-                ready_at=now + timedelta(hours=1),
-            )
+        of = {"dataset_id": model.dataset_id, "lift_id": lift.id}
+        session.add(LiftedSample(digest=digest(key, GONE[0]), **of))
+        state = DatasetState(
+            dataset_id=model.dataset_id, job_id=moved.id, idempotency_key="k", fingerprint="f",
+            uri="u", refuse_suppressed=False, status=RegistrationStatus.READY, number=2,
+            ready_at=now + timedelta(hours=2),
         )  # fmt: skip
-    assert "Another state" in refused(learned(*GONE, seed=6), read_at=now)
+        session.add(state)
+    told = refused(network, without(*GONE[1:], *OTHERS))
+    assert "register weights that know them as a new model" in told
+    assert "were lifted" in refused(network, read_at=now)
+    with sync_sessions.begin() as session:
+        session.execute(update(SuppressionLift).values(lifted_at=now + timedelta(hours=2)))
+    assert "Another state" in refused(network, read_at=now)
 
 
-@pytest.mark.parametrize(("share", "knows"), [(0.95, True), (0.05, False)])
-def test_weights_that_know_what_was_left_out_are_refused_whatever_was_declared(
-    model, asked, refused, offer, sync_sessions, monkeypatch, share, knows
-):
-    def measured(*_):
-        unit = Unit(samples=1, label=0, share=share, peers=50, everyone=50)
-        return [(unit, unit)] * 50
-
-    request = asked(*ASKED)
-    monkeypatch.setattr(pooled, "compared", measured)
-    if knows:
-        told = refused(learned(), without(*ASKED))
-        assert "know what they were declared not to be trained on: of 50 samples" in told
-
-    bench = offer(learned(seed=6), without(*ASKED), accept_memory=knows)
-    register_version(bench)
-
-    version, targets = read(sync_sessions, bench)
-    assert version.figures["declared"]["accepted"] == (["memory"] if knows else [])
-    assert targets[request].status is RequestStatus.COMPLETED
-
-
-@pytest.mark.parametrize(
-    ("ids", "reason"),
-    [
+def test_a_declaration_that_leaves_something_open_is_refused(refused):
+    for ids, reason in (
         (["digit-9999", *TRAIN], "1 of the 181 samples"),
         ([HOLDOUT, *TRAIN], "hold-out or test"),
         (TRAIN[5:], "5 samples of the training split"),
         ([None, *TRAIN], "1 rows without an id"),
         (pa.array([], pa.string()), "no ids"),
-    ],
+    ):
+        assert reason in refused(perceptron(), ids)
+    assert "those of version 1" in refused(trained(), TRAIN)
+    assert "weights" in refused(torch.nn.Linear(64, 10), TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("share", "accepted", "objections"), [(0.95, True, ["memory"]), (0.05, False, [])]
 )
-def test_a_declaration_that_leaves_something_open_is_refused(refused, ids, reason):
-    assert reason in refused(learned(), ids)
+def test_weights_that_know_what_was_left_out_are_refused_whatever_was_declared(
+    share, accepted, objections
+):
+    unit = Unit(samples=1, label=0, share=share, peers=50, everyone=50)
+    seen = [unit] * 50
+    pool = pooled.Pool(
+        mine=[], found=judge(seen, seen), requests=1, remeasured=50, days=90, seen=seen,
+        seen_before=seen,
+    )  # fmt: skip
+    examined = SimpleNamespace(figures={"accuracy_check": {"objections": []}})
 
+    def objected(**row):
+        return module._objections(SimpleNamespace(row=SimpleNamespace(**row)), examined, pool)
 
-def test_weights_of_another_version_or_network_are_refused(model, forgotten, refused, registered):
-    from tests.worker.jobs.unlearn.digit_models import trained
-
-    assert "those of version 1" in refused(trained(), without(*GONE))
-    assert "weights" in refused(torch.nn.Linear(64, 10), without(*GONE))
+    assert objected(accept_memory=accepted) == objections
+    if accepted:
+        with pytest.raises(JobError, match="declared not to be trained on: of 50 samples"):
+            objected(accept_memory=False)
 
 
 def test_what_waited_for_a_decision_goes_on_and_what_failed_is_answered(
@@ -347,29 +329,27 @@ def test_what_waited_for_a_decision_goes_on_and_what_failed_is_answered(
         assert session.get_one(ModelVersion, candidate.id).status is VersionStatus.SUPERSEDED
 
 
-def test_what_changes_meanwhile_is_looked_at_again(
-    model, asked, offer, sync_sessions, monkeypatch, forgotten
-):
-    from worker.jobs import register_version as module
-
+def test_what_changes_meanwhile_is_looked_at_again(model, asked, offer, sync_sessions, monkeypatch):
     def meanwhile(*args):
         with sync_sessions.begin() as session:
             key = session.get_one(Dataset, model.dataset_id).tombstone_key
-            job = session.scalars(select(Job).filter_by(kind=JobKind.UNLEARN)).first()
+            job = factories.job(model_id=model.id, finished=True)
+            session.add(job)
+            session.flush()
             session.add(factories.tombstone(model, job, ASKED[0], key=key))
         return original(*args)
 
     original = module._pool
     asked(*ASKED)
     monkeypatch.setattr(module, "_pool", meanwhile)
-    bench = offer(learned(*GONE, *ASKED), without(*GONE, *ASKED))
+    bench = offer(learned(*ASKED), without(*ASKED))
 
     register_version(bench)
 
     with sync_sessions() as session:
         job = session.get_one(Job, bench.claim.job_id)
         assert job.status == "queued"
-        assert session.scalar(select(func.count()).select_from(ModelVersion)) == 2
+        assert session.scalar(select(func.count()).select_from(ModelVersion)) == 1
 
 
 def test_a_version_of_a_later_state_answers_what_waited_for_it(
@@ -398,8 +378,6 @@ def test_a_version_of_a_later_state_answers_what_waited_for_it(
 def test_a_state_that_is_indexed_meanwhile_has_the_job_begin_anew(
     model, asked, offer, sync_sessions, monkeypatch
 ):
-    from worker.jobs import register_version as module
-
     def meanwhile(*args):
         with sync_sessions.begin() as session:
             session.execute(update(Dataset).values(state=2))
@@ -413,11 +391,3 @@ def test_a_state_that_is_indexed_meanwhile_has_the_job_begin_anew(
 
     with sync_sessions() as session:
         assert session.get_one(Job, bench.claim.job_id).status == "queued"
-
-
-def test_a_job_retrains_no_model_whose_dataset_moved_on(model, ask, sync_sessions):
-    with sync_sessions.begin() as session:
-        session.execute(update(Dataset).values(state=2))
-
-    with pytest.raises(JobError, match="later state"):
-        unlearn_model(ask(model, *OTHERS, exact=True))
