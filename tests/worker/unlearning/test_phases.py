@@ -78,21 +78,30 @@ def test_the_host_waits_for_the_device_only_after_the_last_recover_step(
 ):
     held = replace(goal, samples=on_meta(goal.samples))
     losses = torch.zeros(len(problem.train))
-    rehearsed = rehearsal(problem.train.labels, losses, config, torch.Generator())
+    rehearsed = rehearsal(problem.train.labels, losses, config, torch.Generator(), 400)
+    answers = torch.zeros(len(problem.train), 4, device="meta")
 
     with pytest.raises(RuntimeError, match="meta"):
         recover_phase(
-            network, held, whole(on_meta(problem.train)), rehearsed, config, 1, torch.Generator()
+            network,
+            held,
+            whole(on_meta(problem.train)),
+            answers,
+            rehearsed,
+            config,
+            1,
+            torch.Generator(),
         )
 
-    assert len(steps) == len(rehearsed) >= config.recover_samples / config.batch_size
+    assert len(steps) == len(rehearsed) >= 400 / config.batch_size
 
 
 def test_the_host_waits_for_the_device_only_after_the_last_forget_step(
     problem, network, config, goal, steps
 ):
     goal = replace(goal, samples=on_meta(goal.samples))
-    companions = RetainCompanions(whole(on_meta(problem.train)), torch.Generator())
+    answers = torch.zeros(len(problem.train), 4, device="meta")
+    companions = RetainCompanions(whole(on_meta(problem.train)), answers, torch.Generator())
 
     with pytest.raises(RuntimeError, match="meta"):
         forget_phase(network, goal, companions, config, 1, torch.Generator())
@@ -102,9 +111,8 @@ def test_the_host_waits_for_the_device_only_after_the_last_forget_step(
 
 def test_a_small_reservoir_is_seen_over_and_over(problem, config):
     few = problem.train.labels[:30]
-    config = replace(config, recover_samples=75)
 
-    drawn = torch.cat(rehearsal(few, torch.rand(30), config, torch.Generator()))
+    drawn = torch.cat(rehearsal(few, torch.rand(30), config, torch.Generator(), 75))
 
     assert len(drawn) == 75
     assert set(drawn.bincount(minlength=30).tolist()) <= {2, 3}
@@ -112,10 +120,10 @@ def test_a_small_reservoir_is_seen_over_and_over(problem, config):
 
 def test_what_the_original_found_hardest_is_always_rehearsed(config):
     labels, hardness = torch.arange(200) % 4, torch.arange(200.0).flip(0)
-    config = replace(config, recover_samples=80, hard_share=0.5)
+    config = replace(config, hard_share=0.5)
 
     first, again = (
-        torch.cat(rehearsal(labels, hardness, config, torch.Generator().manual_seed(seed)))
+        torch.cat(rehearsal(labels, hardness, config, torch.Generator().manual_seed(seed), 80))
         for seed in (1, 2)
     )
 
@@ -129,8 +137,9 @@ def test_what_is_rehearsed_does_not_move_forget_samples_out_of_alignment(problem
     """The DA they are to have is put far off, so that it shows who follows it."""
     goal = replace(goal, offsets=goal.offsets - 0.5)
     rehearsed = rehearsal(
-        problem.train.labels, torch.zeros(len(problem.train)), config, torch.Generator()
+        problem.train.labels, torch.zeros(len(problem.train)), config, torch.Generator(), 800
     )
+    answers = problem.network.outputs(problem.train, 64)[1].softmax(1)
 
     def after(weight):
         network = problem.network.copy()
@@ -138,6 +147,7 @@ def test_what_is_rehearsed_does_not_move_forget_samples_out_of_alignment(problem
             network,
             goal,
             whole(problem.train),
+            answers,
             rehearsed,
             replace(config, alignment_weight=weight),
             1,
@@ -177,9 +187,9 @@ def test_nothing_is_learned_from_unseen_samples_of_a_class_that_leaves(problem, 
         forgotten=torch.arange(40) < 20,
         answers=goal.answers[:20],
     )
-    beside = problem.train.select(torch.arange(100, 110))
+    beside = problem.train.inputs[100:110], torch.full((10, 4), 0.25)
 
-    losses = _forget_losses(network, goal, torch.arange(20, 40), beside, math.inf)
+    losses, _ = _forget_losses(network, goal, torch.arange(20, 40), beside, math.inf)
 
     assert [loss.item() for loss in (losses[0], losses[1], losses[3])] == [0, 0, 0]
 

@@ -3,12 +3,9 @@ import dataclasses
 import pytest
 import torch
 
-from worker.unlearning import unlearn as method
-from worker.unlearning.alignment import Eigenspace
 from worker.unlearning.config import default_config
 from worker.unlearning.errors import NotFinite, NothingStays
-from worker.unlearning.evaluation import Observed, Outputs, evaluate
-from worker.unlearning.goal import View, next_shift
+from worker.unlearning.evaluation import Observed, evaluate
 from worker.unlearning.unlearn import unlearn
 
 
@@ -97,7 +94,7 @@ def test_forgets_a_class_that_the_holdout_lacks(problem):
 def test_forgets_more_samples_than_the_reservoir_holds(problem):
     arguments = problem.forgetting(some(120))
     arguments["retain"] = arguments["retain"].select(torch.arange(60))
-    arguments["retain_losses"] = arguments["retain_losses"][:60]
+    arguments["retain_logits"] = arguments["retain_logits"][:60]
 
     after = measured(run(problem, arguments), arguments)
 
@@ -194,7 +191,7 @@ def test_follows_out_of_sample_predictions(problem):
     def answer(predicted):
         predictions = torch.nn.functional.one_hot(predicted, 4).float() * 0.9 + 0.025
         network = run(
-            problem, arguments | {"predictions": predictions}, recover_samples=8, stop_at=2.0
+            problem, arguments | {"predictions": predictions}, recover_most=8, recover_least=8
         )
         _, logits = network.outputs(arguments["forget"], 100)
         return logits.softmax(1).gather(1, labels[:, None]).mean()
@@ -208,47 +205,10 @@ def test_refuses_predictions_of_other_samples(problem):
         run(problem, arguments)
 
 
-def test_refuses_losses_of_another_reservoir(problem):
-    arguments = problem.forgetting(some(40)) | {"retain_losses": torch.zeros(3)}
-    with pytest.raises(ValueError, match="3 losses, but 200 retain samples"):
+def test_refuses_answers_to_another_reservoir(problem):
+    arguments = problem.forgetting(some(40)) | {"retain_logits": torch.zeros(3, 4)}
+    with pytest.raises(ValueError, match="3 rows of logits, but 200 retain samples"):
         run(problem, arguments)
-
-
-@pytest.mark.parametrize(
-    ("seen", "auc"), [(torch.tensor([5.0, -5.0]), 1), (torch.tensor([-5.0, 5.0]), 0)]
-)
-def test_the_shift_follows_the_membership_auc_and_is_never_negative(seen, auc):
-    holdout = Outputs(torch.zeros(40, 2), torch.zeros(40, 2), torch.zeros(40, dtype=torch.int64))
-    forget = Outputs(torch.zeros(10, 2), seen.repeat(10, 1), torch.zeros(10, dtype=torch.int64))
-    view = View(forget, holdout, holdout, Eigenspace(torch.zeros(2), torch.eye(2)))
-    config = default_config(removing=False, forget_count=10, reservoir_count=40)
-    kept = torch.zeros(2, dtype=torch.bool)
-
-    ease = torch.full((10,), 0.4)  # somewhat harder than unseen samples
-
-    moved = next_shift(4.0, view, ease, kept, config)
-
-    assert moved == pytest.approx(4.0 + config.shift_gain * (auc - 0.4) * 10 / 20)
-    assert next_shift(0.0, view, ease, kept, config) == pytest.approx(max(moved - 4.0, 0.0))
-    assert next_shift(4.0, view, ease, ~kept, config) == 4.0
-
-
-def test_the_shift_does_not_ask_how_hard_samples_of_a_lost_class_are(problem, monkeypatch):
-    """No reader knows that class, so that they all look as hard as can be."""
-    given = []
-
-    def spy(shift, view, ease, *more):
-        given.append(ease)
-        return next_shift(shift, view, ease, *more)
-
-    monkeypatch.setattr(method, "next_shift", spy)
-    lost = problem.train.labels == 1
-    arguments = problem.forgetting(lost | some(40))
-
-    run(problem, arguments)
-
-    assert {len(ease) for ease in given} == {int((some(40) & ~lost).sum())}
-    assert all(ease.mean() > 0.3 for ease in given)
 
 
 def test_the_losses_of_a_lost_class_tell_less_who_was_trained_on(problem):
