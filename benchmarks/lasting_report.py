@@ -37,9 +37,9 @@ def _sizes(rows: Rows) -> str:
         cells = [
             str(first["count"]),
             _told(mine, "mia_auc"),
-            f"{first['auc_low']:.1f} to {first['auc_high']:.1f}",
+            _told(first["retrained"], "mia_auc"),
             _told(mine, "forget_acc"),
-            f"{first['retrained_forget_acc']:.1f}",
+            _told(first["retrained"], "forget_acc"),
             _told(mine, "retain_acc"),
             _told(mine, "test_acc"),
             _told(mine, "time_ratio", "{:.3f}"),
@@ -69,8 +69,9 @@ def _sequence(rows: Rows) -> str:
 def _relearning(rows: Rows) -> str:
     lines = ["| recoveries | AUC | forget | retain | test | AUC of a retrained model |"]
     lines.append("|---" * 6 + "|")
-    for place in (0, 1, 3, 6):
-        mine, theirs = ([row[name][place] for row in rows] for name in ("changed", "retrained"))
+    for place in range(len(rows[0]["changed"])):
+        mine = [row["changed"][place] for row in rows]
+        theirs = [row["retrained"][place] for row in rows if "retrained" in row]
         keys = ("mia_auc", "forget_acc", "retain_acc", "test_acc")
         cells = [str(place), *(_told(mine, key) for key in keys), _told(theirs, "mia_auc")]
         lines.append("| " + " | ".join(cells) + " |")
@@ -87,10 +88,14 @@ def plot(found: dict[str, Any], path: Path) -> None:
             counts = [each["count"] for each in row["rows"]]
             _line(by_size, counts, [each["mia_auc"] for each in row["rows"]], name)
             _line(cost, counts, [each["time_ratio"] for each in row["rows"]], name)
-            low, high = ([each[key] for each in row["rows"]] for key in ("auc_low", "auc_high"))
-            by_size.fill_between(counts, low, high, color="grey", alpha=0.15)
+            theirs = [[each["mia_auc"] for each in at["retrained"]] for at in row["rows"]]
+            if all(theirs):
+                low, high = list(map(min, theirs)), list(map(max, theirs))
+                by_size.fill_between(counts, low, high, color="grey", alpha=0.15)
         elif row["part"] == "relearning":
             for kind in ("changed", "retrained"):
+                if kind not in row:
+                    continue
                 points = [(each["recoveries"], each["mia_auc"]) for each in row[kind]]
                 _line(relearnt, *zip(*points, strict=True), f"{kind}, seed {row['seed']}")
         else:
@@ -121,7 +126,7 @@ def _line(panel: Any, x: Sequence[float], y: Sequence[float], name: str) -> None
 
 
 def _told(rows: Rows, key: str, form: str = "{:.1f}") -> str:
-    values = [row[key] for row in rows if row[key] is not None]
+    values = [row[key] for row in rows if row.get(key) is not None]
     if not values:
         return ""
     show: Callable[[float], str] = form.format

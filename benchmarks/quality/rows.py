@@ -171,15 +171,15 @@ def unlearnt(
     settings = json.loads(row.settings)
     if row.method in (OURS, OURS_WITH):
         predictions = bench.unseen_predictions()[new] if row.method == OURS_WITH else None
-        moments = Moments.of(base.outputs(sets.retain, 500)[0])  # kept since registration
-        _, logits = base.outputs(sets.reservoir, 500)  # known from the audit
+        features, logits = base.outputs(sets.data.train, 500)  # known from the audit
+        moments = Moments.of(features[sets.kept])  # kept since registration
         config = configured(sets, row.seed, removing=scenario.removing, **settings)
         started = _clock(bench.size)
         model = unlearn(
             base,
             forget=sets.forget,
             retain=sets.reservoir,
-            retain_logits=logits,
+            retain_logits=logits[sets.drawn],
             holdout=sets.calibration,
             moments=moments,
             class_counts=sets.class_counts,

@@ -10,11 +10,14 @@ from worker.unlearning.alignment import alignment
 from worker.unlearning.class_removal import ceiling_of
 from worker.unlearning.config import default_config
 from worker.unlearning.frozen_stem import StemOutputs
+from worker.unlearning.goal import own_answers
 from worker.unlearning.phases import (
+    FURTHEST,
     RetainCompanions,
     _alignment,
     _forget_losses,
     _membership,
+    _pushed,
     forget_phase,
     recover_phase,
     rehearsal,
@@ -211,3 +214,30 @@ def test_the_least_likely_class_is_that_of_each_sample():
     logits = torch.tensor([[0.1, 0.2, 0.7], [0.6, 0.1, 0.3]]).log()
 
     assert ceiling_of(logits) == pytest.approx(-0.7 * math.log(0.1))
+
+
+@pytest.mark.parametrize(("excess", "moved"), [(0.5, 0.375), (-0.1, -0.075)])
+def test_the_shift_follows_the_membership_auc_and_stays_within_its_limits(
+    goal, config, excess, moved
+):
+    """Ten samples say half of what many do; nothing is taught again."""
+
+    def after(shift):
+        start = replace(goal, shift=torch.tensor(shift))
+        return _pushed(start, torch.tensor(excess), 10, config).shift.item()
+
+    assert after(2.0) == pytest.approx(2.0 + moved)
+    assert after(0.0) == pytest.approx(max(moved, 0.0))
+    assert after(FURTHEST) <= FURTHEST
+
+
+def test_wrong_answers_of_the_original_are_set_right_and_the_others_kept(config):
+    logits = torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]])
+    lost = torch.tensor([False, False, True])
+
+    own = own_answers(logits, torch.tensor([0, 1]), lost, config)
+
+    expected = torch.tensor([2.0, 1.0]).softmax(0)
+    torch.testing.assert_close(own[0, :2], expected, atol=1e-5, rtol=0)
+    assert own[1].tolist() == [0, 1, 0]
+    assert own[:, 2].tolist() == [0, 0]

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from worker.unlearning import unlearn as method
 from worker.unlearning.config import default_config
 from worker.unlearning.errors import NotFinite, NothingStays
 from worker.unlearning.evaluation import Observed, evaluate
@@ -247,6 +248,62 @@ def copied(state):
     """The state as it would be in a file."""
     weights = {name: weight.clone() for name, weight in state.weights.items()}
     return dataclasses.replace(state, weights=weights, companions=state.companions.clone())
+
+
+def test_what_is_rehearsed_is_what_the_original_answers_and_not_the_true_label(problem):
+    """True labels teach a network to be sure again, of what it had forgotten too."""
+    arguments = problem.forgetting(some(40))
+
+    def sure(temperature):
+        told = arguments | {"retain_logits": arguments["retain_logits"] / temperature}
+        _, logits = run(problem, told).outputs(arguments["retain"], 100)
+        return logits.softmax(1).amax(1).mean()
+
+    assert sure(4.0) < sure(1.0) - 0.1
+
+
+@pytest.fixture
+def phases_seen(monkeypatch):
+    """How many samples each recover phase rehearsed, and what each forget phase left."""
+    seen = {"rehearsed": [], "left": []}
+    count, forget = method.recover_count, method.forget_phase
+
+    def counted(damage, config):
+        seen["rehearsed"].append(count(damage, config))
+        return seen["rehearsed"][-1]
+
+    def watched(*arguments, **named):
+        done = forget(*arguments, **named)
+        seen["left"].append(done.excess)
+        return done
+
+    monkeypatch.setattr(method, "recover_count", counted)
+    monkeypatch.setattr(method, "forget_phase", watched)
+    return seen
+
+
+def test_the_work_of_recovery_follows_the_damage(problem, phases_seen):
+    arguments = problem.forgetting(some(20))
+
+    for rate in (1e-6, 0.5):
+        run(problem, arguments, forget_lr=rate, recover_least=40, recover_gain=2000, cycles=1)
+
+    little, much = phases_seen["rehearsed"]
+    assert 40 <= little < much <= 800
+
+
+def test_the_forget_phase_goes_on_while_its_samples_are_remembered(problem, phases_seen):
+    arguments = problem.forgetting(some(40))
+
+    run(problem, arguments, forget_lr=1e-6, cycles=1)
+    idle = list(phases_seen["left"])
+    run(problem, arguments, cycles=1)
+    done = phases_seen["left"][len(idle) :]
+
+    assert len(idle) == method.TRIES
+    assert min(idle) > method.REMEMBERED
+    assert len(done) < method.TRIES
+    assert done[-1] <= method.REMEMBERED
 
 
 def test_an_eigenspace_that_is_all_there_is_does_not_stop_a_run(problem):
