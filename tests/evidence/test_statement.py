@@ -12,14 +12,12 @@ import torch
 from jsonschema import Draft202012Validator
 
 import domain
-from attacks.judge import verify
 from domain.states import Objective, RowsStatus, Verdict
-from evidence import advantage, subjects, wording
+from evidence import advantage, wording
 from evidence.statement import Keyed, Purge, Rows, instant, says_more, statement
 from evidence.subjects import LookedUp
 from tests import certified, factories
 from tests.certified import SCHEMA
-from tests.evidence.test_wording import FORBIDDEN
 from worker.engine import environment
 from worker.unlearning.config import default_config
 
@@ -388,19 +386,3 @@ def test_a_purge_is_news_and_so_is_any_other_event():
 
     assert says_more(built(purged, 2), built(case), purged.log)
     assert says_more(built(shredded, 2), built(case), shredded.log)
-
-
-@pytest.mark.parametrize(("named", "unknown"), [(1, 0), (1, 1), (3, 1), (3, 3)])
-def test_of_subjects_no_more_is_said_than_was_looked_up(named, unknown):
-    found = replace(SUBJECTS, named=named, unknown=unknown, samples=named - unknown)
-
-    said = subjects.statement(found)
-    answer = subjects.meaning(named=named, unknown=unknown, dataset="gait")
-
-    assert ("No data was found" in said) == (unknown > 0) == (answer is not None)
-    assert (subjects.NOT_NEVER in subjects.not_proven(found)) == (unknown > 0)
-    assert "gait" in said
-    assert "\n" not in said
-    for words in (said, answer or ""):
-        assert not FORBIDDEN.search(words)
-        assert not verify.SUCCESS.search(words)

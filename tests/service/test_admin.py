@@ -79,8 +79,8 @@ async def test_figures_as_json(client, history):
     assert figures["oldest_queued_job_seconds"] == pytest.approx(86400 + since, abs=60)
     assert figures["expired_leases"] == 1
     assert figures["unlearn_seconds"] == {"jobs": 3, "median": 20, "p95": 83}
-    assert figures["datasets"] == {"pending": 0, "ready": 1, "failed": 0}
-    assert figures["models"] == {"pending": 0, "ready": 1, "failed": 0}
+    assert figures["datasets"] == {"pending": 0, "ready": 1, "failed": 0, "deleted": 0}
+    assert figures["models"] == {"pending": 0, "ready": 1, "failed": 0, "deleted": 0}
     assert figures["purge_pending"] == 2
     assert 3600 <= figures["purge_overdue_seconds"] < 8000
     assert figures["audit_events"] == 0

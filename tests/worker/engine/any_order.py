@@ -48,6 +48,7 @@ from service.deletion_requests import cancellation, decisions
 from service.deletion_requests.schemas import DecisionCreate
 from service.jobs import retry
 from tests import acting, factories
+from tests.worker.engine.totals import total
 from worker.engine import lease
 from worker.housekeeping import planner
 from worker.jobs.unlearn import record
@@ -394,17 +395,3 @@ class AnyOrder(RuleBasedStateMachine):
             kept.setdefault(row.request_id, set()).add(row.sample_id)
         requests = [each.id for each in self.rows(DeletionRequest) if each.status not in FINAL]
         assert kept == {request: self.named[request] for request in requests}
-
-
-def total(targets):
-    """What the statuses of targets add up to, told another way than in SQL."""
-    statuses = {target.status.value for target in targets}
-    if "needs_review" in statuses:
-        return "needs_review"
-    if not statuses & {"pending", "scheduled", "running"}:
-        return next(s for s in ("failed", "refused", "cancelled", "completed") if s in statuses)
-    if "running" in statuses or any(
-        target.job_id and target.status in ("completed", "failed") for target in targets
-    ):
-        return "running"
-    return "scheduled" if "scheduled" in statuses else "pending"
