@@ -89,7 +89,10 @@ class Sample(Base):
         ),
     )
 
-    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
+    dataset_id: Mapped[UUID] = mapped_column(primary_key=True)
+    """Of a dataset that the job found before it stored them. Not a foreign key, for the reason in
+    `RequestSample`: who deletes a dataset deletes these."""
+
     sample_id: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger)
     """Row number over all files of the dataset in the order of their names."""

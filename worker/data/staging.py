@@ -3,7 +3,8 @@
 The file is written with no transaction open; one transaction loads it and finds duplicates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import IO, Any, cast
 
@@ -134,13 +135,23 @@ def load(session: Session, staged: IO[bytes], table: Table) -> None:
             copy.write(block)
 
 
+@contextmanager
+def in_one_process(session: Session) -> Iterator[None]:
+    """How staged rows are grouped. Postgres knows nothing yet of what this transaction has loaded:
+    it would have several processes group them all, and then sort nearly as many to compare."""
+    session.execute(text("SET LOCAL max_parallel_workers_per_gather = 0"))
+    yield
+    session.execute(text("SET LOCAL max_parallel_workers_per_gather TO DEFAULT"))
+
+
 def find_duplicates(session: Session, faults: BadRows) -> None:
     """Leave out all rows of an id that occurs more than once: nothing says which one is right."""
     duplicates = "FROM staged_samples GROUP BY sample_id HAVING count(*) > 1"
     each = f"SELECT count(*) AS rows, count(*) FILTER (WHERE usable) AS newly {duplicates}"
-    count, newly_bad = session.execute(
-        text(f"SELECT coalesce(sum(rows), 0), coalesce(sum(newly), 0) FROM ({each}) AS each")  # noqa: S608
-    ).one()
+    with in_one_process(session):
+        count, newly_bad = session.execute(
+            text(f"SELECT coalesce(sum(rows), 0), coalesce(sum(newly), 0) FROM ({each}) AS each")  # noqa: S608
+        ).one()
     if not count:
         return
     duplicates = f"SELECT sample_id {duplicates}"

@@ -27,14 +27,14 @@ from worker.data.source import open_listed
 from worker.engine import lease
 from worker.engine.workbench import Workbench
 
-STORE = (
+STORE = text(
     "INSERT INTO samples (dataset_id, sample_id, position, label, split, group_digest, content) "
-    "SELECT :dataset_id, sample_id, position, label, split, group_digest, content "
-    "FROM staged_samples WHERE usable"
+    "SELECT DISTINCT ON (sample_id) :dataset_id, sample_id, position, label, split, group_digest, "
+    "content FROM staged_samples WHERE usable ORDER BY sample_id"
 )
-BY_GROUP = " ORDER BY group_digest"
-"""How samples with groups are stored: the entries of their index come one after the other. In the
-order of the files each would hit a page at random, of more pages than Postgres keeps in memory."""
+"""In the order of the primary key, its entries come one after the other. In the order of the files
+each would hit a page at random, of more pages than Postgres keeps in memory. An id that occurs more
+than once is stored once: fewer rows are then stored than staged."""
 
 
 def index_dataset(bench: Workbench) -> None:
@@ -72,7 +72,6 @@ def index_dataset(bench: Workbench) -> None:
             with attempt as session:
                 found = deepcopy(faults)  # a repeated transaction finds the duplicates again
                 staging.load(session, staged, staged_samples)
-                staging.find_duplicates(session, found)
                 _store(session, bench, dataset.id, found, source.rows, files, told)
 
 
@@ -99,15 +98,26 @@ def _store(
 ) -> None:
     """Write the outcome: the report always, the samples if the dataset can be used.
 
+    Rows without a fault are stored at once, as most often nothing is wrong: whether an id occurs
+    twice is seen then, and looked into only if so.
+
     The job's row is locked last, when all that takes long is done: whoever wants to renew its lease
     or to cancel it waits until the transaction ends.
     """
     known = session.get_one(Dataset, dataset_id)
+    old, new = delete(Sample).filter_by(dataset_id=dataset_id), {"dataset_id": dataset_id}
+    session.execute(old)
+    stored = False
+    if not faults.rows:
+        stored = session.execute(STORE, new).rowcount == rows  # type: ignore[attr-defined]
+    if not stored:
+        staging.find_duplicates(session, faults)
     report, problem = reported(session, known, faults, rows, told)
-    session.execute(delete(Sample).filter_by(dataset_id=dataset_id))
+    if problem is not None or not stored:
+        session.execute(old)
     if problem is None:
-        order = "" if known.definition["columns"].get("group") is None else BY_GROUP
-        session.execute(text(STORE + order), {"dataset_id": dataset_id})
+        if not stored:
+            session.execute(STORE, new)
         report["suppressed"] = suppression.elsewhere(session, dataset_id, staging.USABLE_IDS)
     job = lease.hold(session, bench.claim)
     dataset = session.get_one(Dataset, dataset_id)
@@ -140,7 +150,8 @@ def reported(
     by_label = [(split, label, n) for split, label, n in counts]
     report = {**faults.report(rows, by_label), **told}
     if dataset.definition["columns"].get("group") is not None:
-        report["groups"] = group_column.report(session, sum(report["samples"].values()))
+        with staging.in_one_process(session):
+            report["groups"] = group_column.report(session, sum(report["samples"].values()))
     return report, _problem(report, dataset.definition, faults)
 
 

@@ -3,12 +3,12 @@
 from io import BytesIO
 
 import pytest
-from sqlalchemy import create_engine, func, select
+from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.orm import sessionmaker
 
 from devstack import roles
 from domain.tables import staged_positions
-from worker.data.staging import load
+from worker.data.staging import in_one_process, load
 
 
 @pytest.fixture
@@ -44,3 +44,13 @@ def test_what_is_loaded_again_replaces_what_was_there(worker_sessions):
         assert session.scalars(select(staged_positions.c.sample_id)).all() == ["c"]
         session.rollback()
         assert staged(session) == 0
+
+
+def test_staged_rows_are_grouped_by_one_process(worker_sessions):
+    """And what comes after them by as many as Postgres likes."""
+    asked = text("SHOW max_parallel_workers_per_gather")
+    with worker_sessions() as session:
+        before = session.scalar(asked)
+        with in_one_process(session):
+            assert session.scalar(asked) == "0"
+        assert session.scalar(asked) == before != "0"

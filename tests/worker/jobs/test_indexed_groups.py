@@ -71,22 +71,6 @@ def test_every_way_to_store_text_and_integers_gives_the_same_group(
     assert {found[f"{number}-2"] for number in range(9)} == {None}
 
 
-def test_samples_are_stored_in_the_order_of_their_groups(rows, write, index, sync_sessions):
-    """Or each would hit a page of the groups' index at random, and a million take far longer."""
-    who = [f"person-{row % 40}" for row in range(80)]
-    dataset, _ = index(write(rows(80, who=who, part=["train", "train", "valid", "test"] * 20)))
-
-    with sync_sessions.begin() as session:
-        chosen = select(Sample.sample_id, Sample.group_digest).filter_by(dataset_id=dataset.id)
-        stored = session.execute(chosen.order_by(text("ctid"))).all()
-    digests = [row.group_digest for row in stored]
-    assert len(set(digests)) == 40
-    assert digests == sorted(digests)
-    assert {row.sample_id: row.group_digest for row in stored} == {
-        f"person-{row}": digest(dataset.group_key, who[row]) for row in range(80)
-    }
-
-
 def test_a_folder_is_a_group(rows, write, index, groups, tmp_path):
     for who in ("7", "anna%20b", "__HIVE_DEFAULT_PARTITION__"):
         ids = [f"{who}-{row}" for row in range(4)]
