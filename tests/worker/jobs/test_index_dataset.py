@@ -263,7 +263,7 @@ def test_without_a_shape_all_arrays_are_as_long_as_the_first(
         ([], "No usable row is in the split train and holdout;"),
     ],
 )
-def test_training_and_holdout_samples_are_needed(rows, write, register, index, parts, message):
+def test_training_and_holdout_samples_are_needed(write, register, index, samples, parts, message):
     columns = {
         "id": pa.array([f"p{n}" for n in range(len(parts))], pa.string()),
         "pixels": pa.array([[0] * 4] * len(parts), pa.list_(pa.uint8())),
@@ -275,6 +275,7 @@ def test_training_and_holdout_samples_are_needed(rows, write, register, index, p
     assert job.status is JobStatus.FAILED
     assert dataset.failure.startswith(message)
     assert dataset.report["rows"] == len(parts)
+    assert not samples(dataset)
 
 
 def test_indexing_again_replaces_what_was_there(
