@@ -1,7 +1,7 @@
 """samples do not check row by row that their dataset exists: the job that stores them knows it
 
-Safe while serving: earlier code stores and deletes samples as before, and keeps the row of each dataset. Both
-tables are locked for a moment.
+Safe while serving: earlier code stores and deletes samples as before, and keeps the row of each
+dataset. Both tables are locked for a moment.
 """
 
 from alembic import op
