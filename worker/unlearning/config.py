@@ -167,6 +167,7 @@ def default_config(
     forget_batch = half if removing else max(round(half * (1 - skew)), half // 4)
     batches = max(math.ceil(forget_count / forget_batch), 1)
     more = 1 if level < 2 else 1 + min(forget_count / 200, 1)
+    share = forget_count / max(reservoir_count, 1)
     least, most = (3600, 3600) if removing else (1200, 5000)
     return Config(
         removing=removing,
@@ -174,7 +175,7 @@ def default_config(
         forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 8) / batches)),
         forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),
         recover_least=round(min(least, 4 * reservoir_count) * more),
-        recover_most=round(min(most, 4 * reservoir_count) * more),
+        recover_most=round(min(most, 8 * reservoir_count) * more),
         recover_gain=15_000,
         recover_lr=0.04,
         batch_size=batch_size,
@@ -182,8 +183,8 @@ def default_config(
         held=half if removing else min(half // 4, forget_batch),
         alignment_weight=0.3 if removing else 0.04,
         distillation_weight=1.0,
-        hold_weight=0.0 if removing else min(max(20 / max(forget_count, 1), 0.2), 0.4),
+        hold_weight=0.0 if removing else 0.2 + 0.3 * max(1 - 40 * share, 0),
         push_rate=1.5,
-        overshoot=0.03,
+        overshoot=min(0.02 + 2.5 / max(forget_count, 1), 0.07),
         seed=seed,
     )
