@@ -270,6 +270,19 @@ class ModelFailed(Event, event="model.failed", about="model"):
     job: UUID
 
 
+class BackboneChecked(Event, event="backbone.checked", about="model"):
+    """All tensors but the head's are, to the last bit, those of a public network. That this network
+    was not trained on the dataset is what whoever registered the model declared."""
+
+    job: UUID
+    source: str
+    sha256: list[str]
+    """Of its files."""
+
+    tensors: int
+    trained_on_dataset: bool
+
+
 class ReferencesCompleted(Event, event="references.completed", about="model"):
     """Reference models were trained, asked and discarded."""
 
@@ -302,8 +315,13 @@ class VersionCreated(Event, event="version.created", about="version"):
     weights_sha256: str
     statistics_sha256: str
     reservoir_sha256: str
+    features_sha256: str | None = None
+    backbone_sha256: list[str] | None = None
+    """Of the backbone that its head was fitted on, and nothing but its head."""
+
     parent_sha256: str | None = None
-    """Of the weights it was made from. This and the rest are left out of a registered version."""
+    """Of the weights it was made from. This and the rest, and a backbone, are left out of a
+    registered version."""
 
     samples: int | None = None
     status: str | None = None
@@ -359,9 +377,10 @@ class VersionPurged(Event, event="version.purged", about="version"):
     reservoir_sha256: str
     deleted: int
     kept: list[str]
-    """Which of the three another version names too."""
+    """Which of them another version names too."""
 
     left: int
+    features_sha256: str | None = None
 
 
 class ReservoirReplaced(Event, event="reservoir.replaced", about="version"):

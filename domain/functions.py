@@ -5,6 +5,10 @@ Such a name outlives a move of the code that it names: `MOVED` says where the co
 
 from collections.abc import Iterable
 
+HEAD = "worker.networks.recipes:head"
+"""The recipe that fits a head anew on a backbone that stays; always allowed, as it runs no user's
+code."""
+
 MOVED = {
     "worker.recipes": "worker.networks.recipes",
     "demo.digits": "devstack.demo.digits",
@@ -20,6 +24,11 @@ def is_allowed(name: str, allowed: Iterable[str]) -> bool:
     """Whether the list has this function, or all functions of its module."""
     allowed = set(allowed)
     return is_listed(name, allowed) or is_listed(f"{name.partition(':')[0]}:*", allowed)
+
+
+def is_head(recipe: str | None) -> bool:
+    """Whether it is the recipe that fits nothing but the head."""
+    return recipe is not None and is_listed(recipe, [HEAD])
 
 
 def _present(name: str) -> str:

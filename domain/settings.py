@@ -93,8 +93,9 @@ class Settings(MigrationSettings):
     Read by api, worker and beat."""
 
     store: Path
-    """The directory of weights, statistics and reservoirs, in files named by their SHA-256. Worker
-    and beat write it; the API only reads the weights that are fetched, so mount it read-only there.
+    """The directory of weights, statistics, reservoirs and features, in files named by their
+    SHA-256. Worker and beat write it; the API only reads the weights that are fetched, so mount it
+    read-only there.
     Read by api, worker and beat."""
 
     log_format: Literal["json", "console"] = "json"
@@ -112,7 +113,8 @@ class Settings(MigrationSettings):
 
     recipes: list[str] = ["worker.networks.recipes:train"]
     """The functions that may retrain a model, written in the same way.
-    `worker.networks.recipes:train` comes with the worker. Read by api and worker."""
+    `worker.networks.recipes:train` comes with the worker. `worker.recipes:head`, which fits nothing
+    but a head, needs no permission. Read by api and worker."""
 
     idempotency_retention: timedelta = timedelta(days=30)
     """How long a repeated `Idempotency-Key` gets the answer it got the first time.

@@ -116,6 +116,7 @@ class DerivedKind(StrEnum):
     - `weights`: the weights of a version.
     - `statistics`: moments of its features and what was measured on the hold-out.
     - `reservoir`: samples kept for the jobs of the model.
+    - `features`: what enters the head of a frozen backbone, for every training sample.
     - `checkpoint`: the state of a running job, from which another attempt can go on.
     - `out_of_sample_predictions`: what reference models answered to samples they never saw.
     - `membership_statistics`: how confident reference models are with and without a sample.
@@ -126,6 +127,7 @@ class DerivedKind(StrEnum):
     WEIGHTS = "weights"
     STATISTICS = "statistics"
     RESERVOIR = "reservoir"
+    FEATURES = "features"
     CHECKPOINT = "checkpoint"
     OUT_OF_SAMPLE_PREDICTIONS = "out_of_sample_predictions"
     MEMBERSHIP_STATISTICS = "membership_statistics"

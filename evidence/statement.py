@@ -35,6 +35,8 @@ METHODS = {
     Mode.APPROXIMATE: "alternating alignment and distillation",
     Mode.EXACT: "retraining",
 }
+REFIT = "refit of the head on a frozen backbone"
+"""The name of exact mode where nothing else was trained."""
 TEST = (
     "moment", "name", "value", "low", "high", "expected", "threshold", "p_value",
     "forget_samples", "holdout_samples", "passed",
@@ -333,7 +335,7 @@ def _method(job: Job | None, made: ModelVersion) -> dict[str, Any] | None:
         libraries.pop(name, None) for name in ("device", "lethe", "code_sha256")
     )
     return {
-        "name": METHODS[made.mode],
+        "name": REFIT if "backbone" in config else METHODS[made.mode],
         "mode": made.mode,
         "mode_reason": job.mode_reason,
         "config": config,

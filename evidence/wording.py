@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from domain.states import Mode, Objective, RowsStatus, Verdict
-from evidence import advantage, fine_tuned
+from evidence import advantage, backbones, fine_tuned
 
 Result = Mapping[str, Any]
 """What a certificate says of one model, as it is signed: the words rest on nothing else."""
@@ -241,10 +241,18 @@ def accuracy_remarks(report: Mapping[str, Any]) -> list[str]:
     return remarks
 
 
-def meaning(verdict: Verdict, mode: Mode | Kind | None) -> str:
-    """What a verdict says of a version that was made in this mode."""
+def meaning(
+    verdict: Verdict, mode: Mode | Kind | None, config: Mapping[str, Any] | None = None
+) -> str:
+    """What a verdict says of a version that was made in this mode.
+
+    Args:
+        config: what it was made with, as the job or the round has it.
+    """
     if mode == Kind.EXACT and verdict in OF_RETRAINED:
-        return OF_RETRAINED[verdict]
+        return (backbones.OF_REFITTED if config and config.get("backbone") else OF_RETRAINED)[
+            verdict
+        ]
     return MEANING[verdict]
 
 
@@ -300,10 +308,13 @@ def _what_came_of(result: Result, nothing_found: bool) -> Iterator[str]:
         yield from _knows(result)
         return
     yield f"Model {result['model']}: version {result['after']['version']}"
-    verdict, kind = _verdict(result), Kind(result["kind"])
-    yield MADE[kind]
+    verdict, kind, backbone = _verdict(result), Kind(result["kind"]), backbones.of(result)
+    yield MADE[kind] if backbone is None else backbones.REFITTED
+    if backbone is not None:
+        yield backbones.DECLARED
     yield from _knows(result)
-    yield NOT_TESTED if verdict is None else meaning(verdict, kind)
+    config = result["method"]["config"] if backbone else None
+    yield NOT_TESTED if verdict is None else meaning(verdict, kind, config)
     if verdict is Verdict.PASS and kind is Kind.EXACT:
         compared = [test["passed"] for test in result["tests"] if test["moment"] == "after"]
         if not all(compared):
@@ -328,6 +339,8 @@ def _limits(objective: Objective, result: Result) -> Iterator[str]:
         if kind is not Kind.EXACT or verdict is not Verdict.PASS:
             yield from _limits_of_tests(result, verdict)
         yield CHANGED if kind is Kind.APPROXIMATE else RETRAINED
+        if backbones.of(result) is not None:
+            yield backbones.NOT_PROVEN
         if objective is Objective.REMOVE_CLASS:
             yield CONCEPT
     if result["already_forgotten"]:

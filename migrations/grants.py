@@ -86,7 +86,7 @@ TABLES: Mapping[str, Table] = {
         api=Rights(
             insert=True,
             update="dataset_id weights_uri architecture head preprocessing declared found recipe "
-            "policy expected_accuracy accept_accuracy suppressed_samples status failure "
+            "backbone policy expected_accuracy accept_accuracy suppressed_samples status failure "
             "deleted_at",
         ),
         worker=Rights(
@@ -100,7 +100,8 @@ TABLES: Mapping[str, Table] = {
         worker=Rights(
             insert=True, update="status superseded_at purge_after purged_at reservoir_sha256"
         ),
-        fixed="model_id number mode parent_id job_id weights_sha256 statistics_sha256 figures",
+        fixed="model_id number mode parent_id job_id weights_sha256 statistics_sha256 "
+        "features_sha256 figures",
     ),
     "version_registrations": Table(
         api=Rights(insert=True, update="status failure"),

@@ -1051,6 +1051,10 @@ SUCCESS = re.compile(
 )
 
 
+UNMEASURED = "was never trained on the dataset; this was not measured"
+"""What is said of a backbone on which nothing but a head was fitted."""
+
+
 def check_wording(predicate: dict[str, Any]) -> None:
     """Check that the plain words claim no success unless the verdict is a pass.
 
@@ -1068,6 +1072,9 @@ def check_wording(predicate: dict[str, Any]) -> None:
             lost = f"Class {label} lost all of its training samples"
             concealed = f"it does not say that class {label} lost all of its training samples"
             must(any(lost in line for line in about), "scope.statement", concealed)
+        if "backbone" in (result.get("method") or {}).get("config", {}):
+            concealed = "it does not say that the backbone's training was declared, not measured"
+            must(any(UNMEASURED in line for line in about), "scope.statement", concealed)
     for result in results:
         told_apart = any(t["moment"] == "after" and not t["passed"] for t in result["tests"])
         about = [line for line in lines if line.startswith(f"Model {result['model']}:")]
@@ -1164,6 +1171,7 @@ def check_version(
     agree(f"{where}.kind", kind, made[0], "mode")
     for parent in versions(events, weights_sha256=before["weights_sha256"]):
         agree(f"{where}.before.version", before["version"], parent, "number")
+    check_backbone(method, where, made[0])
     check_told_accuracy(result, where, made[0])
     job = made[0].data.get("job")
     ended = only([event for event in events if event.subject == job], "job.completed")
@@ -1186,6 +1194,15 @@ def check_declared(result: dict[str, Any], where: str, made: Event, events: list
         agree(f"{where}.declared.{name}", said[name], told[0], name)
     accepted = told[0].data.get("accepted") or []
     must(said["accepted"] == accepted, f"{where}.declared.accepted", "the log says otherwise")
+
+
+def check_backbone(method: dict[str, Any] | None, where: str, made: Event) -> None:
+    """Check that the certificate names the backbone that nothing but a head was fitted on."""
+    backbone = (method or {}).get("config", {}).get("backbone")
+    named = backbone.get("sha256") if isinstance(backbone, dict) else None
+    differ = f"version.created at {made.position} says otherwise on which backbone it was made"
+    told = made.data.get("backbone_sha256")
+    must(named == told, f"{where}.method.config.backbone", differ)
 
 
 def check_told_accuracy(result: dict[str, Any], where: str, made: Event) -> None:

@@ -213,3 +213,21 @@ def the_words_conceal_a_lost_class(evidence: Evidence) -> Given:
 @attack(CONTENT, "whether it was accepted")
 def an_accepted_accuracy_is_concealed(evidence: Evidence) -> Given:
     return evidence.reissued(evidence.main, lambda s: result(s).pop("accepted_accuracy"))
+
+
+@attack(CONTENT, "says otherwise on which backbone it was made")
+def a_head_is_said_to_stand_on_a_backbone(evidence: Evidence) -> Given:
+    def alter(statement: Json) -> None:
+        result(statement)["method"]["config"]["backbone"] = {"sha256": ["0" * 64]}
+        words = " Its backbone was never trained on the dataset; this was not measured."
+        statement["predicate"]["scope"]["statement"] += words
+
+    return evidence.reissued(evidence.main, alter)
+
+
+@attack(CONTENT, "the backbone's training was declared, not measured")
+def the_words_conceal_that_a_backbone_was_declared(evidence: Evidence) -> Given:
+    def alter(statement: Json) -> None:
+        result(statement)["method"]["config"]["backbone"] = {"sha256": ["0" * 64]}
+
+    return evidence.reissued(evidence.main, alter)

@@ -16,7 +16,8 @@ Connection = psycopg.Connection[dict[str, Any]]
 LOCK = Path("lock")
 """The lock held while a file gets its name."""
 
-ROLES = ("weights_sha256", "statistics_sha256", "reservoir_sha256")
+ROLES = ("weights_sha256", "statistics_sha256", "reservoir_sha256", "features_sha256")
+"""The last one is null for most versions."""
 
 
 def violations(
@@ -32,7 +33,7 @@ def violations(
             yield Violation("file_missing", digest)
         elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             yield Violation("hash_wrong", digest)
-    for digest in {row[role] for row in versions for role in ROLES} - named:
+    for digest in {row[role] for row in versions for role in ROLES if row[role]} - named:
         if any((objects / digest[:2]).glob(f"{digest}*")):
             yield Violation("purged_file_left", digest)
     yield from left_over(connection, store)
@@ -62,7 +63,7 @@ def _owner(place: Path) -> Path:
 def _named(versions: list[dict[str, Any]]) -> set[str]:
     """The file names of unpurged versions."""
     unpurged = [version for version in versions if version["purged_at"] is None]
-    return {version[role] for version in unpurged for role in ROLES}
+    return {version[role] for version in unpurged for role in ROLES if version[role]}
 
 
 def _walk(store: Path) -> Iterator[Path]:

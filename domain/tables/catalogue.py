@@ -136,6 +136,10 @@ class Model(Base):
     recipe: Mapped[str | None]
     """The function that trains it anew; without one it is never retrained."""
 
+    backbone: Mapped[dict[str, Any] | None]
+    """The public network that its head was trained on, as it was registered, if only its head is
+    ever fitted anew; see `worker.jobs.frozen_head`."""
+
     policy: Mapped[dict[str, Any]]
     """As `domain.policy.Policy` dumps it."""
 
@@ -212,6 +216,10 @@ class ModelVersion(Base):
 
     reservoir_sha256: Mapped[str]
     """Inputs kept for jobs: a class-balanced draw of the retain set, hold-out and test samples."""
+
+    features_sha256: Mapped[str | None]
+    """What enters its head, for every training sample that stays; null unless the model's recipe
+    fits nothing but the head."""
 
     figures: Mapped[dict[str, Any]]
     """Accuracies, feature size, sample counts and drift measured when the version was made."""

@@ -20,10 +20,10 @@ from lethe.schemas.models import (
     Accuracy,
     Channels,
     Model,
-    NearDuplicates,
     PythonArchitecture,
     TransformersArchitecture,
 )
+from lethe.schemas.near_duplicates import NearDuplicates
 from lethe.schemas.versions import Version
 
 app = typer.Typer(no_args_is_help=True, help="Neural networks, and their versions.")
@@ -102,6 +102,14 @@ def add(
         str | None,
         typer.Option(metavar="MODULE:FUNCTION", help="Trains the network again, if it must be."),
     ] = None,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=JSON",
+            help="With the recipe worker.recipes:head: weights, source, trained_on_dataset=false "
+            "and l2.",
+        ),
+    ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
@@ -151,6 +159,7 @@ def add(
             classes=classes or None,
             map_classes=map_classes or None,
             recipe=recipe,
+            backbone=_settings(backbone) or None,
             policy=_settings(policy) or None,
             expected_accuracy=_given(train=expect_train, holdout=expect_holdout),
             accept_accuracy=accept_accuracy or None,
@@ -305,6 +314,7 @@ def _picture(model: Model) -> Table:
             ("preprocessing", model.preprocessing_source),
             ("classes", model.classes and ", ".join(model.classes)),
             ("recipe", model.recipe),
+            ("backbone", model.backbone and model.backbone.source),
             ("accuracy", model.accuracy and _accuracy(model.accuracy)),
             ("remark", model.accuracy and model.accuracy.remark),
             ("policy", model.policy),

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from lethe.calls import Call, Listed, members
 from lethe.routes.building import delete, get, next_page, pages, post
 from lethe.routing import listing, route
+from lethe.schemas.backbones import Backbone
 from lethe.schemas.common import Page, Settings
 from lethe.schemas.models import (
     ExpectedAccuracy,
@@ -40,6 +41,7 @@ class Models:
         classes: Sequence[str] | None = None,
         map_classes: bool | None = None,
         recipe: str | None = None,
+        backbone: Backbone | Settings | None = None,
         policy: Policy | Settings | None = None,
         expected_accuracy: ExpectedAccuracy | Settings | None = None,
         accept_accuracy: bool | None = None,
@@ -60,6 +62,8 @@ class Models:
             map_classes: translate the dataset's labels where it has these names in another order.
             recipe: `package.module:function` that trains the network again; without one the model
                 cannot be retrained.
+            backbone: for the recipe `worker.recipes:head`: the public network that the head was
+                trained on. Jobs then fit nothing but the head, exactly and in seconds.
             policy: only what is set is sent; for the rest the service's defaults hold.
             expected_accuracy: what you measured, of training samples, hold-out or both; the
                 registration fails if it measures something else.
@@ -77,6 +81,7 @@ class Models:
             "classes": None if classes is None else list(classes),
             "map_classes": map_classes,
             "recipe": recipe,
+            "backbone": members(backbone),
             "policy": members(policy),
             "expected_accuracy": members(expected_accuracy),
             "accept_accuracy": accept_accuracy,

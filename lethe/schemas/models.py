@@ -7,7 +7,9 @@ from uuid import UUID
 from pydantic import Field, JsonValue
 
 from lethe.calls import Call
+from lethe.schemas.backbones import CheckedBackbone
 from lethe.schemas.common import Registered, RegistrationStatus, Result, Word
+from lethe.schemas.near_duplicates import NearDuplicates
 from lethe.schemas.versions import Version
 
 
@@ -195,28 +197,6 @@ class References(Result):
     failure: str | None = None
 
 
-class NearDuplicates(Result):
-    """Training samples that are nearly the same as others, as found at registration."""
-
-    used: bool
-    """Whether they count as groups, as the policy says."""
-
-    left_out: str | None
-    training_samples: int
-    samples: int
-    groups: int
-    largest: int
-    groups_in_holdout: int
-    holdout_samples: int
-    sharing_stretches: int | None = None
-    """Of `samples`, those that share stretches of stored values."""
-
-    not_searched: int
-    not_counted: int
-    examples: list[list[int]]
-    """Row numbers, not ids."""
-
-
 class ExpectedAccuracy(Result):
     """The accuracy that you measured, of training samples, of the hold-out, or both."""
 
@@ -297,6 +277,7 @@ class Model(Registered):
     """Whether the dataset's labels are translated into this order."""
 
     recipe: str | None = None
+    backbone: CheckedBackbone | None = None
     policy: Policy = Policy()
     expected_accuracy: ExpectedAccuracy | None = None
     accept_accuracy: bool = False
@@ -326,6 +307,7 @@ class DerivedKind(Word):
     WEIGHTS = "weights"
     STATISTICS = "statistics"
     RESERVOIR = "reservoir"
+    FEATURES = "features"
     CHECKPOINT = "checkpoint"
     OUT_OF_SAMPLE_PREDICTIONS = "out_of_sample_predictions"
     MEMBERSHIP_STATISTICS = "membership_statistics"

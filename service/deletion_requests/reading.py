@@ -240,7 +240,7 @@ def _result(
         mode_reason=job.mode_reason,
         verdict=job.verdict,
         verdict_reason=reason,
-        meaning=wording.meaning(job.verdict, job.mode) if job.verdict else None,
+        meaning=wording.meaning(job.verdict, job.mode, job.config) if job.verdict else None,
         before=Scores.model_validate(before) if before else None,
         after=Scores.model_validate(after) if after else None,
         accuracy=AccuracyChange.of(before, after, most=CLASSES_SHOWN),

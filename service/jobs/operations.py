@@ -192,7 +192,7 @@ async def _audits(session: AsyncSession, job_id: UUID) -> list[AuditRead]:
             kept=tried.kept,
             verdict=tried.verdict,
             reason=tried.reason,
-            meaning=wording.meaning(tried.verdict, tried.mode),
+            meaning=wording.meaning(tried.verdict, tried.mode, tried.config),
             alpha=tried.alpha,
             permutations=tried.permutations,
             seed=tried.seed,

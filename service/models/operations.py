@@ -24,7 +24,7 @@ from domain.states import JobKind, RegistrationStatus, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion
 from service import deletion, paging
 from service.dependencies import Sessions, Settings
-from service.models import beside, near_duplicates
+from service.models import beside, near_duplicates, recipes
 from service.models.accuracy import found_at_registration
 from service.models.schemas import (
     Drift,
@@ -46,7 +46,7 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
     A model whose registration failed may be defined anew under its name.
 
     Raises:
-        LocationRefused: the weights lie outside the allowed directories.
+        LocationRefused: the weights, or the backbone's, lie outside the allowed directories.
         WeightsRefused: they are not safetensors.
         FactoryRefused: the architecture's factory is not on the allow-list.
         RecipeRefused: the recipe is not on the allow-list.
@@ -61,6 +61,8 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
     )
     _check_factory(wanted, settings.factories)
     _check_recipe(wanted, settings.recipes)
+    if wanted.backbone is not None:
+        recipes.check_backbone(allowed_path(wanted.backbone.weights, settings.data_roots))
     async with sessions.begin() as session:
         dataset = await _ready_dataset(session, wanted.dataset)
         _check_preprocessing(wanted, dataset)
@@ -74,6 +76,7 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
                     "architecture",
                     "head",
                     "recipe",
+                    "backbone",
                     "policy",
                     "expected_accuracy",
                     "accept_accuracy",
@@ -189,7 +192,9 @@ def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_recipe(wanted: ModelCreate, allowed: list[str]) -> None:
-    if wanted.recipe is not None and not functions.is_allowed(wanted.recipe, allowed):
+    if wanted.recipe is not None and not functions.is_allowed(
+        wanted.recipe, [*allowed, functions.HEAD]
+    ):
         raise RecipeRefused(
             f"The recipe {wanted.recipe!r} is not on the allow-list. Ask your administrator to "
             "add it to LETHE_RECIPES."
@@ -280,6 +285,7 @@ def _read(
             "preprocessing": beside.options(model.preprocessing),
             **beside.answer(model),
             "recipe": model.recipe,
+            "backbone": recipes.backbone(model.backbone, champion),
             "policy": model.policy,
             "expected_accuracy": model.expected_accuracy,
             "accept_accuracy": model.accept_accuracy,

@@ -6,12 +6,13 @@ from uuid import UUID
 
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 
-from domain.policy import DriftLimits, Policy
+from domain.policy import DriftLimits
 from domain.states import DerivedKind, RegistrationStatus
 from service.fields import In, Instant, Label, Name, Out, Registered, Uri
 from service.models.accuracy import AccuracyRead, ExpectedAccuracy
 from service.models.beside import Declared, FoundRead
 from service.models.near_duplicates import NearDuplicatesRead
+from service.models.recipes import BackboneRead, FunctionName, TrainedAnew
 from service.models.version_schemas import VersionRead
 
 
@@ -30,11 +31,6 @@ def _storable(value: JsonValue) -> JsonValue:
     for part in (*(value if isinstance(value, dict) else ()), *parts):
         _storable(part)
     return value
-
-
-FunctionName = Annotated[
-    str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=255)
-]
 
 
 class PythonArchitecture(In):
@@ -131,7 +127,7 @@ class Preprocessing(In):
         return self
 
 
-class _Definition(Declared):
+class _Definition(Declared, TrainedAnew):
     weights: Uri
     """The path or `file:` URI of the weights: a `.safetensors` file, or for `transformers` the
     directory that holds `config.json` and `model.safetensors`. It must lie inside one of the
@@ -150,13 +146,6 @@ class _Definition(Declared):
     """How a stored input becomes the network's input. What you leave out is read from the files
     beside the weights (`preprocessor_config.json`, `processor_config.json`, or `pretrained_cfg` in
     `config.json`), if there are any. An option that contradicts them is refused."""
-
-    recipe: FunctionName | None = None
-    """The function that retrains the network, as `package.module:function`; LETHE_RECIPES must
-    allow it. Null if the model cannot be retrained."""
-
-    policy: Policy = Policy()
-    """What jobs may do to this model, and how their results are judged."""
 
     expected_accuracy: ExpectedAccuracy | None = None
     """The network's accuracy as you measured it. The registration fails if it measures another one,
@@ -203,11 +192,11 @@ class DerivedRead(Out):
     """Something that was made from the model's data."""
 
     kind: DerivedKind
-    """What it is: `weights`, `statistics` and `reservoir` are files of a version, a `checkpoint` is
-    a file of a running job, `out_of_sample_predictions` and `membership_statistics` are tables left
-    by reference models, `near_duplicates` is the table of samples that are nearly the same, and
-    `source_weights` is the file the model was registered from, which the service does not
-    delete."""
+    """What it is: `weights`, `statistics`, `reservoir` and `features` (what enters the head of a
+    frozen backbone) are files of a version, a `checkpoint` is a file of a running job,
+    `out_of_sample_predictions` and `membership_statistics` are tables left by reference models,
+    `near_duplicates` is the table of samples that are nearly the same, and `source_weights` is the
+    file the model was registered from, which the service does not delete."""
 
     name: str
     """The SHA-256 of a file, the name of a table, or a URI."""
@@ -331,6 +320,10 @@ class ModelRead(FoundRead, _Definition, Registered):
 
     weights: str
     """Where the weights were registered from, as it was given."""
+
+    backbone: BackboneRead | None = None
+    """The public network that the head was trained on, and how a head fitted anew on all samples
+    answers; null for models that jobs change or retrain whole."""
 
     accuracy: AccuracyRead | None
     """The accuracy that registration measured; null until the model is `ready`, and for models that

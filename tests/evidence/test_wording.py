@@ -9,7 +9,7 @@ import pytest
 
 from devstack import local
 from domain.states import Objective, RowsStatus, Verdict
-from evidence import wording
+from evidence import backbones, wording
 from evidence.wording import Kind
 from worker.unlearning.audit.verdict import WORDS
 
@@ -65,6 +65,7 @@ TUNED = [
     {"steps": 9, "samples": 90, "membership_auc_before": 0.5, "membership_auc_after": after}
     for after in (0.6, None)
 ]
+ON_A_BACKBONE = {"config": {"backbone": {"source": "hub/net@1", "sha256": ["ab" * 32]}}}
 PURGES = ((), (None,), ("2026-01-01",), ("2026-01-01", None))
 ALL = (
     [
@@ -89,6 +90,7 @@ ALL = (
         result(kind, verdict, accuracy=measured, accepted_accuracy=accepted)
         for kind, verdict, measured, accepted in product(MADE, VERDICTS, REPORTS, ACCEPTED)
     ]
+    + [result(Kind.EXACT, verdict, method=ON_A_BACKBONE) for verdict in VERDICTS]
 )
 
 
@@ -124,6 +126,22 @@ def test_only_a_pass_is_told_as_success(kind, verdict):
         assert wording.ACCEPTED in said
     if verdict is None:
         assert "No tests were run" in said
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_of_a_backbone_it_says_what_was_declared_and_not_measured(verdict):
+    refitted = result(Kind.EXACT, verdict, method=ON_A_BACKBONE)
+
+    said = wording.statement([refitted])
+
+    assert wording.MADE[Kind.EXACT] not in said
+    assert "a head that was fitted anew without these samples" in said
+    assert "declared that this backbone was never trained on the dataset; this was not" in said
+    assert ("and on that declaration" in said) == (verdict is Verdict.PASS)
+    assert backbones.NOT_PROVEN in wording.not_proven(Objective.UNTRAIN_SAMPLES, [refitted])
+    assert backbones.NOT_PROVEN not in wording.not_proven(
+        Objective.UNTRAIN_SAMPLES, [result(Kind.EXACT, verdict)]
+    )
 
 
 def test_tests_that_a_retrained_version_fails_are_counted_and_do_not_decide():

@@ -14,31 +14,33 @@ from worker.housekeeping import planner
 from worker.store.artifacts import Store
 
 PAST = factories.NOW - timedelta(days=4)
-ROLES = ("weights", "statistics", "reservoir")
+ROLES = ("weights", "statistics", "reservoir", "features")
 
 Put = Callable[..., dict[str, str]]
 
 
 def putting(store: Store) -> Put:
-    """What puts three files with these contents into the store, and gives their digests."""
+    """What puts files with these contents into the store, and gives their digests; three, or four
+    where there are features."""
 
     def files(*contents: bytes) -> dict[str, str]:
         return {
             f"{role}_sha256": store.put(lambda path, part=part: path.write_bytes(part))
-            for role, part in zip(ROLES, contents, strict=True)
+            for role, part in zip(ROLES, contents, strict=False)
         }
 
     return files
 
 
 def made(sessions: sessionmaker[Session], put: Put) -> tuple[ModelVersion, ModelVersion]:
-    """Version 1, superseded four days ago, and the champion; they share a reservoir."""
+    """Version 1, superseded four days ago, and the champion; they share a reservoir, and only the
+    first has features."""
     dataset = factories.dataset()
     model = factories.model(dataset)
     jobs = [factories.job(model_id=model.id, finished=True) for _ in range(2)]
     old = factories.version(
         model, jobs[0], status=VersionStatus.SUPERSEDED, superseded_at=PAST,
-        **put(b"old weights", b"old statistics", b"both"),
+        **put(b"old weights", b"old statistics", b"both", b"old features"),
     )  # fmt: skip
     new = factories.version(
         model, jobs[1], number=2, parent_id=old.id,

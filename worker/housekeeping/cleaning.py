@@ -14,7 +14,7 @@ from domain.states import FINAL_REQUESTS, JobStatus
 from domain.tables import DeletionRequest, IdempotencyKey, Job, ModelVersion
 from worker.delivery import webhooks
 from worker.housekeeping import pooled_statistics
-from worker.store import job_checkpoints
+from worker.store import job_checkpoints, version_files
 from worker.store.artifacts import Store
 
 CLEANING_LOCK = 0x1E7F
@@ -66,9 +66,6 @@ def _linked_too_long(session: Session, settings: WorkerSettings) -> Sequence[UUI
 
 def _digests() -> CompoundSelect[str]:
     """Every file that an unpurged version names."""
-    columns = (
-        ModelVersion.weights_sha256,
-        ModelVersion.statistics_sha256,
-        ModelVersion.reservoir_sha256,
-    )
-    return union(*(select(column).where(ModelVersion.purged_at.is_(None)) for column in columns))
+    columns = [getattr(ModelVersion, name) for name in version_files.FILES]
+    unpurged = ModelVersion.purged_at.is_(None)
+    return union(*(select(column).where(unpurged, column.is_not(None)) for column in columns))

@@ -33,6 +33,7 @@ from worker.data import decode, reference_tables, version_statistics
 from worker.data.reference_tables import Table
 from worker.engine import lease
 from worker.engine.workbench import Workbench
+from worker.jobs import frozen_head
 from worker.jobs.unlearn import plan
 from worker.jobs.unlearn.champion import load_champion
 from worker.jobs.unlearn.inputs import BATCH, Inputs, Order, order_of, read_inputs
@@ -288,6 +289,8 @@ def _predicted(
     elif mode is Mode.APPROXIMATE:
         seconds = overhead + _steps_seconds(question, champion, inputs)
         basis = f"{TIMED_STEPS} training steps timed on this worker, times the steps of a job"
+    elif (frozen := question.order.champion.figures.get(frozen_head.NAME)) is not None:
+        seconds, basis = overhead + frozen["refit"]["seconds"], "the head's fit at registration"
     elif question.training_seconds is not None:
         seconds, basis = question.training_seconds, "twice the time of a reference model"
     else:

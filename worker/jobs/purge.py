@@ -57,7 +57,7 @@ def _purge(session: Session, store: Store, version_id: UUID, *, job_id: UUID) ->
         return
     version.purged_at = func.now()
     session.flush()  # from here on the version names no files
-    digests = {name: str(getattr(version, name)) for name in FILES}
+    digests = {name: sha256 for name in FILES if (sha256 := getattr(version, name)) is not None}
     named = delete_unnamed(session, store, digests.values())
     kept = [name.removesuffix("_sha256") for name, digest in digests.items() if digest in named]
     trail.record(
@@ -66,6 +66,7 @@ def _purge(session: Session, store: Store, version_id: UUID, *, job_id: UUID) ->
             model=version.model_id, number=version.number, job=job_id,
             weights_sha256=version.weights_sha256, statistics_sha256=version.statistics_sha256,
             reservoir_sha256=version.reservoir_sha256,
+            features_sha256=version.features_sha256,
             deleted=len(digests) - len(kept), kept=kept, left=0,
         ),
     )  # fmt: skip

@@ -33,7 +33,7 @@ from worker.data.source import open_source
 from worker.data.survey import BATCH, Survey, require_finite, survey
 from worker.engine import lease
 from worker.engine.workbench import Workbench
-from worker.jobs import plausibility, train_references
+from worker.jobs import frozen_head, plausibility, train_references
 from worker.jobs.examined import Examined, Offered
 from worker.jobs.plausibility import Answered
 from worker.jobs.unlearn.unchanged import made_with
@@ -111,13 +111,19 @@ def examine(
     with vocabulary.checked(module):
         classes = _try_out(bench, network, source, model, wanted.by_split[Split.TRAIN][:TRIED])
         beside.check_classes(found, classes)
+        few = wanted.by_split[Split.TRAIN][:TRIED]
+        frozen = frozen_head.examined(bench, model, network, source, few, allow)
         places = wanted.positions
         gathered = survey(
             bench, network, source, model, dataset,
             wanted=places, classes=classes, left_out=offered.left_out,
         )  # fmt: skip
+        head = None
+        if frozen is not None:
+            left_out = offered.left_out
+            head = frozen, frozen_head.keep(bench, model, dataset, network, source, left_out)
         kept, digests, figures = _measured(
-            bench, model, dataset, digest, network, gathered, wanted, offered
+            bench, model, dataset, digest, network, gathered, wanted, offered, head
         )
     bench.report("looking for near-duplicates", 0.95)
     return Examined(
@@ -242,6 +248,7 @@ def _measured(
     gathered: Survey,
     wanted: Drawn,
     offered: Offered,
+    head: tuple[frozen_head.Frozen, frozen_head.Kept] | None,
 ) -> tuple[pa.Table, dict[str, str], dict[str, Any]]:
     """The reservoir, the digests of the version's files, which are written, and its figures."""
     bench.report("measuring hold-out and test samples", 0.93)
@@ -291,6 +298,13 @@ def _measured(
         "reservoir": {split.value: _count(kept, split) for split in Split},
         **_of_groups(dataset, kept),
     }
+    if head is not None:
+        frozen, features = head
+        retain = outputs(reservoir.of_split(kept, Split.TRAIN))
+        digests["features_sha256"] = features.sha256
+        figures[frozen_head.NAME] = frozen_head.compared(
+            model, frozen, features, retain=retain, holdout=everyone, test=test
+        )
     return kept, digests, figures
 
 
@@ -373,12 +387,14 @@ def _add_version(
             accepted=check["objections"] if check["accepted"] else None,
         ),
     )  # fmt: skip
+    if frozen_head.NAME in figures:
+        frozen_head.tell(session, job, model, figures[frozen_head.NAME])
     trail.record(
         session, "worker", version.id,
         VersionCreated(
             model=model.id, number=version.number, job=job.id,
             weights_sha256=version.weights_sha256, statistics_sha256=version.statistics_sha256,
-            reservoir_sha256=version.reservoir_sha256,
+            reservoir_sha256=version.reservoir_sha256, features_sha256=version.features_sha256,
             accept_accuracy=model.accept_accuracy or None,
         ),
     )  # fmt: skip

@@ -360,7 +360,8 @@ def _tell(
         VersionCreated(
             model=offer.model.id, number=version.number, job=version.job_id,
             weights_sha256=version.weights_sha256, statistics_sha256=version.statistics_sha256,
-            reservoir_sha256=version.reservoir_sha256, status=version.status, mode="declared",
+            reservoir_sha256=version.reservoir_sha256, features_sha256=version.features_sha256,
+            status=version.status, mode="declared",
             accept_accuracy=offer.row.accept_accuracy or None,
             replaces_sha256=champion.weights_sha256,
         ),

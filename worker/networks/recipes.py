@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from domain.errors import JobError
+from domain.functions import HEAD
 from worker.networks import architectures, functions
 from worker.unlearning.samples import Samples, batch_indices
 
@@ -90,8 +91,17 @@ def train(model: nn.Module, data: TrainingData, *, seed: int) -> nn.Module:
     return model
 
 
+def head(model: nn.Module, data: TrainingData, *, seed: int) -> nn.Module:
+    """Stands for a head that is fitted anew on a frozen backbone. A job does it by itself, because
+    it needs what entered the head at registration, and a network with the backbone's weights."""
+    raise JobError(
+        f"{HEAD!r} trains no network of its own: register the model with a `backbone`, "
+        "and leave training to its jobs."
+    )
+
+
 def load(name: str, allowed: Iterable[str]) -> Recipe:
-    """The recipe with this name; the default one is always allowed.
+    """The recipe with this name; those that come with the worker are always allowed.
 
     Args:
         name: `package.module:function`.
@@ -100,7 +110,9 @@ def load(name: str, allowed: Iterable[str]) -> Recipe:
     Raises:
         JobError: the recipe is not allowed, or cannot be imported.
     """
-    recipe: Recipe = functions.load("recipe", name, {*allowed, DEFAULT}, setting="LETHE_RECIPES")
+    recipe: Recipe = functions.load(
+        "recipe", name, {*allowed, DEFAULT, HEAD}, setting="LETHE_RECIPES"
+    )
     return recipe
 
 

@@ -119,7 +119,7 @@ def load(module: nn.Module, path: Path) -> None:
             f"The weights hold NaN or infinite values, in {_listed(infinite)}; export them again."
         )
     if architectures.of_transformers(module):
-        missing, unexpected, misshapen, tensors = _as_transformers(module, tensors)
+        missing, unexpected, misshapen, tensors = as_transformers(module, tensors)
     else:
         missing, unexpected, misshapen = _as_module(module, tensors)
     _require_fit(missing=missing, unexpected=unexpected, misshapen=misshapen)
@@ -305,7 +305,7 @@ def _place(tensor: Tensor) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
     return storage, int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
 
 
-def _as_transformers(
+def as_transformers(
     module: nn.Module, tensors: dict[str, Tensor]
 ) -> tuple[list[str], list[str], list[str], dict[str, Tensor]]:
     """The same for `transformers`, and the tensors under the names that they have in memory.

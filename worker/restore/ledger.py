@@ -38,8 +38,8 @@ from worker.store.artifacts import sync
 TOMBSTONES, SUPERSEDED, PURGED, KEY, LIFTED = (
     ".tombstones.jsonl", ".superseded.jsonl", ".purged.jsonl", ".key.jsonl", ".lifted.jsonl",
 )  # fmt: skip
-FILES = ("weights", "statistics", "reservoir")
-"""The files that a version has in the store."""
+FILES = ("weights", "statistics", "reservoir", "features")
+"""The files that a version has in the store; few have the last."""
 
 AT_ONCE = 10_000
 """Tombstones fetched at a time."""
@@ -221,7 +221,7 @@ def _superseded(session: Session) -> Iterator[Retired]:
         .where(ModelVersion.status == VersionStatus.SUPERSEDED)
     )
     for version, model in rows:
-        files = [getattr(version, f"{name}_sha256") for name in FILES]
+        files = _digests(version, FILES)
         at = cast("datetime", version.superseded_at)
         yield Retired(version.id, model, version.model_id, version.number, at, files, purged=False)
 
@@ -239,8 +239,13 @@ def _purged(session: Session) -> Iterator[Retired]:
     )
     for version, model, at, told in rows:
         gone = [name for name in FILES if name not in told.get("kept", ())]
-        files = [getattr(version, f"{name}_sha256") for name in gone]
+        files = _digests(version, gone)
         yield Retired(version.id, model, version.model_id, version.number, at, files, purged=True)
+
+
+def _digests(version: ModelVersion, names: Iterable[str]) -> list[str]:
+    found = (getattr(version, f"{name}_sha256") for name in names)
+    return [digest for digest in found if digest is not None]
 
 
 def _name(retired: Retired, kind: str) -> str:

@@ -16,7 +16,8 @@ from worker.store.artifacts import Store
 
 NAMING_LOCK = 0x1E80
 
-FILES = ("weights_sha256", "statistics_sha256", "reservoir_sha256")
+FILES = ("weights_sha256", "statistics_sha256", "reservoir_sha256", "features_sha256")
+"""The columns that name them; few versions have the last."""
 
 
 def is_due() -> tuple[ColumnElement[bool], ...]:

@@ -260,7 +260,8 @@ def test_files_of_a_purged_version_that_are_in_the_store_again_came_back(
 
     found = check(sync_sessions, files, directory)
 
-    assert {file.digest for file in found.files} == {old.weights_sha256, old.statistics_sha256}
+    gone = {old.weights_sha256, old.statistics_sha256, old.features_sha256}
+    assert {file.digest for file in found.files} == gone
     assert found.came_back
     for file in found.files:
         files.remove(file.digest)
@@ -275,7 +276,8 @@ def test_a_file_that_another_version_has_too_stays(sync_sessions, directory, for
 
     found = check(sync_sessions, files, directory)
 
-    assert {file.digest for file in found.files} == {old.weights_sha256, old.reservoir_sha256}
+    gone = {old.weights_sha256, old.reservoir_sha256, old.features_sha256}
+    assert {file.digest for file in found.files} == gone
 
 
 @pytest.mark.parametrize("grown", [[], [(12, "twelve")]])

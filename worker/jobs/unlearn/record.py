@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from domain import forgetting, jobs, trail
+from domain import forgetting, functions, jobs, trail
 from domain.drift import Drift
 from domain.events import VersionCreated, VersionPromoted
 from domain.states import Mode, RequestStatus, Verdict, VersionStatus
@@ -23,7 +23,8 @@ from domain.tables import (
 from worker.data import preview, reservoir, specimens, version_statistics
 from worker.engine import environment, lease
 from worker.engine.workbench import Workbench
-from worker.jobs.unlearn import acceptance, pooled, resume
+from worker.jobs import frozen_head
+from worker.jobs.unlearn import acceptance, pooled, refit, resume
 from worker.jobs.unlearn.champion import drift_of, users_code
 from worker.jobs.unlearn.inputs import Inputs, Order, read_order
 from worker.jobs.unlearn.plan import Plan
@@ -137,6 +138,8 @@ def new_version(
                     weights_sha256=version.weights_sha256,
                     statistics_sha256=version.statistics_sha256,
                     reservoir_sha256=version.reservoir_sha256,
+                    features_sha256=version.features_sha256,
+                    backbone_sha256=_backbone(version),
                     parent_sha256=champion.weights_sha256, samples=len(order.forget),
                     status=version.status, mode=version.mode,
                     measured=sum(after.every_class.samples),
@@ -209,7 +212,11 @@ def _write_files(
         made_with(bench, order.model),
     )
     known = version_statistics.describe(made.observed.holdout, made.moments, inputs.class_counts)
+    features = {}
+    if functions.is_head(order.model.recipe):
+        features["features_sha256"] = refit.remaining(bench, order).store(bench.store)
     return {
+        **features,
         "weights_sha256": bench.store.put(lambda path: weights.save(made.network.model, path)),
         "statistics_sha256": version_statistics.write(bench.store, known),
         "reservoir_sha256": preview.store_reservoir(bench.store, kept, preprocessing),
@@ -247,6 +254,12 @@ def _accepted_accuracy(champion: ModelVersion) -> bool | None:
     """Whether the accuracy with which the champion, or one it was made from, was registered did not
     count."""
     return (champion.figures.get("accuracy_check") or {}).get("accepted") or None
+
+
+def _backbone(version: ModelVersion) -> list[str] | None:
+    """The digests of the backbone that nothing but a head was fitted on; None for other models."""
+    found: dict[str, Any] = version.figures.get(frozen_head.NAME, {})
+    return found.get("sha256")
 
 
 def _accuracy(measured: Measured) -> float:

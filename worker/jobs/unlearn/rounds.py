@@ -14,13 +14,14 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 from torch import Tensor
 
+from domain import functions
 from domain.errors import JobError, Stopped
 from domain.policy import Escalation
 from domain.states import Mode, Verdict
 from domain.tables import AlignmentScore, Round, VerdictTest
 from worker.engine import lease
 from worker.engine.workbench import Workbench
-from worker.jobs.unlearn import plan, resume, retrain
+from worker.jobs.unlearn import plan, refit, resume, retrain
 from worker.jobs.unlearn.inputs import Inputs, Order
 from worker.jobs.unlearn.plan import Plan
 from worker.jobs.unlearn.resume import Point
@@ -155,7 +156,8 @@ def _carry_out(
     )
     if exact:
         found = by_construction(found)
-    found = replace(found, reason=found.reason + in_brackets(basis.inputs.remarks))
+    remarks = [*basis.inputs.remarks, *([refit.REMARK] if _is_refit(basis, mode) else [])]
+    found = replace(found, reason=found.reason + in_brackets(remarks))
     return JudgedVersion(
         number=number,
         mode=mode,
@@ -233,12 +235,20 @@ def _change(
 def _train(
     bench: Workbench, basis: Basis, number: int, step: Escalation | None
 ) -> tuple[Network, Moments, dict[str, Any]]:
-    """The model, retrained without the forget set."""
+    """The model, retrained without the forget set, or as much of it as ever learned from data."""
+    if _is_refit(basis, Mode.EXACT):
+        _start(bench, Mode.EXACT, config := refit.config(basis.order))
+        bench.report(_phase(number, step, "fitting the head anew"), plan.progress(number, 0.0))
+        return *refit.refit(bench, basis.order, basis.champion), config
     config = {"recipe": basis.order.model.recipe, "seed": basis.seed}
     _start(bench, Mode.EXACT, config)
     bench.report(_phase(number, step, "retraining"), plan.progress(number, 0.0))
     network, moments = retrain.retrain(bench, basis.order, basis.champion, seed=basis.seed)
     return network, moments, config
+
+
+def _is_refit(basis: Basis, mode: Mode) -> bool:
+    return mode is Mode.EXACT and functions.is_head(basis.order.model.recipe)
 
 
 def _phase(number: int, step: Escalation | None, what: str) -> str:

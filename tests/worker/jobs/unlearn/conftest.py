@@ -46,6 +46,7 @@ def registered(
         index_dataset(bench_for(dataset))
         if recipe:
             recipe = f"toy_models:{recipe}"
+        recipe = known.pop("recipe", recipe)
         policy = {"reservoir_samples": 100, "evaluation_samples": 100} | policy
         with sync_sessions.begin() as session:
             model = Model(

@@ -117,6 +117,32 @@ def flat_floats(folder):
     }
 
 
+def on_a_backbone(folder):
+    """A perceptron of which nothing but the head learned; the rest is in a file of its own, where
+    it has other names."""
+    torch.manual_seed(0)
+    model = perceptron()
+    save_model(nn.ModuleDict({"body": model[:1]}), str(folder / "backbone.safetensors"))
+    entering = torch.relu(model[0](torch.tensor(PIXELS[PARTS == "train"]).float() / 16)).detach()
+    optimizer = torch.optim.Adam(model[2].parameters(), lr=0.05, fused=True)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(
+            model[2](entering), torch.tensor(LABELS[PARTS == "train"])
+        )
+        loss.backward()
+        optimizer.step()
+    save_model(model, str(folder / "headed.safetensors"))
+    return flat_floats(folder) | {
+        "weights_uri": str(folder / "headed.safetensors"),
+        "recipe": "worker.recipes:head",
+        "backbone": {
+            "weights": str(folder / "backbone.safetensors"), "source": "hub/perceptron@1",
+            "trained_on_dataset": False, "l2": 1e-3,
+        },
+    }  # fmt: skip
+
+
 def ruinous(folder):
     """The same model, which every run of the method spoils."""
     model = ruined_when_trained()
