@@ -5,12 +5,20 @@ from uuid import UUID
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_model
 from sqlalchemy import select
 
+from domain import jobs
 from domain.errors import JobError
-from domain.states import JobStatus, Mode, Verdict
-from domain.tables import AuditEvent, Model, ModelVersion, Tombstone, derived_data
+from domain.states import JobKind, JobStatus, Mode, Verdict, VersionStatus
+from domain.tables import (
+    AuditEvent,
+    Model,
+    ModelVersion,
+    Tombstone,
+    VersionRegistration,
+    derived_data,
+)
 from tests.worker.jobs.unlearn.digit_models import (
     ALLOWED,
     COUNT,
@@ -19,15 +27,21 @@ from tests.worker.jobs.unlearn.digit_models import (
     PARTS,
     PIXELS,
     TRAIN,
+    learn,
     on_a_backbone,
+    perceptron,
+    trained,
 )
 from worker.data import head_features, version_statistics
 from worker.jobs.register_model import register_model
+from worker.jobs.register_version import register_version
 from worker.jobs.unlearn import refit
 from worker.jobs.unlearn.inputs import read_order
 from worker.jobs.unlearn.job import unlearn_model
+from worker.networks.recipes import TrainingData
 from worker.unlearning import softmax_regression
 from worker.unlearning.alignment import Moments
+from worker.unlearning.samples import Samples
 
 
 @pytest.fixture
@@ -158,3 +172,50 @@ def test_a_network_that_is_not_its_backbone_is_refused_by_name(registered):
 
     with pytest.raises(JobError, match=r"2 of 2 tensors differ \(0\.weight, 0\.bias\)\. Train the"):
         registered(retouched)
+
+
+@pytest.fixture
+def offered(sync_sessions, bench_of, write, tmp_path):
+    """Register a version that was trained elsewhere, on all training samples but these."""
+
+    def register(model, network, *without):
+        place = tmp_path / f"elsewhere-{len(list(tmp_path.iterdir()))}.safetensors"
+        save_model(network, str(place))
+        ids = write(
+            {"id": [name for name in TRAIN if name not in without]}, f"{place.stem}.parquet"
+        )
+        with sync_sessions.begin() as session:
+            job = jobs.queue(session, JobKind.REGISTER_VERSION, actor="api", model_id=model.id)
+            offer = VersionRegistration(
+                model_id=model.id, job_id=job.id, idempotency_key=str(job.id), fingerprint="f",
+                weights_uri=str(place), trained_on={"column": "id", "uri": str(ids)},
+                accept_accuracy=False, accept_memory=True,
+            )  # fmt: skip
+            session.add(offer)
+        register_version(bench_of(job.id, **ALLOWED))
+
+    return register
+
+
+def test_a_version_from_elsewhere_brings_its_own_features(
+    registered, ask, offered, versions, tmp_path
+):
+    model = registered(on_a_backbone, escalation=[], max_test_accuracy_drop=1.0)
+    network = perceptron()
+    network.load_state_dict(load_file(tmp_path / "headed.safetensors"))
+    network[0].requires_grad_(False)
+    gone = NAMED[:10]
+    rows = [n for n in range(COUNT) if PARTS[n] == "train" and f"digit-{n}" not in gone]
+    samples = Samples(torch.tensor(PIXELS[rows]), torch.tensor(LABELS[rows]))
+    learn(network, TrainingData(samples, lambda pixels: pixels.float() / 16), seed=1)
+
+    offered(model, network, *gone)
+    unlearn_model(bench := ask(model, TRAIN[30]))
+
+    _, elsewhere, last = versions(model)
+    assert elsewhere.figures["backbone"]["tensors"] == 2
+    sizes = [len(head_features.read(bench.store, v.features_sha256)) for v in (elsewhere, last)]
+    assert sizes == [len(rows), len(rows) - 1]
+    assert (last.status, last.mode) == (VersionStatus.CHAMPION, Mode.EXACT)
+    with pytest.raises(JobError, match="2 of 2 tensors differ"):
+        offered(model, trained(), *gone)
