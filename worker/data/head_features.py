@@ -125,7 +125,8 @@ def write(
         features = features_of(network, samples)
         part = np.empty(len(table), _row(features.shape[1]))
         part["digest"] = [
-            np.frombuffer(digest_of(each), np.uint8) for each in table["sample_id"].to_pylist()
+            np.frombuffer(digest_of(each.encode()), np.uint8)
+            for each in table["sample_id"].to_pylist()
         ]
         part["label"], part["features"] = samples.labels.numpy(), features.numpy()
         return part

@@ -49,7 +49,8 @@ def remaining(bench: Workbench, order: Order) -> Features:
     sha256 = order.champion.features_sha256
     if sha256 is None:
         raise _no_features(order)
-    leaving = set(map(digester(order.dataset.tombstone_key), order.forget_ids))
+    digest_of = digester(order.dataset.tombstone_key)
+    leaving = {digest_of(sample_id.encode()) for sample_id in order.forget_ids}
     for attempt in bench.transaction():
         with attempt as session:
             buried = set(
