@@ -270,19 +270,6 @@ class ModelFailed(Event, event="model.failed", about="model"):
     job: UUID
 
 
-class BackboneChecked(Event, event="backbone.checked", about="model"):
-    """All tensors but the head's are, to the last bit, those of a public network. That this network
-    was not trained on the dataset is what whoever registered the model declared."""
-
-    job: UUID
-    source: str
-    sha256: list[str]
-    """Of its files."""
-
-    tensors: int
-    trained_on_dataset: bool
-
-
 class ReferencesCompleted(Event, event="references.completed", about="model"):
     """Reference models were trained, asked and discarded."""
 
@@ -316,12 +303,8 @@ class VersionCreated(Event, event="version.created", about="version"):
     statistics_sha256: str
     reservoir_sha256: str
     features_sha256: str | None = None
-    backbone_sha256: list[str] | None = None
-    """Of the backbone that its head was fitted on, and nothing but its head."""
-
     parent_sha256: str | None = None
-    """Of the weights it was made from. This and the rest, and a backbone, are left out of a
-    registered version."""
+    """Of the weights it was made from. This and the rest are left out of a registered version."""
 
     samples: int | None = None
     status: str | None = None
@@ -334,6 +317,7 @@ class VersionCreated(Event, event="version.created", about="version"):
     lost_classes: list[int] | None = None
     """Labels of which the job left no training sample."""
 
+    backbone_sha256: list[str] | None = None  # on which nothing but its head was fitted
     accept_accuracy: bool | None = None
     replaces_sha256: str | None = None  # of the champion before a version with the mode `declared`
 

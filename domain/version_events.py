@@ -1,4 +1,4 @@
-"""The events about versions that were trained elsewhere, and about what is deleted, apart from
+"""The events about versions that were trained elsewhere, backbones, and what is deleted, apart from
 `domain.events` for its length. The same rules hold."""
 
 from uuid import UUID
@@ -117,3 +117,16 @@ class DatasetStateFailed(Event, event="dataset.state_failed", about="dataset"):
 
     state: UUID
     job: UUID
+
+
+class BackboneChecked(Event, event="backbone.checked", about="model"):
+    """All tensors but the head's are, to the last bit, those of a public network. That this network
+    was not trained on the dataset is what whoever registered the model declared."""
+
+    job: UUID
+    source: str
+    sha256: list[str]
+    """Of its files."""
+
+    tensors: int
+    trained_on_dataset: bool

@@ -20,10 +20,10 @@ from torch import nn
 
 from domain import tombstones, trail
 from domain.errors import JobError
-from domain.events import BackboneChecked
 from domain.policy import Policy
 from domain.states import Split
 from domain.tables import Dataset, Job, Model, Sample
+from domain.version_events import BackboneChecked
 from worker.data import decode, head_features
 from worker.data.head_features import Features
 from worker.data.left_out import stays
