@@ -10,7 +10,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "b3d8e61f9a47"
-down_revision = "e6a94c02d5b8"
+down_revision = "c8f25b7e4d19"
 
 COLUMNS = (
     "id", "model_id", "number", "job_id", "created_at", "purge_after", "purged_at",
