@@ -97,14 +97,16 @@ def plot(found: dict[str, Any], path: Path) -> None:
                 if kind not in row:
                     continue
                 points = [(each["recoveries"], each["mia_auc"]) for each in row[kind]]
-                _line(relearnt, *zip(*points, strict=True), f"{kind}, seed {row['seed']}")
+                across, up = zip(*points, strict=True)
+                _line(relearnt, across, up, f"{kind}, seed {row['seed']}")
         else:
             points = [
                 (each["requests"] / row["curve"][-1]["requests"], each["older_auc"])
                 for each in row["curve"]
                 if each["older_auc"] is not None
             ]
-            _line(older, *zip(*points, strict=True), name)
+            across, up = zip(*points, strict=True)
+            _line(older, across, up, name)
     for panel, title, x, y in (
         (older, "sets of earlier requests", "share of the sequence", "membership AUC"),
         (by_size, "requests of every size", "samples", "membership AUC"),
