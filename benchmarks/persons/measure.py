@@ -140,7 +140,7 @@ class Request:
             original,
             forget=forget,
             retain=retain,
-            retain_logits=outputs.logits,
+            retain_losses=outputs.losses(),
             holdout=self.samples(masks["calibration"]),
             moments=retain_moments(outputs, self.class_counts),
             class_counts=self.class_counts,

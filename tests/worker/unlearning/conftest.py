@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worker.unlearning.alignment import Moments
+from worker.unlearning.evaluation import Outputs
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
 
@@ -26,11 +27,11 @@ class Problem:
     def forgetting(self, forgotten: Tensor) -> dict[str, object]:
         """The arguments of `unlearn` that follow from a mask over the training set."""
         retain = self.train.select(~forgotten)
-        features, logits = self.network.outputs(retain, 64)
+        features, _ = self.network.outputs(retain, 64)
         return {
             "forget": self.train.select(forgotten),
             "retain": retain,
-            "retain_logits": logits,
+            "retain_losses": Outputs.of(self.network, retain, 64).losses(),
             "holdout": self.holdout,
             "moments": Moments.of(features),
             "class_counts": retain.labels.bincount(minlength=CLASSES),

@@ -219,7 +219,7 @@ def _change(
         basis.champion,
         forget=inputs.forget,
         retain=inputs.retain,
-        retain_logits=basis.before.retain.logits,
+        retain_losses=basis.before.retain.losses(),
         holdout=inputs.calibration,
         moments=basis.moments,
         class_counts=inputs.class_counts,
