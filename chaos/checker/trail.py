@@ -44,6 +44,11 @@ JOB_STEPS: Mapping[str, frozenset[str]] = {
 }
 FIRST = {"request": "received", "job": "queued"}
 
+VERSIONS = """
+    SELECT version.*, job.kind = 'register_version' AS declared
+    FROM model_versions version LEFT JOIN jobs job ON job.id = job_id
+"""
+
 
 def violations(
     connection: psycopg.Connection[dict[str, Any]], tombstones: list[dict[str, Any]]
@@ -137,15 +142,17 @@ def _of_versions(
     tombstones: list[dict[str, Any]],
 ) -> Iterator[Violation]:
     """A version is created, superseded and purged at most once, promoted only if a candidate, and
-    its events name the files of its row."""
+    its events name the files of its row. Those of a version that was trained elsewhere, and of no
+    other, tell what was declared of it."""
     forgot = Counter(row["job_id"] for row in tombstones if row["split"] == "train")
-    for row in connection.execute("SELECT * FROM model_versions").fetchall():
+    for row in connection.execute(VERSIONS).fetchall():
         where = f"version {row['number']} of model {row['model_id']}"
         events = by_subject.pop(row["id"], [])
         steps = [name for name in _names(events) if name != "reservoir.replaced"]
         ended = ["version.superseded"] if row["status"] == "superseded" else []
         ended += ["version.purged"] if row["purged_at"] else []
-        if [name for name in steps if name != "version.promoted"] != ["version.created", *ended]:
+        made = ["version.created", *(["version.declared"] if row["declared"] else [])]
+        if [name for name in steps if name != "version.promoted"] != [*made, *ended]:
             yield Violation("event_missing", f"{where} is {row['status']}, its events {steps}")
             continue
         if row["purged_at"] and events[-1]["data"]["left"]:
@@ -153,7 +160,7 @@ def _of_versions(
         created = events[0]["data"]
         if created["weights_sha256"] != row["weights_sha256"]:
             yield Violation("event_differs", f"{where} was created with other weights")
-        told = created.get("samples")
+        told = events[1]["data"]["left_out"] if row["declared"] else created.get("samples")
         if row["job_id"] in forgot and told != forgot[row["job_id"]]:
             yield Violation(
                 "sample_doubled",

@@ -16,6 +16,9 @@ Connection = psycopg.Connection[dict[str, Any]]
 
 OPEN_JOBS = ("queued", "running")
 
+REGISTER = ("register_model", "register_version")
+"""Kinds of jobs that make a version whatever there is to forget."""
+
 COMPLETED = """
     SELECT answer.key, target.job_id, target.model_id
     FROM deletion_targets target
@@ -43,7 +46,7 @@ def violations(
     yield from _of_jobs(jobs)
     yield from _of_tombstones(asked, tombstones)
     yield from _one_for_each_job(jobs, by_job, tombstones)
-    yield from _of_models(connection, versions, by_job, tombstones)
+    yield from _of_models(connection, versions, by_job, tombstones, _replaced(jobs, by_job))
     yield from _of_measurements(connection, versions)
     yield from _of_purges(versions)
 
@@ -86,15 +89,31 @@ def _one_for_each_job(
         where = f"job {job['id']} ({job['kind']}, {job['status']}, {job['verdict']})"
         if len(made) > 1:
             yield Violation("version_doubled", f"{where} made {len(made)} versions")
-        must = job["kind"] == "register_model" or job["verdict"] or forgot[job["id"]]
+        must = job["kind"] in REGISTER or job["verdict"] or forgot[job["id"]]
         if job["status"] == "completed" and must and not made:
             yield Violation("version_missing", f"{where} forgot {forgot[job['id']]} samples")
         if made and (job["status"] != "completed" or not must):
             yield Violation("version_unasked", where)
 
 
+def _replaced(jobs: Rows, by_job: dict[UUID, Rows]) -> dict[UUID, UUID | None]:
+    """By version that was trained elsewhere, as its job says: the version that it replaced. It has
+    no parent, and its number is above 1."""
+    return {
+        version["id"]: job["base_version_id"]
+        for job in jobs
+        if job["kind"] == "register_version" and job["status"] == "completed"
+        for version in by_job[job["id"]]
+        if version["parent_id"] is None and version["number"] > 1
+    }
+
+
 def _of_models(
-    connection: Connection, versions: Rows, by_job: dict[UUID, Rows], tombstones: Rows
+    connection: Connection,
+    versions: Rows,
+    by_job: dict[UUID, Rows],
+    tombstones: Rows,
+    replaced: dict[UUID, UUID | None],
 ) -> Iterator[Violation]:
     of_model: dict[UUID, Rows] = defaultdict(list)
     for version in versions:
@@ -103,11 +122,15 @@ def _of_models(
     for row in tombstones:
         honoured[row["model_id"]].update(version["id"] for version in by_job[row["job_id"]])
     for model in connection.execute("SELECT id FROM models WHERE status = 'ready'").fetchall():
-        yield from _of_model(model["id"], of_model[model["id"]], honoured[model["id"]])
+        mine = of_model[model["id"]]
+        yield from _of_model(model["id"], mine, honoured[model["id"]], replaced)
 
 
-def _of_model(model_id: UUID, versions: Rows, honoured: set[UUID]) -> Iterator[Violation]:
-    """Each model has one champion, descended from version 1 through all versions that forgot."""
+def _of_model(
+    model_id: UUID, versions: Rows, honoured: set[UUID], replaced: dict[UUID, UUID | None]
+) -> Iterator[Violation]:
+    """Each model has one champion, descended from version 1 through all versions that forgot. One
+    that was trained elsewhere goes back to the version that it replaced."""
     where = f"model {model_id}"
     numbers = [version["number"] for version in versions]
     if numbers != list(range(1, len(versions) + 1)):
@@ -121,7 +144,7 @@ def _of_model(model_id: UUID, versions: Rows, honoured: set[UUID]) -> Iterator[V
     version: dict[str, Any] | None = champions[0]
     while version is not None and version not in line:
         line.append(version)
-        parent = version["parent_id"]
+        parent = version["parent_id"] or replaced.get(version["id"])
         version = known.get(parent)
         if parent is not None and version is None:
             yield Violation("ancestry_broken", f"{where}: no version {parent} among its own")

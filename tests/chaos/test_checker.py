@@ -23,6 +23,14 @@ def test_a_version_may_be_purged_when_its_grace_is_over(stack: Planted):
     assert check(stack.connection, stack.store, [stack.promise]) == []
 
 
+def test_a_version_may_be_trained_elsewhere_if_its_job_says_so(stack: Planted):
+    stack.sql("UPDATE model_versions SET parent_id = NULL WHERE id = %(second)s")
+    stack.sql(JOB.format(ELSEWHERE.format("%(first)s")))
+    stack.event("version.declared", "second", left_out=2)
+
+    assert check(stack.connection, stack.store, [stack.promise]) == []
+
+
 def by_sql(*statements: str) -> Callable[[Planted], None]:
     def plant(stack: Planted) -> None:
         for statement in statements:
@@ -97,6 +105,8 @@ T0, T2, T9 = (
     for name in ("t0", "t2", "t9")
 )
 
+ELSEWHERE = "kind = 'register_version', verdict = NULL, base_version_id = {}"
+
 EVENT = "UPDATE audit_events SET {} WHERE subject_id = %(second)s"
 
 PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
@@ -165,6 +175,26 @@ PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
     ),
     ("ancestry_broken", by_sql(SECOND.format("parent_id = gen_random_uuid()"))),
     ("ancestry_broken", by_sql(SECOND.format("parent_id = NULL"))),
+    (
+        "ancestry_broken",  # only the job says that it was trained elsewhere
+        by_sql(SECOND.format("parent_id = NULL"), JOB.format("base_version_id = %(first)s")),
+    ),
+    (
+        "ancestry_broken",
+        by_sql(
+            SECOND.format("parent_id = NULL"),
+            JOB.format(ELSEWHERE.format("gen_random_uuid()")),
+        ),
+    ),
+    (
+        "version_missing",
+        by_sql(
+            "DELETE FROM model_versions WHERE number = 2",
+            "DELETE FROM tombstones",
+            JOB.format(ELSEWHERE.format("%(first)s")),
+        ),
+    ),
+    ("event_missing", by_sql(JOB.format(ELSEWHERE.format("%(first)s")))),
     (
         "ancestor_not_superseded",
         by_sql(
