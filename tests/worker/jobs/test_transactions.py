@@ -26,21 +26,24 @@ from domain.tables import (
     AuditEvent,
     Dataset,
     DatasetCheck,
+    DatasetState,
     Estimate,
     EstimateSample,
     EstimateTarget,
     Job,
     ModelVersion,
+    VersionRegistration,
 )
 from tests import acting, factories
 from worker import child
 from worker.data import parquet_rewrite, staging
 from worker.housekeeping import planner
-from worker.jobs import check_dataset, estimate, purge, register_model
+from worker.jobs import check_dataset, estimate, purge, register_model, register_version
 from worker.jobs.unlearn import rounds
 
 CLASSES = 3
 NAMED = ["person-0", "person-4", "person-8"]  # training samples, of each class one
+LEFT = [f"person-{n}" for n in range(48) if n % 4 < 2 and f"person-{n}" not in NAMED]
 POLICY = {"reservoir_samples": 24, "evaluation_samples": 12, "escalation": []}
 ALLOWED = {"factories": ["toy_restarts:mlp"], "recipes": ["toy_restarts:recipe"]}
 
@@ -56,7 +59,9 @@ def recipe(model: nn.Module, data, *, seed: int) -> nn.Module:
 TOY = ModuleType("toy_restarts")
 WORK = {
     JobKind.INDEX_DATASET: (staging, "stage", 1),
+    JobKind.INDEX_STATE: (staging, "stage", 1),
     JobKind.REGISTER_MODEL: (register_model, "survey", 1),
+    JobKind.REGISTER_VERSION: (register_version, "examine", 1),
     JobKind.TRAIN_REFERENCES: (TOY, "recipe", 2),
     JobKind.UNLEARN: (rounds, "unlearn", 1),
     JobKind.ESTIMATE: (estimate, "exchangeability", 1),
@@ -170,6 +175,21 @@ def ready_for(sync_sessions, bench_of, rows, write, register, definition, tmp_pa
     def to_index():
         return queued(JobKind.INDEX_DATASET, dataset_id=new_dataset().id)
 
+    def to_index_state():
+        dataset = index()
+        forgetful(dataset)
+        later = rows(52, digit=[n // 4 % CLASSES for n in range(52)])
+        path = write({name: column[2:] for name, column in later.items()}, "later.parquet")
+        job_id = queued(JobKind.INDEX_STATE, dataset_id=dataset.id)
+        with sync_sessions.begin() as session:
+            session.add(
+                DatasetState(
+                    dataset_id=dataset.id, job_id=job_id, idempotency_key="k", fingerprint="f",
+                    uri=str(path), refuse_suppressed=False,
+                )
+            )  # fmt: skip
+        return job_id
+
     def to_register():
         return queued(JobKind.REGISTER_MODEL, model_id=new_model(index()).id)
 
@@ -180,8 +200,8 @@ def ready_for(sync_sessions, bench_of, rows, write, register, definition, tmp_pa
                 select(Job.id).filter_by(model_id=model.id, status=JobStatus.QUEUED)
             ).one()
 
-    def to_unlearn():
-        model = registered()
+    def asked(model):
+        """A request to forget some samples waits."""
         request = factories.request(factories.dataset(id=model.dataset_id), samples=len(NAMED))
         with sync_sessions.begin() as session:
             for some in (
@@ -191,6 +211,26 @@ def ready_for(sync_sessions, bench_of, rows, write, register, definition, tmp_pa
             ):
                 session.add_all(some)
                 session.flush()
+
+    def to_register_version():
+        """The version was trained without what is asked to be forgotten."""
+        model = registered()
+        asked(model)
+        save_model(mlp(), str(tmp_path / "later.safetensors"))
+        ids = write({"id": LEFT}, "ids.parquet")
+        job_id = queued(JobKind.REGISTER_VERSION, model_id=model.id)
+        with sync_sessions.begin() as session:
+            session.add(
+                VersionRegistration(
+                    model_id=model.id, job_id=job_id, idempotency_key="k", fingerprint="f",
+                    weights_uri=str(tmp_path / "later.safetensors"), accept_accuracy=True,
+                    trained_on={"uri": str(ids), "column": "id"}, accept_memory=True,
+                )
+            )  # fmt: skip
+        return job_id
+
+    def to_unlearn():
+        asked(registered())
         [job_id] = planner.sweep(sync_sessions, max_losses=3)
         return job_id
 
@@ -237,7 +277,9 @@ def ready_for(sync_sessions, bench_of, rows, write, register, definition, tmp_pa
 
     ways = {
         JobKind.INDEX_DATASET: to_index,
+        JobKind.INDEX_STATE: to_index_state,
         JobKind.REGISTER_MODEL: to_register,
+        JobKind.REGISTER_VERSION: to_register_version,
         JobKind.TRAIN_REFERENCES: to_train_references,
         JobKind.UNLEARN: to_unlearn,
         JobKind.ESTIMATE: to_estimate,
@@ -353,5 +395,5 @@ def assert_done_once(sessions, bench, calls):
         ).all()
         assert [each for each in events if each != "job.queued"] == ["job.started", "job.completed"]
         named = session.scalars(select(ModelVersion).filter_by(purged_at=None)).all()
-    digests = {getattr(each, name) for each in named for name in purge.FILES}
+    digests = {getattr(each, name) for each in named for name in purge.FILES} - {None}
     assert bench.store.listed(digests) == digests
