@@ -26,15 +26,14 @@ from domain.tables import (
     AuditEvent,
     Dataset,
     DatasetCheck,
-    DatasetState,
     Estimate,
     EstimateSample,
     EstimateTarget,
     Job,
     ModelVersion,
-    VersionRegistration,
 )
 from tests import acting, factories
+from tests.worker.jobs import restarts
 from worker import child
 from worker.data import parquet_rewrite, staging
 from worker.housekeeping import planner
@@ -182,12 +181,7 @@ def ready_for(sync_sessions, bench_of, rows, write, register, definition, tmp_pa
         path = write({name: column[2:] for name, column in later.items()}, "later.parquet")
         job_id = queued(JobKind.INDEX_STATE, dataset_id=dataset.id)
         with sync_sessions.begin() as session:
-            session.add(
-                DatasetState(
-                    dataset_id=dataset.id, job_id=job_id, idempotency_key="k", fingerprint="f",
-                    uri=str(path), refuse_suppressed=False,
-                )
-            )  # fmt: skip
+            session.add(restarts.state(dataset, job_id, path))
         return job_id
 
     def to_register():
@@ -216,17 +210,12 @@ def ready_for(sync_sessions, bench_of, rows, write, register, definition, tmp_pa
         """The version was trained without what is asked to be forgotten."""
         model = registered()
         asked(model)
-        save_model(mlp(), str(tmp_path / "later.safetensors"))
+        weights = tmp_path / "later.safetensors"
+        save_model(mlp(), str(weights))
         ids = write({"id": LEFT}, "ids.parquet")
         job_id = queued(JobKind.REGISTER_VERSION, model_id=model.id)
         with sync_sessions.begin() as session:
-            session.add(
-                VersionRegistration(
-                    model_id=model.id, job_id=job_id, idempotency_key="k", fingerprint="f",
-                    weights_uri=str(tmp_path / "later.safetensors"), accept_accuracy=True,
-                    trained_on={"uri": str(ids), "column": "id"}, accept_memory=True,
-                )
-            )  # fmt: skip
+            session.add(restarts.version(model, job_id, weights, ids))
         return job_id
 
     def to_unlearn():
