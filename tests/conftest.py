@@ -87,11 +87,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Servers]
     """A real Postgres and a real Valkey, for the whole run.
 
     Postgres does not wait for the disk: what a killed server has written, the next one reads from
-    the system's memory all the same.
+    the system's memory all the same. Nor does it vacuum: its workers would go from one to the next
+    of hundreds of databases that live for a second.
     """
     with local.servers(tmp_path_factory.mktemp("servers")) as running:
         with psycopg.connect(running.superuser_url, autocommit=True) as connection:
-            for setting in (b"fsync", b"full_page_writes"):
+            for setting in (b"fsync", b"full_page_writes", b"autovacuum", b"jit"):
                 connection.execute(b"ALTER SYSTEM SET " + setting + b" = off")
             connection.execute("SELECT pg_reload_conf()")
         yield running

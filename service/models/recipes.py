@@ -43,7 +43,7 @@ class Backbone(In):
     certificate name it, beside the SHA-256 of its files."""
 
     trained_on_dataset: Annotated[Literal[False], BeforeValidator(_never)]
-    """`false`, by which you declare that it was never trained on this dataset. Nothing measures
+    """It must be `false`: you declare that it was never trained on this dataset. Nothing measures
     that: the audit trail and every certificate repeat it as your declaration."""
 
     l2: Annotated[float, Field(gt=0, le=1e6)]

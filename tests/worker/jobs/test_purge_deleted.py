@@ -78,7 +78,8 @@ def test_nothing_of_a_deleted_model_is_left_but_the_evidence(
 
     do(sync_sessions, store, job_id)
 
-    files = [getattr(each, name) for each in versions for name in version_files.FILES]
+    stored = [getattr(each, name) for each in versions for name in version_files.FILES]
+    files = [digest for digest in stored if digest]  # only a head on a backbone has features
     assert store.listed(files) == set()
     assert refreshed(model).purged_at is not None
     with sync_sessions() as session:
