@@ -23,6 +23,9 @@ class Pooler:
     def __init__(self, path: Path, *, ignores: frozenset[bytes] = frozenset()) -> None:
         self.path, self.ignores = path, ignores
         self.servers: deque[tuple[socket.socket, list[bytes]]] = deque()
+        self.opened: list[socket.socket] = []
+        """All of these; one that serves a client is not among `servers`."""
+
         self.free = threading.Condition()
         self.transactions = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -69,6 +72,7 @@ class Pooler:
         with self.free:
             while len(self.servers) < 2 and not self.transactions:
                 server = socket.socket(socket.AF_UNIX)
+                self.opened.append(server)
                 server.connect(str(self.path))
                 words = [
                     part for name in (b"user", b"database") for part in (name, parameters[name])
@@ -142,5 +146,5 @@ def pooler(path: Path, **how: frozenset[bytes]) -> Iterator[Pooler]:
     finally:
         made.listener.shutdown(socket.SHUT_RDWR)
         made.listener.close()
-        for server, _ in made.servers:
+        for server in made.opened:
             server.close()
