@@ -4,7 +4,6 @@ The files are read, checked and staged with no transaction open; then one transa
 staged rows, finds duplicates and stores the rest.
 """
 
-import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -13,16 +12,12 @@ from sqlalchemy import delete, func, text
 from sqlalchemy.orm import Session
 
 from domain import jobs, suppression, trail
-from domain.errors import JobError
 from domain.events import DatasetIndexed
 from domain.states import RegistrationStatus, Split
 from domain.tables import Dataset, Job, Sample, staged_samples
 from worker.data import group_column, staging
 from worker.data.bad_rows import BadRows
-from worker.data.content import ContentDigests
-from worker.data.group_column import GroupDigests
-from worker.data.parquet_rewrite import Fingerprint, fingerprint
-from worker.data.rehearsal import rehearse
+from worker.data.reading import Read, read
 from worker.data.source import open_listed
 from worker.engine import lease
 from worker.engine.workbench import Workbench
@@ -48,43 +43,13 @@ def index_dataset(bench: Workbench) -> None:
         with attempt as session:
             job = session.get_one(Job, bench.claim.job_id)
             dataset = session.get_one(Dataset, job.dataset_id)
-    groups = groups_of(dataset)
-    source, listing = open_listed(bench, dataset)
-    files = {str(file): fingerprint(file) for file in source.files}
-    told: dict[str, Any] = {"files": listing.report()}
-    if dataset.definition.get("erase", {}).get("parquet"):
-        bench.report("rehearsing the erasure of rows", 0.0)
-        told["erasure"] = rehearse(listing, bench.claim.signature)
-    faults = BadRows()
-    with tempfile.TemporaryFile() as staged:
-        content = ContentDigests(dataset.tombstone_key)
-        facts = staging.stage(bench, source, dataset.definition, faults, staged, groups, content)
-        if {str(file): fingerprint(file) for file in source.files} != files:
-            raise JobError(
-                "The files changed while they were read; register the dataset again once no other "
-                "program writes to them."
-            )
-        told = {**told, **facts.report()}
-        if source.classes.source == "huggingface":
-            told["class_names"] = source.classes.names
+    with read(bench, dataset, *open_listed(bench, dataset), again="the dataset") as found:
         bench.report("storing the sample ids", 0.9)
         for attempt in bench.transaction():
             with attempt as session:
-                found = deepcopy(faults)  # a repeated transaction finds the duplicates again
-                staging.load(session, staged, staged_samples)
-                _store(session, bench, dataset.id, found, source.rows, files, told)
-
-
-def groups_of(dataset: Dataset) -> GroupDigests | None:
-    """Makes the digests of its groups; None if it has no column of them."""
-    if dataset.definition["columns"].get("group") is None:
-        return None
-    if dataset.group_key is None:
-        raise JobError(
-            "The dataset was first registered while the service was being upgraded, and has no key "
-            "to keep groups under. Register it under another name."
-        )
-    return GroupDigests(dataset.group_key)
+                faults = deepcopy(found.faults)  # repeated, it finds the duplicates again
+                staging.load(session, found.staged, staged_samples)
+                _store(session, bench, dataset.id, faults, found)
 
 
 def _store(
@@ -92,9 +57,7 @@ def _store(
     bench: Workbench,
     dataset_id: Any,
     faults: BadRows,
-    rows: int,
-    files: dict[str, Fingerprint],
-    told: dict[str, Any],
+    found: Read,
 ) -> None:
     """Write the outcome: the report always, the samples if the dataset can be used.
 
@@ -109,10 +72,10 @@ def _store(
     session.execute(old)
     stored = False
     if not faults.rows:
-        stored = session.execute(STORE, new).rowcount == rows  # type: ignore[attr-defined]
+        stored = session.execute(STORE, new).rowcount == found.rows  # type: ignore[attr-defined]
     if not stored:
         staging.find_duplicates(session, faults)
-    report, problem = reported(session, known, faults, rows, told)
+    report, problem = reported(session, known, faults, found)
     if problem is not None or not stored:
         session.execute(old)
     if problem is None:
@@ -125,12 +88,12 @@ def _store(
     if problem is not None:
         jobs.fail(session, job, actor="worker", kind="input", reason=problem)
         return
-    dataset.status, dataset.failure, dataset.files = RegistrationStatus.READY, None, files
+    dataset.status, dataset.failure, dataset.files = RegistrationStatus.READY, None, found.files
     dataset.ready_at = func.now()
     trail.record(
         session, "worker", dataset_id,
         DatasetIndexed(
-            rows=rows, samples=report["samples"], bad_rows=faults.rows,
+            rows=found.rows, samples=report["samples"], bad_rows=faults.rows,
             suppressed=sum(report["suppressed"].values()),
         ),
     )  # fmt: skip
@@ -138,7 +101,7 @@ def _store(
 
 
 def reported(
-    session: Session, dataset: Dataset, faults: BadRows, rows: int, told: dict[str, Any]
+    session: Session, dataset: Dataset, faults: BadRows, found: Read
 ) -> tuple[dict[str, Any], str | None]:
     """What is reported of the staged rows, and why the dataset cannot be used, if so."""
     counts = session.execute(
@@ -148,7 +111,7 @@ def reported(
         )
     ).all()
     by_label = [(split, label, n) for split, label, n in counts]
-    report = {**faults.report(rows, by_label), **told}
+    report = {**faults.report(found.rows, by_label), **found.told}
     if dataset.definition["columns"].get("group") is not None:
         with staging.in_one_process(session):
             report["groups"] = group_column.report(session, sum(report["samples"].values()))

@@ -6,7 +6,6 @@ with the state that they were trained on: `FormerSample` keeps what they know an
 longer have.
 """
 
-import tempfile
 from copy import deepcopy
 from typing import Any
 from uuid import UUID
@@ -21,13 +20,11 @@ from domain.tables import Dataset, DatasetState, Job, staged_samples
 from domain.version_events import DatasetStateIndexed
 from worker.data import staging
 from worker.data.bad_rows import BadRows
-from worker.data.content import ContentDigests
-from worker.data.parquet_rewrite import Fingerprint, fingerprint
-from worker.data.rehearsal import rehearse
+from worker.data.reading import Read, read
 from worker.data.source import open_new_state
 from worker.engine import lease
 from worker.engine.workbench import Workbench
-from worker.jobs.index_dataset import groups_of, reported
+from worker.jobs.index_dataset import reported
 
 DIFFERS = """
 old.content IS NOT NULL AND old.content <> new.content
@@ -108,33 +105,15 @@ def index_state(bench: Workbench) -> None:
             job = session.get_one(Job, bench.claim.job_id)
             wanted = session.scalars(select(DatasetState).filter_by(job_id=job.id)).one()
             dataset = session.get_one(Dataset, wanted.dataset_id)
-    source, listing = open_new_state(bench, dataset, wanted.uri)
-    files = {str(file): fingerprint(file) for file in source.files}
-    told: dict[str, Any] = {"files": listing.report()}
-    if dataset.definition.get("erase", {}).get("parquet"):
-        bench.report("rehearsing the erasure of rows", 0.0)
-        told["erasure"] = rehearse(listing, bench.claim.signature)
-    faults = BadRows()
-    with tempfile.TemporaryFile() as staged:
-        facts = staging.stage(
-            bench, source, dataset.definition, faults, staged, groups_of(dataset),
-            ContentDigests(dataset.tombstone_key),
-        )  # fmt: skip
-        if {str(file): fingerprint(file) for file in source.files} != files:
-            raise JobError(
-                "The files changed while they were read; register the state again once no other "
-                "program writes to them."
-            )
-        told |= facts.report()
-        if source.classes.source == "huggingface":
-            told["class_names"] = source.classes.names
+    opened = open_new_state(bench, dataset, wanted.uri)
+    with read(bench, dataset, *opened, again="the state") as found:
         bench.report("comparing with what is indexed", 0.9)
         for attempt in bench.transaction():
             with attempt as session:
-                found = deepcopy(faults)  # a repeated transaction finds the duplicates again
-                staging.load(session, staged, staged_samples)
-                staging.find_duplicates(session, found)
-                _store(session, bench, wanted, found, source.rows, files, told)
+                faults = deepcopy(found.faults)  # repeated, it finds the duplicates again
+                staging.load(session, found.staged, staged_samples)
+                staging.find_duplicates(session, faults)
+                _store(session, bench, wanted, faults, found)
 
 
 def _store(
@@ -142,13 +121,11 @@ def _store(
     bench: Workbench,
     wanted: DatasetState,
     faults: BadRows,
-    rows: int,
-    files: dict[str, Fingerprint],
-    told: dict[str, Any],
+    found: Read,
 ) -> None:
     """Compare, and change what is different. The rows that others wait for are locked last."""
     dataset = session.get_one(Dataset, wanted.dataset_id)
-    report, problem = reported(session, dataset, faults, rows, told)
+    report, problem = reported(session, dataset, faults, found)
     if problem is not None:
         raise JobError(f"{problem} The dataset stays as it was indexed before.")
     state = dataset.state + 1
@@ -170,7 +147,7 @@ def _store(
     if locked.state != state - 1:
         raise JobError("Another state of the dataset was indexed meanwhile; register it again.")
     still_known = former.settle(session, locked.id)
-    locked.state, locked.uri, locked.report, locked.files = state, wanted.uri, report, files
+    locked.state, locked.uri, locked.report, locked.files = state, wanted.uri, report, found.files
     locked.ready_at = func.now()
     row = session.get_one(DatasetState, wanted.id)
     row.status, row.number, row.ready_at = RegistrationStatus.READY, state, func.now()
