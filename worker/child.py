@@ -26,7 +26,7 @@ from domain.errors import JobError, LeaseLost, Stopped, StoreUnwritable
 from domain.settings import WorkerSettings
 from domain.states import JobKind
 from worker import budgets
-from worker.engine import lease
+from worker.engine import first_use, lease
 from worker.engine.confinement import confine
 from worker.engine.exits import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
 from worker.engine.lease import Claim
@@ -69,6 +69,8 @@ TOO_LITTLE_MEMORY = (
 )
 
 log = structlog.get_logger()
+
+first_use.anticipate()
 
 
 def main(job_id: str, attempt: int, kind: str) -> NoReturn:

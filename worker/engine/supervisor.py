@@ -7,7 +7,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.process import BaseProcess
@@ -46,6 +46,10 @@ log = structlog.get_logger()
 
 How = Literal["ended", "lost", "time_limit", "stopped", "memory"]
 """Why the parent stopped watching a child."""
+
+CERTAIN: Mapping[int, How] = {0: "ended", LEASE_LOST: "lost"}
+"""What a child's exit code says, whatever its parent has seen: a job that has just ended and one
+that went to another worker look alike, and a child may find out first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +106,7 @@ def run(
         _settle(how, code, held, sessions, settings)
     job_checkpoints.delete_if_ended(sessions, store, job_id)
     duration_s = round(time.monotonic() - started, 1)
-    if code == 0:  # the child stored the outcome, though the lease may have been seen to be over
-        how = "ended"
+    how = CERTAIN.get(code, how)
     log.info("job.left", attempt=held.attempt, how=how, returncode=code, duration_s=duration_s)
 
 

@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+import structlog
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import sessionmaker
 
@@ -200,6 +201,34 @@ def test_a_cancelled_job_is_left_and_nothing_is_stored(run, sessions):
     job = run("import time; time.sleep(60)", once_spawned=cancel)
 
     assert (job.status, job.losses) == (JobStatus.CANCELLED, 0)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the parent logs."""
+    monkeypatch.setattr(supervisor, "log", structlog.wrap_logger(None))
+    with structlog.testing.capture_logs() as events:
+        yield events
+
+
+def test_a_job_that_ended_is_not_told_as_lost(run, sessions, told, monkeypatch):
+    monkeypatch.setattr(supervisor, "ASK_S", 0)  # so the parent sees its end before its child's
+
+    def complete(child):
+        with sessions.begin() as session:
+            ended = {"status": JobStatus.COMPLETED, "lease_until": None}
+            session.execute(update(Job).values(ended))
+
+    run("import os, time; time.sleep(0.5); os._exit(0)", once_spawned=complete)
+
+    assert (told[-1]["event"], told[-1]["how"], told[-1]["returncode"]) == ("job.left", "ended", 0)
+
+
+def test_a_child_that_finds_first_that_its_job_is_gone_is_told_as_lost(run, told):
+    job = run(f"import os; os._exit({exits.LEASE_LOST})")
+
+    assert (told[-1]["event"], told[-1]["how"]) == ("job.left", "lost")
+    assert job.losses == 0
 
 
 def test_the_files_that_a_killed_child_left_go(run, tmp_path, job_id):

@@ -1,0 +1,17 @@
+"""What libraries do when they are first used, done before there are jobs.
+
+In the fork server it is done once, and every job's process has it; otherwise each would do it again.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset  # noqa: F401 (Parquet files are read through it)
+from PIL import Image
+from sqlalchemy.orm import configure_mappers
+
+
+def anticipate() -> None:
+    """Import and set up now what the first query, array and image of a process would ask for."""
+    configure_mappers()
+    Image.preinit()
+    pa.array(np.zeros(1))  # where pandas is installed, Arrow imports it for the first such array
