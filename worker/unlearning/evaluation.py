@@ -3,7 +3,9 @@
 Shapes: N samples, d feature dimensions, C classes. Accuracies are fractions in [0, 1].
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -68,6 +70,9 @@ class Outputs:
     def losses(self) -> Tensor:
         """(N,) cross-entropy in nats; float64, so that confident answers do not tie."""
         return F.cross_entropy(self.logits.double(), self.labels, reduction="none")
+
+
+NOTHING_KNOWN: Mapping[str, Outputs] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,8 +192,12 @@ class Observed:
         holdout: Samples,
         test: Samples | None,
         batch_size: int = 500,
+        known: Mapping[str, Outputs] = NOTHING_KNOWN,
     ) -> "Observed":
         """Run the network over all sets.
+
+        Args:
+            known: its outputs on some of them, by name, which need not be made again.
 
         Raises:
             NotFinite: a feature or a logit is NaN or infinite.
@@ -197,11 +206,15 @@ class Observed:
         require_samples(forget=forget, retain=retain)
         mine = Outputs.of(network, forget, batch_size)
         none = mine.select(torch.zeros_like(mine.labels, dtype=torch.bool))
+
+        def shown(name: str, samples: Samples) -> Outputs:
+            return known[name] if name in known else Outputs.of(network, samples, batch_size)
+
         return cls(
             forget=mine,
-            retain=Outputs.of(network, retain, batch_size),
-            holdout=Outputs.of(network, holdout, batch_size) if len(holdout) else none,
-            test=Outputs.of(network, test, batch_size) if test is not None else None,
+            retain=shown("retain", retain),
+            holdout=shown("holdout", holdout) if len(holdout) else none,
+            test=shown("test", test) if test is not None else None,
         )
 
 

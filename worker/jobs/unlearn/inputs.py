@@ -3,7 +3,7 @@
 Shapes: C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -27,12 +27,13 @@ from domain.tables import (
     RequestSample,
     Sample,
 )
-from worker.data import decode, groups, reservoir, unseen
+from worker.data import decode, groups, kept_answers, reservoir, unseen
+from worker.data.kept_answers import Maker
 from worker.data.parquet import Source
 from worker.data.source import open_source
 from worker.engine.workbench import Workbench
 from worker.unlearning.audit.groups import Groups
-from worker.unlearning.evaluation import Observed
+from worker.unlearning.evaluation import NOTHING_KNOWN, Observed, Outputs
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
 
@@ -100,8 +101,32 @@ class Inputs:
     source: Source
     """The dataset's files, opened."""
 
-    def shown_to(self, network: Network) -> Observed:
-        """The network's outputs on everything it is judged by."""
+    def rows(self) -> dict[str, pa.Table]:
+        """The rows of the reservoir with the samples that a network is judged by, by what
+        `Observed` calls them."""
+        return {
+            "retain": reservoir.of_split(self.kept, Split.TRAIN),
+            "holdout": reservoir.only(self.kept, self.audit_ids),
+            "test": reservoir.of_split(self.kept, Split.TEST),
+        }
+
+    def kept_of(self, champion: Maker) -> dict[str, Outputs]:
+        """The champion's outputs on these, as far as they were kept."""
+        labels = {"retain": self.retain.labels, "holdout": self.audit.labels}
+        if self.test is not None:
+            labels["test"] = self.test.labels
+        rows = self.rows()
+        found = {
+            name: kept_answers.of_rows(rows[name], each, champion) for name, each in labels.items()
+        }
+        return {name: outputs for name, outputs in found.items() if outputs is not None}
+
+    def shown_to(self, network: Network, known: Mapping[str, Outputs] = NOTHING_KNOWN) -> Observed:
+        """The network's outputs on everything it is judged by.
+
+        Args:
+            known: those that need not be made again, as by `known_of`.
+        """
         return Observed.of(
             network,
             forget=self.forget,
@@ -109,6 +134,7 @@ class Inputs:
             holdout=self.audit,
             test=self.test,
             batch_size=BATCH,
+            known=known,
         )
 
 

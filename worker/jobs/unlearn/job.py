@@ -17,7 +17,7 @@ from worker.jobs.unlearn import fine_tuned, plan, pooled, record, resume, rounds
 from worker.jobs.unlearn.champion import drift_of, load_champion
 from worker.jobs.unlearn.inputs import Inputs, Order, read_inputs, read_order
 from worker.jobs.unlearn.rounds import Basis
-from worker.jobs.unlearn.unchanged import require_unchanged
+from worker.jobs.unlearn.unchanged import made_with, require_unchanged
 from worker.unlearning.evaluation import evaluate, retain_moments
 from worker.unlearning.unseen_answers import ease_told
 
@@ -54,7 +54,8 @@ def unlearn_model(bench: Workbench) -> None:
         bench, order.model, order.dataset, network, inputs.source, inputs.kept
     )
     bench.report("evaluating the champion", 0.05)
-    observed = inputs.shown_to(network)
+    champion = {"weights": order.champion.weights_sha256, **made_with(bench, order.model)}
+    observed = inputs.shown_to(network, inputs.kept_of(champion))
     if order.champion.mode is Mode.EXACT:  # measured on all samples it was trained on
         moments = known.moments.without(observed.forget.features)
     else:  # estimated from an earlier reservoir: the present one gives a better estimate

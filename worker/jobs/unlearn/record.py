@@ -20,7 +20,7 @@ from domain.tables import (
     Round,
     VerdictTest,
 )
-from worker.data import preview, reservoir, specimens, version_statistics
+from worker.data import kept_answers, preview, reservoir, specimens, version_statistics
 from worker.engine import environment, lease
 from worker.engine.workbench import Workbench
 from worker.jobs import frozen_head
@@ -203,21 +203,24 @@ def _write_files(
     bench: Workbench, order: Order, inputs: Inputs, made: JudgedVersion
 ) -> dict[str, str]:
     """Store the new version's weights, statistics and reservoir; return their digests."""
-    preprocessing = order.model.preprocessing
+    preprocessing, maker = order.model.preprocessing, made_with(bench, order.model)
+    weights_sha256 = bench.store.put(lambda path: weights.save(made.network.model, path))
     kept = specimens.taken(
-        inputs.kept,
-        made.network,
-        preprocessing,
-        order.dataset.definition,
-        made_with(bench, order.model),
+        inputs.kept, made.network, preprocessing, order.dataset.definition, maker
     )
+    measured = [
+        (rows["sample_id"].to_pylist(), outputs)
+        for name, rows in inputs.rows().items()
+        if (outputs := getattr(made.observed, name)) is not None
+    ]
+    kept = kept_answers.taken(kept, measured, {"weights": weights_sha256, **maker})
     known = version_statistics.describe(made.observed.holdout, made.moments, inputs.class_counts)
     features = {}
     if functions.is_head(order.model.recipe):
         features["features_sha256"] = refit.remaining(bench, order).store(bench.store)
     return {
         **features,
-        "weights_sha256": bench.store.put(lambda path: weights.save(made.network.model, path)),
+        "weights_sha256": weights_sha256,
         "statistics_sha256": version_statistics.write(bench.store, known),
         "reservoir_sha256": preview.store_reservoir(bench.store, kept, preprocessing),
     }
