@@ -49,7 +49,7 @@ STAGES = (
     ACCEPTED, PLANNED, TAKEN, STARTED, LOADED, EVALUATED, FORGOTTEN, JUDGED, TOGETHER, STORED,
 )  # fmt: skip
 PHASES = {
-    None: STARTED,
+    "starting": STARTED,
     "loading the model and its data": LOADED,
     "fine-tuning a copy of the new version": JUDGED,
     "judging all that was forgotten together": TOGETHER,

@@ -1,11 +1,11 @@
 """What libraries do when they are first used, done before there are jobs.
 
-In the fork server it is done once, and every job's process has it; otherwise each would do it again.
+In the fork server it is done once, and every job's process has it. Otherwise each would do it.
 """
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset  # noqa: F401 (Parquet files are read through it)
+import pyarrow.dataset
 from PIL import Image
 from sqlalchemy.orm import configure_mappers
 

@@ -8,7 +8,8 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing import resource_tracker
@@ -30,17 +31,38 @@ ten times as long. The results are the same. An environment variable, unless it 
 SERVER_ENDED = 255
 """Exit code where there is no fork server any more to tell it."""
 
+_told: list[frozenset[str]] = []
+"""What the fork server was told to import beside JOB, the present one last."""
 
-def is_ready() -> bool:
-    """Wait until the fork server, if there is one, has imported all; whether it could."""
+
+def is_ready(also: Collection[str] = ()) -> bool:
+    """Wait until the fork server, if there is one, has imported all; whether it could.
+
+    Only where no other process of its runs: for more modules than before it is started anew.
+
+    Args:
+        also: modules that it should have imported too. One that cannot be is left to the job.
+    """
     if METHOD == "spawn":
         return True
-    try:
-        probe = start(import_module, JOB)
-    except (EOFError, OSError):
-        return False
-    probe.join()
-    return probe.exitcode == 0
+    if not _told:
+        _told.append(frozenset(also))
+    elif not _told[-1].issuperset(also):
+        _told.append(_told[-1].union(also))
+        with suppress(EOFError, OSError):
+            start(_end_server).join()
+    for wait_s in (0, 0.1, 1):  # one that is being ended may still be there
+        time.sleep(wait_s)
+        with suppress(EOFError, OSError):
+            probe = start(import_module, JOB)
+            probe.join()
+            if probe.exitcode != SERVER_ENDED:
+                return probe.exitcode == 0
+    return False
+
+
+def _end_server() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
 
 
 def start(work: Callable[..., object], *arguments: object) -> BaseProcess:
@@ -67,7 +89,7 @@ def _new(work: Callable[..., object], arguments: Sequence[object]) -> BaseProces
     if METHOD == "spawn":
         return multiprocessing.get_context("spawn").Process(target=work, args=arguments)
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([JOB])
+    server.set_forkserver_preload([JOB, *(sorted(_told[-1]) if _told else ())])
     return server.Process(target=work, args=arguments)
 
 

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.process import BaseProcess
@@ -15,12 +15,15 @@ from typing import Literal
 from uuid import UUID
 
 import structlog
+from sqlalchemy import exists, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from domain import database_errors, jobs
 from domain.errors import LeaseLost
 from domain.settings import WorkerSettings
+from domain.states import RegistrationStatus
+from domain.tables import Model
 from worker.engine import confinement, forks, lease
 from worker.engine.exits import DATABASE_AWAY, DATABASE_FAILED, LEASE_LOST, STOPPED
 from worker.engine.lease import Claim
@@ -36,6 +39,9 @@ ASK_S = 1
 
 GRACE_S = 2
 """How long a child may keep running after its job has ended."""
+
+TRANSFORMERS = ("transformers.models.auto.modeling_auto", "transformers.modeling_utils")
+"""What building a network of `transformers` imports: seconds of a processor, and 130 MB."""
 
 KILLED_FOR_MEMORY = (
     "The job's process was killed because the machine's memory ran out. Send fewer samples at "
@@ -75,7 +81,7 @@ def run(
     Args:
         worker: the name to claim the job under.
     """
-    if not forks.is_ready():  # a lease might run out while it imports
+    if not forks.is_ready(_libraries(sessions)):  # a lease might run out while it imports
         log.error("jobs.cannot_start")
         return
     if orders.stop.is_set():
@@ -108,6 +114,16 @@ def run(
     duration_s = round(time.monotonic() - started, 1)
     how = CERTAIN.get(code, how)
     log.info("job.left", attempt=held.attempt, how=how, returncode=code, duration_s=duration_s)
+
+
+def _libraries(sessions: sessionmaker[Session]) -> Sequence[str]:
+    """What the fork server is to import beside what every job needs: what models are made of."""
+    built = exists().where(
+        Model.architecture["kind"].astext == "transformers",
+        Model.status != RegistrationStatus.DELETED,
+    )
+    with sessions.begin() as session:
+        return TRANSFORMERS if session.scalar(select(built)) else ()
 
 
 def _spawn(held: Claim) -> BaseProcess:

@@ -1,5 +1,8 @@
 """The parent of a job: what it stores when the child cannot, and when it must not."""
 
+import multiprocessing
+import os
+import sys
 import threading
 from datetime import timedelta
 
@@ -10,7 +13,7 @@ from sqlalchemy.orm import sessionmaker
 
 from domain.settings import WorkerSettings
 from domain.states import JobStatus
-from domain.tables import Job
+from domain.tables import Job, Model
 from tests import acting, factories
 from worker.engine import confinement, exits, forks, lease, supervisor
 from worker.engine.supervisor import Orders
@@ -100,7 +103,7 @@ def test_a_job_whose_process_cannot_be_started_costs_one_loss(run, monkeypatch):
     def refuse(work, *arguments):
         raise EOFError
 
-    monkeypatch.setattr(forks, "is_ready", lambda: True)
+    monkeypatch.setattr(forks, "is_ready", lambda also: True)
     monkeypatch.setattr(forks, "start", refuse)
 
     job = run("", max_losses=1)
@@ -123,6 +126,45 @@ def test_no_job_is_taken_where_none_can_be_started(run, monkeypatch):
     job = run("")
 
     assert (job.status, job.attempt) == (JobStatus.QUEUED, 0)
+
+
+def test_the_fork_server_imports_what_models_are_built_from(run, sessions, monkeypatch):
+    asked = []
+    monkeypatch.setattr(forks, "is_ready", asked.append)
+
+    run("")
+    with sessions.begin() as session:
+        session.execute(update(Model).values(architecture={"kind": "transformers"}))
+    run("")
+
+    assert asked == [(), supervisor.TRANSFORMERS]
+
+
+def test_a_fork_server_is_started_anew_for_more_modules_and_for_no_others(monkeypatch):
+    def ids():
+        here, there = multiprocessing.Pipe()
+        forks.start(_tell, there).join()
+        return here.recv()
+
+    monkeypatch.setattr(forks, "_told", [])
+    server, _ = ids()
+
+    assert forks.is_ready()
+    assert ids() == (server, False)
+
+    assert forks.is_ready(["this"])
+    anew = ids()
+    assert anew[0] != server
+    assert anew[1]
+
+    assert forks.is_ready()
+    assert forks.is_ready(["this"])
+    assert ids() == anew
+
+
+def _tell(pipe):
+    """The fork server, and whether it has imported a module that nobody else does."""
+    pipe.send((os.getppid(), "this" in sys.modules))
 
 
 def test_a_worker_that_is_stopped_takes_no_job(run):
