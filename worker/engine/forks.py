@@ -24,9 +24,9 @@ METHOD: Literal["forkserver", "spawn"] = "forkserver" if sys.platform == "linux"
 each imports everything itself."""
 
 WAITING = ("OMP_WAIT_POLICY", "PASSIVE")
-"""Threads that compute together sleep while they wait for each other. By default they spin, and on
-a machine with other work take the time from the very thread they wait for: a job was seen to take
-ten times as long. The results are the same. An environment variable, unless it is set already."""
+"""Threads that compute together sleep while they wait for each other. By default they spin: on a
+busy machine they take the time from the very thread they wait for, and small jobs took about twice
+the processor time. The results are the same. An environment variable, unless it is set already."""
 
 SERVER_ENDED = 255
 """Exit code where there is no fork server any more to tell it."""
