@@ -1,7 +1,8 @@
 """The names of the worker's tasks, and how to ring for it.
 
 A message only says "look": lost, repeated, late or reordered ones change nothing, because the
-row in Postgres is the truth and the sweep rings again.
+row in Postgres is the truth and the sweep rings again. Even the job that it names is not the one
+that is done, where a more urgent one waits by then.
 """
 
 import asyncio
@@ -90,7 +91,7 @@ async def ring_sweep_together(app: Celery) -> None:
 
 
 def ring_job(app: Celery, job_id: UUID) -> None:
-    """Ask for a job to be taken now."""
+    """Ask a worker to look, as a job waits: it takes what is most urgent then."""
     _ring(app, RUN, str(job_id))
 
 

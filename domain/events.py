@@ -37,6 +37,9 @@ class RequestReceived(Event, event="request.received", about="request"):
     indexed_at: str | None = None
     """Where the subjects were looked up, and when that had been indexed: if it names any."""
 
+    urgent: bool = False
+    """Whether it was to go into a job at once."""
+
 
 class RequestPending(Event, event="request.pending", about="request"):
     """The request waits for a job again."""

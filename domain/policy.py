@@ -45,10 +45,13 @@ class DriftLimits(_Limits):
 class Batching(_Limits):
     """How requests that wait for the same model are combined into jobs."""
 
-    window: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=7))] = timedelta(0)
-    """How long a request may be held back so that others can join it, as an ISO 8601 duration such
-    as `PT10M`, at most seven days. A request that waits alone or is close to its due date is not
-    held back."""
+    window: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=7))] | None = None
+    """How long a request is held back so that others can join it, as an ISO 8601 duration such as
+    `PT10M`, at most seven days; `PT0S` for no longer than until the next job can begin. If it is
+    null or left out, a request is held back for a quarter of the time until its due date, at most
+    seven days. None is held back that is `urgent` or within three days of its due date, or once a
+    job would be full; and those that wait for the same model and objective go together, with the
+    first."""
 
     max_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """The most samples that the requests of one job may name together. A job takes the requests

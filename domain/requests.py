@@ -54,7 +54,8 @@ def move(
 ) -> list[UUID]:
     """Take targets one lawful step on, and their requests with them.
 
-    Targets from which no such step leads are left alone.
+    Targets from which no such step leads are left alone. One that was in a job, and is to have
+    another, does not wait for others again.
 
     Args:
         where: which targets.
@@ -63,10 +64,11 @@ def move(
     Returns:
         The requests of the targets that moved.
     """
+    waits = {"waits_until": None} if status is RequestStatus.PENDING else {}
     moved = session.scalars(
         update(DeletionTarget)
         .where(*where, DeletionTarget.status.in_(sources(status)))
-        .values(status=status, job_id=job_id)
+        .values(status=status, job_id=job_id, **waits)
         .returning(DeletionTarget.request_id)
         .execution_options(synchronize_session=False)
     ).all()

@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain import database_url as database_urls
 from domain.broker_url import Broker
+from domain.states import JobKind
 
 
 def _database(url: SecretStr) -> SecretStr:
@@ -47,6 +48,15 @@ def _key(key: SecretStr) -> SecretStr:
 
 
 AdminKey = Annotated[SecretStr, AfterValidator(_key)]
+
+
+def _some(kinds: list[JobKind]) -> list[JobKind]:
+    if not kinds:
+        raise ValueError("must name at least one kind of job; leave it out for all kinds")
+    return kinds
+
+
+JobKinds = Annotated[list[JobKind], AfterValidator(_some)]
 
 
 class KeySource(BaseModel):
@@ -162,6 +172,10 @@ class WorkerSettings(Settings):
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """Where jobs compute. `auto` uses CUDA if a device is present. Read by worker."""
+
+    job_kinds: JobKinds = list(JobKind)
+    """The kinds of jobs that this worker takes. A job whose kind no worker takes waits for ever, so
+    leave this out for one of them at least. Read by worker."""
 
     lease: timedelta = timedelta(seconds=45)
     """How long a worker may be silent before its job goes to another worker. It must be at least

@@ -146,7 +146,7 @@ TABLES: Mapping[str, Table] = {
         worker=Rights(
             update=f"status finished_at overdue_at subject_ref reason shredded_at {ROWS_ERASED}"
         ),
-        fixed="dataset_id objective exact samples duplicates subjects unknown_subjects "
+        fixed="dataset_id objective exact urgent samples duplicates subjects unknown_subjects "
         "subject_samples commitment received_at time_zone due_at",
     ),
     "request_keys": Table(
@@ -156,8 +156,12 @@ TABLES: Mapping[str, Table] = {
     ),
     "request_samples": Table(api=Rights(insert=True, delete=True), worker=Rights(delete=True)),
     "deletion_targets": Table(
-        api=Rights(insert=True, update="status job_id accepted_job_id already_forgotten"),
-        worker=Rights(update="status job_id accepted_job_id already_forgotten former"),
+        api=Rights(
+            insert=True, update="status job_id waits_until accepted_job_id already_forgotten"
+        ),
+        worker=Rights(
+            update="status job_id waits_until accepted_job_id already_forgotten former"
+        ),
         fixed="not_trained_on",
     ),
     "decisions": Table(

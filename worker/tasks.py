@@ -7,15 +7,15 @@ Each process also polls, slowly, so pending work is found even when no doorbell 
 import signal
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import structlog
 from celery.signals import worker_init, worker_shutting_down
 from securesystemslib.signer import Signer
 from sqlalchemy.exc import DBAPIError
 
-from domain import database_errors, doorbell
+from domain import database_errors, doorbell, urgency
 from worker.app import NAME, app, sessions, settings
 from worker.delivery import webhooks
 from worker.engine import supervisor
@@ -59,14 +59,14 @@ def look_around(sender: Any, **_: object) -> None:
 
 
 @app.task(name=doorbell.RUN)
-def run(job_id: str) -> None:
-    """Run a job from `queued` to its end, in a process of its own.
-
-    May be delivered twice or late: then there is no job to claim.
+def run(_: str) -> None:
+    """Run a job from `queued` to its end, in a process of its own: the one that is most urgent by
+    now, for the doorbell may have been rung long ago, for one that has ended, or for one of a kind
+    that this worker does not take.
     """
     with hands:
-        _do(UUID(job_id))
-    if not orders.stop.is_set():
+        worked = _do_next()
+    if worked and not orders.stop.is_set():
         doorbell.ring_sweep(app)
 
 
@@ -109,12 +109,12 @@ def keep_log() -> None:
 
 
 def look_for_jobs() -> None:
-    """Sweep, and do the first waiting job, unless one is running."""
+    """Sweep, and do the most urgent job, unless one is running."""
     if not hands.acquire(blocking=False):
         return
     try:
-        for job_id in planner.sweep(sessions, max_losses=settings.max_losses)[:1]:
-            _do(job_id)
+        planner.sweep(sessions, max_losses=settings.max_losses)
+        _do_next()
     finally:
         hands.release()
 
@@ -130,16 +130,30 @@ def look() -> None:
     clock_works.clear()
 
 
-def _do(job_id: UUID) -> None:
-    if not orders.stop.is_set():
+def _do_next() -> bool:
+    """Do the most urgent job of the kinds that this worker takes, but for those that others take at
+    the same moment; whether there was one."""
+    with sessions.begin() as session:
+        ready = urgency.ready(session, settings.job_kinds)
+    for job_id in ready:
         with structlog.contextvars.bound_contextvars(job_id=str(job_id)):
-            supervisor.run(job_id, sessions, settings, worker=NAME, orders=orders)
+            if supervisor.run(job_id, sessions, settings, worker=NAME, orders=orders):
+                return True
+    return False
 
 
 def _look_every(work: Callable[[], None]) -> None:
-    interval = settings.poll_interval.total_seconds()
+    interval = _interval().total_seconds()
     while not orders.stop.wait(interval) and threading.main_thread().is_alive():
         try:
             work()
         except DBAPIError as error:
             log.warning("database.unavailable", **database_errors.told(error))
+
+
+def _interval() -> timedelta:
+    """How often to look. A worker that takes some kinds only looks as often as the clock does: a
+    doorbell that was rung for it may have been heard by one that takes others."""
+    if urgency.EVERY_KIND <= {*settings.job_kinds}:
+        return settings.poll_interval
+    return min(settings.poll_interval, settings.sweep_interval)

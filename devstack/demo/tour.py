@@ -124,7 +124,7 @@ def ask(client: local.Client, model: str, files: Case, **more: object) -> str:
     Args:
         more: fields of the request, such as `exact`.
     """
-    body = {"model": model, "sample_ids": list(files.person), **more}
+    body = {"model": model, "sample_ids": list(files.person), "urgent": True, **more}
     return client.post("/v1/deletion-requests", body, **{"Idempotency-Key": str(uuid4())})
 
 

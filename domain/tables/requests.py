@@ -52,6 +52,9 @@ class DeletionRequest(Base):
     exact: Mapped[bool] = mapped_column(default=False)
     """Whether nothing but a training without the samples will do."""
 
+    urgent: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether it goes into a job at once, and takes along what waits with it."""
+
     status: Mapped[RequestStatus] = mapped_column(default=RequestStatus.PENDING)
     subject_ref: Mapped[str | None]
     reason: Mapped[str | None]
@@ -137,12 +140,22 @@ class DeletionTarget(Base):
         Index(None, "job_id"),
         Index(None, "model_id", "status"),
         Index(None, "model_id", "request_id"),
+        Index(
+            "deletion_targets_waiting_idx",
+            "model_id",
+            text("waits_until NULLS FIRST"),
+            postgresql_where=text("status = 'pending'"),
+        ),
     )
 
     request_id: Mapped[UUID] = mapped_column(ForeignKey("deletion_requests.id"), primary_key=True)
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
     status: Mapped[RequestStatus] = mapped_column(default=RequestStatus.PENDING)
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"))
+    waits_until: Mapped[datetime | None]
+    """Until then it may be held back so that others can join it, as `domain.batching` says; null if
+    not, or not any more."""
+
     accepted_job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"))
     """The job whose version a person accepted when it had been overtaken: while the acceptance
     stands, only a job that makes that version anew may serve this. Empty otherwise."""

@@ -1,6 +1,6 @@
 """`lethe forget`, `status`, `cancel`, `decide` and `shred`."""
 
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice
 from typing import Annotated, cast
 from uuid import UUID
@@ -44,6 +44,7 @@ from lethe.schemas.requests import (
     Target,
 )
 
+SOON = timedelta(minutes=1)
 RequestId = Annotated[UUID, typer.Argument(help="The request.", show_default=False)]
 Aim = Annotated[
     Objective,
@@ -51,6 +52,10 @@ Aim = Annotated[
 ]
 Exact = Annotated[
     bool, typer.Option("--exact", help="Only a retraining without the samples will do.")
+]
+Urgent = Annotated[
+    bool,
+    typer.Option("--urgent", help="Do not wait for other requests to share a job."),
 ]
 
 
@@ -73,6 +78,7 @@ def forget(
     unknown_subjects: UnknownSubjects = OfUnknown.REFUSE,
     objective: Aim = Objective.UNTRAIN_SAMPLES,
     exact: Exact = False,
+    urgent: Urgent = False,
     reason: Annotated[str | None, typer.Option(help="Why, for the file.")] = None,
     subject_ref: Annotated[
         str | None, typer.Option(help="Your reference to the person or ticket.")
@@ -126,6 +132,7 @@ def forget(
             unknown_subjects=unknown_subjects if people else None,
             objective=objective,
             exact=exact,
+            urgent=urgent or None,
             subject_ref=subject_ref,
             received_at=_instant(received_at, time_zone),
             time_zone=time_zone,
@@ -138,6 +145,11 @@ def forget(
         }
         if made.was_submitted_before:
             screen.say("It was submitted before, with the same key and content.")
+        if made.planned_for and made.planned_for > datetime.now(UTC) + SOON:
+            screen.say(
+                f"It waits for others to share a job, until {_at_latest(made.planned_for)}. To "
+                "have it begin at once, cancel it and ask again with --urgent."
+            )
         if not (wait or follow):
             after = f"Follow it with: lethe status {made.id} --follow"
             screen.show(made.model_dump() | told, picture(made), after)
@@ -260,10 +272,12 @@ def picture(request: DeletionRequest) -> Group:
             ("samples", f"{request.samples}{repeated}"),
             *resolved(request.subjects, request.resolved),
             ("objective", f"{request.objective}{', by retraining' if request.exact else ''}"),
+            ("urgent", "yes" if request.urgent else None),
             ("reference", request.subject_ref),
             ("reason", request.reason),
             ("received", request.received_at),
             ("due", f"{request.due_at:%Y-%m-%d}{late}"),
+            ("starts", _at_latest(request.planned_for)),
             ("finished", request.finished_at),
             ("shredded", request.shredded_at),
         ]
@@ -304,6 +318,7 @@ def _target(target: Target) -> Table:
         ("model", target.model),
         ("status", word(target.status)),
         ("job", target.job_id),
+        ("starts", _at_latest(target.planned_for)),
         ("accepted", target.accepted_job_id and f"of job {target.accepted_job_id}, made anew"),
         ("forgotten before", target.already_forgotten or None),
         ("never trained on", target.not_trained_on or None),
@@ -318,6 +333,10 @@ def _target(target: Target) -> Table:
             *_remarks(result.accuracy),
         ]
     return details(pairs)
+
+
+def _at_latest(planned_for: datetime | None) -> str | None:
+    return planned_for and f"{planned_for:%Y-%m-%d %H:%M} UTC at the latest"
 
 
 def _remarks(accuracy: AccuracyChange | None) -> list[tuple[str, object]]:

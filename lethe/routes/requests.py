@@ -40,6 +40,7 @@ class DeletionRequests:
         unknown_subjects: OfUnknown | str | None = None,
         objective: Objective | str | None = None,
         exact: bool | None = None,
+        urgent: bool | None = None,
         subject_ref: str | None = None,
         received_at: datetime | None = None,
         time_zone: str | None = None,
@@ -58,6 +59,8 @@ class DeletionRequests:
                 found of a subject whom the dataset does not know.
             objective: `untrain_samples` unless given, or `remove_class`.
             exact: only a retraining without the samples will do.
+            urgent: do not wait for others to share a job, and take along what waits. Otherwise it
+                may wait for days: `planned_for` says until when.
             subject_ref: your reference to the person or ticket.
             received_at: when the person asked, with a time zone; now unless given.
             time_zone: the person's, such as `Europe/Berlin`: it decides on which day the legal
@@ -69,7 +72,7 @@ class DeletionRequests:
         when = {"received_at": received_at, "time_zone": time_zone}
         named = _named(sample_ids, subjects, unknown_subjects)
         body = _demand(named, model, dataset, objective, exact, subject_ref, when, reason)
-        call = post("/v1/deletion-requests", DeletionRequest, body)
+        call = post("/v1/deletion-requests", DeletionRequest, {**body, "urgent": urgent})
         return replace(call, idempotency_key=idempotency_key or str(uuid4()))
 
     @route

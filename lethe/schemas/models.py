@@ -31,8 +31,9 @@ class DriftLimits(Result):
 class Batching(Result):
     """How requests that wait for one model are put together into jobs."""
 
-    window: timedelta = timedelta(0)
-    """How long a request may wait for others, where more than one waits."""
+    window: timedelta | None = None
+    """How long a request waits for others; None for a quarter of the time to its due date, at most
+    seven days."""
 
     max_samples: int = 10_000
 

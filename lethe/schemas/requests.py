@@ -90,6 +90,9 @@ class Target(Result):
     model: str
     status: RequestStatus
     job_id: UUID | None
+    planned_for: datetime | None = None
+    """Until when at the latest it is held back for others; None once it is in a job."""
+
     accepted_job_id: UUID | None = None
     """The job whose version was accepted when it had been overtaken, and is made anew."""
 
@@ -151,6 +154,7 @@ class DeletionRequest(Followed, Headed):
     status: RequestStatus
     objective: Objective
     exact: bool
+    urgent: bool = False
     dataset: str
     samples: int
     """How many different samples were named, by their ids or by subjects."""
@@ -173,6 +177,10 @@ class DeletionRequest(Followed, Headed):
     """One month after receipt (GDPR Article 12(3))."""
 
     created_at: datetime
+    planned_for: datetime | None = None
+    """Until when at the latest it is held back, so that others can share its job; None once it is
+    in one."""
+
     finished_at: datetime | None
     overdue_at: datetime | None
     shredded_at: datetime | None

@@ -101,6 +101,11 @@ class DeletionRequestCreate(In):
     """Whether the models must be retrained without the samples. This needs a `recipe` for every
     model asked. Otherwise the models are changed, and retrained only if their policy says so."""
 
+    urgent: bool = False
+    """Whether the request goes into a job at once, and takes along what waits for the same models.
+    Otherwise it may wait for others, as the `batch` of a model's policy says; `planned_for` in the
+    answer says until when. An `exact` request waits likewise: one retraining serves all."""
+
     subject_ref: Annotated[str, Field(pattern=STORABLE, min_length=1, max_length=255)] | None = None
     """Your own reference to the person or the ticket. It is stored with the request and never
     logged."""
@@ -143,6 +148,8 @@ class DeletionRequestCreate(In):
         """SHA-256 of what it means: equal for bodies that differ in form only."""
         # What was not given is left out, as before there was such a member.
         left_out = {"time_zone"} if self.time_zone is None else set()
+        if not self.urgent:
+            left_out |= {"urgent"}
         if self.subjects is None:
             left_out |= {"subjects", "unknown_subjects"}
         return sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()

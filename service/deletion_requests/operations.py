@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from sqlalchemy import ARRAY, String, and_, exists, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from uuid_utils.compat import uuid7
 
-from domain import erasure, outbox, trail
+from domain import batching, erasure, outbox, trail
 from domain.errors import (
     Deleted,
     IdempotencyKeyInFlight,
@@ -30,17 +31,18 @@ from domain.tables import FormerSample, Sample
 from evidence import commitments
 from evidence.commitments import Commitment
 from service.deletion_requests import resolution, statements, submission
-from service.deletion_requests.demands import DeletionRequestCreate
+from service.deletion_requests.demands import Clock, DeletionRequestCreate
 from service.deletion_requests.resolution import Found, Named
 from service.deletion_requests.schemas import (
     DeletionRequestRead,
     TargetRead,
+    planned,
 )
 from service.dependencies import Settings, Transactions
 
 UNKNOWN_SHOWN = 100
 AS_GIVEN = (
-    "id", "objective", "exact", "dataset", "samples", "subjects", "duplicates", "commitment",
+    "id", "objective", "exact", "urgent", "dataset", "samples", "subjects", "duplicates", "commitment",
     "subject_ref", "reason", "received_at", "time_zone", "due_at", "created_at",
 )  # fmt: skip
 """What stays of a request as it was given, unless it is shredded."""
@@ -57,9 +59,10 @@ GONE = (
     "The model {model!r} was deleted: all its versions are purged, so nothing can be forgotten by "
     "it. To ask every model of its dataset that there is, name the `dataset`."
 )
-Asked = tuple[str, int, int] | tuple[str, int, int, int]
-"""A model that is to forget; how many of the samples it had forgotten, how many it was not trained
-on, and how many no job could show it. Older keys have not the last one."""
+Asked = Sequence[Any]
+"""A model that is to forget; how many of the samples it had forgotten, and how many it was not
+trained on; how many no job could show it, where the dataset is in a later state; and until when the
+request may wait there. Older keys have not the last two."""
 
 log = structlog.get_logger()
 
@@ -127,6 +130,7 @@ async def _take(
         "id": str(uuid7()),
         "objective": wanted.objective,
         "exact": wanted.exact,
+        "urgent": wanted.urgent,
         "subject_ref": wanted.subject_ref,
         "reason": wanted.reason,
         "samples": len(ids),
@@ -146,7 +150,8 @@ async def _take(
         "name": wanted.model or wanted.dataset,
         "ids": Jsonb(ids),
         "given": Jsonb(given),
-        "told": Jsonb(_told(given, commitment) | resolution.told(names, found)),
+        "told": Jsonb(_told(given, clock, commitment) | resolution.told(names, found)),
+        **batching.limits(datetime.now(UTC), clock.due_at, urgent=wanted.urgent),
         "secret": commitment.key,
         "entries": commitment.entries,
         **(resolution.held_to(found) if names.subjects else {}),
@@ -166,8 +171,7 @@ async def _take(
         raise found.refusal
     if rows[0].id is None:  # though nothing speaks against it: another one was quicker
         raise IdempotencyKeyInFlight(IN_FLIGHT)
-    asked = ((row.model, row.forgotten, row.untrained, getattr(row, "former", 0)) for row in models)
-    request = _as_it_began({**given, **rows[0]._asdict()}, asked)
+    request = _as_it_began({**given, **rows[0]._asdict()}, rows[0].counts)
     if request.status is RequestStatus.COMPLETED or rows[0].is_watched:
         await _tell(connection, request, ids)
     log.info(
@@ -203,15 +207,17 @@ async def _committed(names: Sequence[str]) -> Commitment:
     return await asyncio.to_thread(commitments.commit, key, names)
 
 
-def _told(given: Mapping[str, Any], commitment: Commitment) -> dict[str, Any]:
+def _told(given: Mapping[str, Any], clock: Clock, commitment: Commitment) -> dict[str, Any]:
     """What the audit trail is told of what was given: free text as digests under the key."""
 
     def keyed(text: str | None) -> str | None:
         return None if text is None else commitments.mac(commitment.key, text).hex()
 
-    told = ("objective", "exact", "samples", "duplicates", "commitment")
+    told = ("objective", "exact", "urgent", "samples", "duplicates", "commitment")
     return {
         **{name: given[name] for name in told},
+        "received_at": trail.instant(clock.received_at),
+        "due_at": trail.instant(clock.due_at),
         "subject_ref_hmac": keyed(given["subject_ref"]),
         "reason_hmac": keyed(given["reason"]),
     }
@@ -311,30 +317,36 @@ async def _first_unknown(
 def _as_it_began(request: Mapping[str, Any], asked: Iterable[Asked]) -> DeletionRequestRead:
     """The request before anything was done for it. Where nothing was left to forget, it was
     completed at once."""
-    targets = [
-        TargetRead(
-            model=model,
-            status=RequestStatus.PENDING
-            if forgotten < request["samples"]
-            else RequestStatus.COMPLETED,
-            job_id=None,
-            already_forgotten=forgotten,
-            not_trained_on=untrained,
-            former=former[0] if former else 0,
-            result=None,
-            failure=None,
-        )
-        for model, forgotten, untrained, *former in asked
-    ]
+    targets = [_target_as_it_began(request["samples"], *each) for each in asked]
     is_open = any(target.status is RequestStatus.PENDING for target in targets)
     return DeletionRequestRead(
         **{name: request[name] for name in AS_GIVEN},
         resolved=resolution.read(request, models=len(targets)),
         status=RequestStatus.PENDING if is_open else RequestStatus.COMPLETED,
+        planned_for=planned(targets),
         finished_at=None if is_open else request["created_at"],
         overdue_at=None,
         shredded_at=None,
         rows=None,
         targets=targets,
         decisions=[],
+    )
+
+
+def _target_as_it_began(
+    samples: int, model: str, forgotten: int, untrained: int, *more: int | str
+) -> TargetRead:
+    former = sum(each for each in more if isinstance(each, int))
+    until = [datetime.fromisoformat(each) for each in more if isinstance(each, str)]
+    is_open = forgotten < samples
+    return TargetRead(
+        model=model,
+        status=RequestStatus.PENDING if is_open else RequestStatus.COMPLETED,
+        job_id=None,
+        planned_for=until[0] if until and is_open and not former else None,
+        already_forgotten=forgotten,
+        not_trained_on=untrained,
+        former=former,
+        result=None,
+        failure=None,
     )

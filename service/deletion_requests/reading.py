@@ -32,6 +32,7 @@ from service.deletion_requests.schemas import (
     RowsRead,
     TargetRead,
     TargetResult,
+    planned,
 )
 from service.dependencies import Sessions
 from service.fields import Failure, Scores
@@ -142,6 +143,7 @@ async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[Deleti
             status=request.status,
             objective=request.objective,
             exact=request.exact,
+            urgent=request.urgent,
             dataset=request.dataset,
             samples=request.samples,
             subjects=request.subjects,
@@ -154,14 +156,16 @@ async def _whole(session: AsyncSession, rows: Sequence[Row[Any]]) -> list[Deleti
             time_zone=request.time_zone,
             due_at=request.due_at,
             created_at=request.created_at,
+            planned_for=planned(targets),
             finished_at=request.finished_at,
             overdue_at=request.overdue_at,
             shredded_at=request.shredded_at,
             rows=_rows(request, failures),
-            targets=[_target(row, outcomes.get(row.job_id)) for row in (request, *others)],
+            targets=targets,
             decisions=decisions.get(request.id, []),
         )
         for _, (request, *others) in groupby(rows, lambda row: row.id)
+        for targets in [[_target(row, outcomes.get(row.job_id)) for row in (request, *others)]]
     ]
 
 
@@ -215,6 +219,7 @@ def _target(row: Row[Any], outcome: Outcome | None) -> TargetRead:
         model=row.model,
         status=row.target_status,
         job_id=row.job_id,
+        planned_for=row.planned_for,
         accepted_job_id=row.accepted_job_id,
         already_forgotten=row.already_forgotten,
         not_trained_on=row.not_trained_on,

@@ -1,5 +1,7 @@
 """What goes into and comes out of the routes of deletion requests, but for the demand itself."""
 
+from collections.abc import Iterable
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
 from uuid import UUID
@@ -184,6 +186,12 @@ class TargetRead(Out):
     """The job that serves the request; null while the request waits for one, and if there was
     nothing left to forget."""
 
+    planned_for: Instant | None = None
+    """Until when at the latest the request is held back so that others can join it; a job of this
+    model that is under way then ends first. A request that comes later may make it sooner, and so
+    do enough samples to fill a job. The answer to a submission says what holds for that request
+    alone. Null once it is in a job, and while any of its samples are `former`."""
+
     accepted_job_id: UUID | None = None
     """The job whose version a person accepted after other requests had overtaken it: until this
     target is completed, a new job makes that version anew. Null otherwise."""
@@ -266,6 +274,9 @@ class DeletionRequestRead(Out):
     exact: bool
     """Whether the models must be retrained without the samples."""
 
+    urgent: bool = False
+    """Whether it was to go into a job at once."""
+
     dataset: str
     """Name of the dataset that the samples belong to."""
 
@@ -309,6 +320,10 @@ class DeletionRequestRead(Out):
     created_at: Instant
     """When this service accepted the request."""
 
+    planned_for: Instant | None = None
+    """Until when at the latest the request is held back so that others can share its job: the last
+    `planned_for` among its targets, or null if none has one."""
+
     finished_at: Instant | None
     """When the request came to its end; null until then."""
 
@@ -329,3 +344,8 @@ class DeletionRequestRead(Out):
 
     decisions: list[DecisionRead]
     """What people decided about the request, oldest first."""
+
+
+def planned(targets: Iterable[TargetRead]) -> datetime | None:
+    """When the last of them that waits for others will do so no longer."""
+    return max((each.planned_for for each in targets if each.planned_for), default=None)

@@ -14,6 +14,7 @@ from sqlalchemy import (
     select,
 )
 
+from domain import batching
 from domain.tables import Base
 
 datasets = Base.metadata.tables["datasets"]
@@ -31,6 +32,7 @@ def reading(wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
             requests.c.status,
             requests.c.objective,
             requests.c.exact,
+            requests.c.urgent,
             requests.c.samples,
             requests.c.subjects,
             requests.c.unknown_subjects,
@@ -55,6 +57,7 @@ def reading(wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
             targets.c.status.label("target_status"),
             targets.c.job_id,
             targets.c.accepted_job_id,
+            batching.planned_for().label("planned_for"),
             targets.c.already_forgotten,
             targets.c.not_trained_on,
             targets.c.former,

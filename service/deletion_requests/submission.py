@@ -9,7 +9,7 @@ from typing import Any
 from psycopg.rows import namedtuple_row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import trail
+from domain import batching
 from domain.events import RequestReceived
 
 BY_MODEL, BY_DATASET = "m.name = %(name)s", "d.name = %(name)s"
@@ -22,7 +22,8 @@ each AS (
     SELECT jsonb_array_elements_text(%(ids)s) AS sample_id
 ), asked AS (
     SELECT d.id AS dataset_id, d.name AS dataset, d.tombstone_key, d.state > 1 AS later,
-           m.id AS model_id, m.name AS model, m.status AS model_status, m.recipe{state}
+           m.id AS model_id, m.name AS model, m.status AS model_status, m.recipe,
+           (m.policy #>> '{{batch,window}}')::interval AS held{state}
     FROM datasets d LEFT JOIN models m ON m.dataset_id = d.id
     WHERE {asked_for}
 ), its AS (
@@ -31,12 +32,12 @@ each AS (
     SELECT split{since}, hmac_sha256(substr(key, 1, 64), substr(key, 65, 64), sample_id) AS digest
     FROM its JOIN samples USING (dataset_id) JOIN each USING (sample_id)
 ), counted AS (
-    SELECT model_id, count(known.digest) AS known, count(tombstone.digest) AS forgotten,
+    SELECT model_id, count(known.digest) AS known, count(grave.digest) AS forgotten,
            count(*) FILTER (WHERE split <> 'train'{or_later}) AS untrained
     FROM asked LEFT JOIN known ON true LEFT JOIN LATERAL (
         SELECT t.digest FROM tombstones t
         WHERE t.model_id = asked.model_id AND t.digest = known.digest LIMIT 1
-    ) AS tombstone ON true
+    ) AS grave ON true
     GROUP BY model_id
 ), {named}
 """
@@ -45,8 +46,8 @@ model, for a dataset that has none. No sample is looked up without `if_`."""
 
 PRESENT = """
 named AS (
-    SELECT dataset_id, dataset, later, model_id, model, model_status, recipe, known, forgotten,
-           untrained
+    SELECT dataset_id, dataset, later, model_id, model, model_status, recipe, held, known,
+           forgotten, untrained
     FROM asked LEFT JOIN counted USING (model_id)
 )
 """
@@ -75,7 +76,7 @@ former AS MATERIALIZED (
     ) AS tombstone ON true
     GROUP BY model_id
 ), named AS (
-    SELECT dataset_id, dataset, false AS later, model_id, model, model_status, recipe,
+    SELECT dataset_id, dataset, false AS later, model_id, model, model_status, recipe, held,
            counted.known + coalesce(gone.known, 0) AS known,
            counted.forgotten + coalesce(gone.forgotten, 0) AS forgotten,
            counted.untrained + coalesce(gone.untrained, 0) AS untrained,
@@ -105,13 +106,13 @@ WITH clock AS (
 ), given AS (
     SELECT * FROM jsonb_populate_record(NULL::deletion_requests, %(given)s)
 ), {naming}, target AS (
-    SELECT model, model_id, forgotten, untrained{former},
+    SELECT model, model_id, forgotten, untrained{former}, {until} AS until,
            CASE WHEN forgotten < samples THEN 'pending' ELSE 'completed' END AS status,
            model_status = 'ready' AND known = samples AND (recipe IS NOT NULL OR NOT exact)
            AND NOT later AS can
     FROM named, given WHERE model_status NOT IN ('failed', 'deleted')
 ){looked_up}, summed AS (
-    SELECT jsonb_agg(jsonb_build_array(model, forgotten, untrained{former}) ORDER BY model)
+    SELECT jsonb_agg(jsonb_build_array(model, forgotten, untrained{former}, until) ORDER BY model)
            AS counts, jsonb_agg(model_id ORDER BY model_id) AS models,
            bool_or(status = 'pending') AS is_open, bool_and(can{may}) AS all_can
     FROM target
@@ -125,10 +126,10 @@ WITH clock AS (
     RETURNING request_id
 ), request AS (
     INSERT INTO deletion_requests (
-        id, dataset_id, objective, exact, subject_ref, reason, samples, duplicates, commitment,
-        received_at, time_zone, due_at, status, finished_at{counts})
-    SELECT id, (SELECT dataset_id FROM its), objective, exact, subject_ref, reason,
-           samples, duplicates, commitment, received_at, time_zone, due_at,
+        id, dataset_id, objective, exact, urgent, subject_ref, reason, samples, duplicates,
+        commitment, received_at, time_zone, due_at, status, finished_at{counts})
+    SELECT id, (SELECT dataset_id FROM its), objective, exact, urgent, subject_ref, reason, samples,
+           duplicates, commitment, received_at, time_zone, due_at,
            CASE WHEN is_open THEN 'pending' ELSE 'completed' END,
            CASE WHEN NOT is_open THEN now() END{counts}
     FROM taken, given, summed
@@ -136,7 +137,7 @@ WITH clock AS (
 ), secret AS (
     INSERT INTO request_keys (request_id, key, entries)
     SELECT id, %(secret)s, %(entries)s FROM request
-), suppressed_again AS (
+), again AS (
     DELETE FROM lifted_samples l USING request, known, its
     WHERE l.dataset_id = its.dataset_id AND l.digest = known.digest
 ), ids AS (
@@ -144,17 +145,16 @@ WITH clock AS (
     SELECT id, sample_id FROM request, each WHERE status = 'pending' ORDER BY sample_id
 ), targets AS (
     INSERT INTO deletion_targets (
-        request_id, model_id, status, already_forgotten, not_trained_on{former})
-    SELECT id, model_id, target.status, forgotten, untrained{former} FROM request, target
+        request_id, model_id, status, already_forgotten, not_trained_on{former}, waits_until)
+    SELECT id, model_id, target.status, forgotten, untrained{former}, until FROM request, target
 ), event AS (
     INSERT INTO audit_events (actor, event, subject_id, data)
-    SELECT 'api', '{event}', id, %(told)s || jsonb_build_object(
-        'received_at', to_char(timezone('UTC', received_at), '{instant}'),
-        'due_at', to_char(timezone('UTC', due_at), '{instant}'), 'models', models)
+    SELECT 'api', '{event}', id, %(told)s || jsonb_build_object('models', models)
     FROM request, summed
 )
-SELECT clock.*, kept.*, request.*, named.*{holds}
-FROM clock LEFT JOIN kept ON true LEFT JOIN request ON true LEFT JOIN named ON true
+SELECT clock.*, kept.*, request.*, counts, named.*{holds}
+FROM clock LEFT JOIN kept ON true LEFT JOIN request ON true CROSS JOIN summed
+LEFT JOIN named ON true
 ORDER BY model
 """
 """Stores a request with all that belongs to it, if nothing speaks against it.
@@ -165,7 +165,8 @@ meanwhile; all else that is stored hangs on that row. Where it does not come,
 `operations.must_forget` says why.
 
 A row for each model named, and one where there is none. In each: whether a webhook may have to be
-told; what its key was answered before; and the request, if it was stored now.
+told; what its key was answered before; and the request, if it was stored now, with what its key is
+answered from now on.
 """
 
 LOOKED_UP = """, looked_up AS (
@@ -205,7 +206,7 @@ def _taking(asked_for: str, *, later: bool = False, of_subjects: bool = False) -
     naming = NAMING.format(asked_for=asked_for, if_=", fresh", named=named, **more)
     parts["former"] = ", former" if later else ""
     return in_one_line(
-        TAKING.format(naming=naming, instant=trail.INSTANT, event=RequestReceived.event, **parts)
+        TAKING.format(naming=naming, until=batching.UNTIL, event=RequestReceived.event, **parts)
     )
 
 

@@ -39,6 +39,9 @@ from service.paging import Page, Window
 
 Parent, Training = aliased(ModelVersion), aliased(Job)
 
+NO_WINDOW = "PT0S"
+"""How the policies of models are stored that an earlier release registered without a window."""
+
 
 async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Settings) -> ModelRead:
     """Store a model and the job that examines it; once, however often it is sent.
@@ -101,7 +104,7 @@ async def register(sessions: Sessions, wanted: ModelCreate, *, settings: Setting
             stored["architecture"] = _as_sent(model.architecture)
             stored["declared"] = model.declared or beside.declared_before(model.preprocessing)
             stored["preprocessing"] = stored["declared"]["preprocessing"]
-            if _with_defaults(stored) != _with_defaults(values):
+            if _with_defaults(stored) != _as_before(wanted, _with_defaults(values), stored):
                 raise NameTaken(
                     f"A model {wanted.name!r} with another definition exists; choose another name."
                 )
@@ -185,10 +188,22 @@ def _check_preprocessing(wanted: ModelCreate, dataset: Dataset) -> None:
 
 
 def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """The same with every option of the preprocessing, whether it was sent or not."""
+    """The same with every option of the preprocessing and the policy, whether it was sent or not."""
     whole = Preprocessing.model_validate(values["preprocessing"]).model_dump(mode="json")
     declared = {**values["declared"], "preprocessing": whole}
-    return {**values, "preprocessing": whole, "declared": declared}
+    policy = Policy.model_validate(values["policy"]).model_dump(mode="json")
+    return {**values, "preprocessing": whole, "declared": declared, "policy": policy}
+
+
+def _as_before(
+    wanted: ModelCreate, values: dict[str, Any], stored: dict[str, Any]
+) -> dict[str, Any]:
+    """What a definition meant to an earlier release: no window, if it named none."""
+    was_none = stored["policy"].get("batch", {}).get("window") == NO_WINDOW
+    if was_none and "window" not in wanted.policy.batch.model_fields_set:
+        batch = {**values["policy"]["batch"], "window": NO_WINDOW}
+        return {**values, "policy": {**values["policy"], "batch": batch}}
+    return values
 
 
 def _check_recipe(wanted: ModelCreate, allowed: list[str]) -> None:

@@ -75,21 +75,24 @@ def run(
     *,
     worker: str,
     orders: Orders,
-) -> None:
+) -> bool:
     """Do a job if it can be claimed. Returns when its outcome is stored, or is another worker's.
 
     Args:
         worker: the name to claim the job under.
+
+    Returns:
+        Whether to look no further for now; False only where the job was not to be had.
     """
     if not forks.is_ready(_libraries(sessions)):  # a lease might run out while it imports
         log.error("jobs.cannot_start")
-        return
+        return True
     if orders.stop.is_set():
-        return
+        return True
     with sessions.begin() as session:
         held = lease.claim(session, job_id, worker=worker, lease=settings.lease)
     if held is None:
-        return
+        return False
     log.info("job.started", attempt=held.attempt, kind=held.kind)
     started = time.monotonic()
     store = Store(settings.store, held.signature)
@@ -98,7 +101,7 @@ def run(
         child = _spawn(held)
     except (EOFError, OSError):
         _settle("ended", forks.SERVER_ENDED, held, sessions, settings)
-        return
+        return True
     try:
         how = _watch(child, held, sessions, settings, orders)
     finally:
@@ -114,6 +117,7 @@ def run(
     duration_s = round(time.monotonic() - started, 1)
     how = CERTAIN.get(code, how)
     log.info("job.left", attempt=held.attempt, how=how, returncode=code, duration_s=duration_s)
+    return True
 
 
 def _libraries(sessions: sessionmaker[Session]) -> Sequence[str]:

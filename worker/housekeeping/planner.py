@@ -25,10 +25,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, sessionmaker
 
-from domain import erasure, jobs, outbox, requests, trail
+from domain import batching, erasure, jobs, outbox, requests, trail, urgency
 from domain.events import JobStarted, RequestCompleted, RequestOverdue
-from domain.policy import Batching, Policy
-from domain.requests import NEAR_DUE, PLANNING_LOCK
+from domain.policy import Policy
+from domain.requests import PLANNING_LOCK
 from domain.states import (
     BESIDE_OTHERS,
     OPEN_JOBS,
@@ -57,8 +57,8 @@ AT_ONCE = 800
 
 
 def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
-    """Free expired leases, plan waiting requests and due purges; the ids of jobs to take, oldest
-    first.
+    """Free expired leases, plan waiting requests and due purges; the ids of jobs to take, the most
+    urgent first.
 
     Returns nothing while another sweep is running, or someone cancels or retries.
     """
@@ -71,9 +71,7 @@ def sweep(sessions: sessionmaker[Session], *, max_losses: int) -> list[UUID]:
         plan_erasures(session)
         drop_estimated(session)
         purge_planner.plan(session)
-        return list(
-            session.scalars(select(Job.id).where(*jobs.is_ready()).order_by(Job.created_at))
-        )
+        return urgency.ready(session)
 
 
 def free_expired(session: Session, *, max_losses: int) -> None:
@@ -157,29 +155,21 @@ class _Job:
 def plan(session: Session) -> None:
     """Put the waiting requests of each model into one job, if none runs for it already.
 
-    A job has one objective; requests with another one wait for the next job. A request that asks
+    Requests wait until the first of them need not, or until they fill a job; but they may join one
+    that is queued already. A job has one objective; requests with another one wait for the next job. A request that asks
     for an exact job gets one, and those that share the job benefit too. What a person accepted and
     is to be made anew comes first, in a job without any other: the acceptance covers no more. What
     names former samples waits for a version that was trained without them.
     """
     filled = []
     for waiting in _waiting(session):
-        policy = Policy.model_validate(waiting.policy).batch
-        if _held_back(waiting, policy):
-            continue
-        job = _open_job(session, waiting, policy.max_samples)
+        most = Policy.model_validate(waiting.policy).batch.max_samples
+        may_begin = waiting.over or waiting.samples >= most
+        job = _open_job(session, waiting, most, may_begin=may_begin)
         if job is not None:
             filled.append(job)
     if filled:
         _schedule(session, filled)
-
-
-def _held_back(waiting: Row[Any], policy: Batching) -> bool:
-    """Whether these requests still wait for others to join them in a job."""
-    if waiting.accepted_job_id is not None:
-        return False
-    alone, enough = waiting.requests == 1, waiting.samples >= policy.max_samples
-    return not (alone or enough or waiting.near or waiting.waited >= policy.window)
 
 
 def _waiting(session: Session) -> Sequence[Row[Any]]:
@@ -191,10 +181,9 @@ def _waiting(session: Session) -> Sequence[Row[Any]]:
             DeletionTarget.model_id,
             DeletionTarget.accepted_job_id,
             DeletionRequest.objective,
-            func.count().label("requests"),
             func.sum(DeletionRequest.samples).label("samples"),
+            func.bool_or(batching.is_over()).label("over"),
             oldest.label("oldest"),
-            func.min(DeletionRequest.due_at).label("due"),
         )
         .join(DeletionRequest, DeletionRequest.id == DeletionTarget.request_id)
         .where(DeletionTarget.status == RequestStatus.PENDING, DeletionTarget.former == 0)
@@ -209,18 +198,19 @@ def _waiting(session: Session) -> Sequence[Row[Any]]:
             counted.c.accepted_job_id,
             counted.c.objective,
             Model.policy,
-            counted.c.requests,
             counted.c.samples,
-            (func.now() - counted.c.oldest).label("waited"),
-            (counted.c.due < func.now() + NEAR_DUE).label("near"),
+            counted.c.over,
         )
         .join(Model, Model.id == counted.c.model_id)
         .order_by(counted.c.accepted_job_id.is_(None), counted.c.oldest)
     ).all()
 
 
-def _open_job(session: Session, waiting: Row[Any], max_samples: int) -> _Job | None:
-    """The model's queued job for what waits, or a new one; None while another is open.
+def _open_job(
+    session: Session, waiting: Row[Any], max_samples: int, *, may_begin: bool
+) -> _Job | None:
+    """The model's queued job for what waits, or a new one if it may begin; None while another is
+    open.
 
     A job that was tried before counts as running: it resumes where it was, with the samples it
     began with.
@@ -234,6 +224,8 @@ def _open_job(session: Session, waiting: Row[Any], max_samples: int) -> _Job | N
         )
         .with_for_update()
     ).one_or_none()
+    if job is None and not may_begin:
+        return None
     if job is None:
         job = jobs.queue(
             session,

@@ -151,6 +151,7 @@ def _ask(api: str, key: str, model: str, demand: Demand) -> tuple[str, bool]:
         "sample_ids": list(demand.sample_ids),
         "objective": demand.objective.value,
         "exact": demand.exact,
+        "urgent": True,  # it was answered once
         "received_at": demand.received_at.isoformat(),
         "reason": compare.REASON,
     }

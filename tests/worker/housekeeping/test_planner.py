@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import sessionmaker
 
-from domain import jobs
+from domain import jobs, requests
 from domain.requests import PLANNING_LOCK
 from domain.states import JobStatus, Objective, RequestStatus
 from domain.tables import AuditEvent, DeletionTarget, Job
@@ -29,12 +29,12 @@ def all_jobs(session):
 
 
 def test_waiting_requests_of_a_model_share_one_job(session, dataset, model):
-    requests = [ask(session, dataset, model) for _ in range(3)]
+    asked = [ask(session, dataset, model) for _ in range(3)]
 
     planner.plan(session)
 
     (job,) = all_jobs(session)
-    for request in requests:
+    for request in asked:
         session.refresh(request)
         assert request.status is RequestStatus.SCHEDULED
     assert set(session.scalars(select(DeletionTarget.job_id))) == {job.id}
@@ -156,8 +156,17 @@ def test_only_one_sweep_works_at_a_time(own_database_url):
 
 
 def batching(session, model, **policy):
-    model.policy = {"batch": {"window": "PT1H", "max_samples": 100} | policy}
+    model.policy = {"batch": {"max_samples": 100} | policy}
     session.flush()
+
+
+def waiting(session, dataset, *models, until=timedelta(hours=1), **changes):
+    """A pending request that waits until then, from now."""
+    request = ask(session, dataset, *models, **changes)
+    for target in session.scalars(select(DeletionTarget).filter_by(request_id=request.id)):
+        target.waits_until = session.scalar(select(func.now())) + until
+    session.flush()
+    return request
 
 
 def placed(session):
@@ -166,50 +175,68 @@ def placed(session):
     return sorted(session.scalars(query.group_by(DeletionTarget.job_id)))
 
 
-def test_one_that_waits_alone_is_not_held_back(session, dataset, model):
-    batching(session, model)
-    ask(session, dataset, model)
+def test_one_that_waits_alone_waits_for_others_too(session, dataset, model):
+    waiting(session, dataset, model)
 
     planner.plan(session)
 
-    assert placed(session) == [1]
+    assert all_jobs(session) == []
 
 
-def test_several_wait_for_others_until_the_window_of_the_first_is_over(session, dataset, model):
-    batching(session, model)
-    first, _ = ask(session, dataset, model), ask(session, dataset, model)
+def test_the_first_that_need_not_wait_takes_the_others_along(session, dataset, model):
+    several = [waiting(session, dataset, model) for _ in range(2)]
+    removal = waiting(session, dataset, model, objective=Objective.REMOVE_CLASS)
     planner.plan(session)
     assert all_jobs(session) == []
 
-    first.created_at = factories.NOW - timedelta(hours=1, minutes=1)
-    session.flush()
+    waiting(session, dataset, model, until=timedelta(0))
     planner.plan(session)
 
-    assert placed(session) == [2]
+    assert placed(session) == [3]
+    for request in (*several, removal):
+        session.refresh(request)
+    assert [request.status for request in (*several, removal)] == [
+        "scheduled", "scheduled", "pending",
+    ]  # fmt: skip
 
 
-def test_nobody_is_held_back_close_to_a_due_date(session, dataset, model):
-    batching(session, model)
-    ask(session, dataset, model)
-    ask(session, dataset, model, due_at=factories.NOW + timedelta(days=2))
-
-    planner.plan(session)
-
-    assert placed(session) == [2]
-
-
-def test_nobody_is_held_back_once_a_job_is_full(session, dataset, model):
+def test_nobody_waits_once_a_job_is_full(session, dataset, model):
     batching(session, model)
     for _ in range(2):
-        ask(session, dataset, model, samples=50)
+        waiting(session, dataset, model, samples=50)
 
     planner.plan(session)
 
     assert placed(session) == [2]
+
+
+def test_a_job_that_is_queued_anyway_is_joined_by_what_waits(session, dataset, model):
+    ask(session, dataset, model)
+    planner.plan(session)
+
+    waiting(session, dataset, model)
+    planner.plan(session)
+
+    assert placed(session) == [2]
+
+
+def test_what_was_in_a_job_does_not_wait_again(session, dataset, model):
+    request = waiting(session, dataset, model, until=timedelta(0))
+    planner.plan(session)
+    (job,) = all_jobs(session)
+    session.execute(update(DeletionTarget).values(waits_until=func.now() + timedelta(days=7)))
+    jobs.cancel(session, job, actor="api")
+    served = DeletionTarget.job_id == job.id
+    requests.move(session, RequestStatus.PENDING, served, actor="api", job_id=None)
+
+    planner.plan(session)
+
+    session.refresh(request)
+    assert request.status is RequestStatus.SCHEDULED
 
 
 def test_a_job_takes_the_earliest_due_as_far_as_they_fit(session, dataset, model):
-    batching(session, model, window="PT0S")
+    batching(session, model)
     late, soon, sooner = (
         ask(session, dataset, model, samples=40, due_at=factories.NOW + timedelta(days=days))
         for days in (30, 20, 10)
@@ -227,7 +254,7 @@ def test_a_job_takes_the_earliest_due_as_far_as_they_fit(session, dataset, model
 
 
 def test_a_request_that_is_larger_than_a_job_gets_one_for_itself(session, dataset, model):
-    batching(session, model, window="PT0S")
+    batching(session, model)
     ask(session, dataset, model, samples=500)
     ask(session, dataset, model, samples=1, due_at=factories.NOW + timedelta(days=60))
 
@@ -255,11 +282,10 @@ def test_what_a_person_accepted_comes_first_and_alone(session, dataset, model):
     accepted = factories.job(model_id=model.id, finished=True)
     session.add(accepted)
     session.flush()
-    others = [ask(session, dataset, model), ask(session, dataset, model)]
+    others = [waiting(session, dataset, model), waiting(session, dataset, model)]
     anew = [ask(session, dataset, model), ask(session, dataset, model)]
     for request in anew:
         session.get_one(DeletionTarget, (request.id, model.id)).accepted_job_id = accepted.id
-    batching(session, model, window="P7D")
 
     planner.plan(session)
     [first] = (job for job in all_jobs(session) if job.id != accepted.id)

@@ -1,0 +1,69 @@
+"""How long a deletion request waits, so that others can share its job: the one place of that rule.
+
+When a request comes in, each of its targets is given the instant until which it may wait. Of those
+that wait for one model with one objective, the first instant that comes ends the waiting of all:
+one job takes them together, the earliest due first, as many as it may have. A request that was in a
+job before does not wait again.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy.orm import aliased
+
+from domain.requests import NEAR_DUE
+from domain.states import RequestStatus
+from domain.tables import DeletionRequest, DeletionTarget
+
+SHARE = 4
+"""By default a request waits at most for one part in so many of the time until its due date: the
+other three are for the job, for another after a `fail`, and for a person's decision."""
+
+LONGEST = timedelta(days=7)
+"""A request with a month's time is unlearned within a week by default."""
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+UNTIL = "greatest(now(), least(%(latest)s, now() + coalesce(held, %(quarter)s)))"
+"""In SQL, the instant for a request that comes in now, where `held` is the window that the model's
+policy names, or null for the default; `limits` has the parameters."""
+
+
+def limits(now: datetime, due_at: datetime, *, urgent: bool) -> dict[str, datetime | timedelta]:
+    """The parameters of `UNTIL`: an urgent request does not wait, and none waits close to its due
+    date."""
+    return {
+        "latest": LONG_AGO if urgent else due_at - NEAR_DUE,
+        "quarter": min(LONGEST, max(timedelta(), (due_at - now) / SHARE)),
+    }
+
+
+def is_over() -> ColumnElement[bool]:
+    """Whether a target need not wait for others, or not any more."""
+    return or_(DeletionTarget.waits_until.is_(None), DeletionTarget.waits_until <= func.now())
+
+
+def planned_for() -> ColumnElement[datetime | None]:
+    """The instant at which the waiting of a target ends at the latest, as far as is known now; null
+    once it is in a job, and where no job could help it.
+
+    The statement around reads from `DeletionTarget` and `DeletionRequest`.
+    """
+    other, its = aliased(DeletionTarget), aliased(DeletionRequest)
+    first = (
+        select(other.waits_until)
+        .join(its, its.id == other.request_id)
+        .where(
+            other.model_id == DeletionTarget.model_id,
+            other.status == RequestStatus.PENDING,
+            other.former == 0,
+            other.accepted_job_id.is_not_distinct_from(DeletionTarget.accepted_job_id),
+            its.objective == DeletionRequest.objective,
+        )
+        .order_by(other.waits_until.asc().nulls_first())
+        .limit(1)
+        .correlate(DeletionTarget, DeletionRequest)
+        .scalar_subquery()
+    )
+    waits = and_(DeletionTarget.status == RequestStatus.PENDING, DeletionTarget.former == 0)
+    return case((waits, func.greatest(DeletionRequest.created_at, first)), else_=None)
