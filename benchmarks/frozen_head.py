@@ -280,7 +280,7 @@ def model(folder: Path, name: str) -> dict[str, Any]:
 
 
 def forget(client: local.Client, name: str, ids: list[str]) -> dict[str, Any]:
-    request = {"model": name, "sample_ids": ids}
+    request = {"model": name, "sample_ids": ids, "urgent": True}
     where = client.post("/v1/deletion-requests", request, **{"Idempotency-Key": str(uuid4())})
     done = client.settled(where, timeout_s=1800)
     if done["status"] != "completed":

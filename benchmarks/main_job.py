@@ -77,7 +77,7 @@ def unlearn_through_the_service(state: Path, folder: Path) -> dict[str, Any]:
         ready = client.settled(client.post("/v1/models", model))
         if ready["status"] != "ready":
             raise RuntimeError(ready["failure"])
-        request = {"model": "cnn", "sample_ids": random_ids(folder)}
+        request = {"model": "cnn", "sample_ids": random_ids(folder), "urgent": True}
         where = client.post("/v1/deletion-requests", request, **{"Idempotency-Key": str(uuid4())})
         done = client.settled(where, timeout_s=3600)
         return client.get(f"/v1/jobs/{done['targets'][0]['job_id']}")

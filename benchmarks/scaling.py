@@ -172,7 +172,7 @@ def registered(client: local.Client, data: Path, count: int) -> Size:
 
 def forget(client: local.Client, home: local.Stack, count: int, turn: int) -> tuple[float, Watched]:
     """Seconds and use of a job that forgets samples nobody has named before."""
-    request = {"model": _name(count), "sample_ids": scattered_ids(count, turn)}
+    request = {"model": _name(count), "sample_ids": scattered_ids(count, turn), "urgent": True}
     with watched(home) as used:
         where = client.post("/v1/deletion-requests", request, **{"Idempotency-Key": str(uuid4())})
         done = client.settled(where, timeout_s=600)

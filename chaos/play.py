@@ -176,7 +176,12 @@ def _model(name: str, dataset: str, written: samples.Files) -> dict[str, object]
         "weights": written.weights.as_uri(),
         "architecture": {"kind": "python", "factory": samples.FACTORY},
         "head": "head",
-        "policy": {"escalation": [], "reservoir_samples": 200, "evaluation_samples": 200},
+        "policy": {
+            "escalation": [],
+            "reservoir_samples": 200,
+            "evaluation_samples": 200,
+            "batch": {"window": "PT0S"},
+        },
     }
 
 

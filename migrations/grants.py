@@ -159,9 +159,7 @@ TABLES: Mapping[str, Table] = {
         api=Rights(
             insert=True, update="status job_id waits_until accepted_job_id already_forgotten"
         ),
-        worker=Rights(
-            update="status job_id waits_until accepted_job_id already_forgotten former"
-        ),
+        worker=Rights(update="status job_id waits_until accepted_job_id already_forgotten former"),
         fixed="not_trained_on",
     ),
     "decisions": Table(

@@ -75,6 +75,9 @@ class Figures(Out):
     oldest_queued_job_seconds: float
     """Age of the oldest job that waits for a worker, in seconds; 0 if there is none."""
 
+    queued_job_seconds: dict[JobKind, float]
+    """The same for each kind of job. One that grows alone may be taken by no worker."""
+
     expired_leases: int
     """Number of running jobs whose worker has fallen silent."""
 
@@ -123,6 +126,7 @@ async def read(sessions: async_sessionmaker[AsyncSession]) -> Figures:
             oldest_queued_job_seconds=await _age(
                 session, Job.created_at, Job.status == JobStatus.QUEUED
             ),
+            queued_job_seconds=await _queued(session),
             expired_leases=await _count(session, Job, silent),
             unlearn_seconds=await _durations(session),
             datasets=await _by_status(session, Dataset, RegistrationStatus),
@@ -195,6 +199,14 @@ async def _jobs(session: AsyncSession) -> dict[JobKind, dict[JobStatus, int]]:
     for kind, status, count in await session.execute(query):
         counts[kind][status] = count
     return counts
+
+
+async def _queued(session: AsyncSession) -> dict[JobKind, float]:
+    """Age of the oldest queued job of each kind."""
+    age = extract("epoch", func.clock_timestamp() - func.min(Job.created_at))
+    query = select(Job.kind, age).where(Job.status == JobStatus.QUEUED).group_by(Job.kind)
+    found = {kind: float(seconds) for kind, seconds in await session.execute(query)}
+    return dict.fromkeys(JobKind, 0.0) | found
 
 
 async def _age(session: AsyncSession, instant: Any, where: ColumnElement[bool]) -> float:

@@ -59,6 +59,12 @@ class _Gauges(Collector):
             "Age of the oldest job without a worker.",
             now.oldest_queued_job_seconds,
         )
+        yield _by_label(
+            "queued_job_seconds",
+            "Age of the oldest job without a worker, by kind.",
+            "kind",
+            now.queued_job_seconds,
+        )
         yield _gauge(
             "jobs_lease_expired", "Running jobs whose worker fell silent.", now.expired_leases
         )

@@ -154,6 +154,6 @@ def _look_every(work: Callable[[], None]) -> None:
 def _interval() -> timedelta:
     """How often to look. A worker that takes some kinds only looks as often as the clock does: a
     doorbell that was rung for it may have been heard by one that takes others."""
-    if urgency.EVERY_KIND <= {*settings.job_kinds}:
+    if {*settings.job_kinds} >= urgency.EVERY_KIND:
         return settings.poll_interval
     return min(settings.poll_interval, settings.sweep_interval)

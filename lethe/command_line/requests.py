@@ -336,7 +336,7 @@ def _target(target: Target) -> Table:
 
 
 def _at_latest(planned_for: datetime | None) -> str | None:
-    return planned_for and f"{planned_for:%Y-%m-%d %H:%M} UTC at the latest"
+    return f"{planned_for:%Y-%m-%d %H:%M} UTC at the latest" if planned_for else None
 
 
 def _remarks(accuracy: AccuracyChange | None) -> list[tuple[str, object]]:

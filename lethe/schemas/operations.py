@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from lethe.schemas.common import JobStatus, RegistrationStatus, Result, Verdict, Word
 from lethe.schemas.jobs import JobKind
 from lethe.schemas.requests import RequestStatus, RowsStatus
@@ -32,6 +34,7 @@ class Figures(Result):
 
     jobs: dict[JobKind, dict[JobStatus, int]]
     oldest_queued_job_seconds: float
+    queued_job_seconds: dict[JobKind, float] = Field(default={})
     expired_leases: int
     unlearn_seconds: Durations
     datasets: dict[RegistrationStatus, int]

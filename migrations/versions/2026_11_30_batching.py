@@ -1,8 +1,8 @@
 """requests wait for each other by default, and can be urgent
 
-Safe while serving: columns that may be left out, and an index, made under a short lock. Earlier code
-leaves them empty: what it stores is not held back. What waits at this moment goes into the next job
-that can begin.
+Safe while serving: columns that may be left out, and an index, made under a short lock. Earlier
+code leaves them empty: what it stores is not held back. What waits at this moment goes into the
+next job that can begin.
 
 Of a model that was registered before, requests wait for each other no longer than its policy said
 then: a policy that names no window is told that there is none. A script that registers such a model

@@ -42,8 +42,8 @@ from service.dependencies import Settings, Transactions
 
 UNKNOWN_SHOWN = 100
 AS_GIVEN = (
-    "id", "objective", "exact", "urgent", "dataset", "samples", "subjects", "duplicates", "commitment",
-    "subject_ref", "reason", "received_at", "time_zone", "due_at", "created_at",
+    "id", "objective", "exact", "urgent", "dataset", "samples", "subjects", "duplicates",
+    "commitment", "subject_ref", "reason", "received_at", "time_zone", "due_at", "created_at",
 )  # fmt: skip
 """What stays of a request as it was given, unless it is shredded."""
 

@@ -188,7 +188,7 @@ def _check_preprocessing(wanted: ModelCreate, dataset: Dataset) -> None:
 
 
 def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """The same with every option of the preprocessing and the policy, whether it was sent or not."""
+    """The same with every option of preprocessing and policy, whether it was sent or not."""
     whole = Preprocessing.model_validate(values["preprocessing"]).model_dump(mode="json")
     declared = {**values["declared"], "preprocessing": whole}
     policy = Policy.model_validate(values["policy"]).model_dump(mode="json")

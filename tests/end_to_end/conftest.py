@@ -51,8 +51,8 @@ class Client(local.Client):
         return self.settled(self.post("/v1/models", body))
 
     def request(self, model: str, sample_ids: list[str], **more: object) -> str:
-        """Ask for the deletion; where to follow it."""
-        body = {"model": model, "sample_ids": sample_ids, **more}
+        """Ask for the deletion, at once; where to follow it."""
+        body = {"model": model, "sample_ids": sample_ids, "urgent": True, **more}
         return self.post("/v1/deletion-requests", body, **{"Idempotency-Key": str(uuid4())})
 
     def decide(self, where: str, decision: str) -> dict[str, Any]:

@@ -77,6 +77,8 @@ async def test_figures_as_json(client, history):
         "cancelled": 0,
     }
     assert figures["oldest_queued_job_seconds"] == pytest.approx(86400 + since, abs=60)
+    waiting = {kind: age for kind, age in figures["queued_job_seconds"].items() if age}
+    assert waiting == {"index_dataset": pytest.approx(86400 + since, abs=60)}
     assert figures["expired_leases"] == 1
     assert figures["unlearn_seconds"] == {"jobs": 3, "median": 20, "p95": 83}
     assert figures["datasets"] == {"pending": 0, "ready": 1, "failed": 0, "deleted": 0}

@@ -156,10 +156,11 @@ def plan(session: Session) -> None:
     """Put the waiting requests of each model into one job, if none runs for it already.
 
     Requests wait until the first of them need not, or until they fill a job; but they may join one
-    that is queued already. A job has one objective; requests with another one wait for the next job. A request that asks
-    for an exact job gets one, and those that share the job benefit too. What a person accepted and
-    is to be made anew comes first, in a job without any other: the acceptance covers no more. What
-    names former samples waits for a version that was trained without them.
+    that is queued already. A job has one objective; requests with another one wait for the next
+    job. A request that asks for an exact job gets one, and those that share the job benefit too.
+    What a person accepted and is to be made anew comes first, in a job without any other: the
+    acceptance covers no more. What names former samples waits for a version that was trained
+    without them.
     """
     filled = []
     for waiting in _waiting(session):
