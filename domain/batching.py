@@ -24,7 +24,7 @@ LONGEST = timedelta(days=7)
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
-UNTIL = "greatest(now(), least(%(latest)s, now() + coalesce(held, %(quarter)s)))"
+UNTIL = "greatest(now(), least(%(last)s, now() + coalesce(held, %(usual)s)))"
 """In SQL, the instant for a request that comes in now, where `held` is the window that the model's
 policy names, or null for the default; `limits` has the parameters."""
 
@@ -33,8 +33,8 @@ def limits(now: datetime, due_at: datetime, *, urgent: bool) -> dict[str, dateti
     """The parameters of `UNTIL`: an urgent request does not wait, and none waits close to its due
     date."""
     return {
-        "latest": LONG_AGO if urgent else due_at - NEAR_DUE,
-        "quarter": min(LONGEST, max(timedelta(), (due_at - now) / SHARE)),
+        "last": LONG_AGO if urgent else due_at - NEAR_DUE,
+        "usual": min(LONGEST, max(timedelta(), (due_at - now) / SHARE)),
     }
 
 

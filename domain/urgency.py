@@ -1,6 +1,7 @@
 """Which of the jobs that wait for a worker is to be done first: the one place of that order."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, case, func, or_, select
@@ -39,13 +40,17 @@ KEEP_WAITING = EVERY_KIND - BESIDE_OTHERS - {JobKind.UNLEARN}
 """While a job of these is open, its model gets no job that unlearns."""
 
 
+def due() -> ColumnElement[datetime]:
+    """When a request counts as due. An urgent one does so when it comes: before all that is not due
+    yet, and after what is overdue for longer."""
+    return case((DeletionRequest.urgent, DeletionRequest.created_at), else_=DeletionRequest.due_at)
+
+
 def ready(session: Session, kinds: Collection[JobKind] = EVERY_KIND) -> list[UUID]:
     """The jobs of these kinds that a worker may take, the most urgent first.
 
-    Of unlearning jobs that is the one with the earliest due date among its requests, where an
-    urgent request counts as due when it came: before all that is not due yet, and after what is
-    overdue for longer. What keeps a request from getting a job takes the request's place. Then the
-    oldest comes first.
+    Of unlearning jobs that is the one with the earliest due date among its requests. What keeps a
+    request from getting a job takes the request's place. Then the oldest comes first.
     """
     served = DeletionTarget.job_id == Job.id
     kept_waiting = (
@@ -53,14 +58,14 @@ def ready(session: Session, kinds: Collection[JobKind] = EVERY_KIND) -> list[UUI
         & (DeletionTarget.status == RequestStatus.PENDING)
         & or_(DeletionTarget.former > 0, batching.is_over())
     )
-    due = case(
+    first_due = case(
         (Job.kind == JobKind.UNLEARN, _first_due(served)),
         (Job.kind.in_(KEEP_WAITING), _first_due(kept_waiting)),
         else_=None,
     )
     place = case({kind.value: place for kind, place in PLACES.items()}, value=Job.kind)
     waiting = (
-        select(Job.id, Job.created_at, place.label("place"), due.label("due"))
+        select(Job.id, Job.created_at, place.label("place"), first_due.label("due"))
         .where(*jobs.is_ready(), Job.kind.in_(kinds))
         .subquery()
     )
@@ -71,10 +76,9 @@ def ready(session: Session, kinds: Collection[JobKind] = EVERY_KIND) -> list[UUI
     return list(session.scalars(ordered))
 
 
-def _first_due(where: ColumnElement[bool]) -> ColumnElement[object]:
-    due = case((DeletionRequest.urgent, DeletionRequest.created_at), else_=DeletionRequest.due_at)
+def _first_due(where: ColumnElement[bool]) -> ColumnElement[datetime | None]:
     return (
-        select(func.min(due))
+        select(func.min(due()))
         .select_from(DeletionTarget)
         .join(DeletionRequest, DeletionRequest.id == DeletionTarget.request_id)
         .where(where)

@@ -76,7 +76,8 @@ class Figures(Out):
     """Age of the oldest job that waits for a worker, in seconds; 0 if there is none."""
 
     queued_job_seconds: dict[JobKind, float]
-    """The same for each kind of job. One that grows alone may be taken by no worker."""
+    """Age of the oldest job of each kind that waits for a worker, in seconds; 0 if there is none.
+    A kind whose age alone grows may be taken by no worker."""
 
     expired_leases: int
     """Number of running jobs whose worker has fallen silent."""

@@ -155,6 +155,29 @@ def test_a_report_of_before_forgets_the_ids_of_its_examples(new_database, alembi
     assert found == [({"rows": 10, "bad_rows": {"label_missing": kept}},), (good,), (None,)]
 
 
+def test_models_of_before_keep_requests_waiting_no_longer_than_they_did(new_database, alembic):
+    url = new_database()
+    alembic("upgrade", url, "head")
+    dataset = factories.dataset()
+    policies = {
+        "bare": {}, "older": {"batch": {"max_samples": 7}}, "none": {"batch": {"window": "PT0S"}},
+        "some": {"batch": {"window": "PT10M"}}, "new": {"batch": {"window": None}},
+    }  # fmt: skip
+    models = [factories.model(dataset, name=name, policy=given) for name, given in policies.items()]
+    store(url, [dataset], models)
+
+    alembic("downgrade", url, "b3d8e61f9a47")
+    alembic("upgrade", url, "head")
+
+    with connect(url) as connection:
+        found = dict(connection.execute("SELECT name, policy FROM models").fetchall())
+    at_once = {"batch": {"window": "PT0S"}}
+    assert found == {
+        "bare": at_once, "older": {"batch": {"max_samples": 7, "window": "PT0S"}}, "none": at_once,
+        "some": policies["some"], "new": at_once,
+    }  # fmt: skip
+
+
 def test_nothing_is_left_to_migrate(owner_url, alembic):
     alembic("check", owner_url)
 

@@ -15,10 +15,10 @@ from celery.signals import worker_init, worker_shutting_down
 from securesystemslib.signer import Signer
 from sqlalchemy.exc import DBAPIError
 
-from domain import database_errors, doorbell, urgency
+from domain import database_errors, doorbell
 from worker.app import NAME, app, sessions, settings
 from worker.delivery import webhooks
-from worker.engine import supervisor
+from worker.engine import taking
 from worker.engine.supervisor import Orders
 from worker.evidence import anchors, keeper, signing
 from worker.housekeeping import cleaning, planner
@@ -55,7 +55,10 @@ def look_around(sender: Any, **_: object) -> None:
             raise SystemExit(str(error)) from None
         if not signers:
             log.warning("log.unsigned", setting="LETHE_SIGNING_KEYS")
-    threading.Thread(target=_look_every, args=[look_for_jobs if takes_jobs else look]).start()
+        how: tuple[Callable[[], None], timedelta] = look, settings.poll_interval
+    else:
+        how = look_for_jobs, taking.looks_every(settings)
+    threading.Thread(target=_look_every, args=how).start()
 
 
 @app.task(name=doorbell.RUN)
@@ -131,29 +134,12 @@ def look() -> None:
 
 
 def _do_next() -> bool:
-    """Do the most urgent job of the kinds that this worker takes, but for those that others take at
-    the same moment; whether there was one."""
-    with sessions.begin() as session:
-        ready = urgency.ready(session, settings.job_kinds)
-    for job_id in ready:
-        with structlog.contextvars.bound_contextvars(job_id=str(job_id)):
-            if supervisor.run(job_id, sessions, settings, worker=NAME, orders=orders):
-                return True
-    return False
+    return taking.do_most_urgent(sessions, settings, worker=NAME, orders=orders)
 
 
-def _look_every(work: Callable[[], None]) -> None:
-    interval = _interval().total_seconds()
-    while not orders.stop.wait(interval) and threading.main_thread().is_alive():
+def _look_every(work: Callable[[], None], interval: timedelta) -> None:
+    while not orders.stop.wait(interval.total_seconds()) and threading.main_thread().is_alive():
         try:
             work()
         except DBAPIError as error:
             log.warning("database.unavailable", **database_errors.told(error))
-
-
-def _interval() -> timedelta:
-    """How often to look. A worker that takes some kinds only looks as often as the clock does: a
-    doorbell that was rung for it may have been heard by one that takes others."""
-    if {*settings.job_kinds} >= urgency.EVERY_KIND:
-        return settings.poll_interval
-    return min(settings.poll_interval, settings.sweep_interval)

@@ -34,6 +34,7 @@ from service.deletion_requests.schemas import (
     DeletionRequestRead,
     InclusionCreate,
     InclusionRead,
+    held_until,
 )
 from service.dependencies import IdempotencyKey, Queue, Sessions
 from service.fields import Name
@@ -107,7 +108,7 @@ async def submit_deletion_request(
     return Response(
         answer.request.model_dump_json(),
         202,
-        headers=location | polling.RETRY_AFTER | replayed,
+        headers=location | polling.retry_after(held_until(answer.request)) | replayed,
         media_type="application/json",
         background=background,
     )
@@ -140,7 +141,8 @@ async def read_deletion_request(
 ) -> Response:
     """Get one deletion request: how far it is, and what came of it for each model."""
     read = await reading.get(sessions, request_id)
-    return polling.answer(request, read, is_open=read.status in MOVING_REQUESTS)
+    is_open = read.status in MOVING_REQUESTS
+    return polling.answer(request, read, is_open=is_open, held_until=held_until(read))
 
 
 @router.post(

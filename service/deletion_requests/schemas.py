@@ -349,3 +349,10 @@ class DeletionRequestRead(Out):
 def planned(targets: Iterable[TargetRead]) -> datetime | None:
     """When the last of them that waits for others will do so no longer."""
     return max((each.planned_for for each in targets if each.planned_for), default=None)
+
+
+def held_until(request: DeletionRequestRead) -> datetime | None:
+    """Until when nothing is done for a request; None if something may be at any moment."""
+    if request.status is not RequestStatus.PENDING:
+        return None
+    return min((each.planned_for for each in request.targets if each.planned_for), default=None)

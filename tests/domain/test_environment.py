@@ -68,6 +68,8 @@ WRONG = [
     ("LETHE_LEASE", MARKER), ("LETHE_LEASE", "PT1S"), ("LETHE_DEVICE", MARKER),
     ("LETHE_MAX_BODY_BYTES", MARKER), ("LETHE_DATA_ROOTS", MARKER), ("LETHE_LOG_FORMAT", MARKER),
     ("LETHE_LOG_ORIGIN", f"{MARKER} +"),
+    ("LETHE_JOB_KINDS", MARKER), ("LETHE_JOB_KINDS", f'["unlearn", "{MARKER}"]'),
+    ("LETHE_JOB_KINDS", "[]"),
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ def blocking(lethe: Lethe) -> None:
     """Routes give results, lists give iterators."""
     assert_type(lethe.read_model("cnn"), Model)
     assert_type(lethe.list_versions("cnn"), Iterator[Version])
-    assert_type(lethe.forget(["t1"], model="cnn", exact=True), DeletionRequest)
+    assert_type(lethe.forget(["t1"], model="cnn", exact=True, urgent=True), DeletionRequest)
     assert_type(lethe.forget(dataset="gait", subjects=["ann", 7]), DeletionRequest)
     assert_type(lethe.lookup_subjects(["ann"]), Lookup)
     assert_type(lethe.wait(lethe.read_model("cnn")), Model)

@@ -86,6 +86,20 @@ async def test_an_urgent_one_goes_now_with_those_that_wait_beside_it(client, hel
 
 
 @pytest.mark.parametrize("held", [None], indirect=True)
+@pytest.mark.parametrize(
+    ("held", "seconds"), [(None, "60"), ("PT0S", "2"), ("PT30S", "30")], indirect=["held"]
+)
+async def test_nobody_need_ask_often_while_a_request_is_held_back(client, held, seconds):
+    response = await submit(client)
+    followed = await client.get(response.headers["Location"])
+
+    told = {each.headers["Retry-After"] for each in (response, followed)}
+    assert all(int(seconds) - 5 <= int(each) <= int(seconds) for each in told)
+    urgent = await submit(client, sample_ids=["t3"], urgent=True)
+    assert urgent.headers["Retry-After"] == "2"
+    assert (await client.get(response.headers["Location"])).headers["Retry-After"] == "2"
+
+
 async def test_a_repetition_says_what_the_first_answer_said(client, held, problem):
     first = await submit(client, "k")
     await submit(client, sample_ids=["t3"], urgent=True)
@@ -161,8 +175,8 @@ def test_the_rule_for_one_that_comes_in_now():
     now, day = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)
     for left, quarter in ((31, 7), (20, 5), (2, 0.5), (-3, 0)):
         found = batching.limits(now, now + left * day, urgent=False)
-        assert found == {"latest": now + (left - 3) * day, "quarter": quarter * day}
-    assert batching.limits(now, now + 31 * day, urgent=True)["latest"] < now
+        assert found == {"last": now + (left - 3) * day, "usual": quarter * day}
+    assert batching.limits(now, now + 31 * day, urgent=True)["last"] < now
 
 
 async def test_what_waits_for_a_new_version_names_no_instant(client, model, sessions):

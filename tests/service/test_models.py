@@ -114,6 +114,26 @@ async def test_sent_twice_is_registered_once(client, sessions, wanted):
         assert await session.scalar(select(func.count(Job.id))) == 1
 
 
+async def test_what_an_earlier_release_registered_may_be_sent_again(
+    client, sessions, wanted, problem
+):
+    """It had another default for the window, and knew less of a policy."""
+    first = await client.post("/v1/models", json=wanted)
+    async with sessions.begin() as session:
+        [model] = await session.scalars(select(Model))
+        batch = {**model.policy["batch"], "window": "PT0S"}
+        before = {**model.policy, "batch": batch}
+        del before["pooled_audit_days"]
+        model.policy = before
+
+    again = await client.post("/v1/models", json=wanted)
+
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    for window in (None, "PT1H"):
+        other = {"policy": {"batch": {"window": window}}}
+        problem(await client.post("/v1/models", json=wanted | other), 409, "name-taken")
+
+
 async def test_a_name_stands_for_one_definition(client, wanted, problem):
     await client.post("/v1/models", json=wanted)
 

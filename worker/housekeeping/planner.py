@@ -174,9 +174,8 @@ def plan(session: Session) -> None:
 
 
 def _waiting(session: Session) -> Sequence[Row[Any]]:
-    """What waits for each model, objective and acceptance: what was accepted first, then what waits
-    longest."""
-    oldest = func.min(DeletionRequest.created_at)
+    """What waits for each model, objective and acceptance: what was accepted first, then what is
+    due first, then what waits longest."""
     counted = (
         select(
             DeletionTarget.model_id,
@@ -184,7 +183,8 @@ def _waiting(session: Session) -> Sequence[Row[Any]]:
             DeletionRequest.objective,
             func.sum(DeletionRequest.samples).label("samples"),
             func.bool_or(batching.is_over()).label("over"),
-            oldest.label("oldest"),
+            func.min(urgency.due()).label("due"),
+            func.min(DeletionRequest.created_at).label("oldest"),
         )
         .join(DeletionRequest, DeletionRequest.id == DeletionTarget.request_id)
         .where(DeletionTarget.status == RequestStatus.PENDING, DeletionTarget.former == 0)
@@ -203,7 +203,7 @@ def _waiting(session: Session) -> Sequence[Row[Any]]:
             counted.c.over,
         )
         .join(Model, Model.id == counted.c.model_id)
-        .order_by(counted.c.accepted_job_id.is_(None), counted.c.oldest)
+        .order_by(counted.c.accepted_job_id.is_(None), counted.c.due, counted.c.oldest)
     ).all()
 
 
@@ -258,7 +258,7 @@ def _schedule(session: Session, filled: Sequence[_Job]) -> None:
         column("job_id", Uuid), column("room", BigInteger), column("is_empty", Boolean), name="room"
     ).data([(job.id, job.room, job.empty) for job in filled])
     place = func.row_number().over(
-        partition_by=room.c.job_id, order_by=(DeletionRequest.due_at, DeletionRequest.id)
+        partition_by=room.c.job_id, order_by=(urgency.due(), DeletionRequest.id)
     )
     first = (
         select(

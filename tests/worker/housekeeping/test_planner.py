@@ -253,6 +253,21 @@ def test_a_job_takes_the_earliest_due_as_far_as_they_fit(session, dataset, model
     assert placed(session) == [3]
 
 
+def test_an_urgent_one_is_in_the_first_job(session, dataset, model):
+    """Whatever its due date, and whatever else would fill a job or is to be forgotten otherwise."""
+    batching(session, model)
+    for objective, days in ((Objective.REMOVE_CLASS, 5), (Objective.UNTRAIN_SAMPLES, 10)):
+        due = factories.NOW + timedelta(days=days)
+        ask(session, dataset, model, objective=objective, samples=80, due_at=due)
+    urgent = ask(session, dataset, model, samples=80, urgent=True)
+
+    planner.plan(session)
+
+    assert placed(session) == [1]
+    session.refresh(urgent)
+    assert urgent.status is RequestStatus.SCHEDULED
+
+
 def test_a_request_that_is_larger_than_a_job_gets_one_for_itself(session, dataset, model):
     batching(session, model)
     ask(session, dataset, model, samples=500)
