@@ -8,7 +8,7 @@ job before does not wait again.
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, String, and_, case, func, literal_column, or_, select
 from sqlalchemy.orm import aliased
 
 from domain.requests import NEAR_DUE
@@ -47,17 +47,20 @@ def planned_for() -> ColumnElement[datetime | None]:
     """The instant at which the waiting of a target ends at the latest, as far as is known now; null
     once it is in a job, and where no job could help it.
 
-    The statement around reads from `DeletionTarget` and `DeletionRequest`.
+    The statement around reads from `DeletionTarget` and `DeletionRequest`. However many wait, this
+    looks at the first of them in an index, which Postgres must see to fit: so the status is no
+    parameter, and what a person accepted is left out, which does not wait.
     """
     other, its = aliased(DeletionTarget), aliased(DeletionRequest)
+    pending = literal_column(f"'{RequestStatus.PENDING.value}'", String)
     first = (
         select(other.waits_until)
         .join(its, its.id == other.request_id)
         .where(
             other.model_id == DeletionTarget.model_id,
-            other.status == RequestStatus.PENDING,
+            other.status == pending,
+            other.accepted_job_id.is_(None),
             other.former == 0,
-            other.accepted_job_id.is_not_distinct_from(DeletionTarget.accepted_job_id),
             its.objective == DeletionRequest.objective,
         )
         .order_by(other.waits_until.asc().nulls_first())
@@ -65,5 +68,9 @@ def planned_for() -> ColumnElement[datetime | None]:
         .correlate(DeletionTarget, DeletionRequest)
         .scalar_subquery()
     )
-    waits = and_(DeletionTarget.status == RequestStatus.PENDING, DeletionTarget.former == 0)
-    return case((waits, func.greatest(DeletionRequest.created_at, first)), else_=None)
+    waits = and_(DeletionTarget.status == pending, DeletionTarget.former == 0)
+    return case(
+        (and_(waits, DeletionTarget.accepted_job_id.is_not(None)), DeletionRequest.created_at),
+        (waits, func.greatest(DeletionRequest.created_at, first)),
+        else_=None,
+    )

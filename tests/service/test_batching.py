@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
+from sqlalchemy.dialects import postgresql
 
 from domain import batching
 from domain.states import Objective, RequestStatus
 from domain.tables import AuditEvent, DeletionTarget, Job
-from service.deletion_requests import reading
+from service.deletion_requests import reading, statements
 from service.deletion_requests.demands import DeletionRequestCreate
 from service.paging import Window
 from tests import factories
@@ -169,6 +170,18 @@ async def test_the_planner_does_what_the_answers_say(sessions, store):
     assert {each for each in free if served[each]} == expected
     assert len(expected) > 10
     assert sum(planned is None for planned in said.values()) > 10
+
+
+async def test_the_instant_is_looked_up_in_an_index(sessions, model):
+    """However many wait: to add them up took half a second for each answer, of 20,000."""
+    query = statements.READ_ONE.compile(dialect=postgresql.dialect())
+    as_text = str(query).replace("%(id)s::UUID", f"'{model.id}'")
+    async with sessions() as session:
+        for name in ("enable_seqscan", "enable_bitmapscan", "enable_sort"):
+            await session.execute(text(f"SET LOCAL {name} = off"))
+        plan = "\n".join(await session.scalars(text(f"EXPLAIN {as_text}")))
+
+    assert "deletion_targets_waiting_idx" in plan
 
 
 def test_the_rule_for_one_that_comes_in_now():
