@@ -45,13 +45,16 @@ class DriftLimits(_Limits):
 class Batching(_Limits):
     """How requests that wait for the same model are combined into jobs."""
 
-    window: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=7))] | None = None
+    # Without a window none is stored and shown: clients of earlier releases cannot read a null.
+    window: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=7))] | None = Field(
+        default=None, exclude_if=lambda window: window is None
+    )
     """How long a request is held back so that others can join it, as an ISO 8601 duration such as
     `PT10M`, at most seven days; `PT0S` for no longer than until the next job can begin. If it is
-    null or left out, a request is held back for a quarter of the time until its due date, at most
-    seven days. None is held back that is `urgent` or within three days of its due date, or once a
-    job would be full; and those that wait for the same model and objective go together, with the
-    first."""
+    left out, a request is held back for a quarter of the time until its due date, at most seven
+    days, and the model's policy shows no window. None is held back that is `urgent` or within three
+    days of its due date, or once a job would be full. Those that wait for the same model and
+    objective go together, with the first."""
 
     max_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """The most samples that the requests of one job may name together. A job takes the requests

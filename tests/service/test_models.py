@@ -66,7 +66,7 @@ async def test_is_accepted_and_followed_at_its_location(client, wanted):
             "escalation": ["more_cycles", "stronger", "retrain"],
             "max_forget_share": 0.5,
             "drift": {"max_forgotten_share": 0.3, "max_accuracy_drop": 0.05},
-            "batch": {"window": None, "max_samples": 10_000},
+            "batch": {"max_samples": 10_000},
             "grace": "P3D",
             "reference_models": 0,
             "group": "column",

@@ -32,7 +32,7 @@ def jobs(session, dataset, model):
         JobKind.UNLEARN: factories.job(model_id=model.id, created_at=NEW),
     }
     session.add_all(made.values())
-    request = factories.request(dataset)
+    request = factories.request(dataset, status="scheduled")
     session.add(request)
     session.flush()
     session.add(factories.target(request, model, status="scheduled", job_id=made["unlearn"].id))
