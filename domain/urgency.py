@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from domain import batching, jobs
@@ -76,7 +76,7 @@ def ready(session: Session, kinds: Collection[JobKind] = EVERY_KIND) -> list[UUI
     return list(session.scalars(ordered))
 
 
-def _first_due(where: ColumnElement[bool]) -> ColumnElement[datetime | None]:
+def _first_due(where: ColumnElement[bool]) -> ScalarSelect[datetime]:
     return (
         select(func.min(due()))
         .select_from(DeletionTarget)

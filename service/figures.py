@@ -3,6 +3,7 @@
 from enum import StrEnum
 from typing import Any
 
+from pydantic import Field
 from sqlalchemy import ColumnElement, extract, func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -75,7 +76,7 @@ class Figures(Out):
     oldest_queued_job_seconds: float
     """Age of the oldest job that waits for a worker, in seconds; 0 if there is none."""
 
-    queued_job_seconds: dict[JobKind, float]
+    queued_job_seconds: dict[JobKind, float] = Field(default={})
     """Age of the oldest job of each kind that waits for a worker, in seconds; 0 if there is none.
     A kind whose age alone grows may be taken by no worker."""
 

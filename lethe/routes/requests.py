@@ -71,8 +71,8 @@ class DeletionRequests:
         """
         when = {"received_at": received_at, "time_zone": time_zone}
         named = _named(sample_ids, subjects, unknown_subjects)
-        body = _demand(named, model, dataset, objective, exact, subject_ref, when, reason)
-        call = post("/v1/deletion-requests", DeletionRequest, {**body, "urgent": urgent})
+        body = _demand(named, model, dataset, objective, exact, urgent, subject_ref, when, reason)
+        call = post("/v1/deletion-requests", DeletionRequest, body)
         return replace(call, idempotency_key=idempotency_key or str(uuid4()))
 
     @route
@@ -89,7 +89,7 @@ class DeletionRequests:
     ) -> Call[Estimate]:
         """Ask what a deletion request would meet. Nothing is forgotten; `wait` for the answer."""
         named = _named(sample_ids, subjects, unknown_subjects)
-        body = _demand(named, model, dataset, objective, exact, None, NO_TIME, None)
+        body = _demand(named, model, dataset, objective, exact, None, None, NO_TIME, None)
         return post("/v1/deletion-requests/estimate", Estimate, body)
 
     @route
@@ -195,6 +195,7 @@ def _demand(
     dataset: str | None,
     objective: str | None,
     exact: bool | None,
+    urgent: bool | None,
     subject_ref: str | None,
     when: Mapping[str, datetime | str | None],
     reason: str | None,
@@ -213,6 +214,7 @@ def _demand(
         **named,
         "objective": objective,
         "exact": exact,
+        "urgent": urgent,
         "subject_ref": subject_ref,
         **when,
         "reason": reason,
