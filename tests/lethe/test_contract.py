@@ -188,10 +188,10 @@ def test_defaults_of_the_parts_are_the_service_s(document):
     parts += [models.DriftLimits, models.Batching]
     for part in parts:
         theirs = document["components"]["schemas"][part.__name__]["properties"]
-        ours = part().model_dump(mode="json")
+        ours = part().model_dump(mode="json", exclude_none=True)  # as a default is shown
         for name, schema in theirs.items():
             if "default" in schema:
-                assert ours[name] == schema["default"], (part, name)
+                assert ours.get(name) == schema["default"], (part, name)
 
 
 def test_the_asynchronous_client_has_the_same_methods():
