@@ -90,8 +90,8 @@ TABLES: Mapping[str, Table] = {
             "deleted_at",
         ),
         worker=Rights(
-            update="architecture preprocessing found near_duplicates suppressed_samples state "
-            "status failure ready_at purged_at"
+            update="architecture preprocessing found near_duplicates timings suppressed_samples "
+            "state status failure ready_at purged_at"
         ),
         fixed="name",
     ),

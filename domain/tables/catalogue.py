@@ -155,6 +155,10 @@ class Model(Base):
     """How many training samples are nearly the same as others, as `worker.data.likeness` reports
     it; null until it is ready, and for models of older releases."""
 
+    timings: Mapped[dict[str, Any] | None]
+    """What training it takes, by device, as `domain.training_time` reads it; what a job takes is
+    beside it. Null where nothing was timed, and for models of older releases."""
+
     accept_accuracy: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether it is registered though it answers as no trained network does."""
 

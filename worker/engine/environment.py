@@ -32,8 +32,13 @@ def describe(device: torch.device, users_code: Mapping[str, str]) -> dict[str, s
         **{name: version(name) for name in LIBRARIES},
         **users_code,
         "cuda": torch.version.cuda or "none",
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": name_of(device),
     }
+
+
+def name_of(device: torch.device) -> str:
+    """What kind of device it is, such as `cpu` or `NVIDIA H200`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 @cache

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from worker.data.likeness import Compared
 from worker.data.parquet import Source
+from worker.jobs.timing import Timed
 from worker.networks import beside
 from worker.unlearning.network import Network
 
@@ -40,3 +41,5 @@ class Examined:
     digests: dict[str, str]
     figures: dict[str, Any]
     compared: Compared
+    timed: Timed | None
+    """What training takes, where it was tried."""

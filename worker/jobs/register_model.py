@@ -33,7 +33,7 @@ from worker.data.source import open_source
 from worker.data.survey import BATCH, Survey, require_finite, survey
 from worker.engine import lease
 from worker.engine.workbench import Workbench
-from worker.jobs import frozen_head, plausibility, train_references
+from worker.jobs import frozen_head, plausibility, timing, train_references
 from worker.jobs.examined import Examined, Offered
 from worker.jobs.plausibility import Answered
 from worker.jobs.unlearn.unchanged import made_with
@@ -85,8 +85,7 @@ def examine(
         JobError: the weights, the architecture, the head or the dataset is not as registered.
         LeaseLost: another worker has the job.
     """
-    problem = refusal(dataset.definition, dataset.report, model.preprocessing)
-    if problem is not None:
+    if problem := refusal(dataset.definition, dataset.report, model.preprocessing):
         raise JobError(problem)
     bench.report("checking the weights", 0.01)
     for attempt in bench.transaction():
@@ -113,14 +112,13 @@ def examine(
         beside.check_classes(found, classes)
         few = wanted.by_split[Split.TRAIN][:TRIED]
         frozen = frozen_head.examined(bench, model, network, source, few, allow)
-        places = wanted.positions
+        places, left_out = wanted.positions, offered.left_out
         gathered = survey(
             bench, network, source, model, dataset,
-            wanted=places, classes=classes, left_out=offered.left_out,
+            wanted=places, classes=classes, left_out=left_out,
         )  # fmt: skip
         head = None
         if frozen is not None:
-            left_out = offered.left_out
             head = frozen, frozen_head.keep(bench, model, dataset, network, source, left_out)
         kept, digests, figures = _measured(
             bench, model, dataset, digest, network, gathered, wanted, offered, head
@@ -136,6 +134,7 @@ def examine(
         digests=digests,
         figures=figures,
         compared=gathered.comparison.result(bench.device),
+        timed=timing.at_registration(bench, model, dataset, network, kept, gathered.class_counts),
     )
 
 
@@ -322,7 +321,7 @@ def _record(bench: Workbench, model: Model, dataset: Dataset, examined: Examined
             row.architecture = examined.architecture
             row.preprocessing = examined.found.preprocessing
             row.found = examined.found.stored()
-            note_likeness(session, row, examined)
+            note_found(session, row, examined)
             _add_version(session, job, model, examined.digests, examined.figures)
             jobs.complete(session, job, actor="worker")
             train_references.queue(session, model)
@@ -335,8 +334,9 @@ def is_state(session: Session, dataset: Dataset) -> bool:
     return session.scalars(now).one() == dataset.state
 
 
-def note_likeness(session: Session, model: Model, examined: Examined) -> None:
-    """Store which samples of the model are nearly the same as others."""
+def note_found(session: Session, model: Model, examined: Examined) -> None:
+    """Store what was timed, and which samples of the model are nearly the same as others."""
+    timing.keep(model, examined.timed)
     model.near_duplicates = examined.compared.report()
     if Policy.model_validate(model.policy).group == "near_duplicates":
         examined.compared.store(session, model.id)

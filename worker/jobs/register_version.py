@@ -38,7 +38,7 @@ from worker.engine.workbench import Workbench
 from worker.jobs import declaration, train_references
 from worker.jobs.declaration import UNANSWERED, Declared
 from worker.jobs.examined import Examined, Offered
-from worker.jobs.register_model import MOVED_ON, examine, is_state, note_likeness
+from worker.jobs.register_model import MOVED_ON, examine, is_state, note_found
 from worker.jobs.unlearn import pooled
 from worker.jobs.unlearn.champion import load_version, users_code
 from worker.jobs.unlearn.pooled import Pool, Version
@@ -266,7 +266,7 @@ def _record(
                 return
             version_files.keep_files(session, bench.store, examined.digests.values())
             model = session.get_one(Model, model_id)
-            note_likeness(session, model, examined)
+            note_found(session, model, examined)
             model.suppressed_samples = 0  # it was looked whether these weights know any
             model.state = dataset.state
             job.base_version_id, job.mode, job.mode_reason = champion.id, Mode.EXACT, MODE_REASON

@@ -7,6 +7,7 @@ models.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import torch
 from sqlalchemy import select
@@ -20,12 +21,14 @@ from domain.policy import Policy
 from domain.preprocessing import kind_of
 from domain.states import JobKind, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample
+from domain.training_time import Measured, TrainingTime
 from worker import budgets
 from worker.data import decode, groups, reference_tables, reservoir, specimens
 from worker.data.parquet import Source
 from worker.data.source import open_source
 from worker.engine import lease
 from worker.engine.workbench import Workbench
+from worker.jobs import timing
 from worker.jobs.unlearn.champion import load_version
 from worker.jobs.unlearn.unchanged import require_unchanged
 from worker.networks import architectures, functions, recipes
@@ -71,6 +74,9 @@ class Said:
     seen: Tensor
     """(K, N) bool."""
 
+    took: TrainingTime
+    """What a training on all samples takes, judged by theirs on halves."""
+
 
 def queue(session: Session, model: Model) -> None:
     """Queue the job that the model's policy asks for, if it does."""
@@ -89,6 +95,7 @@ def train_references(bench: Workbench) -> None:
     for attempt in bench.transaction():
         with attempt as session:
             order = _read_order(session, bench)
+    started = monotonic()
     bench.report("reading the samples", 0.01)
     source = open_source(bench, order.dataset)
     _require_unchanged(bench, order, source)
@@ -101,7 +108,7 @@ def train_references(bench: Workbench) -> None:
             "Reference models need at least two training samples, and one hold-out sample whose "
             "group does not stand in training; register the model without them."
         )
-    said = _summed_up(bench, order, training, holdout)
+    said = _summed_up(bench, order, training, holdout, read=monotonic() - started)
     bench.report("storing what they say", 0.95)
     _record(bench, order, said)
 
@@ -152,12 +159,17 @@ def _require_unchanged(bench: Workbench, order: Order, source: Source) -> None:
         require_unchanged(bench, order.model, order.dataset, network, source, kept)
 
 
-def _summed_up(bench: Workbench, order: Order, training: Samples, holdout: Samples) -> Said:
+def _summed_up(
+    bench: Workbench, order: Order, training: Samples, holdout: Samples, *, read: float
+) -> Said:
     """Train K networks in turn; only the sums of what each one adds are kept, and its scores where
     they are not too many.
 
     The seed follows from the job, so on the CPU a second attempt gives the same result as the
     first.
+
+    Args:
+        read: seconds in which the samples were read.
     """
     seed = bench.claim.job_id.int % 2**31
     generator = torch.Generator().manual_seed(seed)
@@ -166,19 +178,27 @@ def _summed_up(bench: Workbench, order: Order, training: Samples, holdout: Sampl
     needed = 4 * order.count * (len(training) + len(holdout))
     kept = order.count if needed <= budgets.SCORES_BYTES else 0
     summary = Summary(len(training), len(holdout), order.classes, kept=kept)
+    trained, looked = 0.0, 0.0
     for index in range(order.count):
         bench.report(
             f"training reference model {index + 1} of {order.count}",
             0.02 + 0.9 * index / order.count,
         )
+        began = monotonic()
         network = _trained(bench, order, training.select(seen[index]), seed=seed + index)
+        trained += monotonic() - began
         for first, outputs in _outputs(network, training, order):
             rows = seen[index, first : first + len(outputs.labels)]
             summary.add(first, outputs.logits, outputs.labels, rows, network=index)
+        looked += monotonic() - began
         for first, outputs in _outputs(network, holdout, order):
             rows = shared_out[index, first : first + len(outputs.labels)]
             summary.add_holdout(first, outputs.logits, outputs.labels, rows, network=index)
-    return Said(summary.result(order.count), seen)
+    # From the beginning of each to when it had looked at all samples; the training once more, as
+    # it was on half of them.
+    seconds = read + (looked + trained) / order.count
+    took = TrainingTime(Measured.REFERENCE_MODELS, seconds, len(training))
+    return Said(summary.result(order.count), seen, took)
 
 
 def _divided(order: Order, training: Samples, generator: torch.Generator) -> Tensor:
@@ -252,4 +272,6 @@ def _record(bench: Workbench, order: Order, said: Said) -> None:
                     scores_kept=said.summarised.scores is not None,
                 ),
             )  # fmt: skip
+            if order.model.recipe is not None:
+                timing.note(session, bench, order.model, said.took)
             jobs.complete(session, job, actor="worker")

@@ -2,7 +2,10 @@
 
 A recipe is a function `train(model, data, *, seed) -> model`. `model` is freshly built, in training
 mode, on the worker's device, and returns logits; `data` is a map-style dataset of pairs: an input
-as the model takes it, on the CPU, and its label. Shapes: N samples, C classes.
+as the model takes it, on the CPU, and its label. Its attribute `passes`, if it has one, says how
+many passes over the data it makes, so that its time can be estimated.
+
+Shapes: N samples, C classes.
 """
 
 import math
@@ -75,11 +78,10 @@ def train(model: nn.Module, data: TrainingData, *, seed: int) -> nn.Module:
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
-    a_pass = math.ceil(len(data) / BATCH)
-    epochs = max(EPOCHS, math.ceil(LEAST_STEPS / a_pass))
+    passes, steps = epochs(len(data)), math.ceil(len(data) / BATCH)
     optimizer, peak = _optimizer(model)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=epochs * a_pass)
-    for _ in range(epochs):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=passes * steps)
+    for _ in range(passes):
         for chosen in batch_indices(len(data), BATCH, generator):
             inputs, labels = data.batch(chosen, device)
             loss = F.cross_entropy(model(inputs), labels)
@@ -89,6 +91,11 @@ def train(model: nn.Module, data: TrainingData, *, seed: int) -> nn.Module:
             optimizer.step()
             schedule.step()
     return model
+
+
+def epochs(count: int) -> int:
+    """How many passes over so many samples the default recipe makes."""
+    return max(EPOCHS, math.ceil(LEAST_STEPS / math.ceil(count / BATCH)))
 
 
 def head(model: nn.Module, data: TrainingData, *, seed: int) -> nn.Module:

@@ -1,10 +1,15 @@
 """Exact mode: a fresh network, trained by the model's own recipe on all samples that stay."""
 
+from time import monotonic
+
 import torch
 from torch import nn
 
 from domain.errors import JobError
+from domain.training_time import Measured, TrainingTime
+from worker.engine import lease
 from worker.engine.workbench import Workbench
+from worker.jobs import timing
 from worker.jobs.unlearn.inputs import BATCH, Order, read_remaining
 from worker.networks import recipes
 from worker.unlearning.alignment import Moments
@@ -15,7 +20,8 @@ from worker.unlearning.network import Network
 def retrain(
     bench: Workbench, order: Order, champion: Network, *, seed: int
 ) -> tuple[Network, Moments]:
-    """Train the model without the samples to forget and those forgotten before.
+    """Train the model without the samples to forget and those forgotten before. What that takes is
+    stored with the model, whatever becomes of the job.
 
     Args:
         champion: tells where the head is; none of its weights are used.
@@ -27,7 +33,9 @@ def retrain(
     Raises:
         JobError: the recipe is not allowed or fails, or does not return such a network.
         UnlearningError: the trained network's answers are not finite.
+        LeaseLost: another worker has the job.
     """
+    started = monotonic()
     recipe = str(order.model.recipe)
     samples = read_remaining(bench, order)
     trained = recipes.fresh(
@@ -45,7 +53,13 @@ def retrain(
             "model itself, trained."
         )
     network = champion.around(trained)
-    return network, Moments.of(Outputs.of(network, samples, BATCH).features)
+    moments = Moments.of(Outputs.of(network, samples, BATCH).features)
+    took = TrainingTime(Measured.RETRAINING, monotonic() - started, len(samples))
+    for attempt in bench.transaction():
+        with attempt as session:
+            lease.hold(session, bench.claim)
+            timing.note(session, bench, order.model, took)
+    return network, moments
 
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:
