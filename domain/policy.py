@@ -92,6 +92,13 @@ class Policy(_Limits):
     """What is tried after a verdict of `fail`, in this order. If nothing helps, a person decides;
     with an empty list, a person decides at once."""
 
+    mode: Literal["auto", "approximate", "exact"] = "auto"
+    """How a job makes its version. With `exact` it always retrains the model, which needs a
+    `recipe`. With `approximate` it changes the model. With `auto` it retrains it if, by what was
+    measured, that takes no longer than changing it and ends before the earliest due date. Whatever
+    this says, a job retrains the model for a request with `exact` and where the limits that follow
+    or `escalation` ask for it."""
+
     max_forget_share: Share = 0.5
     """The largest share of the training samples that a job forgets by changing the model, from 0 to
     1. To forget more, the job retrains it."""

@@ -3,8 +3,6 @@
 Shapes: F forget samples, C classes.
 """
 
-import math
-import statistics as figures
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from time import monotonic
@@ -16,7 +14,7 @@ from sqlalchemy import exists, extract, func, select
 from sqlalchemy.orm import Session
 from torch import Tensor
 
-from domain import drift, jobs
+from domain import jobs, training_time
 from domain.errors import JobError
 from domain.states import JobKind, JobStatus, Mode, Verdict
 from domain.tables import (
@@ -29,18 +27,20 @@ from domain.tables import (
     Sample,
     Tombstone,
 )
+from domain.training_time import Measured, TrainingTime
 from worker.data import decode, reference_tables, version_statistics
 from worker.data.reference_tables import Table
-from worker.engine import lease
+from worker.engine import environment, lease
 from worker.engine.workbench import Workbench
 from worker.jobs import frozen_head
-from worker.jobs.unlearn import plan
+from worker.jobs.unlearn import choice, job_time
 from worker.jobs.unlearn.champion import load_champion
 from worker.jobs.unlearn.inputs import BATCH, Inputs, Order, order_of, read_inputs
+from worker.jobs.unlearn.job_time import steps
 from worker.jobs.unlearn.unchanged import require_unchanged
 from worker.unlearning.alignment import matching_weights
 from worker.unlearning.audit.verdict import exchangeability
-from worker.unlearning.config import Config, default_config
+from worker.unlearning.config import default_config
 from worker.unlearning.evaluation import Observed, Outputs, accuracy
 from worker.unlearning.network import Network
 from worker.unlearning.samples import skew
@@ -65,8 +65,8 @@ class Question:
     """For each job of the model that needed one round: its mode, its number of samples and its
     seconds; newest first."""
 
-    training_seconds: float | None
-    """Seconds of a training on all samples, judged by the reference models' training on halves."""
+    training: TrainingTime | None
+    """What a retraining takes on this device."""
 
 
 def estimate(bench: Workbench) -> None:
@@ -86,7 +86,7 @@ def estimate(bench: Workbench) -> None:
     bench.report("loading the model and its data", 0.1)
     champion = load_champion(bench, question.order)
     known = version_statistics.read(bench.store, question.order.champion.statistics_sha256)
-    planned = _planned(question, known.class_counts)
+    planned = _planned(bench, question.order, known.class_counts)
     drawn, inputs = _draw(bench, question, known.class_counts)
     require_unchanged(bench, drawn.model, drawn.dataset, champion, inputs.source, inputs.kept)
     loaded = monotonic()
@@ -117,7 +117,8 @@ def _read_question(session: Session, bench: Workbench) -> Question:
         order,
         labels_of(order, {row.sample_id: row.label for row in rows}),
         _timings(session, order),
-        _training_seconds(session, order),
+        training_time.of_device(order.model.timings, environment.name_of(bench.device))
+        or _of_references(session, order),
     )
 
 
@@ -148,29 +149,25 @@ def _timings(session: Session, order: Order) -> list[tuple[Mode, int, float]]:
     return [(mode, count, float(took)) for mode, count, took in rows if mode is not None]
 
 
-def _training_seconds(session: Session, order: Order) -> float | None:
-    """Twice what a reference model took: each learned from half of the samples."""
+def _of_references(session: Session, order: Order) -> TrainingTime | None:
+    """The same as a release before this one left it: the time of the job that trained reference
+    models, each of which learned from half of the samples."""
     took = session.execute(
         select(extract("epoch", Job.finished_at - Job.started_at), ReferenceTables.models)
         .join(Job, Job.id == ReferenceTables.job_id)
         .where(ReferenceTables.model_id == order.model.id)
     ).one_or_none()
-    return 2 * float(took[0]) / took[1] if took else None
+    if took is None:
+        return None
+    return TrainingTime(Measured.REFERENCE_MODELS, 2 * float(took[0]) / took[1], samples=0)
 
 
-def _planned(question: Question, class_counts: Tensor) -> dict[str, Any]:
+def _planned(bench: Workbench, order: Order, class_counts: Tensor) -> dict[str, Any]:
     """How the job would make its version under the model's policy; None if it would fail."""
-    order, remaining = question.order, int(class_counts.sum())
+    remaining = int(class_counts.sum())
     planned: dict[str, Any] = {"forgotten_share": len(order.forget) / remaining}
     try:
-        chosen = plan.plan(
-            order.policy,
-            drift.of_version(order.champion.number, order.champion.figures),
-            exact_asked=order.exact_asked,
-            recipe=order.model.recipe,
-            forget=len(order.forget),
-            remaining=remaining,
-        )
+        chosen = choice.foreseen(bench, order, remaining=remaining)
     except JobError as error:
         return {**planned, "mode": None, "mode_reason": str(error)}
     return {**planned, "mode": chosen.mode, "mode_reason": chosen.reason}
@@ -284,31 +281,19 @@ def _predicted(
     if mode is None:
         seconds, basis = None, "the job would fail"
     elif alike:
-        seconds = on_line(alike, len(question.order.forget))
+        seconds = job_time.line(alike).of(len(question.order.forget))
         basis = f"{len(alike)} finished jobs of this model"
     elif mode is Mode.APPROXIMATE:
         seconds = overhead + _steps_seconds(question, champion, inputs)
         basis = f"{TIMED_STEPS} training steps timed on this worker, times the steps of a job"
     elif (frozen := question.order.champion.figures.get(frozen_head.NAME)) is not None:
         seconds, basis = overhead + frozen["refit"]["seconds"], "the head's fit at registration"
-    elif question.training_seconds is not None:
-        seconds, basis = question.training_seconds, "twice the time of a reference model"
+    elif (trained := question.training) is not None:
+        remain = int(inputs.class_counts.sum())
+        seconds, basis = overhead + trained.on(remain), trained.basis
     else:
         seconds, basis = None, "no training of this model has been timed"
     return {"predicted_seconds": seconds, "prediction_basis": basis}
-
-
-def on_line(timings: Sequence[tuple[int, float]], count: int) -> float:
-    """Seconds for `count` samples: a constant plus a cost per sample, by least squares.
-
-    The mean where all finished jobs had the same number of samples, or larger ones took no longer.
-    """
-    counts, took = zip(*timings, strict=True)
-    if len(set(counts)) > 1:
-        slope, constant = figures.linear_regression(counts, took)
-        if slope >= 0 and constant >= 0:
-            return float(constant + slope * count)
-    return float(figures.fmean(took))
 
 
 def _steps_seconds(question: Question, champion: Network, inputs: Inputs) -> float:
@@ -329,15 +314,7 @@ def _steps_seconds(question: Question, champion: Network, inputs: Inputs) -> flo
         loss = F.cross_entropy(logits, labels.to(logits.device))
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         loss.item()  # waits for the device
-    return (monotonic() - started) / TIMED_STEPS * _steps(config, len(order.forget))
-
-
-def _steps(config: Config, forget: int) -> float:
-    """How many steps of `Config.batch_size` samples a round takes."""
-    to_forget = config.forget_epochs * math.ceil(forget / config.forget_batch)
-    beside = min(config.held, forget) / config.batch_size
-    to_recover = math.ceil(config.recover_samples / config.batch_size) * (1 + beside)
-    return config.cycles * (to_forget + to_recover)
+    return (monotonic() - started) / TIMED_STEPS * steps(config, len(order.forget))
 
 
 def _record(bench: Workbench, order: Order, found: dict[str, Any]) -> None:

@@ -43,7 +43,9 @@ from worker.jobs.unlearn import rounds
 CLASSES = 3
 NAMED = ["person-0", "person-4", "person-8"]  # training samples, of each class one
 LEFT = [f"person-{n}" for n in range(48) if n % 4 < 2 and f"person-{n}" not in NAMED]
-POLICY = {"reservoir_samples": 24, "evaluation_samples": 12, "escalation": []}
+POLICY = {
+    "reservoir_samples": 24, "evaluation_samples": 12, "escalation": [], "mode": "approximate",
+}  # fmt: skip
 ALLOWED = {"factories": ["toy_restarts:mlp"], "recipes": ["toy_restarts:recipe"]}
 
 

@@ -13,8 +13,8 @@ from domain.states import Mode
 from worker.data import reference_tables, version_statistics
 from worker.data.reference_tables import Table
 from worker.engine.workbench import Workbench
-from worker.jobs.unlearn import fine_tuned, plan, pooled, record, resume, rounds
-from worker.jobs.unlearn.champion import drift_of, load_champion
+from worker.jobs.unlearn import choice, fine_tuned, pooled, record, resume, rounds
+from worker.jobs.unlearn.champion import load_champion
 from worker.jobs.unlearn.inputs import Inputs, Order, read_inputs, read_order
 from worker.jobs.unlearn.rounds import Basis
 from worker.jobs.unlearn.unchanged import made_with, require_unchanged
@@ -40,15 +40,7 @@ def unlearn_model(bench: Workbench) -> None:
     bench.report("loading the model and its data", 0.02)
     network = load_champion(bench, order)
     known = version_statistics.read(bench.store, order.champion.statistics_sha256)
-    chosen = plan.plan(
-        order.policy,
-        drift_of(order),
-        exact_asked=order.exact_asked,
-        recipe=order.model.recipe,
-        forget=len(order.forget),
-        remaining=int(known.class_counts.sum()),
-        outdated=order.model.state < order.dataset.state,
-    )
+    order, chosen = choice.made(bench, order, remaining=int(known.class_counts.sum()))
     inputs = read_inputs(bench, order, known.class_counts)
     compared = require_unchanged(
         bench, order.model, order.dataset, network, inputs.source, inputs.kept

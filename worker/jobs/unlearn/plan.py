@@ -7,6 +7,7 @@ from domain.drift import Drift
 from domain.errors import JobError
 from domain.policy import Escalation, Policy
 from domain.states import Mode
+from worker.jobs.unlearn.cheaper import Outlook
 
 OUTDATED = (
     "The model must be retrained, and its dataset has a later state than the one that it was "
@@ -49,6 +50,7 @@ def plan(
     forget: int,
     remaining: int,
     outdated: bool = False,
+    outlook: Outlook | None = None,
 ) -> Plan:
     """Decide between changing the champion and retraining.
 
@@ -60,6 +62,8 @@ def plan(
         recipe: the recipe that retrains the model, if it has one.
         forget: number of samples to forget.
         remaining: number of training samples the champion has not forgotten, these included.
+        outlook: what waits, and what either way takes: it decides where nothing else does. Without
+            it, the model is changed.
 
     Raises:
         JobError: only a retraining would do, and the model has no recipe.
@@ -69,10 +73,12 @@ def plan(
     share = forget / remaining
     if outdated:
         recipe = None
-        if exact_asked or share > policy.max_forget_share:
+        if exact_asked or policy.mode == "exact" or share > policy.max_forget_share:
             raise JobError(OUTDATED)
     if exact_asked:
         return _exact("a request asks for it", recipe)
+    if policy.mode == "exact":
+        return _exact("its policy says `exact`", recipe)
     if share > policy.max_forget_share:
         return _exact(
             f"{share:.0%} of its training samples are to be forgotten, more than the "
@@ -82,14 +88,21 @@ def plan(
     drifts_away = drift.further(forgotten=forget).exceeds(policy.drift)
     if drifts_away and recipe is not None:
         return _exact("otherwise it would drift beyond its policy's limits", recipe)
-    reason = "The model is changed"
+    reason = "The model is changed."
     if drifts_away:
         why = "its dataset has a later state" if outdated else "it has no recipe"
-        reason += (
-            f", though that takes it beyond its policy's drift limits: {why} to be retrained with"
+        reason = (
+            "The model is changed, though that takes it beyond its policy's drift limits: "
+            f"{why} to be retrained with."
         )
+    elif recipe is not None and policy.mode == "approximate":
+        reason = "The model is changed, because its policy says `approximate`."
+    elif recipe is not None and outlook is not None:
+        if outlook.retrains:
+            return Plan(Mode.EXACT, outlook.reason, (None,))
+        reason = outlook.reason + outlook.advice
     steps = [step for step in policy.escalation if recipe or step is not Escalation.RETRAIN]
-    return Plan(Mode.APPROXIMATE, f"{reason}.", (None, *steps))
+    return Plan(Mode.APPROXIMATE, reason, (None, *steps))
 
 
 def _exact(why: str, recipe: str | None) -> Plan:

@@ -47,7 +47,8 @@ def registered(
         if recipe:
             recipe = f"toy_models:{recipe}"
         recipe = known.pop("recipe", recipe)
-        policy = {"reservoir_samples": 100, "evaluation_samples": 100} | policy
+        sizes = {"reservoir_samples": 100, "evaluation_samples": 100}
+        policy = sizes | {"mode": "approximate"} | policy  # to retrain one takes half a second
         with sync_sessions.begin() as session:
             model = Model(
                 id=UUID(int=1), name="net", dataset_id=dataset.id, policy=policy, recipe=recipe,
