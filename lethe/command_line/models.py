@@ -21,6 +21,7 @@ from lethe.schemas.models import (
     Channels,
     Model,
     PythonArchitecture,
+    Retraining,
     TransformersArchitecture,
 )
 from lethe.schemas.near_duplicates import NearDuplicates
@@ -325,9 +326,18 @@ def _picture(model: Model) -> Table:
             ("forgotten since training", drift and f"{drift.forgotten_share:.1%} of the samples"),
             ("advice", "Retrain it: it drifted too far." if drift and drift.exceeded else None),
             ("reference models", model.references and word(model.references.status)),
+            *(("retraining", _retraining(each)) for each in model.retraining),
             ("near-duplicates", model.near_duplicates and _alike(model.near_duplicates)),
         ]
     )
+
+
+def _retraining(time: Retraining) -> str:
+    passes = f", for {time.passes:g} passes over the data" if time.passes else ""
+    assumed = ", which are assumed" if time.assumed else ""
+    took = f"about {time.retraining_seconds:.3g} seconds on {time.device}"
+    measured = time.measured.replace("_", " ")
+    return f"{took}, judged by {measured}{passes}{assumed}"
 
 
 def _alike(found: NearDuplicates) -> str:

@@ -51,6 +51,9 @@ class Policy(Result):
     max_nll_increase: float = 0.5
     max_ece_increase: float = 0.1
     escalation: list[Escalation] = Field(default=list(Escalation))
+    mode: Literal["auto", "approximate", "exact"] = "auto"
+    """Whether jobs change the model, retrain it, or do what is cheaper."""
+
     max_forget_share: float = 0.5
     drift: DriftLimits = DriftLimits()
     batch: Batching = Batching()
@@ -198,6 +201,28 @@ class References(Result):
     failure: str | None = None
 
 
+class Measured(Word):
+    """What a time rests on, from the poorest to the best."""
+
+    STEPS = "steps"
+    REFERENCE_MODELS = "reference_models"
+    RETRAINING = "retraining"
+
+
+class Retraining(Result):
+    """What a retraining takes on one kind of device."""
+
+    device: str
+    retraining_seconds: float
+    measured: Measured
+    samples: int
+    """So many training samples it is for."""
+
+    passes: float | None = None
+    assumed: bool = False
+    """Whether the passes over the data are assumed, as the recipe does not say them."""
+
+
 class ExpectedAccuracy(Result):
     """The accuracy that you measured, of training samples, of the hold-out, or both."""
 
@@ -294,6 +319,7 @@ class Model(Registered):
 
     drift: Drift | None
     references: References | None
+    retraining: list[Retraining] = Field(default=[])
     near_duplicates: NearDuplicates | None = None
 
     def again(self) -> Call[Self]:

@@ -24,7 +24,7 @@ from domain.states import JobKind, RegistrationStatus, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion
 from service import deletion, paging
 from service.dependencies import Sessions, Settings
-from service.models import beside, near_duplicates, recipes
+from service.models import beside, near_duplicates, recipes, retraining
 from service.models.accuracy import found_at_registration
 from service.models.schemas import (
     Drift,
@@ -313,6 +313,7 @@ def _read(
             "champion": _read_version(champion, parent) if champion else None,
             "drift": _read_drift(model, champion) if champion else None,
             "references": _read_references(model, training),
+            "retraining": retraining.read(model),
             "near_duplicates": near_duplicates.read(model),
             "created_at": model.created_at,
             "ready_at": model.ready_at,

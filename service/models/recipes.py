@@ -95,8 +95,9 @@ class TrainedAnew(In):
 
     recipe: FunctionName | None = None
     """The function that retrains the network, as `package.module:function`; LETHE_RECIPES must
-    allow it. `worker.recipes:head` needs no permission: it fits nothing but the head, on a
-    `backbone`. Null if the model cannot be retrained."""
+    allow it. Its attribute `passes` may say how many passes over the data it makes.
+    `worker.recipes:head` needs no permission: it fits nothing but the head, on a `backbone`. Null
+    if the model cannot be retrained."""
 
     backbone: Backbone | None = None
     """The public network that the head was trained on, for the recipe `worker.recipes:head`. Null
@@ -111,6 +112,12 @@ class TrainedAnew(In):
             raise ValueError(
                 f"the recipe {HEAD!r} and a `backbone` go together: give both, so that jobs fit "
                 "nothing but the head, or neither"
+            )
+        if self.policy.mode == "exact" and self.recipe is None:
+            raise ValueError(
+                "with `policy.mode` set to `exact` every job retrains the model, so it needs a "
+                f"`recipe`: name a function that trains it, or {HEAD!r} for a head on a frozen "
+                "`backbone`; or choose `auto`"
             )
         if self.backbone is not None and self.policy.reference_models:
             raise ValueError(

@@ -13,6 +13,7 @@ from service.models.accuracy import AccuracyRead, ExpectedAccuracy
 from service.models.beside import Declared, FoundRead
 from service.models.near_duplicates import NearDuplicatesRead
 from service.models.recipes import BackboneRead, FunctionName, TrainedAnew
+from service.models.retraining import RetrainingRead
 from service.models.version_schemas import VersionRead
 
 
@@ -348,6 +349,10 @@ class ModelRead(FoundRead, _Definition, Registered):
 
     references: References | None
     """The state of the model's reference models; null if the policy asks for none."""
+
+    retraining: list[RetrainingRead] = Field(default=[])
+    """What a retraining takes, by the kind of device; empty if that was not measured, and for
+    models without a recipe or with a `backbone`."""
 
     near_duplicates: NearDuplicatesRead | None = None
     """Training samples that are nearly the same as others; null until the model is `ready`, and for
