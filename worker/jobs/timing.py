@@ -33,6 +33,7 @@ from worker.networks import functions, recipes
 from worker.unlearning.evaluation import Outputs
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
+from worker.unlearning.sgd import SGD
 
 SIZES = (8, 32, 128)
 """Sizes of batches that are tried, the larger ones only where there is time."""
@@ -104,7 +105,7 @@ def per_sample(network: Network, samples: Samples) -> float:
     """Seconds of forward, backward and update for each sample of a batch, in training mode. Of the
     network a copy is used, whose weights stay."""
     model = network.copy().model.requires_grad_(True).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+    optimizer = SGD(model.parameters(), lr=0.0, momentum=0.9)
 
     def step(size: int) -> float:
         started = monotonic()

@@ -44,8 +44,11 @@ class Outlook:
     around: float = 0.0
     """Seconds that a job spends on looking at its model before and after, whichever way it goes."""
 
-    available: float
-    """Seconds until the earliest due date, at most those that a job may take."""
+    left: float
+    """Seconds until the earliest due date."""
+
+    limit: float
+    """The most seconds that a job may take."""
 
     begun: bool = False
     """Whether an earlier attempt of the job has begun to change the model: then it goes on."""
@@ -68,9 +71,8 @@ class Outlook:
         if self.job is None or self.retraining is None or self.begun:
             return False
         first = self.job.of(min(self.samples, self.max_samples))
-        return self._to_retrain <= self._to_change and self._to_retrain <= max(
-            self.available, first
-        )
+        in_time = self._to_retrain <= max(min(self.left, self.limit), first)
+        return in_time and self._to_retrain <= self._to_change
 
     @property
     def reason(self) -> str:

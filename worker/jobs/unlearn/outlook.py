@@ -49,7 +49,7 @@ def of_question(session: Session, bench: Workbench, order: Order, *, remaining: 
     found = _outlook(session, bench, order, _may_join(order), remaining)
     now = datetime.now(UTC)
     month = (due_dates.month_later(now, UTC) - now).total_seconds()
-    left = min(month, found.available) if found.requests else month
+    left = min(month, found.left) if found.requests else month
     a_second, named = _lately(session, order)
     held = min(_held(order, left), max(left, 0.0))
     after = max(left - held, 0.0)
@@ -60,7 +60,7 @@ def of_question(session: Session, bench: Workbench, order: Order, *, remaining: 
         requests=found.requests + 1 + expected,
         expected=expected,
         samples=found.samples + len(order.forget) + expected * named,
-        available=min(left, _most(bench)),
+        left=left,
         later=round(later),
         later_seconds=jobs * found.job.of(later * named / jobs) if jobs and found.job else 0.0,
     )
@@ -136,13 +136,9 @@ def _outlook(
         retraining=training_time.of_device(order.model.timings, device),
         remain=remaining - len(order.forget),
         around=2 * timed["evaluation"] if timed else 0.0,
-        available=min(_most(bench), float(waiting.left or 0)),
+        left=float(waiting.left or 0),
+        limit=bench.settings.job_time_limit.total_seconds(),
     )
-
-
-def _most(bench: Workbench) -> float:
-    """Seconds that a job may take."""
-    return bench.settings.job_time_limit.total_seconds()
 
 
 def _job_time(

@@ -22,7 +22,7 @@ RETRAINING = TrainingTime(Measured.RETRAINING, seconds=1080.0, samples=50_000)
 def outlook(**changes):
     values = {
         "requests": 41, "samples": 30_600, "max_samples": 10_000, "job": JOB,
-        "retraining": RETRAINING, "remain": 50_000, "available": 1e6,
+        "retraining": RETRAINING, "remain": 50_000, "left": 1e6, "limit": 21_600,
     }  # fmt: skip
     return Outlook(**values | changes)
 
@@ -66,11 +66,11 @@ def test_a_tie_goes_to_the_retraining():
 
 
 def test_a_retraining_is_over_in_time_or_as_soon_as_the_first_job():
-    assert outlook(available=1080.0).retrains
-    late = plan(outlook(available=1079.0))
-    assert late.mode is Mode.APPROXIMATE
-    assert "not be over by the earliest due date" in late.reason
-    assert outlook(available=-5.0, samples=10_000, job=JobTime(1080.0, 0.0)).retrains
+    assert outlook(left=1080.0).retrains
+    for late in (outlook(left=1079.0), outlook(limit=1079.0)):
+        assert plan(late).mode is Mode.APPROXIMATE
+        assert "not be over by the earliest due date" in plan(late).reason
+    assert outlook(left=-5.0, samples=10_000, job=JobTime(1080.0, 0.0)).retrains
 
 
 def test_without_measurements_the_model_is_changed_and_that_is_said():
@@ -115,7 +115,8 @@ OUTLOOKS = st.builds(
     job=st.builds(JobTime, SECONDS, st.floats(0, 100)),
     retraining=st.builds(TrainingTime, st.just(Measured.STEPS), SECONDS, st.just(50_000)),
     around=st.floats(0, 1000),
-    available=st.floats(-1e6, 1e7),
+    left=st.floats(-1e6, 1e7),
+    limit=st.floats(0, 1e5),
 )
 
 
