@@ -218,8 +218,8 @@ class Retraining(Result):
     samples: int
     """So many training samples it is for."""
 
-    passes: float | None = None
-    assumed: bool = False
+    passes: float | None
+    assumed: bool
     """Whether the passes over the data are assumed, as the recipe does not say them."""
 
 

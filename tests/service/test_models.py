@@ -370,7 +370,9 @@ async def test_shows_what_a_retraining_takes_on_each_device(client, store):
         "cpu": {"retraining": steps, "job": {"constant": 60.0}},
         "NVIDIA H200": {"retraining": measured | {"measured": "retraining"}},
     }
-    await store(dataset, factories.model(dataset, timings=timings))
+    model = factories.model(dataset, timings=timings)
+    job = factories.job(model_id=model.id, kind=JobKind.REGISTER_MODEL, finished=True)
+    await store(dataset, model, job)
 
     shown = (await client.get("/v1/models/cnn")).json()["retraining"]
 

@@ -286,7 +286,7 @@ def test_it_foretells_the_cheaper_way_for_all_that_will_share_the_job(
 
     together = reason(590)
     assert "retrained: 25 requests are answered together (21 of them expected" in together
-    assert "changing the model about 10 min" in together  # 100 + 3 * 20 + 10 + 21 * 20 seconds
+    assert "changing the model about 9.8 min" in together  # 100 + 3 * 20 + 10 + 21 * 20 seconds
     longer = reason(591)
     assert longer.startswith("The model is changed: 25 requests")
     assert "about 39 more requests" in longer  # until those that wait are due

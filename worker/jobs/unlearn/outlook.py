@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, exists, extract, func, literal, or_, selec
 from sqlalchemy.orm import Session
 
 from domain import due_dates, requests, training_time
+from domain.requests import NEAR_DUE
 from domain.states import JobKind, JobStatus, Mode, RequestStatus
 from domain.tables import DeletionRequest, DeletionTarget, Job, JobCheckpoint, Round
 from worker.engine import environment, lease
@@ -51,7 +52,8 @@ def of_question(session: Session, bench: Workbench, order: Order, *, remaining: 
     month = (due_dates.month_later(now, UTC) - now).total_seconds()
     left = min(month, found.left) if found.requests else month
     a_second, named = _lately(session, order)
-    held = min(_held(order, left), max(left, 0.0))
+    window = order.policy.batch.window.total_seconds()
+    held = max(min(window, left - NEAR_DUE.total_seconds()), 0.0)
     after = max(left - held, 0.0)
     expected, later = round(a_second * held), a_second * after
     jobs = min(later, after / held) if held else later
@@ -194,8 +196,3 @@ def _lately(session: Session, order: Order) -> tuple[float, float]:
     age = RATE_OVER if since is None else datetime.now(UTC) - since
     lasts = min(max(age, timedelta(days=1)), RATE_OVER)
     return came.requests / lasts.total_seconds(), float(came.samples)
-
-
-def _held(order: Order, left: float) -> float:
-    """Seconds that such a request waits for others."""
-    return order.policy.batch.window.total_seconds()

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 from torch import nn
 
 from domain.states import JobKind, JobStatus, Mode, Objective, RequestStatus
-from domain.tables import Dataset, DeletionRequest, DeletionTarget, Job, Model
+from domain.tables import Dataset, DeletionRequest, DeletionTarget, Job, JobCheckpoint, Model
 from tests import factories
 from tests.worker.jobs.unlearn.digit_models import NAMED, TRAIN, flat_floats
 from worker.jobs import timing
@@ -125,13 +125,24 @@ def test_what_waits_decides_and_stays_where_the_model_is_changed(
     assert "in 2 jobs" in plan.reason
 
 
-def test_what_cannot_be_over_before_the_due_date_is_not_begun(model, ask, chosen):
+def test_no_retraining_is_begun_in_the_place_of_what_an_earlier_attempt_began(
+    model, ask, chosen, sync_sessions
+):
     soon = {"due_at": factories.NOW + timedelta(seconds=60)}
     bench = ask(model(119.0), *NAMED, **soon)
 
-    plan, forgotten = chosen(bench)
+    assert chosen(bench)[0].mode is Mode.EXACT  # overdue: the first job would be no faster
+    with sync_sessions.begin() as session:
+        session.add(
+            JobCheckpoint(
+                job_id=bench.claim.job_id, round=1, attempt=1, cycle=1, name="x", sha256="0" * 64
+            )
+        )
 
-    assert (plan.mode, forgotten) == (Mode.EXACT, 20)  # the first job would be no faster
+    plan, _ = chosen(bench)
+
+    assert plan.mode is Mode.APPROXIMATE
+    assert "earlier attempt" in plan.reason
 
 
 def test_jobs_that_were_tell_what_the_next_takes(model, ask, chosen, sync_sessions):
