@@ -58,7 +58,7 @@ class Batching(_Limits):
 
     max_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """The most samples that the requests of one job may name together. A job takes the requests
-    that are due first, and always at least one."""
+    that are due first, and always at least one. One that retrains the model takes all that wait."""
 
 
 class Policy(_Limits):

@@ -17,7 +17,6 @@ from domain.errors import JobError
 from domain.policy import Escalation
 from domain.states import JobKind, JobStatus, Mode, Objective, Split, Verdict
 from domain.tables import (
-    Dataset,
     DeletionRequest,
     Estimate,
     EstimateSample,
@@ -37,7 +36,6 @@ from worker.jobs.estimate import estimate, proportional
 from worker.jobs.index_dataset import index_dataset
 from worker.jobs.register_model import register_model
 from worker.jobs.train_references import train_references
-from worker.jobs.unlearn import choice
 from worker.jobs.unlearn.job_time import line
 from worker.networks.recipes import TrainingData
 from worker.unlearning.samples import Samples
@@ -256,48 +254,6 @@ def test_reference_models_measure_memorisation(registered, asked, outcome, sync_
     assert result["mode"] == "exact"
     assert "reference models on halves" in result["prediction_basis"]
     assert result["predicted_seconds"] >= 0
-
-
-def test_it_foretells_the_cheaper_way_for_all_that_will_share_the_job(
-    registered, asked, outcome, sync_sessions
-):
-    """Three requests came in the model's first day: so 21 will, while this one waits a week."""
-    batch = {"window": "P7D", "max_samples": 1000}
-    model = registered(recipe="toy_estimates:quick", mode="auto", batch=batch)
-    bench = asked(model, ids(sync_sessions, model)[:10])
-    with sync_sessions.begin() as session:
-        dataset = session.get_one(Dataset, model.dataset_id)
-        due = factories.NOW + timedelta(days=20)
-        requests = [factories.request(dataset, samples=20, due_at=due) for _ in range(3)]
-        session.add_all(requests)
-        session.flush()
-        session.add_all(factories.target(each, model) for each in requests)
-
-    def reason(seconds, **policy):
-        of = {"measured": "retraining", "seconds": seconds, "samples": 150}
-        job = {"constant": 100.0, "per_sample": 1.0, "evaluation": 0.0}
-        with sync_sessions.begin() as session:
-            row = session.get_one(Model, model.id)
-            row.timings = {"cpu": {"retraining": of, "job": job}}
-            row.policy = model.policy | policy
-        with sync_sessions.begin() as session:
-            order = estimates._read_question(session, bench).order
-        return choice.foreseen(bench, order, remaining=160).reason
-
-    together = reason(590)
-    assert "retrained: 25 requests are answered together (21 of them expected" in together
-    assert "changing the model about 9.8 min" in together  # 100 + 3 * 20 + 10 + 21 * 20 seconds
-    longer = reason(591)
-    assert longer.startswith("The model is changed: 25 requests")
-    assert "about 39 more requests" in longer  # until those that wait are due
-    alone = reason(7000, batch={"window": "PT0S"})
-    assert alone.startswith("The model is changed: 4 requests wait, that takes about 2.8 min")
-    assert "about 60 more requests" in alone
-
-    estimate(bench)
-
-    _, result = outcome(bench)
-    assert (result["mode"], result["mode_reason"]) == ("approximate", alone)
 
 
 def test_a_share_too_large_for_a_model_without_a_recipe_is_foretold(

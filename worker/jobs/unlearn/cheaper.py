@@ -53,6 +53,9 @@ class Outlook:
     begun: bool = False
     """Whether an earlier attempt of the job has begun to change the model: then it goes on."""
 
+    failed: bool = False
+    """Whether the last retraining did not become a version that may be served."""
+
     later: int = 0
     """Requests that will come after these and before the earliest due date, at the rate of late."""
 
@@ -68,7 +71,7 @@ class Outlook:
     def retrains(self) -> bool:
         """Whether a retraining takes no longer than these jobs, and ends in time, or at least no
         later than the first of them."""
-        if self.job is None or self.retraining is None or self.begun:
+        if self.job is None or self.retraining is None or self.begun or self.failed:
             return False
         first = self.job.of(min(self.samples, self.max_samples))
         in_time = self._to_retrain <= max(min(self.left, self.limit), first)
@@ -79,6 +82,10 @@ class Outlook:
         """Why so, for people, with what was measured and what was assumed."""
         if self.begun:
             return "The model is changed, as an earlier attempt of the job began to."
+        if self.failed:
+            return (
+                "The model is changed: its last retraining failed, as the round of that job says."
+            )
         if self.retraining is None:
             return UNTIMED.format(what="a retraining")
         if self.job is None:
@@ -100,7 +107,9 @@ class Outlook:
     @property
     def advice(self) -> str:
         """What would be cheaper than doing now what waits, for people; else nothing."""
-        if self.job is None or self.retraining is None or self.retrains or not self.later:
+        if self.job is None or self.retraining is None or self.failed:
+            return ""
+        if self.retrains or not self.later:
             return ""
         together = self._to_change + self.later_seconds
         if together < self._to_retrain:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from domain import due_dates, requests, training_time
 from domain.requests import NEAR_DUE
-from domain.states import JobKind, JobStatus, Mode, RequestStatus
+from domain.states import JobKind, JobStatus, Mode, RequestStatus, Verdict
 from domain.tables import DeletionRequest, DeletionTarget, Job, JobCheckpoint, Round
 from worker.engine import environment, lease
 from worker.engine.workbench import Workbench
@@ -138,9 +138,22 @@ def _outlook(
         retraining=training_time.of_device(order.model.timings, device),
         remain=remaining - len(order.forget),
         around=2 * timed["evaluation"] if timed else 0.0,
+        failed=_failed(session, order),
         left=float(waiting.left or 0),
         limit=bench.settings.job_time_limit.total_seconds(),
     )
+
+
+def _failed(session: Session, order: Order) -> bool:
+    """Whether the model's last retraining broke off, or lost more than its policy allows."""
+    last = (
+        select(Round.verdict)
+        .join(Job, Job.id == Round.job_id)
+        .where(Job.model_id == order.model.id, Round.mode == Mode.EXACT)
+        .order_by(Job.id.desc(), Round.number.desc())
+        .limit(1)
+    )
+    return session.scalar(last) is Verdict.FAIL
 
 
 def _job_time(

@@ -38,7 +38,9 @@ class Plan:
     """The step of each round; None for the first."""
 
     def mode_of(self, step: Escalation | None) -> Mode:
-        return Mode.EXACT if step is Escalation.RETRAIN else self.mode
+        if step is None:
+            return self.mode
+        return Mode.EXACT if step is Escalation.RETRAIN else Mode.APPROXIMATE
 
 
 def plan(
@@ -88,6 +90,8 @@ def plan(
     drifts_away = drift.further(forgotten=forget).exceeds(policy.drift)
     if drifts_away and recipe is not None:
         return _exact("otherwise it would drift beyond its policy's limits", recipe)
+    steps = [step for step in policy.escalation if recipe or step is not Escalation.RETRAIN]
+    others = [step for step in steps if step is not Escalation.RETRAIN]
     reason = "The model is changed."
     if drifts_away:
         why = "its dataset has a later state" if outdated else "it has no recipe"
@@ -98,10 +102,9 @@ def plan(
     elif recipe is not None and policy.mode == "approximate":
         reason = "The model is changed, because its policy says `approximate`."
     elif recipe is not None and outlook is not None:
-        if outlook.retrains:
-            return Plan(Mode.EXACT, outlook.reason, (None,))
+        if outlook.retrains:  # if that is worth too little, nobody asked for it
+            return Plan(Mode.EXACT, outlook.reason, (None, *others))
         reason = outlook.reason + outlook.advice
-    steps = [step for step in policy.escalation if recipe or step is not Escalation.RETRAIN]
     return Plan(Mode.APPROXIMATE, reason, (None, *steps))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from domain.drift import Drift
 from domain.errors import JobError
-from domain.policy import Policy
+from domain.policy import Escalation, Policy
 from domain.states import Mode
 from domain.training_time import Measured, TrainingTime, noted, of_device
 from worker.jobs.unlearn import plan as planning
@@ -43,7 +43,10 @@ def plan(seen, *, mode="auto", recipe="a:b", forget=20, **more):
 def test_the_cheaper_way_is_chosen_and_said():
     exact = plan(outlook())
 
-    assert (exact.mode, exact.steps) == (Mode.EXACT, (None,))
+    assert (exact.mode, exact.steps) == (
+        Mode.EXACT, (None, Escalation.MORE_CYCLES, Escalation.STRONGER),
+    )  # fmt: skip
+    assert [*map(exact.mode_of, exact.steps)] == [Mode.EXACT, *[Mode.APPROXIMATE] * 2]
     assert exact.reason == (
         "The model is retrained: 41 requests wait, a retraining takes about 18 min (judged by the "
         "last retraining), and changing the model, in 4 jobs, about 55 min (judged by its last 12 "
@@ -87,6 +90,14 @@ def test_what_an_earlier_attempt_began_goes_on():
 
     assert changed.mode is Mode.APPROXIMATE
     assert "as an earlier attempt of the job began to" in changed.reason
+
+
+def test_a_retraining_that_failed_is_not_chosen_again():
+    changed = plan(outlook(failed=True, later=230, later_seconds=14_000.0))
+
+    assert (changed.mode, changed.steps[-1]) == (Mode.APPROXIMATE, Escalation.RETRAIN)
+    assert "its last retraining failed" in changed.reason
+    assert "230" not in changed.reason
 
 
 def test_the_policy_may_leave_no_choice():

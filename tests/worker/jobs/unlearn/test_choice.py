@@ -9,13 +9,22 @@ import torch
 from sqlalchemy import func, select, update
 from torch import nn
 
-from domain.states import JobKind, JobStatus, Mode, Objective, RequestStatus
-from domain.tables import Dataset, DeletionRequest, DeletionTarget, Job, JobCheckpoint, Model
+from domain.policy import Escalation
+from domain.states import JobKind, JobStatus, Mode, Objective, RequestStatus, Verdict
+from domain.tables import (
+    Dataset,
+    DeletionRequest,
+    DeletionTarget,
+    Job,
+    JobCheckpoint,
+    Model,
+    Sample,
+)
 from tests import factories
 from tests.worker.jobs.unlearn.digit_models import NAMED, TRAIN, flat_floats
 from worker.jobs import timing
 from worker.jobs.unlearn import choice, outlook
-from worker.jobs.unlearn.inputs import read_order
+from worker.jobs.unlearn.inputs import order_of, read_order
 from worker.jobs.unlearn.job import unlearn_model
 from worker.networks import recipes
 from worker.unlearning.network import Network
@@ -145,6 +154,23 @@ def test_no_retraining_is_begun_in_the_place_of_what_an_earlier_attempt_began(
     assert "earlier attempt" in plan.reason
 
 
+def test_a_recipe_that_is_worth_too_little_does_not_hold_requests_up(
+    registered, ask, outcome, chosen
+):
+    model = registered(flat_floats, recipe="learn_nothing", mode="auto")
+    bench = ask(model, *NAMED)
+
+    unlearn_model(bench)
+
+    job, _, _, (first, second, *_) = outcome(bench)
+    assert job.mode_reason.startswith("The model is retrained")
+    assert (first.mode, first.verdict) == (Mode.EXACT, Verdict.FAIL)
+    assert (second.mode, second.step) == (Mode.APPROXIMATE, Escalation.MORE_CYCLES)
+    plan, _ = chosen(ask(model, *TRAIN[20:40]))
+    assert plan.mode is Mode.APPROXIMATE
+    assert "its last retraining failed" in plan.reason
+
+
 def test_jobs_that_were_tell_what_the_next_takes(model, ask, chosen, sync_sessions):
     model = model(SLOW)
     bench = ask(model, *NAMED)
@@ -167,6 +193,35 @@ def test_jobs_that_were_tell_what_the_next_takes(model, ask, chosen, sync_sessio
 
     assert plan.mode is Mode.EXACT
     assert "changing the model about 117 min (judged by its last 2 jobs)" in plan.reason
+
+
+def test_an_estimate_foretells_what_will_share_the_job(model, waiting, bench_of, sync_sessions):
+    """Three requests came in the model's first day: so 21 will, while one more waits a week."""
+    model = model(590.0, batch={"window": "P7D", "max_samples": 1000})
+    for first in (0, 20, 40):
+        waiting(model, *TRAIN[first : first + 20], due_at=factories.NOW + timedelta(days=20))
+    kind = {"kind": JobKind.ESTIMATE, "objective": Objective.UNTRAIN_SAMPLES}
+    bench = bench_of(Job(model_id=model.id, **kind))
+
+    def reason(seconds, **policy):
+        with sync_sessions.begin() as session:
+            values = {"timings": timings(seconds), "policy": model.policy | policy}
+            session.execute(update(Model).values(**values))
+        with sync_sessions.begin() as session:
+            job = session.get_one(Job, bench.claim.job_id)
+            named = select(Sample.sample_id).where(Sample.sample_id.in_(TRAIN[60:70]))
+            order = order_of(session, job, named, exact_asked=False)
+        return choice.foreseen(bench, order, remaining=COUNT + 10).reason
+
+    together = reason(584.0)  # and 6 seconds around it
+    assert "retrained: 25 requests are answered together (21 of them expected" in together
+    assert "changing the model about 9.8 min" in together  # 100 + 3 * 20 + 10 + 21 * 20 seconds
+    longer = reason(585.0)
+    assert longer.startswith("The model is changed: 25 requests")
+    assert "about 39 more requests" in longer  # until those that wait are due
+    alone = reason(7000.0, batch={"window": "PT0S"})
+    assert alone.startswith("The model is changed: 4 requests wait, that takes about 2.8 min")
+    assert "about 60 more requests" in alone
 
 
 def test_registration_times_a_few_steps(registered, toy_models):
