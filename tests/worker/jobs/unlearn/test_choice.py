@@ -51,9 +51,9 @@ def model(registered, sync_sessions):
     """A model of which it is known what it takes; of its requests those of 20 samples share a
     job."""
 
-    def make(retraining, **policy):
+    def make(retraining, recipe="learn", **policy):
         policy = {"mode": "auto", "batch": {"max_samples": 20, "window": "PT0S"}} | policy
-        model = registered(flat_floats, recipe="learn", **policy)
+        model = registered(flat_floats, recipe=recipe, **policy)
         with sync_sessions.begin() as session:
             session.execute(update(Model).values(timings=timings(retraining)))
         return model
@@ -154,10 +154,8 @@ def test_no_retraining_is_begun_in_the_place_of_what_an_earlier_attempt_began(
     assert "earlier attempt" in plan.reason
 
 
-def test_a_recipe_that_is_worth_too_little_does_not_hold_requests_up(
-    registered, ask, outcome, chosen
-):
-    model = registered(flat_floats, recipe="learn_nothing", mode="auto")
+def test_a_recipe_that_is_worth_too_little_does_not_hold_requests_up(model, ask, outcome, chosen):
+    model = model(QUICK, recipe="learn_nothing")
     bench = ask(model, *NAMED)
 
     unlearn_model(bench)
