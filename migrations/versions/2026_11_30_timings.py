@@ -8,7 +8,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "5d7e0a94c2b6"
-down_revision = "b3d8e61f9a47"
+down_revision = "7e41c9b0d35f"
 
 
 def upgrade() -> None:
