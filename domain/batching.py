@@ -34,8 +34,13 @@ def limits(now: datetime, due_at: datetime, *, urgent: bool) -> dict[str, dateti
     date."""
     return {
         "last": LONG_AGO if urgent else due_at - NEAR_DUE,
-        "usual": min(LONGEST, max(timedelta(), (due_at - now) / SHARE)),
+        "usual": usual(now, due_at),
     }
+
+
+def usual(now: datetime, due_at: datetime) -> timedelta:
+    """How long a request is held back where its model's policy names no window."""
+    return min(LONGEST, max(timedelta(), (due_at - now) / SHARE))
 
 
 def is_over() -> ColumnElement[bool]:

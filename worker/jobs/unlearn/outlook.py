@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, exists, extract, func, literal, or_, select
 from sqlalchemy.orm import Session
 
-from domain import due_dates, requests, training_time
+from domain import batching, due_dates, requests, training_time
 from domain.requests import NEAR_DUE
 from domain.states import JobKind, JobStatus, Mode, RequestStatus, Verdict
 from domain.tables import DeletionRequest, DeletionTarget, Job, JobCheckpoint, Round
@@ -49,11 +49,11 @@ def of_question(session: Session, bench: Workbench, order: Order, *, remaining: 
     """
     found = _outlook(session, bench, order, _may_join(order), remaining)
     now = datetime.now(UTC)
-    month = (due_dates.month_later(now, UTC) - now).total_seconds()
+    due = due_dates.month_later(now, UTC)
+    month = (due - now).total_seconds()
     left = min(month, found.left) if found.requests else month
     a_second, named = _lately(session, order)
-    window = order.policy.batch.window.total_seconds()
-    held = max(min(window, left - NEAR_DUE.total_seconds()), 0.0)
+    held = _held(session, order, now, due)
     after = max(left - held, 0.0)
     expected, later = round(a_second * held), a_second * after
     jobs = min(later, after / held) if held else later
@@ -113,6 +113,23 @@ def _may_join(order: Order) -> ColumnElement[bool]:
         & (DeletionTarget.former == 0)
         & waits & alike & unaccepted & others
     )  # fmt: skip
+
+
+def _held(session: Session, order: Order, now: datetime, due: datetime) -> float:
+    """For how many seconds a request that comes now is held back at most: as long as it may be, or
+    until the first that waits already need not any more."""
+    window = order.policy.batch.window
+    if window is None:
+        window = batching.usual(now, due)
+    seconds = extract("epoch", DeletionTarget.waits_until - func.now())
+    first = session.scalar(
+        select(func.min(func.coalesce(seconds, 0)))
+        .select_from(DeletionTarget)
+        .join(DeletionRequest, DeletionRequest.id == DeletionTarget.request_id)
+        .where(_may_join(order))
+    )
+    own = min(window, due - NEAR_DUE - now).total_seconds()
+    return max(own if first is None else min(own, float(first)), 0.0)
 
 
 def _outlook(

@@ -65,13 +65,13 @@ def model(registered, sync_sessions):
 def waiting(sync_sessions):
     """One more request to the model, that waits."""
 
-    def add(model, *ids, former=0, **changes):
+    def add(model, *ids, former=0, waits_until=None, **changes):
         with sync_sessions.begin() as session:
             dataset = factories.dataset(id=model.dataset_id)
             request = factories.request(dataset, samples=len(ids), **changes)
             session.add(request)
             session.flush()
-            session.add(factories.target(request, model, former=former))
+            session.add(factories.target(request, model, former=former, waits_until=waits_until))
             session.add_all(factories.request_samples(request, *ids))
         return request
 
@@ -196,8 +196,9 @@ def test_jobs_that_were_tell_what_the_next_takes(model, ask, chosen, sync_sessio
 def test_an_estimate_foretells_what_will_share_the_job(model, waiting, bench_of, sync_sessions):
     """Three requests came in the model's first day: so 21 will, while one more waits a week."""
     model = model(590.0, batch={"window": "P7D", "max_samples": 1000})
+    due, until = (factories.NOW + timedelta(days=days) for days in (20, 8))
     for first in (0, 20, 40):
-        waiting(model, *TRAIN[first : first + 20], due_at=factories.NOW + timedelta(days=20))
+        waiting(model, *TRAIN[first : first + 20], due_at=due, waits_until=until)
     kind = {"kind": JobKind.ESTIMATE, "objective": Objective.UNTRAIN_SAMPLES}
     bench = bench_of(Job(model_id=model.id, **kind))
 
@@ -220,6 +221,16 @@ def test_an_estimate_foretells_what_will_share_the_job(model, waiting, bench_of,
     alone = reason(7000.0, batch={"window": "PT0S"})
     assert alone.startswith("The model is changed: 4 requests wait, that takes about 2.8 min")
     assert "about 60 more requests" in alone
+    usual = reason(584.0, batch={"max_samples": 1000})
+    assert "25 requests are answered together" in usual  # a quarter of a month, at most a week
+    for days, expected in ((2, "10 requests are answered together"), (None, "4 requests wait")):
+        with sync_sessions.begin() as session:
+            first = select(DeletionTarget.request_id).limit(1).scalar_subquery()
+            until = None if days is None else func.now() + timedelta(days=days)
+            session.execute(
+                update(DeletionTarget).filter_by(request_id=first).values(waits_until=until)
+            )
+        assert expected in reason(584.0, batch={})
 
 
 def test_registration_times_a_few_steps(registered, toy_models):
