@@ -20,6 +20,7 @@ NOT_RUN = {
     "CONTRIBUTING.md": ["make check", ".venv/bin/python -m pytest tests/service -q"],
     "README.md": ["make demo", "make test"],
     "docs/operators.md": [
+        'LETHE_JOB_KINDS=["unlearn","erase_rows","purge"]',
         "docker/new-env.sh",
         "psql --dbname lethe --file migrations/roles.sql",
         "ALTER ROLE lethe_owner LOGIN PASSWORD '…';",
