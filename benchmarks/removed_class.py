@@ -86,7 +86,7 @@ def main() -> None:
             original,
             forget=forget,
             retain=retain,
-            retain_losses=before.retain.losses(),
+            retain_logits=before.retain.logits,
             holdout=data.holdout.select(halves),
             moments=Moments.of(before.retain.features),
             class_counts=counts,

@@ -89,7 +89,7 @@ class Phases:
         self._arguments: dict[str, Any] = {
             "forget": forget,
             "retain": self.retain,
-            "retain_losses": before.losses(),
+            "retain_logits": before.logits,
             "holdout": drawn(HOLDOUT),
             "moments": Moments.of(before.features),
             "class_counts": self.retain.labels.bincount(minlength=CLASSES),

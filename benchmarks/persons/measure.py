@@ -140,7 +140,7 @@ class Request:
             original,
             forget=forget,
             retain=retain,
-            retain_losses=outputs.losses(),
+            retain_logits=outputs.logits,
             holdout=self.samples(masks["calibration"]),
             moments=retain_moments(outputs, self.class_counts),
             class_counts=self.class_counts,

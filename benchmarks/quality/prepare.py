@@ -99,15 +99,15 @@ class Bench:
 
     def original(self, seed: int) -> Network:
         """The model trained on everything."""
-        return self._trained(torch.ones_like(self.canaries), seed)
+        return self.trained(torch.ones_like(self.canaries), seed)
 
     def oracle(self, scenario: Scenario, number: int) -> Network:
         """The model retrained without the forget set."""
-        return self._trained(~scenario.retrained_without, ORACLE_SEED + number)
+        return self.trained(~scenario.retrained_without, ORACLE_SEED + number)
 
     def reference(self, number: int) -> Network:
         """The reference model trained on the half `self.seen()[number]`."""
-        return self._trained(self.seen()[number], REFERENCE_SEED + number)
+        return self.trained(self.seen()[number], REFERENCE_SEED + number)
 
     def seen(self) -> Tensor:
         """(K, N) bool: which training samples each reference model saw: half of them."""
@@ -139,7 +139,7 @@ class Bench:
 
         return scenarios(self.data.train, self.canaries, confidence)
 
-    def _trained(self, mask: Tensor, seed: int) -> Network:
+    def trained(self, mask: Tensor, seed: int) -> Network:
         model, _ = self.train(mask, seed)
         return Network(model, head="head", prepare=prepared)
 

@@ -28,7 +28,6 @@ from benchmarks.quality.scenarios import Scenario
 from domain.states import Verdict
 from worker.unlearning.alignment import Moments
 from worker.unlearning.config import Config, default_config
-from worker.unlearning.evaluation import Outputs
 from worker.unlearning.network import Network
 from worker.unlearning.samples import skew
 from worker.unlearning.unlearn import unlearn
@@ -114,15 +113,15 @@ def _make(bench: Bench, row: Row) -> dict[str, Any]:
     scenario = bench.scenarios()[row.scenario]
     sets = Sets.of(bench, scenario.forgotten)
     original = bench.original(row.seed)
-    retraining = [_retraining_seconds(bench, sets)]
+    retraining = [retraining_seconds(bench, sets)]
     before_mib = _peak_mib(bench.size)
     spent, after = 0.0, original
-    for batch in _batches(scenario):
+    for batch in batches(scenario):
         now = replace(scenario, forgotten=batch.upto)
-        after, seconds = _unlearnt(bench, now, after, batch.new, row)
+        after, seconds = unlearnt(bench, now, after, batch.new, row)
         spent += seconds
     peak = _peak_mib(bench.size)
-    retraining.append(_retraining_seconds(bench, sets))
+    retraining.append(retraining_seconds(bench, sets))
     retrain_seconds = statistics.mean(retraining)
     seen = Seen.of(after, bench.data)
     before = Seen.kept(bench, original)
@@ -151,7 +150,7 @@ class _Batch:
     upto: Tensor
 
 
-def _batches(scenario: Scenario) -> list[_Batch]:
+def batches(scenario: Scenario) -> list[_Batch]:
     """The requests in which the forget set arrives, as masks (N,)."""
     places = scenario.forgotten.nonzero().squeeze(1)
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(7))
@@ -164,7 +163,7 @@ def _batches(scenario: Scenario) -> list[_Batch]:
     return found
 
 
-def _unlearnt(
+def unlearnt(
     bench: Bench, scenario: Scenario, base: Network, new: Tensor, row: Row
 ) -> tuple[Network, float]:
     """The network after one request, and the seconds it took."""
@@ -172,15 +171,15 @@ def _unlearnt(
     settings = json.loads(row.settings)
     if row.method in (OURS, OURS_WITH):
         predictions = bench.unseen_predictions()[new] if row.method == OURS_WITH else None
-        moments = Moments.of(base.outputs(sets.retain, 500)[0])  # kept since registration
-        losses = Outputs.of(base, sets.reservoir, 500).losses()  # known from the audit
+        features, logits = base.outputs(sets.data.train, 500)  # known from the audit
+        moments = Moments.of(features[sets.kept])  # kept since registration
         config = configured(sets, row.seed, removing=scenario.removing, **settings)
         started = _clock(bench.size)
         model = unlearn(
             base,
             forget=sets.forget,
             retain=sets.reservoir,
-            retain_losses=losses,
+            retain_logits=logits[sets.drawn],
             holdout=sets.calibration,
             moments=moments,
             class_counts=sets.class_counts,
@@ -222,7 +221,7 @@ def _fresh(build: Build, seed: int) -> nn.Module:
         return build()
 
 
-def _retraining_seconds(bench: Bench, sets: Sets) -> float:
+def retraining_seconds(bench: Bench, sets: Sets) -> float:
     """The time of retraining on this machine under its present load, from a few of its steps."""
     size = bench.size
     recipe = replace(size.recipe, seed=DEV_SEED, epochs=1)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import lasting, lasting_report
 from benchmarks.cifar_models import Recipe, cnn, resnet18
 from benchmarks.quality import calibration, measure, report
 from benchmarks.quality.__main__ import Runner
@@ -115,3 +116,22 @@ def test_a_picture_is_drawn(place, tmp_path):
     report.plot({"rows": [done], "budgets": {"3 cycles": [done]}}, tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as picture:
         assert picture.width > 1000
+
+
+@pytest.mark.parametrize("part", lasting.PARTS[:3])
+def test_what_lasts_has_every_figure_is_made_once_and_drawn(place, tmp_path, monkeypatch, part):
+    monkeypatch.setattr(lasting, "COUNTS", (1, 30))
+    monkeypatch.setattr(lasting, "RECOVERIES", 1)
+    monkeypatch.setattr(lasting, "SEQUENCES", {"20 x 50": (2, 1)})
+    task = lasting.Task(part, OURS, seed=0)
+
+    made = lasting.performed(task, place)
+    monkeypatch.setattr(lasting, "unlearnt", None)
+    found = {"rows": lasting.merged([], [made, lasting.performed(task, place)])}
+    lasting_report.plot(found, tmp_path / "plot.png")
+
+    assert len(found["rows"]) == 1
+    assert part in lasting_report.tables(found)
+    figures = json.dumps(made)
+    assert "mia_auc" in figures
+    assert "NaN" not in figures

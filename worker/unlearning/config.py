@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+FEW = 100
+"""Up to so many forget samples, one cycle is enough: it takes few steps, which do little damage."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -25,8 +28,22 @@ class Config:
     forget_lr: float
     """Initial learning rate of plain SGD; cosine-annealed over the whole run."""
 
-    recover_samples: int
-    """Retain samples seen in each cycle, drawn from the reservoir."""
+    recover_least: int
+    """The fewest retain samples seen in the recover phase of a cycle, drawn from the reservoir."""
+
+    recover_most: int
+    """The most of them."""
+
+    recover_gain: float
+    """How many more than the fewest, per nat that the forget phase took the network away from its
+    own answers to retain samples."""
+
+    label_share: float = 0.0
+    """Share of the true label in what retain samples are to be answered; the rest is what the
+    original answers. True labels bring back what was forgotten."""
+
+    wrong_share: float = 1.0
+    """The same for the samples that the original answers wrongly."""
 
     hard_share: float = 0.4
     """Share of these that the original found hardest: they are lost first when it is changed."""
@@ -45,7 +62,7 @@ class Config:
     than the whole batch."""
 
     held: int
-    """The most forget samples that accompany a batch of the recover phase and are kept aligned.
+    """The most forget samples that accompany a batch of the recover phase and are held.
     When a class is removed, unseen samples of it are among them, and the means of both are
     noisy."""
 
@@ -70,11 +87,16 @@ class Config:
     sharpen: bool = True
     """Make the targets as confident as the original is on unseen samples: a mix is less so."""
 
-    initial_shift: float
-    """Nats by which the true class is pushed below its place in the targets in the first cycle."""
+    hold_weight: float
+    """Weight of the distillation of the forget samples that accompany a recover phase."""
 
-    shift_gain: float
-    """Nats added to the shift after a cycle, per unit of membership AUC above its target."""
+    push_rate: float
+    """Nats by which the true class is pushed further below its place in the targets after a step,
+    per unit of membership AUC that the batch is above its aim."""
+
+    overshoot: float
+    """How far below its aim the membership AUC is brought in the forget phase, because the recover
+    phase brings some of it back."""
 
     stop_at: float = 0.2
     """In the last quarter of its cycles, a run ends as soon as the tests on the calibration
@@ -89,18 +111,20 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("cycles", "forget_epochs", "recover_samples"):
+        for field in ("cycles", "forget_epochs", "recover_least"):
             self._require(field, at_least=1)
         self._require("batch_size", at_least=4)
         self._require("forget_batch", at_least=1, at_most=self.batch_size * 5 // 8 - 1)
         self._require("held", at_least=1)
+        self._require("recover_most", at_least=self.recover_least)
         for field in (
             "forget_lr", "recover_lr", "alignment_weight", "distillation_weight",
-            "retain_weight", "membership_weight", "initial_shift", "shift_gain", "stop_at",
+            "retain_weight", "membership_weight", "hold_weight", "push_rate", "overshoot",
+            "recover_gain", "stop_at",
         ):  # fmt: skip
             self._require(field, at_least=0)
         self._require("scoring_samples", at_least=2)
-        for field in ("frozen_share", "hard_share"):
+        for field in ("frozen_share", "hard_share", "label_share", "wrong_share"):
             self._require(field, at_least=0, at_most=1)
         if self.k is not None:
             self._require("k", at_least=1)
@@ -126,38 +150,41 @@ def default_config(
     """The defaults, scaled to the size of the problem, the mix of its classes, and nothing else.
 
     Small sets get small batches, so that each phase has enough steps; small forget sets also get
-    more epochs, and a smaller push. The more the class mix of the forget set differs from that of
-    the retain set, the more retain samples share its batches, unless the class is removed:
-    otherwise batch normalisation would see another mix than in use. The work of a run does not grow
-    with the dataset.
+    more epochs. The more the class mix of the forget set differs from that of the retain set, the
+    more retain samples share its batches, unless the class is removed: otherwise batch
+    normalisation would see another mix than in use. The work of a run does not grow with the
+    dataset, and the work of the recover phase follows the damage, within limits.
 
     Args:
         skew: distance of the forget set's class mix from the retain set's, in [0, 1]; see
             `samples.skew`.
-        level: 0 for the first try; 1 for twice the cycles, with a first push of at most 1.2 nats,
-            because there is time to find how much it takes; 2 for the same with twice the rate of
-            the forget phase and up to twice the recover samples. Fewer than 200 forget samples get
-            no weaker push than at level 0, and fewer of the recover samples that are added: these
-            bring back what was forgotten.
+        level: 0 for the first try; 1 for four cycles; 2 for the same with twice the rate of the
+            forget phase and up to twice the recover samples, fewer for fewer than 200 forget
+            samples.
     """
     batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))
     half = batch_size // 2
     forget_batch = half if removing else max(round(half * (1 - skew)), half // 4)
     batches = max(math.ceil(forget_count / forget_batch), 1)
-    large = min(forget_count / 200, 1)
+    more = 1 if level < 2 else 1 + min(forget_count / 200, 1)
+    share = forget_count / max(reservoir_count, 1)
+    least, most = (3600, 3600) if removing else (1200, 5000)
     return Config(
         removing=removing,
-        cycles=2 if level == 0 else 4,
-        forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 40) / batches)),
+        cycles=(2 if removing or forget_count > FEW else 1) if level == 0 else 4,
+        forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 8) / batches)),
         forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),
-        recover_samples=round(min(3600, 4 * reservoir_count) * (1 if level < 2 else 1 + large)),
+        recover_least=round(min(least, 4 * reservoir_count) * more),
+        recover_most=round(min(most, 8 * reservoir_count) * more),
+        recover_gain=15_000,
         recover_lr=0.04,
         batch_size=batch_size,
         forget_batch=forget_batch,
         held=half if removing else min(half // 4, forget_batch),
         alignment_weight=0.3 if removing else 0.04,
         distillation_weight=1.0,
-        initial_shift=min(3.25 * large, 3.25 if level == 0 else 1.2),
-        shift_gain=10.0,
+        hold_weight=0.0 if removing else 0.2 + 0.3 * max(1 - 40 * share, 0),
+        push_rate=1.5,
+        overshoot=min(0.02 + 2.5 / max(forget_count, 1), 0.07),
         seed=seed,
     )

@@ -12,8 +12,8 @@ from worker.unlearning import targets
 from worker.unlearning.alignment import Eigenspace, alignment, matching_weights, standing
 from worker.unlearning.class_removal import without_classes
 from worker.unlearning.config import Config
-from worker.unlearning.evaluation import Outputs, membership_auc
-from worker.unlearning.samples import Samples, classes
+from worker.unlearning.evaluation import Outputs
+from worker.unlearning.samples import Samples, classes, moved, rows
 
 SPREAD = 0.01
 """Lower bound on the spread of DA and of log norms, the unit of distances: if the eigenspace is the
@@ -47,6 +47,9 @@ class Goal:
     answers: Tensor
     """(F, C) target probabilities."""
 
+    shift: Tensor
+    """() nats by which the true class stands below its place in the targets."""
+
     offsets: Tensor
     """(N,) how much the DA of unseen samples of the same class exceeds that of retain samples;
     usually negative."""
@@ -59,6 +62,11 @@ class Goal:
     """(M,) losses of unseen samples as hard as the forget samples of retained classes, in their
     class mix."""
 
+    def targets(self, chosen: Tensor) -> Tensor:
+        """(n, C) shifted target probabilities of forget samples, by index (n,)."""
+        labels = moved(self.samples.labels[chosen], self.answers.device)
+        return targets.shifted(rows(self.answers, chosen), labels, self.shift)
+
     def to(self, device: torch.device) -> "Goal":
         """The same, with the tensors used in computation on that device."""
         return Goal(
@@ -66,6 +74,7 @@ class Goal:
             self.forgotten,
             self.leaving,
             self.answers.to(device),
+            self.shift.to(device),
             self.offsets.to(device),
             self.spread.to(device),
             self.space.to(device),
@@ -84,6 +93,26 @@ def answers_as_unseen(
     if not config.sharpen:
         return predictions
     return targets.sharpened(predictions, _confidence(unseen, labels, lost))
+
+
+def own_answers(logits: Tensor, labels: Tensor, lost: Tensor, config: Config) -> Tensor:
+    """(R, C) probabilities: how retain samples are to be answered, given what the original says.
+
+    As the original answers them, without removed classes. What it answers wrongly is set right:
+    otherwise each of many runs would pass its mistakes on to the next.
+
+    Args:
+        logits: (R, C) of the original. labels: (R,) int64.
+
+    Source:
+        Self-distillation as the abstract of arXiv:2407.17710 has it; the rest is our
+        reconstruction.
+    """
+    own = without_classes(logits.softmax(1), lost)
+    true = torch.zeros_like(own).scatter_(1, labels[:, None], 1.0)
+    wrong = own.argmax(1) != labels
+    share = torch.where(wrong, config.wrong_share, config.label_share)[:, None]
+    return share * true + (1 - share) * own
 
 
 def _confidence(unseen: Outputs, labels: Tensor, lost: Tensor) -> float:
@@ -113,7 +142,8 @@ def goal_of(
         samples=samples,
         forgotten=torch.arange(len(labels)) < len(ease),
         leaving=lost[labels],
-        answers=targets.shifted(answers, mine, shift),
+        answers=answers,
+        shift=torch.tensor(shift),
         offsets=theirs[labels] - kept[:, 0].mean(),
         spread=kept.std(0, correction=0).clamp_min(SPREAD),
         space=view.space,
@@ -121,25 +151,6 @@ def goal_of(
             unseen.losses(), matching_weights(unseen.labels, mine[stays]), 1 - ease[stays]
         ).float(),
     )
-
-
-def next_shift(shift: float, view: View, ease: Tensor, lost: Tensor, config: Config) -> float:
-    """The shift after one more step of an integral controller of membership AUC.
-
-    It aims at the AUC of forget samples placed among unseen ones by difficulty: their mean ease,
-    which is 0.5 for equally hard samples. Few samples say little about the AUC, so the step is
-    shrunk by n / (n + 10). Never negative: nothing is taught again. Our reconstruction.
-
-    Args:
-        ease: (S,) of the forget samples of retained classes; the aim covers only these.
-    """
-    staying = view.forget.select(~lost[view.forget.labels])
-    auc = membership_auc(staying, view.holdout) if len(staying.labels) else None
-    if auc is None:
-        return shift
-    count = len(staying.labels)
-    excess = auc - ease.mean().item()
-    return max(shift + config.shift_gain * excess * count / (count + 10), 0.0)
 
 
 def _quantiles(values: Tensor, weights: Tensor, places: Tensor) -> Tensor:

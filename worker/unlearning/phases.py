@@ -6,6 +6,7 @@ Shapes: F forget samples, C classes. The alternation comes from Seo, Kim, Han, W
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from worker.unlearning.frozen_stem import StemOutputs
 from worker.unlearning.goal import Goal
 from worker.unlearning.losses import distillation_loss, membership_loss, standing_loss
 from worker.unlearning.network import Network
-from worker.unlearning.samples import Samples, batch_indices, class_balanced, moved, rows
+from worker.unlearning.samples import batch_indices, class_balanced, moved, rows
 from worker.unlearning.sgd import SGD
 
 MOMENTUM = 0.9
@@ -30,22 +31,45 @@ GRADIENT_NORM, GRADIENT_NORM_BATCH_NORMALISED = 1.0, 10.0
 norms of 10 falling to 3 were measured on a CNN. A small transformer diverged with such steps."""
 
 
+FURTHEST = 6.0
+"""The shift never exceeds so many nats, at which a class has hardly any probability left."""
+
+
 class RetainCompanions:
     """Retain companions: samples that share a batch with forget samples, each in turn."""
 
-    def __init__(self, retain: StemOutputs, generator: torch.Generator) -> None:
-        self._retain = retain
+    def __init__(self, retain: StemOutputs, answers: Tensor, generator: torch.Generator) -> None:
+        self._retain, self._answers = retain, answers
         self._generator = generator
         self.waiting = torch.empty(0, dtype=torch.int64)
         """Indices of the next companions."""
 
-    def draw(self, count: int) -> Samples:
-        """Stem outputs of the next `count` samples, in random order, cycling through all."""
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Stem outputs of the next `count` samples and the answers to them, in random order,
+        cycling through all."""
         while len(self.waiting) < count:
             order = torch.randperm(len(self._retain), generator=self._generator)
             self.waiting = torch.cat([self.waiting, order])
         drawn, self.waiting = self.waiting[:count], self.waiting[count:]
-        return Samples(self._retain.inputs(drawn), self._retain.labels[drawn])
+        return self._retain.inputs(drawn), rows(self._answers, drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a forget phase did."""
+
+    loss_alignment: float
+    """Mean over its steps."""
+
+    loss_distillation: float
+    """The same, in nats."""
+
+    shift: float
+    """Nats, at its end."""
+
+    excess: float
+    """How far the membership AUC of its batches was above 1/2, in its second half, among unseen
+    samples as hard as they are."""
 
 
 def forget_phase(
@@ -57,14 +81,15 @@ def forget_phase(
     generator: torch.Generator,
     *,
     ceiling: float = math.inf,
-) -> tuple[float, float]:
-    """Move samples towards their goal; mean alignment and distillation loss.
+) -> Forgotten:
+    """Move samples towards their goal.
 
     Losses of a removed class that are above the ceiling, in nats, are high enough: see
     `class_removal.ceiling_of`.
 
-    Retain samples in each batch, under cross-entropy, limit the damage, give batch normalisation
-    the statistics of a mix, and keep the batch from being a single class or a single sample.
+    The shift follows the membership AUC of the batches. Retain samples in each batch, which are to
+    be answered as before, limit the damage, give batch normalisation the statistics of a mix, and
+    keep the batch from being a single class or a single sample.
     """
     network.train()
     optimizer = SGD(network.model.parameters(), config.forget_lr)
@@ -77,37 +102,66 @@ def forget_phase(
             config.membership_weight,
         ]
     ).to(network.device)
-    sums = torch.zeros(4, device=network.device)
+    sums, late = torch.zeros(4, device=network.device), torch.zeros((), device=network.device)
     steps = list(_epochs(len(goal.samples), config, generator))
     for step, chosen in enumerate(steps):
         _anneal(optimizer, config.forget_lr, cycle - 1 + step / len(steps), config)
         beside = companions.draw(config.batch_size * 5 // 8 - len(chosen))
-        losses = _forget_losses(network, goal, chosen, beside, ceiling)
+        losses, excess = _forget_losses(network, goal, chosen, beside, ceiling)
         take_step(network, optimizer, weights @ losses)
         sums += losses.detach()
+        goal = _pushed(goal, excess + config.overshoot, len(chosen), config)
+        if step >= len(steps) // 2:
+            late += excess
     require_finite(network, sums, f"cycle {cycle}")
     alignment_mean, distillation_mean, *_ = (sums / len(steps)).tolist()
-    return alignment_mean, distillation_mean
+    left = late.item() / (len(steps) - len(steps) // 2)
+    return Forgotten(alignment_mean, distillation_mean, goal.shift.item(), left)
 
 
 def _forget_losses(
-    network: Network, goal: Goal, chosen: Tensor, beside: Samples, ceiling: float
-) -> Tensor:
-    """(4,) for a batch: alignment loss, distillation loss, cross-entropy of its companions, and the
-    distance of its losses from those of unseen samples."""
-    features, logits = _together(network, goal, chosen, beside.inputs)
+    network: Network, goal: Goal, chosen: Tensor, beside: tuple[Tensor, Tensor], ceiling: float
+) -> tuple[Tensor, Tensor]:
+    """(4,) for a batch: alignment loss, distillation loss, that of its companions, and the
+    distance of its losses from those of unseen samples; and the excess of its membership AUC."""
+    inputs, answers = beside
+    features, logits = _together(network, goal, chosen, inputs)
     count = len(chosen)
     labels = moved(goal.samples.labels[chosen], logits.device)
     losses = F.cross_entropy(logits[:count], labels, reduction="none")
     mine = goal.forgotten[chosen].nonzero().squeeze(1)
-    return torch.stack(
+    parts = torch.stack(
         [
             _alignment(features, goal, chosen),
-            distillation_loss(rows(logits, mine), rows(goal.answers, chosen[mine])),
-            F.cross_entropy(logits[count:], moved(beside.labels, logits.device)),
+            distillation_loss(rows(logits, mine), goal.targets(chosen[mine])),
+            distillation_loss(logits[count:], answers),
             _membership(losses, goal, chosen, ceiling),
         ]
     )
+    staying = rows(losses, _groups(goal, chosen)[0]).detach()
+    return parts, _excess(staying, goal.unseen_losses)
+
+
+def _excess(losses: Tensor, unseen: Tensor) -> Tensor:
+    """() how far the membership AUC of these losses (n,) is above 1/2, among unseen ones (M,); 0
+    without samples."""
+    if not len(losses) or not len(unseen):
+        return losses.new_zeros(())
+    lower = (losses[:, None] < unseen).float() + (losses[:, None] == unseen).float() / 2
+    return lower.mean() - 0.5
+
+
+def _pushed(goal: Goal, excess: Tensor, count: int, config: Config) -> Goal:
+    """The goal, its shift one step further: an integral controller of membership AUC.
+
+    Few samples say little about the AUC, so a step is shrunk by n / (n + 10).
+
+    Distillation leaves a part of a memory, and how much depends on the number of samples and of
+    steps; the shift takes as much as it finds. Never negative: nothing is taught again. Our
+    reconstruction.
+    """
+    step = config.push_rate * excess * count / (count + 10)
+    return replace(goal, shift=(goal.shift + step).clamp(0, FURTHEST))
 
 
 def _together(
@@ -161,10 +215,16 @@ def _membership(losses: Tensor, goal: Goal, chosen: Tensor, ceiling: float) -> T
     )
 
 
+def recover_count(damage: float, config: Config) -> int:
+    """How many samples a recover phase takes to repair a damage, in nats; see `Config`."""
+    wanted = config.recover_least + config.recover_gain * max(damage, 0.0)
+    return round(min(wanted, config.recover_most))
+
+
 def rehearsal(
-    labels: Tensor, losses: Tensor, config: Config, generator: torch.Generator
+    labels: Tensor, losses: Tensor, config: Config, generator: torch.Generator, left: int
 ) -> list[Tensor]:
-    """Batches of reservoir indices for a recover phase, `Config.recover_samples` in all.
+    """Batches of reservoir indices for a recover phase, `left` in all.
 
     `Config.hard_share` of them are the samples that the original found hardest, because these are
     lost first when it is changed; the rest is a class-balanced draw from the others. A smaller
@@ -180,7 +240,7 @@ def rehearsal(
         for a share, is our reconstruction.
     """
     order = losses.argsort(descending=True)
-    batches, left = [], config.recover_samples
+    batches = []
     while left > 0:
         count = min(left, len(labels))
         hard, others = order.tensor_split([round(config.hard_share * count)])
@@ -195,16 +255,17 @@ def recover_phase(
     network: Network,
     goal: Goal,
     retain: StemOutputs,
+    answers: Tensor,
     steps: list[Tensor],
     config: Config,
     cycle: int,
     generator: torch.Generator,
-) -> float:
-    """Repair what forgetting damaged, on these batches of retain samples; mean cross-entropy in
-    nats.
+) -> tuple[float, float]:
+    """Repair what forgetting damaged, on these batches of retain samples; mean distance from the
+    answers (R, C) in nats, and the shift in the end.
 
-    Forget samples accompany them, `Config.held` at a time, and are kept aligned: rehearsal would
-    move them away from unseen samples again.
+    Forget samples accompany them, `Config.held` at a time, and are held where they are: rehearsal
+    would move them away from unseen samples again.
     """
     network.train()
     optimizer = SGD(network.model.parameters(), config.recover_lr, momentum=MOMENTUM)
@@ -214,14 +275,27 @@ def recover_phase(
     for step, (chosen, held) in enumerate(zip(steps, turns, strict=False)):
         _anneal(optimizer, config.recover_lr, cycle - 1 + step / len(steps), config)
         features, logits = _together(network, goal, held, retain.inputs(chosen))
-        labels = moved(retain.labels[chosen], logits.device)
-        loss = F.cross_entropy(logits[len(held) :], labels)
-        take_step(
-            network, optimizer, loss + config.alignment_weight * _alignment(features, goal, held)
-        )
+        loss = distillation_loss(logits[len(held) :], rows(answers, chosen))
+        held_loss, excess = _held(features, logits[: len(held)], goal, held, config)
+        take_step(network, optimizer, loss + held_loss)
+        goal = _pushed(goal, excess, len(held), config)
         total += loss.detach()
     require_finite(network, total, f"cycle {cycle}")
-    return total.item() / len(steps)
+    return total.item() / len(steps), goal.shift.item()
+
+
+def _held(
+    features: Tensor, logits: Tensor, goal: Goal, held: Tensor, config: Config
+) -> tuple[Tensor, Tensor]:
+    """() what keeps these forget samples where they are, and the excess of their AUC."""
+    mine = goal.forgotten[held].nonzero().squeeze(1)
+    told = distillation_loss(rows(logits, mine), goal.targets(held[mine]))
+    losses = F.cross_entropy(
+        logits, moved(goal.samples.labels[held], logits.device), reduction="none"
+    )
+    excess = _excess(rows(losses, _groups(goal, held)[0]).detach(), goal.unseen_losses)
+    aligned = _alignment(features, goal, held)
+    return config.alignment_weight * aligned + config.hold_weight * told, excess
 
 
 def _turns(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -105,10 +105,11 @@ def sharpened(probabilities: Tensor, confidence: float) -> Tensor:
     return (logits / high).softmax(1)
 
 
-def shifted(probabilities: Tensor, labels: Tensor, shift: float) -> Tensor:
+def shifted(probabilities: Tensor, labels: Tensor, shift: Tensor) -> Tensor:
     """Probabilities (N, C) with the true class's logit lowered by `shift` nats."""
-    own = torch.zeros_like(probabilities).scatter_(1, labels[:, None], shift)
-    return (probabilities.clamp_min(torch.finfo(torch.float32).tiny).log() - own).softmax(1)
+    own = torch.zeros_like(probabilities).scatter_(1, labels[:, None], 1.0)
+    logits = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
+    return (logits - shift.to(logits) * own).softmax(1)
 
 
 def _placed(values: Tensor, reference: Tensor, ease: Tensor) -> Tensor:

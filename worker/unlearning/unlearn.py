@@ -5,9 +5,10 @@ Shapes: F forget samples, C classes. The scheme is that of Seo, Kim, Han, WACV 2
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worker.unlearning.alignment import (
@@ -30,15 +31,28 @@ from worker.unlearning.evaluation import (
     retain_weights,
 )
 from worker.unlearning.frozen_stem import StemOutputs, divided
-from worker.unlearning.goal import View, answers_as_unseen, goal_of, next_shift
+from worker.unlearning.goal import View, answers_as_unseen, goal_of, own_answers
+from worker.unlearning.losses import distillation_loss
 from worker.unlearning.network import Network
-from worker.unlearning.phases import RetainCompanions, forget_phase, recover_phase, rehearsal
+from worker.unlearning.phases import (
+    Forgotten,
+    RetainCompanions,
+    forget_phase,
+    recover_count,
+    recover_phase,
+    rehearsal,
+)
 from worker.unlearning.samples import Samples, class_balanced
 from worker.unlearning.unseen_answers import as_if_unseen
 
 EARLIEST = 0.75
 """A run does not end before this share of its cycles: stopped at high learning rates, it lost 2
 more points of retain accuracy, and one more cycle with falling rates forgot too much."""
+
+TRIES, REMEMBERED = 5, 0.05
+"""A forget phase is repeated, at most so often, while its batches' membership AUC stays more than
+this above its aim: networks without batch normalisation take shorter steps and need more of them.
+"""
 
 OUT_OF_SAMPLE = 0.7
 """Share of reference models' predictions in the targets; the rest is the model's own answers."""
@@ -63,13 +77,14 @@ class CycleScores:
     da_gap_low: float | None
     da_gap_high: float | None
     loss_alignment: float
-    """Mean over the steps of this cycle's forget phase, unweighted."""
+    """Mean over the steps of this cycle's last forget phase, unweighted."""
 
     loss_distillation: float
     """The same, in nats."""
 
     loss_retain: float
-    """Mean cross-entropy over the steps of this cycle's recover phase, in nats."""
+    """Mean distance from the answers that retain samples should get, over the steps of this
+    cycle's recover phase, in nats."""
 
     forget_accuracy: float
     retain_accuracy: float
@@ -113,7 +128,7 @@ def unlearn(
     *,
     forget: Samples,
     retain: Samples,
-    retain_losses: Tensor,
+    retain_logits: Tensor,
     holdout: Samples,
     moments: Moments,
     class_counts: Tensor,
@@ -131,8 +146,8 @@ def unlearn(
 
     Args:
         retain: a class-balanced reservoir of the retain set, not all of it.
-        retain_losses: (R,) losses of the reservoir under the original, in nats: what it found
-            hardest is rehearsed most. An audit measures the same samples before a run.
+        retain_logits: (R, C) of the original for the reservoir. Its answers are what is rehearsed,
+            those that it found hardest most. An audit measures the same samples before a run.
         holdout: labelled samples never trained on, for calibration; an audit needs others. Nothing
             is learned from them: those of removed classes are in the forget set's batches for
             comparison only.
@@ -151,7 +166,7 @@ def unlearn(
         NotFinite: a loss or a weight became NaN or infinite (the message names the cycle), or the
             given model already has such outputs.
         NothingStays: no class would be left to keep.
-        ValueError: a set is empty, `predictions` do not fit the forget set, or `retain_losses` the
+        ValueError: a set is empty, `predictions` do not fit the forget set, or `retain_logits` the
             reservoir.
     """
     require_samples(forget=forget, retain=retain, holdout=holdout)
@@ -159,16 +174,18 @@ def unlearn(
         raise ValueError(
             f"{len(predictions)} predictions, but {len(forget)} forget samples; give one for each"
         )
-    if len(retain_losses) != len(retain):
+    if len(retain_logits) != len(retain):
         raise ValueError(
-            f"{len(retain_losses)} losses, but {len(retain)} retain samples; give one for each"
+            f"{len(retain_logits)} rows of logits, but {len(retain)} retain samples; give one for "
+            "each"
         )
     lost = lost_classes(forget.labels, class_counts, removing=config.removing)
     if lost.all():
         raise NothingStays("no class would stay; train a new model instead")
     generator = torch.Generator().manual_seed(config.seed)
     retain = network.resident(retain)
-    scored = [_scored(samples, config, generator) for samples in (forget, retain, holdout)]
+    places = [_scored(samples, config, generator) for samples in (forget, retain, holdout)]
+    scored = [s.select(p) for s, p in zip((forget, retain, holdout), places, strict=True)]
     view = _look(
         network, scored, class_counts, config, eigenspace(moments, k=_k(class_counts, config))
     )
@@ -192,7 +209,7 @@ def unlearn(
             torch.cat([forget.inputs, leaving.inputs]), torch.cat([forget.labels, leaving.labels])
         )
     )
-    shift, ceiling = config.initial_shift, ceiling_of(view.holdout.logits)
+    shift, ceiling = 0.0, ceiling_of(view.holdout.logits)
     changed = network.copy()
     changed.freeze_leading(config.frozen_share)
     changed.train()
@@ -200,7 +217,10 @@ def unlearn(
     parts = divided(changed, compared)
     compared = parts.through(compared, config.batch_size)
     stem_outputs = StemOutputs(parts.stem, retain)
-    companions = RetainCompanions(stem_outputs, generator)
+    own = own_answers(retain_logits, retain.labels, lost, config)
+    kept = own.to(changed.device)
+    hardness = F.cross_entropy(retain_logits.double(), retain.labels, reduction="none")
+    companions = RetainCompanions(stem_outputs, kept, generator)
     with torch.random.fork_rng(devices=[d for d in [changed.device] if d.type == "cuda"]):
         torch.manual_seed(config.seed)  # dropout
         if resume is not None:
@@ -208,26 +228,37 @@ def unlearn(
             view, shift = _look(changed, scored, class_counts, config), resume.shift
         for cycle in _cycles(resume, config):
             goal = goal_of(compared, unseen.ease, answers, shift, view, lost)
-            losses = forget_phase(
-                parts.rest, goal, companions, config, cycle, generator, ceiling=ceiling
-            )
-            rehearsed = rehearsal(retain.labels, retain_losses, config, generator)
-            loss_retain = recover_phase(
-                parts.rest, goal, stem_outputs, rehearsed, config, cycle, generator
+            for _ in range(TRIES):
+                done = forget_phase(
+                    parts.rest, goal, companions, config, cycle, generator, ceiling=ceiling
+                )
+                goal = replace(goal, shift=torch.tensor(done.shift))
+                if done.excess <= REMEMBERED:
+                    break
+            damage = _damage(changed, scored[1], own[places[1]], config)
+            count = recover_count(damage, config)
+            rehearsed = rehearsal(retain.labels, hardness, config, generator, count)
+            loss_retain, shift = recover_phase(
+                parts.rest, goal, stem_outputs, kept, rehearsed, config, cycle, generator
             )
             view = _look(changed, scored, class_counts, config)
-            shift = next_shift(shift, view, unseen.ease[~lost[forget.labels]], lost, config)
             finished = cycle == config.cycles or (
                 cycle >= EARLIEST * config.cycles and _passes(view, class_counts, config)
             )
             on_cycle(
-                _scores(cycle, view, class_counts, (*losses, loss_retain), config.seed),
+                _scores(cycle, view, class_counts, (done, loss_retain), config.seed),
                 _state(cycle, finished, shift, changed, generator, companions),
             )
             if finished:
                 break
     changed.model.zero_grad()
     return changed.model.requires_grad_(True).eval()
+
+
+def _damage(network: Network, retain: Samples, answers: Tensor, config: Config) -> float:
+    """How far the network is from these answers (N, C) to retain samples, on average, in nats."""
+    _, logits = network.outputs(retain, config.batch_size)
+    return distillation_loss(logits, answers).item()
 
 
 def _cycles(resume: State | None, config: Config) -> range:
@@ -278,8 +309,9 @@ def _passes(view: View, class_counts: Tensor, config: Config) -> bool:
     return family.p_value >= config.stop_at
 
 
-def _scored(samples: Samples, config: Config, generator: torch.Generator) -> Samples:
-    return samples.select(class_balanced(samples.labels, config.scoring_samples, generator))
+def _scored(samples: Samples, config: Config, generator: torch.Generator) -> Tensor:
+    """Indices of the samples that are scored between cycles."""
+    return class_balanced(samples.labels, config.scoring_samples, generator)
 
 
 def _k(class_counts: Tensor, config: Config) -> int:
@@ -304,7 +336,7 @@ def _scores(
     cycle: int,
     view: View,
     class_counts: Tensor,
-    losses: tuple[float, float, float],
+    losses: tuple[Forgotten, float],
     seed: int,
 ) -> CycleScores:
     da_forget, da_holdout, gap = measured_gap(view.forget, view.holdout, view.space, seed)
@@ -316,9 +348,9 @@ def _scores(
         da_gap=gap.value,
         da_gap_low=gap.low,
         da_gap_high=gap.high,
-        loss_alignment=losses[0],
-        loss_distillation=losses[1],
-        loss_retain=losses[2],
+        loss_alignment=losses[0].loss_alignment,
+        loss_distillation=losses[0].loss_distillation,
+        loss_retain=losses[1],
         forget_accuracy=accuracy(view.forget) or 0.0,
         retain_accuracy=accuracy(view.retain, retain_weights(view.retain.labels, class_counts))
         or 0.0,

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worker.unlearning.alignment import Moments
-from worker.unlearning.evaluation import Outputs
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
 
@@ -27,11 +26,11 @@ class Problem:
     def forgetting(self, forgotten: Tensor) -> dict[str, object]:
         """The arguments of `unlearn` that follow from a mask over the training set."""
         retain = self.train.select(~forgotten)
-        features, _ = self.network.outputs(retain, 64)
+        features, logits = self.network.outputs(retain, 64)
         return {
             "forget": self.train.select(forgotten),
             "retain": retain,
-            "retain_losses": Outputs.of(self.network, retain, 64).losses(),
+            "retain_logits": logits,
             "holdout": self.holdout,
             "moments": Moments.of(features),
             "class_counts": retain.labels.bincount(minlength=CLASSES),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from worker.networks import architectures
 from worker.unlearning.alignment import Moments
 from worker.unlearning.config import default_config
-from worker.unlearning.evaluation import Evaluation, Observed, Outputs, evaluate
+from worker.unlearning.evaluation import Evaluation, Observed, evaluate
 from worker.unlearning.network import Network
 from worker.unlearning.samples import Samples
 from worker.unlearning.unlearn import unlearn
@@ -146,12 +146,12 @@ class Bench:
         removing: bool = False,
     ) -> Network:
         forget, retain = self.train.select(forgotten), self.train.select(~forgotten)
-        features, _ = self.original.outputs(retain, BATCH)
+        features, logits = self.original.outputs(retain, BATCH)
         model = unlearn(
             self.original,
             forget=forget,
             retain=retain,
-            retain_losses=Outputs.of(self.original, retain, BATCH).losses(),
+            retain_logits=logits,
             holdout=self.holdout,
             moments=Moments.of(features),
             class_counts=retain.labels.bincount(minlength=CLASSES),

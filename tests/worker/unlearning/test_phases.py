@@ -10,11 +10,14 @@ from worker.unlearning.alignment import alignment
 from worker.unlearning.class_removal import ceiling_of
 from worker.unlearning.config import default_config
 from worker.unlearning.frozen_stem import StemOutputs
+from worker.unlearning.goal import own_answers
 from worker.unlearning.phases import (
+    FURTHEST,
     RetainCompanions,
     _alignment,
     _forget_losses,
     _membership,
+    _pushed,
     forget_phase,
     recover_phase,
     rehearsal,
@@ -78,21 +81,30 @@ def test_the_host_waits_for_the_device_only_after_the_last_recover_step(
 ):
     held = replace(goal, samples=on_meta(goal.samples))
     losses = torch.zeros(len(problem.train))
-    rehearsed = rehearsal(problem.train.labels, losses, config, torch.Generator())
+    rehearsed = rehearsal(problem.train.labels, losses, config, torch.Generator(), 400)
+    answers = torch.zeros(len(problem.train), 4, device="meta")
 
     with pytest.raises(RuntimeError, match="meta"):
         recover_phase(
-            network, held, whole(on_meta(problem.train)), rehearsed, config, 1, torch.Generator()
+            network,
+            held,
+            whole(on_meta(problem.train)),
+            answers,
+            rehearsed,
+            config,
+            1,
+            torch.Generator(),
         )
 
-    assert len(steps) == len(rehearsed) >= config.recover_samples / config.batch_size
+    assert len(steps) == len(rehearsed) >= 400 / config.batch_size
 
 
 def test_the_host_waits_for_the_device_only_after_the_last_forget_step(
     problem, network, config, goal, steps
 ):
     goal = replace(goal, samples=on_meta(goal.samples))
-    companions = RetainCompanions(whole(on_meta(problem.train)), torch.Generator())
+    answers = torch.zeros(len(problem.train), 4, device="meta")
+    companions = RetainCompanions(whole(on_meta(problem.train)), answers, torch.Generator())
 
     with pytest.raises(RuntimeError, match="meta"):
         forget_phase(network, goal, companions, config, 1, torch.Generator())
@@ -102,9 +114,8 @@ def test_the_host_waits_for_the_device_only_after_the_last_forget_step(
 
 def test_a_small_reservoir_is_seen_over_and_over(problem, config):
     few = problem.train.labels[:30]
-    config = replace(config, recover_samples=75)
 
-    drawn = torch.cat(rehearsal(few, torch.rand(30), config, torch.Generator()))
+    drawn = torch.cat(rehearsal(few, torch.rand(30), config, torch.Generator(), 75))
 
     assert len(drawn) == 75
     assert set(drawn.bincount(minlength=30).tolist()) <= {2, 3}
@@ -112,10 +123,10 @@ def test_a_small_reservoir_is_seen_over_and_over(problem, config):
 
 def test_what_the_original_found_hardest_is_always_rehearsed(config):
     labels, hardness = torch.arange(200) % 4, torch.arange(200.0).flip(0)
-    config = replace(config, recover_samples=80, hard_share=0.5)
+    config = replace(config, hard_share=0.5)
 
     first, again = (
-        torch.cat(rehearsal(labels, hardness, config, torch.Generator().manual_seed(seed)))
+        torch.cat(rehearsal(labels, hardness, config, torch.Generator().manual_seed(seed), 80))
         for seed in (1, 2)
     )
 
@@ -129,8 +140,9 @@ def test_what_is_rehearsed_does_not_move_forget_samples_out_of_alignment(problem
     """The DA they are to have is put far off, so that it shows who follows it."""
     goal = replace(goal, offsets=goal.offsets - 0.5)
     rehearsed = rehearsal(
-        problem.train.labels, torch.zeros(len(problem.train)), config, torch.Generator()
+        problem.train.labels, torch.zeros(len(problem.train)), config, torch.Generator(), 800
     )
+    answers = problem.network.outputs(problem.train, 64)[1].softmax(1)
 
     def after(weight):
         network = problem.network.copy()
@@ -138,6 +150,7 @@ def test_what_is_rehearsed_does_not_move_forget_samples_out_of_alignment(problem
             network,
             goal,
             whole(problem.train),
+            answers,
             rehearsed,
             replace(config, alignment_weight=weight),
             1,
@@ -177,9 +190,9 @@ def test_nothing_is_learned_from_unseen_samples_of_a_class_that_leaves(problem, 
         forgotten=torch.arange(40) < 20,
         answers=goal.answers[:20],
     )
-    beside = problem.train.select(torch.arange(100, 110))
+    beside = problem.train.inputs[100:110], torch.full((10, 4), 0.25)
 
-    losses = _forget_losses(network, goal, torch.arange(20, 40), beside, math.inf)
+    losses, _ = _forget_losses(network, goal, torch.arange(20, 40), beside, math.inf)
 
     assert [loss.item() for loss in (losses[0], losses[1], losses[3])] == [0, 0, 0]
 
@@ -201,3 +214,30 @@ def test_the_least_likely_class_is_that_of_each_sample():
     logits = torch.tensor([[0.1, 0.2, 0.7], [0.6, 0.1, 0.3]]).log()
 
     assert ceiling_of(logits) == pytest.approx(-0.7 * math.log(0.1))
+
+
+@pytest.mark.parametrize(("excess", "moved"), [(0.5, 0.375), (-0.1, -0.075)])
+def test_the_shift_follows_the_membership_auc_and_stays_within_its_limits(
+    goal, config, excess, moved
+):
+    """Ten samples say half of what many do; nothing is taught again."""
+
+    def after(shift):
+        start = replace(goal, shift=torch.tensor(shift))
+        return _pushed(start, torch.tensor(excess), 10, config).shift.item()
+
+    assert after(2.0) == pytest.approx(2.0 + moved)
+    assert after(0.0) == pytest.approx(max(moved, 0.0))
+    assert after(FURTHEST) <= FURTHEST
+
+
+def test_wrong_answers_of_the_original_are_set_right_and_the_others_kept(config):
+    logits = torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]])
+    lost = torch.tensor([False, False, True])
+
+    own = own_answers(logits, torch.tensor([0, 1]), lost, config)
+
+    expected = torch.tensor([2.0, 1.0]).softmax(0)
+    torch.testing.assert_close(own[0, :2], expected, atol=1e-5, rtol=0)
+    assert own[1].tolist() == [0, 1, 0]
+    assert own[:, 2].tolist() == [0, 0]

@@ -4,11 +4,9 @@ import pytest
 import torch
 
 from worker.unlearning import unlearn as method
-from worker.unlearning.alignment import Eigenspace
 from worker.unlearning.config import default_config
 from worker.unlearning.errors import NotFinite, NothingStays
-from worker.unlearning.evaluation import Observed, Outputs, evaluate
-from worker.unlearning.goal import View, next_shift
+from worker.unlearning.evaluation import Observed, evaluate
 from worker.unlearning.unlearn import unlearn
 
 
@@ -97,7 +95,7 @@ def test_forgets_a_class_that_the_holdout_lacks(problem):
 def test_forgets_more_samples_than_the_reservoir_holds(problem):
     arguments = problem.forgetting(some(120))
     arguments["retain"] = arguments["retain"].select(torch.arange(60))
-    arguments["retain_losses"] = arguments["retain_losses"][:60]
+    arguments["retain_logits"] = arguments["retain_logits"][:60]
 
     after = measured(run(problem, arguments), arguments)
 
@@ -194,7 +192,7 @@ def test_follows_out_of_sample_predictions(problem):
     def answer(predicted):
         predictions = torch.nn.functional.one_hot(predicted, 4).float() * 0.9 + 0.025
         network = run(
-            problem, arguments | {"predictions": predictions}, recover_samples=8, stop_at=2.0
+            problem, arguments | {"predictions": predictions}, recover_most=8, recover_least=8
         )
         _, logits = network.outputs(arguments["forget"], 100)
         return logits.softmax(1).gather(1, labels[:, None]).mean()
@@ -208,47 +206,10 @@ def test_refuses_predictions_of_other_samples(problem):
         run(problem, arguments)
 
 
-def test_refuses_losses_of_another_reservoir(problem):
-    arguments = problem.forgetting(some(40)) | {"retain_losses": torch.zeros(3)}
-    with pytest.raises(ValueError, match="3 losses, but 200 retain samples"):
+def test_refuses_answers_to_another_reservoir(problem):
+    arguments = problem.forgetting(some(40)) | {"retain_logits": torch.zeros(3, 4)}
+    with pytest.raises(ValueError, match="3 rows of logits, but 200 retain samples"):
         run(problem, arguments)
-
-
-@pytest.mark.parametrize(
-    ("seen", "auc"), [(torch.tensor([5.0, -5.0]), 1), (torch.tensor([-5.0, 5.0]), 0)]
-)
-def test_the_shift_follows_the_membership_auc_and_is_never_negative(seen, auc):
-    holdout = Outputs(torch.zeros(40, 2), torch.zeros(40, 2), torch.zeros(40, dtype=torch.int64))
-    forget = Outputs(torch.zeros(10, 2), seen.repeat(10, 1), torch.zeros(10, dtype=torch.int64))
-    view = View(forget, holdout, holdout, Eigenspace(torch.zeros(2), torch.eye(2)))
-    config = default_config(removing=False, forget_count=10, reservoir_count=40)
-    kept = torch.zeros(2, dtype=torch.bool)
-
-    ease = torch.full((10,), 0.4)  # somewhat harder than unseen samples
-
-    moved = next_shift(4.0, view, ease, kept, config)
-
-    assert moved == pytest.approx(4.0 + config.shift_gain * (auc - 0.4) * 10 / 20)
-    assert next_shift(0.0, view, ease, kept, config) == pytest.approx(max(moved - 4.0, 0.0))
-    assert next_shift(4.0, view, ease, ~kept, config) == 4.0
-
-
-def test_the_shift_does_not_ask_how_hard_samples_of_a_lost_class_are(problem, monkeypatch):
-    """No reader knows that class, so that they all look as hard as can be."""
-    given = []
-
-    def spy(shift, view, ease, *more):
-        given.append(ease)
-        return next_shift(shift, view, ease, *more)
-
-    monkeypatch.setattr(method, "next_shift", spy)
-    lost = problem.train.labels == 1
-    arguments = problem.forgetting(lost | some(40))
-
-    run(problem, arguments)
-
-    assert {len(ease) for ease in given} == {int((some(40) & ~lost).sum())}
-    assert all(ease.mean() > 0.3 for ease in given)
 
 
 def test_the_losses_of_a_lost_class_tell_less_who_was_trained_on(problem):
@@ -287,6 +248,62 @@ def copied(state):
     """The state as it would be in a file."""
     weights = {name: weight.clone() for name, weight in state.weights.items()}
     return dataclasses.replace(state, weights=weights, companions=state.companions.clone())
+
+
+def test_what_is_rehearsed_is_what_the_original_answers_and_not_the_true_label(problem):
+    """True labels teach a network to be sure again, of what it had forgotten too."""
+    arguments = problem.forgetting(some(40))
+
+    def sure(temperature):
+        told = arguments | {"retain_logits": arguments["retain_logits"] / temperature}
+        _, logits = run(problem, told).outputs(arguments["retain"], 100)
+        return logits.softmax(1).amax(1).mean()
+
+    assert sure(4.0) < sure(1.0) - 0.1
+
+
+@pytest.fixture
+def phases_seen(monkeypatch):
+    """How many samples each recover phase rehearsed, and what each forget phase left."""
+    seen = {"rehearsed": [], "left": []}
+    count, forget = method.recover_count, method.forget_phase
+
+    def counted(damage, config):
+        seen["rehearsed"].append(count(damage, config))
+        return seen["rehearsed"][-1]
+
+    def watched(*arguments, **named):
+        done = forget(*arguments, **named)
+        seen["left"].append(done.excess)
+        return done
+
+    monkeypatch.setattr(method, "recover_count", counted)
+    monkeypatch.setattr(method, "forget_phase", watched)
+    return seen
+
+
+def test_the_work_of_recovery_follows_the_damage(problem, phases_seen):
+    arguments = problem.forgetting(some(20))
+
+    for rate in (1e-6, 0.5):
+        run(problem, arguments, forget_lr=rate, recover_least=40, recover_most=900, cycles=1)
+
+    little, much = phases_seen["rehearsed"]
+    assert 40 <= little < much <= 900
+
+
+def test_the_forget_phase_goes_on_while_its_samples_are_remembered(problem, phases_seen):
+    arguments = problem.forgetting(some(40))
+
+    run(problem, arguments, forget_lr=1e-6, cycles=1)
+    idle = list(phases_seen["left"])
+    run(problem, arguments, cycles=1)
+    done = phases_seen["left"][len(idle) :]
+
+    assert len(idle) == method.TRIES
+    assert min(idle) > method.REMEMBERED
+    assert len(done) < method.TRIES
+    assert done[-1] <= method.REMEMBERED
 
 
 def test_an_eigenspace_that_is_all_there_is_does_not_stop_a_run(problem):

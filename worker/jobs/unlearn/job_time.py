@@ -46,7 +46,7 @@ def steps(config: Config, forget: int) -> float:
     """How many steps of `Config.batch_size` samples a round takes."""
     to_forget = config.forget_epochs * math.ceil(forget / config.forget_batch)
     beside = min(config.held, forget) / config.batch_size
-    to_recover = math.ceil(config.recover_samples / config.batch_size) * (1 + beside)
+    to_recover = math.ceil(config.recover_most / config.batch_size) * (1 + beside)
     return config.cycles * (to_forget + to_recover)
 
 

@@ -219,7 +219,7 @@ def _change(
         basis.champion,
         forget=inputs.forget,
         retain=inputs.retain,
-        retain_losses=basis.before.retain.losses(),
+        retain_logits=basis.before.retain.logits,
         holdout=inputs.calibration,
         moments=basis.moments,
         class_counts=inputs.class_counts,
