@@ -34,9 +34,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "the method": {},
     "without alignment": {"alignment_weight": 0.0},
     "without distillation": {"distillation_weight": 0.0},
-    "without the shift": {"push_rate": 0.0},
+    "without the shift": {"push": 0.0, "push_rate": 0.0},
     "true labels rehearsed": {"label_share": 1.0},
-    "wrong answers of the original rehearsed": {"wrong_share": 0.0},
+    "own answers alone rehearsed": {"label_share": 0.0},
     "forget samples not held": {"hold_weight": 0.0},
     "without overshoot": {"overshoot": 0.0},
     "companions not rehearsed": {"retain_weight": 0.0},
@@ -46,7 +46,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "without membership loss": {"membership_weight": 0.0},
     "no more companions for a skewed forget set": {"forget_batch": 64},
     "all layers move": {"frozen_share": 0.0},
-    "none of the hardest in the rehearsal": {"hard_share": 0.0},
 }
 """Ablations: the fields of `Config` that remove one part."""
 

@@ -38,21 +38,15 @@ class Config:
     """How many more than the fewest, per nat that the forget phase took the network away from its
     own answers to retain samples."""
 
-    label_share: float = 0.0
+    label_share: float = 0.1
     """Share of the true label in what retain samples are to be answered; the rest is what the
     original answers. True labels bring back what was forgotten."""
 
-    wrong_share: float = 1.0
-    """The same for the samples that the original answers wrongly."""
-
-    hard_share: float = 0.4
-    """Share of these that the original found hardest: they are lost first when it is changed."""
-
     recover_lr: float
-    """Initial learning rate of SGD with momentum; cosine-annealed over the whole run."""
+    """Learning rate of SGD with momentum."""
 
     anneal: bool = True
-    """Anneal both learning rates; otherwise they stay constant."""
+    """Anneal the learning rate of the forget phase; otherwise it stays constant."""
 
     batch_size: int
     """Batch size of the recover phase. A batch of the forget phase has five eighths of it."""
@@ -90,6 +84,10 @@ class Config:
     hold_weight: float
     """Weight of the distillation of the forget samples that accompany a recover phase."""
 
+    push: float
+    """Nats by which the true class is pushed below its place in the targets, per unit of membership
+    AUC that a batch is above its aim."""
+
     push_rate: float
     """Nats by which the true class is pushed further below its place in the targets after a step,
     per unit of membership AUC that the batch is above its aim."""
@@ -119,12 +117,12 @@ class Config:
         self._require("recover_most", at_least=self.recover_least)
         for field in (
             "forget_lr", "recover_lr", "alignment_weight", "distillation_weight",
-            "retain_weight", "membership_weight", "hold_weight", "push_rate", "overshoot",
+            "retain_weight", "membership_weight", "hold_weight", "push", "push_rate", "overshoot",
             "recover_gain", "stop_at",
         ):  # fmt: skip
             self._require(field, at_least=0)
         self._require("scoring_samples", at_least=2)
-        for field in ("frozen_share", "hard_share", "label_share", "wrong_share"):
+        for field in ("frozen_share", "label_share"):
             self._require(field, at_least=0, at_most=1)
         if self.k is not None:
             self._require("k", at_least=1)
@@ -167,8 +165,7 @@ def default_config(
     forget_batch = half if removing else max(round(half * (1 - skew)), half // 4)
     batches = max(math.ceil(forget_count / forget_batch), 1)
     more = 1 if level < 2 else 1 + min(forget_count / 200, 1)
-    share = forget_count / max(reservoir_count, 1)
-    least, most = (3600, 3600) if removing else (1200, 5000)
+    least, most = (3600, 3600) if removing else (2200, 5000)
     return Config(
         removing=removing,
         cycles=(2 if removing or forget_count > FEW else 1) if level == 0 else 4,
@@ -177,14 +174,15 @@ def default_config(
         recover_least=round(min(least, 4 * reservoir_count) * more),
         recover_most=round(min(most, 8 * reservoir_count) * more),
         recover_gain=15_000,
-        recover_lr=0.04,
+        recover_lr=0.03,
         batch_size=batch_size,
         forget_batch=forget_batch,
-        held=half if removing else min(half // 4, forget_batch),
+        held=half if removing else min(round(half * 0.8), forget_batch),
         alignment_weight=0.3 if removing else 0.04,
         distillation_weight=1.0,
-        hold_weight=0.0 if removing else 0.2 + 0.3 * max(1 - 40 * share, 0),
-        push_rate=1.5,
-        overshoot=min(0.02 + 2.5 / max(forget_count, 1), 0.07),
+        hold_weight=0.0 if removing else 0.1,
+        push=12.0,
+        push_rate=0.15,
+        overshoot=0.12,
         seed=seed,
     )

@@ -62,10 +62,10 @@ class Goal:
     """(M,) losses of unseen samples as hard as the forget samples of retained classes, in their
     class mix."""
 
-    def targets(self, chosen: Tensor) -> Tensor:
-        """(n, C) shifted target probabilities of forget samples, by index (n,)."""
+    def targets(self, chosen: Tensor, shift: Tensor) -> Tensor:
+        """(n, C) target probabilities of forget samples, by index (n,), with this shift ()."""
         labels = moved(self.samples.labels[chosen], self.answers.device)
-        return targets.shifted(rows(self.answers, chosen), labels, self.shift)
+        return targets.shifted(rows(self.answers, chosen), labels, shift)
 
     def to(self, device: torch.device) -> "Goal":
         """The same, with the tensors used in computation on that device."""
@@ -111,7 +111,7 @@ def own_answers(logits: Tensor, labels: Tensor, lost: Tensor, config: Config) ->
     own = without_classes(logits.softmax(1), lost)
     true = torch.zeros_like(own).scatter_(1, labels[:, None], 1.0)
     wrong = own.argmax(1) != labels
-    share = torch.where(wrong, config.wrong_share, config.label_share)[:, None]
+    share = torch.where(wrong, 1.0, config.label_share)[:, None]
     return share * true + (1 - share) * own
 
 

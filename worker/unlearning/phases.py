@@ -31,6 +31,12 @@ GRADIENT_NORM, GRADIENT_NORM_BATCH_NORMALISED = 1.0, 10.0
 norms of 10 falling to 3 were measured on a CNN. A small transformer diverged with such steps."""
 
 
+AVERAGED = 0.8
+"""Share of the steps of a recover phase, its last, of which the mean of the weights is taken."""
+
+SETTLED = 1000
+"""Retain samples from which the statistics of batch normalisation are estimated after a cycle."""
+
 FURTHEST = 6.0
 """The shift never exceeds so many nats, at which a class has hardly any probability left."""
 
@@ -107,7 +113,7 @@ def forget_phase(
     for step, chosen in enumerate(steps):
         _anneal(optimizer, config.forget_lr, cycle - 1 + step / len(steps), config)
         beside = companions.draw(config.batch_size * 5 // 8 - len(chosen))
-        losses, excess = _forget_losses(network, goal, chosen, beside, ceiling)
+        losses, excess = _forget_losses(network, goal, chosen, beside, ceiling, config)
         take_step(network, optimizer, weights @ losses)
         sums += losses.detach()
         goal = _pushed(goal, excess + config.overshoot, len(chosen), config)
@@ -120,7 +126,12 @@ def forget_phase(
 
 
 def _forget_losses(
-    network: Network, goal: Goal, chosen: Tensor, beside: tuple[Tensor, Tensor], ceiling: float
+    network: Network,
+    goal: Goal,
+    chosen: Tensor,
+    beside: tuple[Tensor, Tensor],
+    ceiling: float,
+    config: Config,
 ) -> tuple[Tensor, Tensor]:
     """(4,) for a batch: alignment loss, distillation loss, that of its companions, and the
     distance of its losses from those of unseen samples; and the excess of its membership AUC."""
@@ -130,16 +141,18 @@ def _forget_losses(
     labels = moved(goal.samples.labels[chosen], logits.device)
     losses = F.cross_entropy(logits[:count], labels, reduction="none")
     mine = goal.forgotten[chosen].nonzero().squeeze(1)
+    excess = _excess(rows(losses, _groups(goal, chosen)[0]).detach(), goal.unseen_losses)
+    shift = _shift(goal, excess + config.overshoot, count, config)
+    told = goal.targets(chosen[mine], shift)
     parts = torch.stack(
         [
             _alignment(features, goal, chosen),
-            distillation_loss(rows(logits, mine), goal.targets(chosen[mine])),
+            distillation_loss(rows(logits, mine), told),
             distillation_loss(logits[count:], answers),
             _membership(losses, goal, chosen, ceiling),
         ]
     )
-    staying = rows(losses, _groups(goal, chosen)[0]).detach()
-    return parts, _excess(staying, goal.unseen_losses)
+    return parts, excess
 
 
 def _excess(losses: Tensor, unseen: Tensor) -> Tensor:
@@ -162,6 +175,11 @@ def _pushed(goal: Goal, excess: Tensor, count: int, config: Config) -> Goal:
     """
     step = config.push_rate * excess * count / (count + 10)
     return replace(goal, shift=(goal.shift + step).clamp(0, FURTHEST))
+
+
+def _shift(goal: Goal, excess: Tensor, count: int, config: Config) -> Tensor:
+    """() nats: what was found to be needed so far, and a push in proportion to the excess."""
+    return (goal.shift + config.push * excess * count / (count + 10)).clamp(0, FURTHEST)
 
 
 def _together(
@@ -222,30 +240,18 @@ def recover_count(damage: float, config: Config) -> int:
 
 
 def rehearsal(
-    labels: Tensor, losses: Tensor, config: Config, generator: torch.Generator, left: int
+    labels: Tensor, config: Config, generator: torch.Generator, left: int
 ) -> list[Tensor]:
-    """Batches of reservoir indices for a recover phase, `left` in all.
+    """Batches of reservoir indices for a recover phase, `left` in all: class-balanced draws.
 
-    `Config.hard_share` of them are the samples that the original found hardest, because these are
-    lost first when it is changed; the rest is a class-balanced draw from the others. A smaller
-    reservoir is repeated.
+    A smaller reservoir is repeated.
 
     Args:
         labels: (R,) of the reservoir.
-        losses: (R,) under the original, in nats.
-
-    Source:
-        Jiang et al., "Accelerating Deep Learning by Focusing on the Biggest Losers", 2019,
-        arXiv:1910.00762, rehearses what has a high loss now; using the original's losses, and only
-        for a share, is our reconstruction.
     """
-    order = losses.argsort(descending=True)
     batches = []
     while left > 0:
-        count = min(left, len(labels))
-        hard, others = order.tensor_split([round(config.hard_share * count)])
-        more = class_balanced(labels[others], count - len(hard), generator)
-        drawn = torch.cat([hard, others[more]])
+        drawn = class_balanced(labels, left, generator)
         batches += [drawn[b] for b in batch_indices(len(drawn), config.batch_size, generator)]
         left -= len(drawn)
     return batches
@@ -265,21 +271,31 @@ def recover_phase(
     answers (R, C) in nats, and the shift in the end.
 
     Forget samples accompany them, `Config.held` at a time, and are held where they are: rehearsal
-    would move them away from unseen samples again.
+    would move them away from unseen samples again. The rate stays high, and the weights end as the
+    mean of those of the last steps: a few falling steps repaired less.
+
+    Source: Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization",
+    2018, arXiv:1803.05407; within a single phase, our reconstruction.
     """
     network.train()
+    parameters = [each for each in network.model.parameters() if each.requires_grad]
+    means, counted = [torch.zeros_like(each) for each in parameters], 0
     optimizer = SGD(network.model.parameters(), config.recover_lr, momentum=MOMENTUM)
     goal = goal.to(network.device)
     turns = _turns(len(goal.samples), config.held, generator)
     total = torch.zeros((), device=network.device)
     for step, (chosen, held) in enumerate(zip(steps, turns, strict=False)):
-        _anneal(optimizer, config.recover_lr, cycle - 1 + step / len(steps), config)
         features, logits = _together(network, goal, held, retain.inputs(chosen))
         loss = distillation_loss(logits[len(held) :], rows(answers, chosen))
         held_loss, excess = _held(features, logits[: len(held)], goal, held, config)
         take_step(network, optimizer, loss + held_loss)
-        goal = _pushed(goal, excess, len(held), config)
+        goal = _pushed(goal, excess + config.overshoot, len(held), config)
         total += loss.detach()
+        if step >= (1 - AVERAGED) * (len(steps) - 1):
+            counted += 1
+            torch._foreach_lerp_(means, [each.detach() for each in parameters], 1 / counted)
+    with torch.no_grad():
+        torch._foreach_copy_(parameters, means)
     require_finite(network, total, f"cycle {cycle}")
     return total.item() / len(steps), goal.shift.item()
 
@@ -289,13 +305,29 @@ def _held(
 ) -> tuple[Tensor, Tensor]:
     """() what keeps these forget samples where they are, and the excess of their AUC."""
     mine = goal.forgotten[held].nonzero().squeeze(1)
-    told = distillation_loss(rows(logits, mine), goal.targets(held[mine]))
     losses = F.cross_entropy(
         logits, moved(goal.samples.labels[held], logits.device), reduction="none"
     )
     excess = _excess(rows(losses, _groups(goal, held)[0]).detach(), goal.unseen_losses)
+    shift = _shift(goal, excess + config.overshoot, len(held), config)
+    answers = goal.targets(held[mine], shift)
+    told = _unlearned(
+        rows(logits, mine), rows(losses, mine), answers, goal.samples.labels[held[mine]]
+    )
     aligned = _alignment(features, goal, held)
     return config.alignment_weight * aligned + config.hold_weight * told, excess
+
+
+def _unlearned(logits: Tensor, losses: Tensor, answers: Tensor, labels: Tensor) -> Tensor:
+    """() distance of those samples from their target answers (n, C) that are surer than these.
+
+    The others are left alone: rehearsing what was learned of other samples may correct a wrong
+    label further than its target, which still holds some of it, and nothing is taught again.
+    """
+    likely = answers.gather(1, moved(labels, answers.device)[:, None]).squeeze(1)
+    surer = losses.detach() < -likely.log()
+    each = F.kl_div(logits.log_softmax(1), answers, reduction="none").sum(1)
+    return (each * surer).sum() / max(len(logits), 1)
 
 
 def _turns(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

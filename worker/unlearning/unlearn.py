@@ -4,11 +4,10 @@ Shapes: F forget samples, C classes. The scheme is that of Seo, Kim, Han, WACV 2
 (arXiv:2407.17710); every formula, weight and rate is our reconstruction.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worker.unlearning.alignment import (
@@ -35,6 +34,7 @@ from worker.unlearning.goal import View, answers_as_unseen, goal_of, own_answers
 from worker.unlearning.losses import distillation_loss
 from worker.unlearning.network import Network
 from worker.unlearning.phases import (
+    SETTLED,
     Forgotten,
     RetainCompanions,
     forget_phase,
@@ -49,7 +49,7 @@ EARLIEST = 0.75
 """A run does not end before this share of its cycles: stopped at high learning rates, it lost 2
 more points of retain accuracy, and one more cycle with falling rates forgot too much."""
 
-TRIES, REMEMBERED = 5, 0.05
+TRIES, REMEMBERED = 8, 0.02
 """A forget phase is repeated, at most so often, while its batches' membership AUC stays more than
 this above its aim: networks without batch normalisation take shorter steps and need more of them.
 """
@@ -146,8 +146,8 @@ def unlearn(
 
     Args:
         retain: a class-balanced reservoir of the retain set, not all of it.
-        retain_logits: (R, C) of the original for the reservoir. Its answers are what is rehearsed,
-            those that it found hardest most. An audit measures the same samples before a run.
+        retain_logits: (R, C) of the original for the reservoir. Its answers are what is rehearsed.
+            An audit measures the same samples before a run.
         holdout: labelled samples never trained on, for calibration; an audit needs others. Nothing
             is learned from them: those of removed classes are in the forget set's batches for
             comparison only.
@@ -219,7 +219,6 @@ def unlearn(
     stem_outputs = StemOutputs(parts.stem, retain)
     own = own_answers(retain_logits, retain.labels, lost, config)
     kept = own.to(changed.device)
-    hardness = F.cross_entropy(retain_logits.double(), retain.labels, reduction="none")
     companions = RetainCompanions(stem_outputs, kept, generator)
     with torch.random.fork_rng(devices=[d for d in [changed.device] if d.type == "cuda"]):
         torch.manual_seed(config.seed)  # dropout
@@ -237,10 +236,11 @@ def unlearn(
                     break
             damage = _damage(changed, scored[1], own[places[1]], config)
             count = recover_count(damage, config)
-            rehearsed = rehearsal(retain.labels, hardness, config, generator, count)
+            rehearsed = rehearsal(retain.labels, config, generator, count)
             loss_retain, shift = recover_phase(
                 parts.rest, goal, stem_outputs, kept, rehearsed, config, cycle, generator
             )
+            parts.rest.settle(_like_retained(stem_outputs, class_counts, config, generator))
             view = _look(changed, scored, class_counts, config)
             finished = cycle == config.cycles or (
                 cycle >= EARLIEST * config.cycles and _passes(view, class_counts, config)
@@ -253,6 +253,16 @@ def unlearn(
                 break
     changed.model.zero_grad()
     return changed.model.requires_grad_(True).eval()
+
+
+def _like_retained(
+    retain: StemOutputs, class_counts: Tensor, config: Config, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Batches of what enters the changing part, for samples in the class mix of the retain set."""
+    weights = retain_weights(retain.labels, class_counts).float()
+    drawn = weights.multinomial(SETTLED, replacement=True, generator=generator)
+    for chosen in drawn.split(2 * config.batch_size):
+        yield retain.inputs(chosen)
 
 
 def _damage(network: Network, retain: Samples, answers: Tensor, config: Config) -> float:

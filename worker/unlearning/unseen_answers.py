@@ -25,7 +25,7 @@ from worker.unlearning.network import Network
 from worker.unlearning.probes import Probe
 from worker.unlearning.samples import Samples, class_balanced, classes
 
-READ, UNSEEN = 3000, 600
+READ, UNSEEN = 2000, 600
 """The most retain samples that readers are fitted to, and the most unseen samples they are tried
 on; more of the latter if a class would have too few to rank the difficulty of its samples."""
 
@@ -74,6 +74,20 @@ def ease_told(
     return torch.stack(each).masked_fill(seen, torch.nan).nanmean(0).float()
 
 
+def shrunk(ease: Tensor) -> Tensor:
+    """Places (F,), moved together so that their mean is nearer to that of a random draw.
+
+    One reader's places are half noise: over random sets, what retrained networks find deviates from
+    1/2 by half as much as a reader says. So half of a deviation is taken back, up to one standard
+    error of a random draw: a set that is far from one is unusual, and stays so. Our reconstruction.
+    """
+    away = ease.mean() - 0.5
+    most = torch.tensor(1 / 12 / len(ease)).sqrt()
+    back = (away / 2).clamp(-most, most)
+    least = 0.5 / max(len(ease), 100)
+    return (ease - back).clamp(least, 1 - least)
+
+
 def as_if_unseen(
     network: Network,
     *,
@@ -95,8 +109,9 @@ def as_if_unseen(
     together predict unseen samples best (`Config.early_share`). If every layer memorised, only the
     model's own answers are used.
 
-    A sample's difficulty is its place, by the reader's confidence, among unseen samples of its
-    class, unless it is known.
+    A sample's difficulty, unless it is known, is its place, by the reader's confidence, among
+    unseen samples of its class, less what the layer remembers: the mean by which retain samples
+    that a reader was not fitted to are above 1/2.
 
     Args:
         class_counts: (C,) number of retain samples per class.
@@ -110,7 +125,8 @@ def as_if_unseen(
     weights = retain_weights(seen.labels, class_counts)
     kept, _ = network.entering(seen, network.layers, config.batch_size)
     theirs, logits = network.entering(unseen, network.layers, config.batch_size)
-    layer = _best(kept, theirs, seen.labels, unseen.labels, weights)
+    fitted = torch.arange(len(seen)) % 2 == 0
+    layer = _best(kept, theirs, seen.labels, unseen.labels, weights, fitted)
     mine, own = network.entering(forget, [layer] if layer else [], config.batch_size)
     calibrate = partial(targets.calibrated, own, forget.labels, logits, unseen.labels)
     if layer is None:
@@ -125,7 +141,15 @@ def as_if_unseen(
         read, models = (temperature * tried).softmax(1), logits.softmax(1)
         share = _likeliest([(s, s * read + (1 - s) * models) for s in SHARES], unseen.labels)
     if ease is None:
-        ease = targets.places(told, forget.labels, tried, unseen.labels)
+        half = Probe.fit(
+            kept[layer][fitted], seen.labels[fitted], weights[fitted], len(class_counts), RIDGE
+        )
+        others, beside = (
+            half.scores(each).float() for each in (kept[layer][~fitted], theirs[layer])
+        )
+        known = targets.places(others, seen.labels[~fitted], beside, unseen.labels).mean() - 0.5
+        ease = targets.places(told, forget.labels, tried, unseen.labels) - known.clamp_min(0)
+        ease = shrunk(ease)
     answers = share * (temperature * told).softmax(1) + (1 - share) * calibrate(ease)
     return Unseen(answers, ease)
 
@@ -146,11 +170,11 @@ def _best(
     seen_labels: Tensor,
     unseen_labels: Tensor,
     weights: Tensor,
+    fitted: Tensor,
 ) -> str | None:
     """The layer with the best reader among those that do not reveal the training samples."""
     if len(seen_labels) < 2:
         return None
-    fitted = torch.arange(len(seen_labels)) % 2 == 0
     alike = matching_weights(unseen_labels, seen_labels[~fitted]).float()
     found: dict[str, float] = {}
     for name, features in seen.items():

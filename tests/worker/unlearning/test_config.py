@@ -18,7 +18,7 @@ def test_is_plain_json(config):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("cycles", 0), ("batch_size", 1), ("early_share", 1.1), ("frozen_share", -0.1),
-     ("hard_share", 1.1), ("label_share", 1.1), ("recover_most", 1), ("forget_batch", 0),
+     ("label_share", 1.1), ("push", -1), ("recover_most", 1), ("forget_batch", 0),
      ("forget_batch", 80), ("held", 0),
      ("k", 0), ("forget_lr", float("nan")), ("alignment_weight", -1)],
 )  # fmt: skip
@@ -76,7 +76,3 @@ def test_a_few_samples_take_little_work():
 
     assert steps(1) == steps(50) == 8
     assert [steps(n) for n in (100, 200, 1000)] == [8, 32, 128]
-
-
-def test_true_labels_are_rehearsed_only_where_the_original_is_wrong(config):
-    assert (config.label_share, config.wrong_share) == (0.0, 1.0)

@@ -79,7 +79,13 @@ def test_more_steps_are_not_more_waiting(problem):
     default = default_config(removing=False, forget_count=40, reservoir_count=200)
 
     def waits(times):
-        config = replace(default, cycles=1, recover_samples=200 * times, forget_epochs=times)
+        config = replace(
+            default,
+            cycles=1,
+            recover_least=200 * times,
+            recover_most=200 * times,
+            forget_epochs=times,
+        )
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")

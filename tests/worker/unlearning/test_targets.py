@@ -99,7 +99,7 @@ def test_targets_leave_the_logits_alone():
 def test_a_shift_lowers_the_odds_of_the_true_class_and_keeps_the_others_apart():
     answers = torch.tensor([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]])
 
-    lowered = targets.shifted(answers, torch.tensor([0, 2]), 1.0)
+    lowered = targets.shifted(answers, torch.tensor([0, 2]), torch.tensor(1.0))
 
     odds = lowered / (1 - lowered)
     torch.testing.assert_close(odds[0, 0], torch.tensor(1 / math.e))

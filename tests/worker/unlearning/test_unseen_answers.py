@@ -12,7 +12,7 @@ from worker.unlearning import unseen_answers
 from worker.unlearning.config import default_config
 from worker.unlearning.network import LAYERS, WIDTH, Network
 from worker.unlearning.samples import Samples
-from worker.unlearning.unseen_answers import as_if_unseen, ease_told
+from worker.unlearning.unseen_answers import as_if_unseen, ease_told, shrunk
 
 CLASSES, TRAIN, HOLDOUT, CERTAIN = 4, 1200, 600, 8.0
 
@@ -241,3 +241,22 @@ def test_networks_that_have_not_seen_samples_tell_how_easy_they_are(problem):
         ease=found[:1].expand(40),
     )
     assert told.ease.unique().tolist() == found[:1].tolist()
+
+
+def test_what_a_layer_remembers_of_samples_makes_them_no_easier_than_others_it_remembers(problem):
+    """The first 150 samples are like all the others of the training split: half are harder."""
+    drawn = torch.arange(TRAIN) < 150
+    memorised = problem.network.copy()
+    with torch.no_grad():
+        memorised.model.first.weight.zero_()
+
+    told = replace(problem, network=memorised).told(drawn)
+
+    assert told.ease.mean().item() == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize(("mean", "left"), [(0.54, 0.52), (0.46, 0.48), (0.1, 0.129), (0.5, 0.5)])
+def test_places_like_those_of_a_random_draw_are_moved_half_way_to_it(mean, left):
+    """Those of an unusual set are not: a reader's noise is no larger than that of a draw."""
+    places = mean + torch.linspace(-0.05, 0.05, 100)
+    assert shrunk(places).mean().item() == pytest.approx(left, abs=0.001)
