@@ -19,8 +19,7 @@ __all__ = ["EVENTS", "Event", "became", "described", "version_events", "webhook_
 class RequestReceived(Event, event="request.received", about="request"):
     """A deletion request was stored; what it names and says is told as digests under its key."""
 
-    # Written in SQL, by `service.deletion_requests.submission`.
-    objective: str
+    objective: str  # all this is written in SQL, by `service.deletion_requests.submission`
     exact: bool
     samples: int
     duplicates: int
@@ -30,15 +29,13 @@ class RequestReceived(Event, event="request.received", about="request"):
     received_at: str
     due_at: str
     models: list[UUID]
+    urgent: bool = False
     subjects: int | None = None
     unknown_subjects: int | None = None
     subject_samples: int | None = None
     dataset: str | None = None
     indexed_at: str | None = None
     """Where the subjects were looked up, and when that had been indexed: if it names any."""
-
-    urgent: bool = False
-    """Whether it was to go into a job at once."""
 
 
 class RequestPending(Event, event="request.pending", about="request"):

@@ -103,18 +103,6 @@ def test_forget_shows_what_it_does_and_how_to_follow_it(lethe, ready: Ready):
     )
 
 
-def test_forget_says_until_when_a_request_waits_unless_it_is_urgent(lethe, ready: Ready):
-    told = "It waits for others to share a job, until 20"
-    waits = lethe("forget", "t2", "--model", ready.names[1])
-    urgent = lethe("forget", "t3", "--model", ready.names[1], "--urgent")
-
-    assert told in waits.err
-    assert "--urgent" in waits.err
-    assert "UTC at the latest" in waits.out
-    assert told not in urgent.err
-    assert "urgent" in urgent.out
-
-
 def test_unknown_ids_are_counted_and_shown_to_programs_alone(lethe, ready: Ready):
     said = lethe("forget", "someone", "--model", ready.names[1])
     machine = lethe("forget", "someone", "--model", ready.names[1], "--json")

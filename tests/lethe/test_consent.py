@@ -1,4 +1,5 @@
-"""The command line: suppressions are lifted, and a month is counted where the person is."""
+"""The command line: suppressions are lifted, a month is counted where the person is, and it is said
+until when a request waits."""
 
 import pytest
 
@@ -43,3 +44,15 @@ def test_a_date_without_a_zone_is_one_of_the_persons(lethe, ready: Ready):
     assert tokyo.json["due_at"] == "2026-12-01T15:00:00Z"
     assert offset.json["received_at"] == "2026-11-02T03:30:00Z"
     assert lethe(*place, "--time-zone", "Nowhere").status == 2
+
+
+def test_forget_says_until_when_a_request_waits_unless_it_is_urgent(lethe, ready: Ready):
+    told = "It waits for others to share a job, until 20"
+    waits = lethe("forget", "t2", "--model", ready.names[1])
+    urgent = lethe("forget", "t3", "--model", ready.names[1], "--urgent")
+
+    assert told in waits.err
+    assert "--urgent" in waits.err
+    assert "UTC at the latest" in waits.out
+    assert told not in urgent.err
+    assert "urgent" in urgent.out
