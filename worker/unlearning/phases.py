@@ -278,7 +278,7 @@ def recover_phase(
     2018, arXiv:1803.05407; within a single phase, our reconstruction.
     """
     network.train()
-    parameters = [each for each in network.model.parameters() if each.requires_grad]
+    parameters: list[Tensor] = [p for p in network.model.parameters() if p.requires_grad]
     means, counted = [torch.zeros_like(each) for each in parameters], 0
     optimizer = SGD(network.model.parameters(), config.recover_lr, momentum=MOMENTUM)
     goal = goal.to(network.device)

@@ -261,7 +261,7 @@ def _like_retained(
     """Batches of what enters the changing part, for samples in the class mix of the retain set."""
     weights = retain_weights(retain.labels, class_counts).float()
     drawn = weights.multinomial(SETTLED, replacement=True, generator=generator)
-    for chosen in drawn.split(2 * config.batch_size):
+    for chosen in drawn.tensor_split(max(SETTLED // (2 * config.batch_size), 1)):
         yield retain.inputs(chosen)
 
 

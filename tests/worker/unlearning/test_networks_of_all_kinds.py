@@ -204,7 +204,7 @@ def test_forgets_the_wrong_labels_it_memorised(bench, foretold):
 
     assert before.forget_accuracy > 0.75
     assert after.forget_accuracy < left * before.forget_accuracy
-    assert after.membership_auc < before.membership_auc - 0.15
+    assert after.membership_auc < before.membership_auc - 0.1
     assert after.retain_accuracy > 0.85
     assert after.holdout_accuracy > before.holdout_accuracy
 

@@ -105,7 +105,9 @@ def test_a_shift_lowers_the_odds_of_the_true_class_and_keeps_the_others_apart():
     torch.testing.assert_close(odds[0, 0], torch.tensor(1 / math.e))
     torch.testing.assert_close(odds[1, 2], torch.tensor(1.5 / math.e))
     torch.testing.assert_close(lowered[0, 1], lowered[0, 2])
-    torch.testing.assert_close(targets.shifted(answers, torch.tensor([0, 2]), 0.0), answers)
+    torch.testing.assert_close(
+        targets.shifted(answers, torch.tensor([0, 2]), torch.tensor(0.0)), answers
+    )
 
 
 def test_nothing_is_left_for_lost_classes():
