@@ -27,6 +27,12 @@ from worker.jobs.unlearn.job import unlearn_model
 from worker.networks import functions
 
 
+@pytest.fixture(autouse=True)
+def two_cycles(monkeypatch):
+    """As large sets have them: a few samples take one."""
+    monkeypatch.setattr("worker.unlearning.config.FEW", 0)
+
+
 @pytest.fixture
 def overtaken(claim):
     """Carry a job out, but lose it just before its end; the workbench of the next attempt."""
