@@ -38,9 +38,10 @@ class Config:
     """How many more than the fewest, per nat that the forget phase took the network away from its
     own answers to retain samples."""
 
-    label_share: float = 0.1
+    label_share: float
     """Share of the true label in what retain samples are to be answered; the rest is what the
-    original answers. True labels bring back what was forgotten."""
+    original answers. True labels bring back single samples that were forgotten; where a class
+    leaves, there is nothing to bring back."""
 
     recover_lr: float
     """Learning rate of SGD with momentum."""
@@ -171,6 +172,7 @@ def default_config(
         cycles=(2 if removing or forget_count > FEW else 1) if level == 0 else 4,
         forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 8) / batches)),
         forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),
+        label_share=1.0 if removing else 0.1,
         recover_least=round(min(least, 4 * reservoir_count) * more),
         recover_most=round(min(most, 8 * reservoir_count) * more),
         recover_gain=15_000,

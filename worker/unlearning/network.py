@@ -4,7 +4,7 @@ Shapes: N samples, d feature dimensions, C classes.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -16,9 +16,7 @@ from worker.unlearning.samples import Samples, moved
 LAYER_KINDS = (nn.modules.conv._ConvNd, nn.Linear)
 """The module types that count as layers when layers are inspected."""
 
-BATCH_NORMALISATION = nn.modules.batchnorm._BatchNorm
-
-FREEZABLE = (nn.modules.conv._ConvNd, BATCH_NORMALISATION, nn.GroupNorm)
+FREEZABLE = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
 """The module types that `freeze_leading` may freeze."""
 
 LAYERS, WIDTH = 8, 512
@@ -88,30 +86,6 @@ class Network:
                 return
             for parameter in own:
                 parameter.requires_grad_(False)
-
-    @torch.no_grad()
-    def settle(self, batches: Iterable[Tensor]) -> None:
-        """Estimate the running statistics of batch normalisation anew, from these stored inputs.
-
-        A few steps leave them where the last batches happened to be: accuracy on unseen samples
-        then varied by two points. Frozen modules keep theirs; other networks are left alone.
-
-        Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, arXiv:2105.07576, section 3
-        (PreciseBN).
-        """
-        moving = [m for m in self.model.modules() if isinstance(m, BATCH_NORMALISATION)]
-        moving = [m for m in moving if m.training and m.track_running_stats]
-        if not moving:
-            return
-        momenta = [module.momentum for module in moving]
-        with _evaluating(self.model):
-            for module in moving:
-                module.reset_running_stats()
-                module.momentum, module.training = None, True  # the mean of all batches
-            for inputs in batches:
-                self(inputs)
-            for module, momentum in zip(moving, momenta, strict=True):
-                module.momentum = momentum
 
     def train(self) -> None:
         """Set the model to training mode, and frozen modules to evaluation mode, so that their

@@ -34,9 +34,6 @@ norms of 10 falling to 3 were measured on a CNN. A small transformer diverged wi
 AVERAGED = 0.8
 """Share of the steps of a recover phase, its last, of which the mean of the weights is taken."""
 
-SETTLED = 1000
-"""Retain samples from which the statistics of batch normalisation are estimated after a cycle."""
-
 FURTHEST = 6.0
 """The shift never exceeds so many nats, at which a class has hardly any probability left."""
 

@@ -4,7 +4,7 @@ Shapes: F forget samples, C classes. The scheme is that of Seo, Kim, Han, WACV 2
 (arXiv:2407.17710); every formula, weight and rate is our reconstruction.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,7 +34,6 @@ from worker.unlearning.goal import View, answers_as_unseen, goal_of, own_answers
 from worker.unlearning.losses import distillation_loss
 from worker.unlearning.network import Network
 from worker.unlearning.phases import (
-    SETTLED,
     Forgotten,
     RetainCompanions,
     forget_phase,
@@ -240,7 +239,6 @@ def unlearn(
             loss_retain, shift = recover_phase(
                 parts.rest, goal, stem_outputs, kept, rehearsed, config, cycle, generator
             )
-            parts.rest.settle(_like_retained(stem_outputs, class_counts, config, generator))
             view = _look(changed, scored, class_counts, config)
             finished = cycle == config.cycles or (
                 cycle >= EARLIEST * config.cycles and _passes(view, class_counts, config)
@@ -253,16 +251,6 @@ def unlearn(
                 break
     changed.model.zero_grad()
     return changed.model.requires_grad_(True).eval()
-
-
-def _like_retained(
-    retain: StemOutputs, class_counts: Tensor, config: Config, generator: torch.Generator
-) -> Iterator[Tensor]:
-    """Batches of what enters the changing part, for samples in the class mix of the retain set."""
-    weights = retain_weights(retain.labels, class_counts).float()
-    drawn = weights.multinomial(SETTLED, replacement=True, generator=generator)
-    for chosen in drawn.tensor_split(max(SETTLED // (2 * config.batch_size), 1)):
-        yield retain.inputs(chosen)
 
 
 def _damage(network: Network, retain: Samples, answers: Tensor, config: Config) -> float:

@@ -121,22 +121,3 @@ def test_embeddings_are_not_frozen():
     network = Network(Transformer(), head="head", prepare=lambda tokens: tokens)
     network.freeze_leading(0.99)
     assert frozen(network) == []
-
-
-def test_statistics_settle_at_those_of_the_given_samples_and_frozen_ones_stay():
-    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Dropout(0.9), *convolutional())
-    network = Network(model, head="6", prepare=lambda images: images)
-    model[0].requires_grad_(False)
-    model[1].requires_grad_(False)
-    network.train()
-    model[4].momentum, frozen = 0.3, model[1].running_mean.clone()
-    images = torch.rand(64, 3, 8, 8)
-
-    network.settle(images.split(32))
-
-    model[2].eval()
-    entered = model[:4](images)
-    torch.testing.assert_close(model[4].running_mean, entered.mean((0, 2, 3)))
-    assert model[1].running_mean.equal(frozen)
-    assert model[4].momentum == 0.3
-    assert [module.training for module in (model[1], model[4])] == [False, True]
