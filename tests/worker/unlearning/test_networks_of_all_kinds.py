@@ -37,6 +37,9 @@ class Kind:
     wrong_left: tuple[float, float] = (0.6, 0.2)
     """Of the wrong labels it memorised, at most; without and with predictions."""
 
+    wrong_auc: float = 0.15
+    """By how much less their losses must tell that they were learned."""
+
 
 def images() -> Samples:
     """uint8 handwritten digits (N, 1, 8, 8)."""
@@ -94,7 +97,7 @@ def mlp() -> nn.Module:
 KINDS = [
     Kind(vit, "classifier", centred, images, epochs=120),
     Kind(bert, "classifier", torch.Tensor.long, sentences, epochs=40),
-    Kind(mlp, "4", flat, images, epochs=80, wrong_left=(0.8, 0.4)),
+    Kind(mlp, "4", flat, images, epochs=80, wrong_left=(0.8, 0.4), wrong_auc=0.1),
 ]
 
 
@@ -204,7 +207,7 @@ def test_forgets_the_wrong_labels_it_memorised(bench, foretold):
 
     assert before.forget_accuracy > 0.75
     assert after.forget_accuracy < left * before.forget_accuracy
-    assert after.membership_auc < before.membership_auc - 0.1
+    assert after.membership_auc < before.membership_auc - bench.kind.wrong_auc
     assert after.retain_accuracy > 0.85
     assert after.holdout_accuracy > before.holdout_accuracy
 
