@@ -53,11 +53,16 @@ def asked(lethe: Command, client, model: str, unnamed) -> tuple[str, list[str]]:
     """
     ids = unnamed(12)
     done = lethe(
-        "forget", "-", "--model", model, "--reason", "GDPR Article 17", "--follow", "--json",
+        "forget", "-", "--model", model, "--reason", "GDPR Article 17", "--urgent", "--follow",
+        "--json",
         typed="\n".join(ids),
     )  # fmt: skip
     request = said(done, 0, 1)
-    assert "running" in done.stderr
+    told = [line.split()[0].rstrip(":") for line in done.stderr.splitlines()[1:]]
+    life = ["pending", "scheduled", "running", request["status"]]
+    assert len(told) > 1  # a short job may not be seen while it runs
+    assert told[-1] == request["status"]
+    assert sorted(told, key=life.index) == told
     assert not any(sample_id in done.stdout + done.stderr for sample_id in ids)
     if request["status"] == "needs_review":
         assert done.returncode == 1
