@@ -16,7 +16,7 @@ from tests.end_to_end.conftest import DONE, Client
 
 
 def is_computing(job):
-    return job["status"] == "running" and "cycle" in (job["phase"] or "")
+    return job["status"] == "running" and "forgetting" in (job["phase"] or "")
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def versions(client, model):
 
 @pytest.fixture
 def running_job(client, model, unnamed, versions):
-    """A request whose job is in the middle of its cycles: path of the request, path of the job."""
+    """A request whose job is in the middle of forgetting: path of the request, path of the job."""
     where = client.request(model, unnamed(60))
     path = f"/v1/jobs/{client.job_of(where)['id']}"
     client.wait(path, is_computing)

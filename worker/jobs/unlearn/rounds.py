@@ -189,6 +189,7 @@ def _change(
         level=plan.LEVELS[step],
     )
     _start(bench, Mode.APPROXIMATE, asdict(config))
+    bench.report(_phase(number, step, "forgetting"), plan.progress(number, 0.0))
 
     def keep(scores: CycleScores, state: State) -> None:
         checkpoint = resume.write(bench, order, number, state)
