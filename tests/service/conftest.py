@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -26,6 +27,19 @@ def problem() -> Callable[[httpx2.Response, int, str], dict[str, Any]]:
         return body
 
     return check
+
+
+@pytest.fixture
+async def wanted(tmp_path: Path, store: Any) -> dict[str, Any]:
+    """What registers a model, with nothing but what it must say."""
+    await store(factories.dataset())
+    return {
+        "name": "cnn",
+        "dataset": "digits",
+        "weights": str(tmp_path / "cnn.safetensors"),
+        "architecture": {"kind": "python", "factory": "nets.cnn:build", "arguments": {"width": 8}},
+        "head": "head",
+    }
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import json
-from typing import Any
 from unittest.mock import ANY
 
 import pytest
@@ -9,18 +8,6 @@ from domain import doorbell
 from domain.states import JobKind, JobStatus, RegistrationStatus, VersionStatus
 from domain.tables import AuditEvent, Job, Model
 from tests import certified, factories
-
-
-@pytest.fixture
-async def wanted(tmp_path, store) -> dict[str, Any]:
-    await store(factories.dataset())
-    return {
-        "name": "cnn",
-        "dataset": "digits",
-        "weights": str(tmp_path / "cnn.safetensors"),
-        "architecture": {"kind": "python", "factory": "nets.cnn:build", "arguments": {"width": 8}},
-        "head": "head",
-    }
 
 
 async def test_is_accepted_and_followed_at_its_location(client, wanted):

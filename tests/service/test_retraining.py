@@ -1,25 +1,10 @@
 """The `mode` of a policy, and what a retraining takes."""
 
-from typing import Any
-
-import pytest
 from sqlalchemy import update
 
 from domain.states import JobKind
 from domain.tables import Model
 from tests import factories
-
-
-@pytest.fixture
-async def wanted(tmp_path, store) -> dict[str, Any]:
-    await store(factories.dataset())
-    return {
-        "name": "cnn",
-        "dataset": "digits",
-        "weights": str(tmp_path / "cnn.safetensors"),
-        "architecture": {"kind": "python", "factory": "nets.cnn:build", "arguments": {"width": 8}},
-        "head": "head",
-    }
 
 
 async def test_a_model_of_an_older_release_has_the_defaults_of_options_that_came_later(
