@@ -355,7 +355,7 @@ def other(value: Any, name: str) -> Any:
         case str() if re.fullmatch(r"[0-9a-f-]{36}|[0-9a-f]{64}", value):
             return value[:-1] + ("0" if value[-1] != "0" else "1")
         case str() if re.fullmatch(r"\d{4}-\d\d-\d\dT.*Z", value):
-            return value.replace("2026", "2025")
+            return f"{int(value[:4]) - 1}{value[4:]}"
         case str() if name in BASE64:
             raw = b64decode(value)
             return b64encode(raw[:-1] + bytes([raw[-1] ^ 1])).decode()

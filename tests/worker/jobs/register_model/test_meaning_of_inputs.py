@@ -237,7 +237,7 @@ CASES = {
     "tokens, bytes": Case("tokens", lists(TOKENS, pa.uint8()), TOKENS, network=Words),
     "tokens that are not in the vocabulary": Case(
         "tokens", lists(TOKENS, pa.int32()), TOKENS % 9,
-        "'embed' of the network knows the ids from 0 to 8, but the dataset has the id 15",
+        "'embed' of the network knows the ids from 0 to 8, but the dataset has the id 1",
         network=lambda: Words(9),
     ),
     "tokens, floats": Case(
