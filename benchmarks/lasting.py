@@ -26,7 +26,15 @@ from benchmarks import lasting_report
 from benchmarks.quality import measure
 from benchmarks.quality.measure import COMPARED, Sets, audited
 from benchmarks.quality.prepare import ORACLE_SEED, SIZES, Bench, Place
-from benchmarks.quality.rows import OURS, OURS_WITH, Row, batches, retraining_seconds, unlearnt
+from benchmarks.quality.rows import (
+    ESCALATION,
+    OURS,
+    OURS_WITH,
+    Row,
+    batches,
+    retraining_seconds,
+    unlearnt,
+)
 from benchmarks.quality.scenarios import Scenario, choose
 from worker.unlearning.evaluation import Outputs, accuracy, membership_auc
 from worker.unlearning.network import Network
@@ -39,7 +47,10 @@ REQUESTED, MOST = 1000, 2000
 """Samples of the sequences and of the joint request; the most that are forgotten at once."""
 
 COUNTS = (1, 5, 10, 20, 50, 100, 200, 400, 1000, 2000)
-SEQUENCES = {"20 x 50": (20, 1), "100 x 10": (100, 5), "200 x 5": (200, 10)}
+ONE_BASE = "20 x 50, one base"
+"""Each job starts again from the original, and forgets all that was asked so far."""
+
+SEQUENCES = {"20 x 50": (20, 1), "100 x 10": (100, 5), "200 x 5": (200, 10), ONE_BASE: (20, 1)}
 """Requests, and after how many of them everything is measured."""
 
 RECOVERIES, RECOVERED, RECOVER_LR, BATCH = 6, 7200, 0.04, 128
@@ -216,10 +227,12 @@ def sequence(bench: Bench, task: Task) -> dict[str, Any]:
         for each in oracles(bench, REQUESTED, task.oracles)
     ]
     retraining = [retraining_seconds(bench, sets)]
-    network, spent, curve = bench.original(task.seed), 0.0, []
+    original = network = bench.original(task.seed)
+    spent, curve = 0.0, []
     for number, batch in enumerate(batches(scenario), start=1):
         now = replace(scenario, forgotten=batch.upto)
-        network, seconds = unlearnt(bench, now, network, batch.new, _row(task))
+        base, new = (original, batch.upto) if task.part == ONE_BASE else (network, batch.new)
+        network, seconds = unlearnt(bench, now, base, new, _row(task))
         spent += seconds
         if number % every and number != count:
             continue
@@ -244,14 +257,19 @@ def sequence(bench: Bench, task: Task) -> dict[str, Any]:
 
 
 def relearning(bench: Bench, task: Task) -> dict[str, Any]:
-    """Training on retain samples with their true labels, after a joint request: of the changed
-    model, and of a retrained one."""
+    """Training on retain samples with their true labels, after a joint request: of what each round
+    of a job leaves, and of a retrained model."""
     forgotten = requested(bench, REQUESTED)
     scenario = Scenario("joint", False, forgotten, 2, forgotten)
-    network, _ = unlearnt(bench, scenario, bench.original(task.seed), forgotten, _row(task))
-    compared_with = oracles(bench, REQUESTED, min(task.oracles, 1))
-    found: dict[str, Any] = {}
-    for name, start in zip(("changed", "retrained"), (network, *compared_with), strict=False):
+    starts = {
+        name: unlearnt(bench, scenario, bench.original(task.seed), forgotten, _row(task, **change))
+        for name, change in ESCALATION.items()
+    }
+    if task.oracles:
+        [retrained] = oracles(bench, REQUESTED, 1)
+        starts["retrained"] = retrained, retraining_seconds(bench, Sets.of(bench, forgotten))
+    found: dict[str, Any] = {"seconds": {name: seconds for name, (_, seconds) in starts.items()}}
+    for name, (start, _) in starts.items():
         found[name] = []
         for number, after in enumerate(recovered(bench, start, ~forgotten, task.seed)):
             row = {"recoveries": number, **Figures.of(bench, after, ~forgotten).on(forgotten)}
@@ -283,8 +301,8 @@ def recovered(bench: Bench, network: Network, kept: Tensor, seed: int) -> Iterat
         yield after
 
 
-def _row(task: Task) -> Row:
-    return Row(task.part, task.method, task.seed)
+def _row(task: Task, **settings: Any) -> Row:
+    return Row(task.part, task.method, task.seed, json.dumps(settings))
 
 
 if __name__ == "__main__":

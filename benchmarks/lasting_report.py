@@ -67,15 +67,20 @@ def _sequence(rows: Rows) -> str:
 
 
 def _relearning(rows: Rows) -> str:
-    lines = ["| recoveries | AUC | forget | retain | test | AUC of a retrained model |"]
-    lines.append("|---" * 6 + "|")
-    for place in range(len(rows[0]["changed"])):
-        mine = [row["changed"][place] for row in rows]
-        theirs = [row["retrained"][place] for row in rows if "retrained" in row]
-        keys = ("mia_auc", "forget_acc", "retain_acc", "test_acc")
-        cells = [str(place), *(_told(mine, key) for key in keys), _told(theirs, "mia_auc")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    """Membership AUC by the number of recoveries, of each round of a job and of retraining."""
+    kinds = [name for name, found in rows[0].items() if isinstance(found, list)]
+    lines = ["| recoveries | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
+    for place in range(len(rows[0][kinds[0]])):
+        cells = [_told([row[kind][place] for row in rows], "mia_auc") for kind in kinds]
+        lines.append(f"| {place} | " + " | ".join(cells) + " |")
+    for title, key, form in (
+        ("test accuracy at first", "test_acc", "{:.1f}"),
+        ("retain accuracy at first", "retain_acc", "{:.1f}"),
+    ):
+        cells = [_told([row[kind][0] for row in rows], key, form) for kind in kinds]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    cells = [_told([row["seconds"] for row in rows], kind, "{:.0f}") for kind in kinds]
+    return "\n".join([*lines, "| seconds | " + " | ".join(cells) + " |"])
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
@@ -93,9 +98,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
                 low, high = list(map(min, theirs)), list(map(max, theirs))
                 by_size.fill_between(counts, low, high, color="grey", alpha=0.15)
         elif row["part"] == "relearning":
-            for kind in ("changed", "retrained"):
-                if kind not in row:
-                    continue
+            for kind in (name for name, found in row.items() if isinstance(found, list)):
                 points = [(each["recoveries"], each["mia_auc"]) for each in row[kind]]
                 across, up = zip(*points, strict=True)
                 _line(relearnt, across, up, f"{kind}, seed {row['seed']}")

@@ -16,8 +16,7 @@ from typing import Any
 from benchmarks.quality import calibration, methods, prepare, report
 from benchmarks.quality.measure import save
 from benchmarks.quality.prepare import DEV_SEED, SEEDS, SIZES, Bench, Place
-from benchmarks.quality.rows import OURS, OURS_WITH, Row, kept, oracle_rows, perform
-from worker.jobs.unlearn.plan import LEVELS
+from benchmarks.quality.rows import ESCALATION, OURS, OURS_WITH, Row, kept, oracle_rows, perform
 
 ROOT = Path(__file__).parents[2]
 MAIN = ("random 10 %", "class")
@@ -64,12 +63,6 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "4 cycles": {"cycles": 4},
 }
 """The effect of more or less work: the way to the knee."""
-
-ESCALATION: dict[str, dict[str, Any]] = {
-    "first round" if step is None else step.replace("_", " "): {"level": level} if level else {}
-    for step, level in LEVELS.items()
-}
-"""The steps of a job after each verdict `fail`, always from the original."""
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from benchmarks.quality.methods.given import Given
 from benchmarks.quality.prepare import DEV_SEED, Bench, Place, Size
 from benchmarks.quality.scenarios import Scenario
 from domain.states import Verdict
+from worker.jobs.unlearn.plan import LEVELS
 from worker.unlearning.alignment import Moments
 from worker.unlearning.config import Config, default_config
 from worker.unlearning.network import Network
@@ -34,6 +35,12 @@ from worker.unlearning.unlearn import unlearn
 
 OURS, OURS_WITH = "Lethe", "Lethe, out-of-sample"
 TIMED_STEPS = 16
+
+ESCALATION: dict[str, dict[str, Any]] = {
+    "first round" if step is None else step.replace("_", " "): {"level": level} if level else {}
+    for step, level in LEVELS.items()
+}
+"""The steps of a job after each verdict `fail`, always from the original."""
 
 
 @dataclass(frozen=True, slots=True)

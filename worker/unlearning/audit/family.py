@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 ALPHA = 0.03
-"""Familywise error of the tests. At 0.05 too few retrained models passed: docs/method.md."""
+"""Familywise error of the tests. At 0.05 too few retrained models passed: docs/audit.md."""
 
 PERMUTATIONS = 2000
 
