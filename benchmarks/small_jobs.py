@@ -138,7 +138,7 @@ def timed(
 ) -> Timed:
     """One request to forget these samples of the model."""
     sleep(REST_S)
-    body = {"model": model, "sample_ids": sample_ids}
+    body = {"model": model, "sample_ids": sample_ids, "urgent": True}
     with watched(home) as used, watching(sessions) as watch:
         where = client.post("/v1/deletion-requests", body, **{"Idempotency-Key": str(uuid4())})
         watch.see(PLANNED)
