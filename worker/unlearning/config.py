@@ -20,7 +20,10 @@ class Config:
     behave as if never trained on these samples."""
 
     cycles: int
-    """The most cycles of a run; a cycle is one forget phase plus one recover phase."""
+    """The fewest cycles of a run; a cycle is one forget phase plus one recover phase."""
+
+    more_cycles: int
+    """The most cycles that follow them, each because the network still remembers."""
 
     forget_epochs: int
     """Passes over the forget set in each cycle."""
@@ -97,10 +100,6 @@ class Config:
     """How far below its aim the membership AUC is brought in the forget phase, because the recover
     phase brings some of it back."""
 
-    stop_at: float = 0.2
-    """In the last quarter of its cycles, a run ends as soon as the tests on the calibration
-    hold-out have at least this p-value; above 1, it never ends early."""
-
     k: int | None = None
     """Directions of the eigenspace; None means the number of retained classes - 1."""
 
@@ -109,17 +108,22 @@ class Config:
 
     seed: int = 0
 
+    @property
+    def most_cycles(self) -> int:
+        return self.cycles + self.more_cycles
+
     def __post_init__(self) -> None:
         for field in ("cycles", "forget_epochs", "recover_least"):
             self._require(field, at_least=1)
         self._require("batch_size", at_least=4)
         self._require("forget_batch", at_least=1, at_most=self.batch_size * 5 // 8 - 1)
         self._require("held", at_least=1)
+        self._require("more_cycles", at_least=0)
         self._require("recover_most", at_least=self.recover_least)
         for field in (
             "forget_lr", "recover_lr", "alignment_weight", "distillation_weight",
             "retain_weight", "membership_weight", "hold_weight", "push", "push_rate", "overshoot",
-            "recover_gain", "stop_at",
+            "recover_gain",
         ):  # fmt: skip
             self._require(field, at_least=0)
         self._require("scoring_samples", at_least=2)
@@ -170,6 +174,7 @@ def default_config(
     return Config(
         removing=removing,
         cycles=(2 if removing or forget_count > FEW else 1) if level == 0 else 4,
+        more_cycles=0 if removing else 2,
         forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 8) / batches)),
         forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),
         label_share=1.0 if removing else 0.1,

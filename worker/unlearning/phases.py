@@ -108,7 +108,9 @@ def forget_phase(
     sums, late = torch.zeros(4, device=network.device), torch.zeros((), device=network.device)
     steps = list(_epochs(len(goal.samples), config, generator))
     for step, chosen in enumerate(steps):
-        _anneal(optimizer, config.forget_lr, cycle - 1 + step / len(steps), config)
+        _anneal(
+            optimizer, config.forget_lr, min(cycle, config.cycles) - 1 + step / len(steps), config
+        )
         beside = companions.draw(config.batch_size * 5 // 8 - len(chosen))
         losses, excess = _forget_losses(network, goal, chosen, beside, ceiling, config)
         take_step(network, optimizer, weights @ losses)
@@ -138,7 +140,7 @@ def _forget_losses(
     labels = moved(goal.samples.labels[chosen], logits.device)
     losses = F.cross_entropy(logits[:count], labels, reduction="none")
     mine = goal.forgotten[chosen].nonzero().squeeze(1)
-    excess = _excess(rows(losses, _groups(goal, chosen)[0]).detach(), goal.unseen_losses)
+    excess = surer_by(rows(losses, _groups(goal, chosen)[0]).detach(), goal.unseen_losses)
     shift = _shift(goal, excess + config.overshoot, count, config)
     told = goal.targets(chosen[mine], shift)
     parts = torch.stack(
@@ -152,7 +154,7 @@ def _forget_losses(
     return parts, excess
 
 
-def _excess(losses: Tensor, unseen: Tensor) -> Tensor:
+def surer_by(losses: Tensor, unseen: Tensor) -> Tensor:
     """() how far the membership AUC of these losses (n,) is above 1/2, among unseen ones (M,); 0
     without samples."""
     if not len(losses) or not len(unseen):
@@ -305,7 +307,7 @@ def _held(
     losses = F.cross_entropy(
         logits, moved(goal.samples.labels[held], logits.device), reduction="none"
     )
-    excess = _excess(rows(losses, _groups(goal, held)[0]).detach(), goal.unseen_losses)
+    excess = surer_by(rows(losses, _groups(goal, held)[0]).detach(), goal.unseen_losses)
     shift = _shift(goal, excess + config.overshoot, len(held), config)
     answers = goal.targets(held[mine], shift)
     told = _unlearned(

@@ -16,6 +16,9 @@ def some(count):
     return forgotten
 
 
+ONE = {"cycles": 1, "more_cycles": 0}
+
+
 def run(
     problem,
     arguments,
@@ -110,7 +113,7 @@ def test_reports_every_cycle(problem):
         problem.forgetting(some(20)),
         on_cycle=lambda score, _: scores.append(score),
         cycles=3,
-        stop_at=2.0,
+        more_cycles=0,
     )
 
     assert [score.cycle for score in scores] == [1, 2, 3]
@@ -173,16 +176,21 @@ def test_says_when_the_original_is_broken(problem):
         run(dataclasses.replace(problem, network=broken), arguments)
 
 
-def test_ends_over_the_last_quarter_at_the_first_cycle_that_passes(problem):
+@pytest.mark.parametrize(("forget_lr", "cycles"), [(None, 2), (1e-6, 4)])
+def test_goes_on_while_the_network_remembers(problem, forget_lr, cycles):
     scores = []
+    changes = {} if forget_lr is None else {"forget_lr": forget_lr, "hold_weight": 0.0}
+
     run(
         problem,
-        problem.forgetting(some(20)),
+        problem.forgetting(some(40)),
         on_cycle=lambda score, _: scores.append(score),
-        cycles=8,
-        stop_at=0.0,
+        cycles=2,
+        more_cycles=2,
+        **changes,
     )
-    assert [score.cycle for score in scores] == [1, 2, 3, 4, 5, 6]
+
+    assert [score.cycle for score in scores] == list(range(1, cycles + 1))
 
 
 def test_follows_out_of_sample_predictions(problem):
@@ -286,7 +294,7 @@ def test_the_work_of_recovery_follows_the_damage(problem, phases_seen):
     arguments = problem.forgetting(some(20))
 
     for rate in (1e-6, 0.5):
-        run(problem, arguments, forget_lr=rate, recover_least=40, recover_most=900, cycles=1)
+        run(problem, arguments, forget_lr=rate, recover_least=40, recover_most=900, **ONE)
 
     little, much = phases_seen["rehearsed"]
     assert 40 <= little < much <= 900
@@ -295,9 +303,9 @@ def test_the_work_of_recovery_follows_the_damage(problem, phases_seen):
 def test_the_forget_phase_goes_on_while_its_samples_are_remembered(problem, phases_seen):
     arguments = problem.forgetting(some(40))
 
-    run(problem, arguments, forget_lr=1e-6, cycles=1)
+    run(problem, arguments, forget_lr=1e-6, **ONE)
     idle = list(phases_seen["left"])
-    run(problem, arguments, cycles=1)
+    run(problem, arguments, **ONE)
     done = phases_seen["left"][len(idle) :]
 
     assert len(idle) == method.TRIES

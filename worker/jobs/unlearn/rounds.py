@@ -198,8 +198,10 @@ def _change(
                 lease.report(
                     session,
                     bench.claim,
-                    phase=_phase(number, step, f"cycle {scores.cycle} of {config.cycles}"),
-                    progress=plan.progress(number, 0.85 * scores.cycle / config.cycles),
+                    phase=_phase(
+                        number, step, f"cycle {scores.cycle} of at most {config.most_cycles}"
+                    ),
+                    progress=plan.progress(number, 0.85 * scores.cycle / config.most_cycles),
                 )
                 session.merge(
                     AlignmentScore(
