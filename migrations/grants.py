@@ -176,7 +176,7 @@ TABLES: Mapping[str, Table] = {
     "estimate_targets": Table(
         api=APPEND,
         worker=Rights(update="result"),
-        fixed="job_id already_forgotten not_trained_on",
+        fixed="job_id already_forgotten not_trained_on former",
     ),
     "estimate_samples": Table(api=Rights(insert=True, delete=True), worker=Rights(delete=True)),
     "idempotency_keys": Table(

@@ -221,6 +221,9 @@ class EstimateTarget(Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), unique=True)
     already_forgotten: Mapped[int]
     not_trained_on: Mapped[int]
+    former: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """As in `DeletionTarget`, when the estimate was asked for."""
+
     result: Mapped[dict[str, Any] | None]
 
 

@@ -77,6 +77,7 @@ def _estimated(target: EstimateTarget) -> Table:
         ("status", word(target.status)),
         ("forgotten before", target.already_forgotten),
         ("never trained on", target.not_trained_on),
+        ("no longer there", requests.former(target.former)),
         ("failure", target.failure and f"{target.failure.kind}: {target.failure.reason}"),
     ]
     if result is not None:

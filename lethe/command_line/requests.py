@@ -322,6 +322,7 @@ def _target(target: Target) -> Table:
         ("accepted", target.accepted_job_id and f"of job {target.accepted_job_id}, made anew"),
         ("forgotten before", target.already_forgotten or None),
         ("never trained on", target.not_trained_on or None),
+        ("no longer there", former(target.former)),
         ("failure", target.failure and f"{target.failure.kind}: {target.failure.reason}"),
     ]
     if result is not None:
@@ -333,6 +334,11 @@ def _target(target: Target) -> Table:
             *_remarks(result.accuracy),
         ]
     return details(pairs)
+
+
+def former(count: int) -> str | None:
+    """What samples that left the dataset, though the model knows them, mean for a request."""
+    return f"{count}: this waits for a version trained on a later state" if count else None
 
 
 def _at_latest(planned_for: datetime | None) -> str | None:

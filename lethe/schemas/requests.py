@@ -301,6 +301,10 @@ class EstimateTarget(Result):
     job_id: UUID
     already_forgotten: int
     not_trained_on: int
+    former: int = 0
+    """Samples it knows that left the dataset: a request for them would wait for a version that was
+    trained on a later state."""
+
     result: EstimateResult | None
     failure: Failure | None
 

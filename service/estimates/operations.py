@@ -90,6 +90,7 @@ async def ask(
                     job_id=job.id,
                     already_forgotten=row.forgotten,
                     not_trained_on=row.untrained,
+                    former=row.former,
                 )
             )
         await session.flush()
@@ -159,6 +160,7 @@ def _target(target: EstimateTarget, model: str, job: Job) -> EstimateTargetRead:
         job_id=job.id,
         already_forgotten=target.already_forgotten,
         not_trained_on=target.not_trained_on,
+        former=target.former,
         result=EstimateResult.model_validate(target.result) if target.result else None,
         failure=Failure.model_validate(job.failure) if job.failure else None,
     )

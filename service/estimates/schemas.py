@@ -109,6 +109,12 @@ class EstimateTargetRead(Out):
     """How many of the named samples are outside the training split, so that the model never learned
     from them."""
 
+    former: int = 0
+    """How many of the named samples the model knows though they left the dataset, or have another
+    content there, since it was trained. No job can show it these: a deletion request that names one
+    waits for a version that was trained on a later state of the dataset, and what is found below
+    holds for the other samples alone."""
+
     result: EstimateResult | None
     """What was found; null until the job is completed."""
 

@@ -55,6 +55,7 @@ async def test_is_accepted_and_followed_at_its_location(client, model, queue):
                 "job_id": ANY,
                 "already_forgotten": 0,
                 "not_trained_on": 1,
+                "former": 0,
                 "result": None,
                 "failure": None,
             }

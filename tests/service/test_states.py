@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select, update
 
 from domain.states import JobKind, RegistrationStatus
-from domain.tables import AuditEvent, Dataset, DeletionTarget, FormerSample, Job, Model, Sample
+from domain.tables import AuditEvent, Dataset, DeletionTarget, FormerSample, Job, Sample
 from tests import factories
 from tests.service.submitting import submit
 
@@ -117,10 +117,12 @@ async def test_a_dataset_and_a_model_say_which_state_they_are_in(client, moved_o
     assert (await client.get("/v1/models/cnn")).json()["dataset_state"] == 1
 
 
-async def test_an_estimate_counts_what_is_gone_as_known(client, moved_on, sessions):
-    asked = {"model": "cnn", "sample_ids": ["t0", "t3"]}
+async def test_an_estimate_says_what_each_model_knows_of_what_is_gone(client, moved_on):
+    asked = {"dataset": "digits", "sample_ids": ["t0", "t1", "t2", "t3"]}
     answer = await client.post("/v1/deletion-requests/estimate", json=asked)
 
     assert answer.status_code == 202, answer.text
-    async with sessions() as session:
-        assert await session.get_one(Model, moved_on.id)
+    read = (await client.get(answer.headers["Location"])).json()
+    assert read == answer.json()
+    told = {each["model"]: (each["former"], each["not_trained_on"]) for each in read["targets"]}
+    assert told == {"cnn": (2, 1), "later": (0, 1)}  # as a request says it

@@ -3,7 +3,7 @@
 Shapes: F forget samples, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from time import monotonic
 from typing import Any
@@ -37,7 +37,7 @@ from worker.jobs.unlearn import choice, job_time
 from worker.jobs.unlearn.champion import load_champion
 from worker.jobs.unlearn.inputs import BATCH, Inputs, Order, order_of, read_inputs
 from worker.jobs.unlearn.job_time import steps
-from worker.jobs.unlearn.unchanged import require_unchanged
+from worker.jobs.unlearn.unchanged import answered_by, require_unchanged
 from worker.unlearning.alignment import matching_weights
 from worker.unlearning.audit.verdict import exchangeability
 from worker.unlearning.config import default_config
@@ -91,10 +91,13 @@ def estimate(bench: Workbench) -> None:
     require_unchanged(bench, drawn.model, drawn.dataset, champion, inputs.source, inputs.kept)
     loaded = monotonic()
     bench.report("looking at the samples", 0.4)
-    measured = _measured(bench, drawn, inputs, champion, known.class_counts, question.labels)
+    kept = inputs.kept_of(answered_by(bench, drawn.model, drawn.champion))
+    observed = inputs.shown_to(champion, kept)
+    measured = _measured(bench, drawn, inputs, observed, known.class_counts, question.labels)
     looked = monotonic()
     bench.report("timing", 0.9)
-    overhead = (loaded - started) + 2 * (looked - loaded)
+    # The new version is looked at too, and nothing is kept of that.
+    overhead = (loaded - started) + 2 * (looked - loaded) + _spared_seconds(champion, inputs, kept)
     predicted = _predicted(question, planned["mode"], champion, inputs, overhead)
     _record(bench, question.order, {**planned, **measured, **predicted})
 
@@ -174,7 +177,8 @@ def _planned(bench: Workbench, order: Order, class_counts: Tensor) -> dict[str, 
 
 
 def _draw(bench: Workbench, question: Question, class_counts: Tensor) -> tuple[Order, Inputs]:
-    """What is measured: at most MEASURED forget samples, and what is left without all of them."""
+    """What is measured: at most MEASURED forget samples, and what is left without all of them.
+    Nothing here needs the test samples."""
     order, labels = question.order, question.labels
     generator = torch.Generator().manual_seed(bench.claim.job_id.int % 2**31)
     chosen = set(proportional(labels, MEASURED, generator).tolist())
@@ -185,7 +189,7 @@ def _draw(bench: Workbench, question: Question, class_counts: Tensor) -> tuple[O
     )
     others = torch.tensor([index not in chosen for index in range(len(labels))])
     leaving = labels[others].bincount(minlength=len(class_counts))
-    return drawn, read_inputs(bench, drawn, class_counts - leaving)
+    return drawn, replace(read_inputs(bench, drawn, class_counts - leaving), test=None)
 
 
 def proportional(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -202,7 +206,7 @@ def _measured(
     bench: Workbench,
     drawn: Order,
     inputs: Inputs,
-    champion: Network,
+    observed: Observed,
     class_counts: Tensor,
     labels: Tensor,
 ) -> dict[str, Any]:
@@ -210,17 +214,10 @@ def _measured(
     classes would lose all of their training samples.
 
     Args:
+        observed: the champion's outputs on all that is measured.
         class_counts: (C,) training samples that the champion has not forgotten.
         labels: (F,) of all samples to forget, not only of those that are measured.
     """
-    observed = Observed.of(
-        champion,
-        forget=inputs.forget,
-        retain=inputs.retain,
-        holdout=inputs.audit,
-        test=None,
-        batch_size=BATCH,
-    )
     for attempt in bench.transaction():
         with attempt as session:
             mine = reference_tables.read(session, drawn.model.id, drawn.forget_ids)
@@ -271,6 +268,17 @@ def _memorisation(observed: Observed, known: Table | None) -> dict[str, Any] | N
     weights = matching_weights(unseen.labels, observed.forget.labels)
     gap = (weights @ unseen.losses() - observed.forget.losses().mean()).item()
     return {"measure": "loss_gap", "value": gap}
+
+
+def _spared_seconds(champion: Network, inputs: Inputs, kept: Mapping[str, Outputs]) -> float:
+    """How long it would take to look at the samples whose answers were kept."""
+    if not kept:
+        return 0.0
+    some = inputs.retain.select(torch.arange(min(BATCH, len(inputs.retain))))
+    started = monotonic()
+    Outputs.of(champion, some, BATCH)
+    spared = sum(len(outputs.labels) for outputs in kept.values())
+    return (monotonic() - started) * spared / len(some)
 
 
 def _predicted(

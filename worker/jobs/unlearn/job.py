@@ -17,7 +17,7 @@ from worker.jobs.unlearn import choice, fine_tuned, pooled, record, resume, roun
 from worker.jobs.unlearn.champion import load_champion
 from worker.jobs.unlearn.inputs import Inputs, Order, read_inputs, read_order
 from worker.jobs.unlearn.rounds import Basis
-from worker.jobs.unlearn.unchanged import made_with, require_unchanged
+from worker.jobs.unlearn.unchanged import answered_by, require_unchanged
 from worker.unlearning.evaluation import evaluate, retain_moments
 from worker.unlearning.unseen_answers import ease_told
 
@@ -46,8 +46,8 @@ def unlearn_model(bench: Workbench) -> None:
         bench, order.model, order.dataset, network, inputs.source, inputs.kept
     )
     bench.report("evaluating the champion", 0.05)
-    champion = {"weights": order.champion.weights_sha256, **made_with(bench, order.model)}
-    observed = inputs.shown_to(network, inputs.kept_of(champion))
+    kept = inputs.kept_of(answered_by(bench, order.model, order.champion))
+    observed = inputs.shown_to(network, kept)
     if order.champion.mode is Mode.EXACT:  # measured on all samples it was trained on
         moments = known.moments.without(observed.forget.features)
     else:  # estimated from an earlier reservoir: the present one gives a better estimate

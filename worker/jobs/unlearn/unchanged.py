@@ -8,8 +8,9 @@ import pyarrow as pa
 import structlog
 from sqlalchemy import select
 
-from domain.tables import Dataset, Model, Sample
+from domain.tables import Dataset, Model, ModelVersion, Sample
 from worker.data import specimens
+from worker.data.kept_answers import Maker
 from worker.data.parquet import Source
 from worker.engine import environment
 from worker.engine.workbench import Workbench
@@ -22,6 +23,11 @@ log = structlog.get_logger()
 def made_with(bench: Workbench, model: Model) -> dict[str, str]:
     """What decides how an input is read and answered: versions of code and libraries, by name."""
     return environment.describe(bench.device, users_code(bench, model))
+
+
+def answered_by(bench: Workbench, model: Model, version: ModelVersion) -> Maker:
+    """By what the version's answers are made here, as they are kept with it."""
+    return {"weights": version.weights_sha256, **made_with(bench, model)}
 
 
 def require_unchanged(

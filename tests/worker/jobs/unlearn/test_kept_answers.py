@@ -2,7 +2,10 @@
 
 import torch
 
-from tests.worker.jobs.unlearn.digit_models import NAMED, flat_floats
+from domain.states import JobKind
+from domain.tables import Estimate, EstimateSample, EstimateTarget, Job
+from tests.worker.jobs.unlearn.digit_models import ALLOWED, NAMED, flat_floats
+from worker.jobs.estimate import estimate
 from worker.jobs.unlearn import record
 from worker.jobs.unlearn.inputs import Inputs
 from worker.jobs.unlearn.job import unlearn_model
@@ -45,3 +48,38 @@ def test_a_job_measures_no_more_of_its_champion_than_what_it_is_to_forget(
         assert torch.equal(kept.labels, again.labels)
         torch.testing.assert_close(kept.logits, again.logits)
         torch.testing.assert_close(kept.features, again.features)
+
+
+def test_an_estimate_looks_at_no_more_than_what_is_named_and_expects_a_job_to(
+    registered, ask, bench_of, sync_sessions, monkeypatch
+):
+    model = registered(flat_floats, escalation=[], mode="approximate")
+    unlearn_model(ask(model, *NAMED[:5]))
+    measured, of = [], Outputs.of
+
+    def count(network, samples, batch_size):
+        measured.append(len(samples))
+        return of(network, samples, batch_size)
+
+    monkeypatch.setattr(Outputs, "of", count)
+    bench = bench_of(Job(kind=JobKind.ESTIMATE, model_id=model.id), **ALLOWED)
+    with sync_sessions.begin() as session:
+        asked = Estimate(
+            dataset_id=model.dataset_id, objective="untrain_samples", exact=False, samples=7,
+            duplicates=0,
+        )  # fmt: skip
+        session.add(asked)
+        session.flush()
+        target = EstimateTarget(
+            estimate_id=asked.id, model_id=model.id, job_id=bench.claim.job_id,
+            already_forgotten=0, not_trained_on=0,
+        )  # fmt: skip
+        session.add(target)
+        session.add_all(
+            EstimateSample(job_id=bench.claim.job_id, sample_id=name) for name in NAMED[5:12]
+        )
+
+    estimate(bench)
+
+    assert measured[0] == 7
+    assert len(measured) == 2  # the other is timed: a job will have to look at what was spared here
