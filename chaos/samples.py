@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ class Files:
 
     dataset: Path
     weights: Path
+    table: pa.Table
     train_ids: list[str]
     holdout_ids: list[str]
 
@@ -54,11 +56,27 @@ def write(folder: Path, *, seed: int) -> Files:
     table = pa.table({"sample_id": ids, "input": list(inputs), "label": labels, "split": splits})
     dataset, weights = folder / "points.parquet", folder / "mlp.safetensors"
     pq.write_table(table, dataset)
-    save_model(_train(inputs[:TRAIN], labels[:TRAIN], seed), str(weights))
-    return Files(dataset, weights, ids[:TRAIN], ids[TRAIN : TRAIN + HOLDOUT])
+    train(table.slice(0, TRAIN), weights, seed=seed)
+    return Files(dataset, weights, table, ids[:TRAIN], ids[TRAIN : TRAIN + HOLDOUT])
 
 
-def _train(inputs: np.ndarray, labels: np.ndarray, seed: int) -> nn.Module:
+def next_state(table: pa.Table, number: int) -> pa.Table:
+    """The dataset a month later: the last training sample is gone, and two have come."""
+    in_training = pc.equal(table["split"], "train")
+    last = pc.max(table.filter(in_training)["sample_id"])
+    new = table.filter(in_training).slice(0, 2)
+    ids = pa.array([f"train-{8000 + 2 * number + place}" for place in range(2)])
+    come = new.set_column(0, "sample_id", ids)
+    return pa.concat_tables([table.filter(pc.not_equal(table["sample_id"], last)), come])
+
+
+def train(rows: pa.Table, weights: Path, *, seed: int) -> None:
+    """Train a model on these rows, and write its weights."""
+    inputs, labels = np.stack(rows["input"].to_numpy()), rows["label"].to_numpy()
+    save_model(_trained(inputs, labels, seed), str(weights))
+
+
+def _trained(inputs: np.ndarray, labels: np.ndarray, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     model, x, y = mlp(), torch.from_numpy(inputs), torch.from_numpy(labels)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)

@@ -131,15 +131,43 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewal:
+    """A team that trains a model anew and registers what comes of it as its next version."""
+
+    at: float
+    of_second: bool
+    """Which of the two models."""
+
+    moves_on: bool
+    """Whether the dataset's next state is registered before, and trained on."""
+
+    careless: bool
+    """Whether it trains on what may not be trained on, too."""
+
+    copies: int
+
+    def __str__(self) -> str:
+        what = "a state of the dataset and then " if self.moves_on else ""
+        how = ", trained on all there is" if self.careless else ""
+        return (
+            f"{self.at:5.2f} s  team    registers {what}a version of the "
+            f"{Asked.SECOND if self.of_second else Asked.FIRST}, {self.copies} times at once{how}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """What happens to the stack during some seconds."""
 
     seed: int
     faults: tuple[Fault, ...]
     submissions: tuple[Submission, ...]
+    renewals: tuple[Renewal, ...] = ()
 
     def __str__(self) -> str:
-        entries: list[Fault | Submission] = [*self.faults, *self.submissions]
+        entries: list[Fault | Submission | Renewal] = [
+            *self.faults, *self.submissions, *self.renewals,
+        ]  # fmt: skip
         lines = map(str, sorted(entries, key=lambda entry: entry.at))
         return "\n".join([f"seed {self.seed}", *lines])
 
@@ -158,7 +186,23 @@ def draw(seed: int) -> Schedule:
         _submission(dice, at, number, dice.choice(asked))
         for number, at in enumerate(sorted(times), 1)
     )
-    return Schedule(seed, tuple(faults), tuple(submissions))
+    return Schedule(seed, tuple(faults), tuple(submissions), _renewals(seed))
+
+
+def _renewals(seed: int) -> tuple[Renewal, ...]:
+    """Every third schedule has one; their dice are their own, so faults do not depend on them."""
+    if seed % 3:
+        return ()
+    dice = random.Random(f"renewals {seed}")
+    return (
+        Renewal(
+            at=round(dice.uniform(0.0, 3.0), 2),
+            of_second=dice.random() < 0.5,
+            moves_on=dice.random() < 0.5,
+            careless=dice.random() < 0.3,
+            copies=dice.choice([1, 1, 2, 5]),
+        ),
+    )
 
 
 def _fault(dice: random.Random, kind: Kind) -> Fault:

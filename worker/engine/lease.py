@@ -20,6 +20,10 @@ from domain.states import JobKind, JobStatus
 from domain.tables import Job
 
 
+ENDED = (JobStatus.COMPLETED, JobStatus.FAILED)
+"""How an attempt ends its job; to cancel one is for others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to work on a job, valid until the lease runs out."""
@@ -62,6 +66,11 @@ def is_held(session: Session, held: Claim) -> bool:
     return bool(session.scalar(select(exists().where(*_is_held(held)))))
 
 
+def has_ended(session: Session, held: Claim) -> bool:
+    """Whether this very attempt has completed or failed the job."""
+    return bool(session.scalar(select(exists().where(*_is_of(held), Job.status.in_(ENDED)))))
+
+
 def hold(session: Session, held: Claim) -> Job:
     """The job's row, locked until the transaction ends: the start of every final transaction.
 
@@ -73,7 +82,7 @@ def hold(session: Session, held: Claim) -> Job:
     job = session.scalars(mine.with_for_update()).one_or_none()
     if job is not None and job.status is JobStatus.RUNNING:
         return job
-    ended = job is not None and job.status in (JobStatus.COMPLETED, JobStatus.FAILED)
+    ended = job is not None and job.status in ENDED
     raise (JobEnded if ended else LeaseLost)(f"job {held.job_id}, attempt {held.attempt}")
 
 
@@ -103,4 +112,8 @@ def _write(session: Session, held: Claim, **values: Any) -> None:
 
 
 def _is_held(held: Claim) -> tuple[ColumnElement[bool], ...]:
-    return Job.id == held.job_id, Job.attempt == held.attempt, Job.status == JobStatus.RUNNING
+    return *_is_of(held), Job.status == JobStatus.RUNNING
+
+
+def _is_of(held: Claim) -> tuple[ColumnElement[bool], ...]:
+    return Job.id == held.job_id, Job.attempt == held.attempt

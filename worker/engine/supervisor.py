@@ -7,7 +7,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.process import BaseProcess
@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from domain import database_errors, jobs
-from domain.errors import LeaseLost
+from domain.errors import JobEnded, LeaseLost
 from domain.settings import WorkerSettings
 from domain.states import RegistrationStatus
 from domain.tables import Model
@@ -52,10 +52,6 @@ log = structlog.get_logger()
 
 How = Literal["ended", "lost", "time_limit", "stopped", "memory"]
 """Why the parent stopped watching a child."""
-
-CERTAIN: Mapping[int, How] = {0: "ended", LEASE_LOST: "lost"}
-"""What a child's exit code says, whatever its parent has seen: a job that has just ended and one
-that went to another worker look alike, and a child may find out first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +111,7 @@ def run(
         _settle(how, code, held, sessions, settings)
     job_checkpoints.delete_if_ended(sessions, store, job_id)
     duration_s = round(time.monotonic() - started, 1)
-    how = CERTAIN.get(code, how)
+    how = _left(how, code, held, sessions)
     log.info("job.left", attempt=held.attempt, how=how, returncode=code, duration_s=duration_s)
     return True
 
@@ -191,6 +187,18 @@ def _is_held(held: Claim, sessions: sessionmaker[Session]) -> bool:
         return lease.is_held(session, held)
 
 
+def _left(how: How, code: int, held: Claim, sessions: sessionmaker[Session]) -> How:
+    """How the job was left, whatever the parent has seen: one that has just ended and one that went
+    to another worker look alike, a child may find out first, and one whose job has ended may be too
+    slow to exit."""
+    if code == 0:
+        return "ended"
+    if how != "lost" and code != LEASE_LOST:
+        return how
+    with _without_waiting(sessions) as session:
+        return "ended" if lease.has_ended(session, held) else "lost"
+
+
 @contextlib.contextmanager
 def _without_waiting(sessions: sessionmaker[Session]) -> Iterator[Session]:
     with sessions.begin() as session:
@@ -235,5 +243,7 @@ def _settle(
                     if code == -signal.SIGKILL:
                         why += ", killed from outside, perhaps because memory ran out"
                     jobs.lose(session, job, actor="worker", why=why, max_losses=settings.max_losses)
+    except JobEnded:
+        pass  # the child came to grief after it had stored the outcome
     except LeaseLost:
         log.warning("job.lost", attempt=held.attempt)

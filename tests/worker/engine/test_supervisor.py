@@ -253,17 +253,34 @@ def told(monkeypatch):
         yield events
 
 
-def test_a_job_that_ended_is_not_told_as_lost(run, sessions, told, monkeypatch):
-    monkeypatch.setattr(supervisor, "ASK_S", 0)  # so the parent sees its end before its child's
+@pytest.mark.parametrize(
+    ("code", "returncode", "failure"),
+    [
+        ("import os, time; time.sleep(0.3); os._exit(0)", 0, None),
+        ("import time; time.sleep(60)", -9, None),  # too slow to exit: its parent ends it
+        (f"import os; os._exit({exits.LEASE_LOST})", exits.LEASE_LOST, None),  # it looked again
+        ("import os; os._exit(7)", 7, {"kind": "input", "reason": "so"}),  # on its way out
+    ],
+)
+def test_a_job_that_ended_is_never_told_as_lost(
+    run, sessions, told, monkeypatch, code, returncode, failure
+):
+    # So the parent sees its end before its child's, where the child takes its time.
+    monkeypatch.setattr(supervisor, "ASK_S", 0)
+    monkeypatch.setattr(supervisor, "GRACE_S", 1)
+    status = JobStatus.FAILED if failure else JobStatus.COMPLETED
 
-    def complete(child):
+    def end(child):
         with sessions.begin() as session:
-            ended = {"status": JobStatus.COMPLETED, "lease_until": None}
+            ended = {"status": status, "lease_until": None, "failure": failure}
             session.execute(update(Job).values(ended))
 
-    run("import os, time; time.sleep(0.5); os._exit(0)", once_spawned=complete)
+    job = run(code, once_spawned=end)
 
-    assert (told[-1]["event"], told[-1]["how"], told[-1]["returncode"]) == ("job.left", "ended", 0)
+    assert [event for event in told if event["event"] == "job.lost"] == []
+    assert (told[-1]["event"], told[-1]["how"]) == ("job.left", "ended")
+    assert told[-1]["returncode"] == returncode
+    assert (job.status, job.losses) == (status, 0)
 
 
 def test_a_child_that_finds_first_that_its_job_is_gone_is_told_as_lost(run, told):
