@@ -83,6 +83,8 @@ def summary(schedules: Sequence[Played], lease_default: bool) -> dict[str, Any]:
         "faults_by_kind": dict(sorted(kinds.items())),
         "requests_accepted": sum(each.accepted for each in schedules),
         "posts_sent": sum(each.posts for each in schedules),
+        "versions_and_states_registered": sum(each.offered for each in schedules),
+        "of_these_taken": sum(each.taken for each in schedules),
         "lost": sum(rules[rule] for rule in LOST),
         "doubled": sum(rules[rule] for rule in DOUBLED),
         "violations": dict(sorted(rules.items())),
@@ -120,8 +122,10 @@ def table(report: dict[str, Any]) -> str:
         lines.append(f"| {kind} | {injected} | {met} |")
     lines.append(
         f"\n{report['requests_accepted']} requests accepted in {report['posts_sent']} POSTs, "
-        f"{report['seconds']} s; {report['recoveries']} jobs lost their worker, median recovery "
-        f"{report['median_recovery_s']} s; violations: {report['violations'] or 'none'}"
+        f"{report['seconds']} s; {report['versions_and_states_registered']} versions and states "
+        f"registered, {report['of_these_taken']} taken; {report['recoveries']} jobs lost their "
+        f"worker, median recovery {report['median_recovery_s']} s; violations: "
+        f"{report['violations'] or 'none'}"
     )
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -17,8 +18,9 @@ from chaos import checker, samples
 from chaos.checker import Violation, files
 from chaos.clients import Client, client
 from chaos.faults import strike
-from chaos.promise import Death, Promise
+from chaos.promise import Death, Offer, Promise
 from chaos.recovery import LIMIT_S, Recovery, recoveries
+from chaos.renewals import Data, Team
 from chaos.schedule import HOLDOUT, TRAIN, Fault, Schedule
 from chaos.stack import ORPHAN_AGE_S, PROCESSES, Stack
 from chaos.waiting import wait
@@ -39,6 +41,8 @@ OPEN = """
     WHERE status IN ('pending', 'scheduled', 'running')
     UNION ALL SELECT 'target', request_id || ' ' || model_id FROM deletion_targets
     WHERE status IN ('pending', 'scheduled', 'running')
+    UNION ALL SELECT 'purge', id::text FROM model_versions
+    WHERE status = 'superseded' AND purged_at IS NULL AND purge_after <= now()
 """
 
 
@@ -46,7 +50,7 @@ OPEN = """
 class Stand:
     """The dataset and models that deletion requests are about."""
 
-    dataset: str
+    data: Data
     models: tuple[str, str]
     train_ids: Sequence[str]
     holdout_ids: Sequence[str]
@@ -68,6 +72,12 @@ class Played:
     accepted: int
     """Number of requests answered with 202."""
 
+    offered: int
+    """Number of versions and states that teams registered."""
+
+    taken: int
+    """How many of them are, or were, served or indexed."""
+
     posts: int
     recoveries: list[Recovery]
     violations: list[Violation]
@@ -84,6 +94,7 @@ class Player:
     stand: Stand | None = None
     turn: int = 0
     promises: list[Promise] = field(default_factory=list)
+    offers: list[Offer] = field(default_factory=list)
     known: set[Violation] = field(default_factory=set)
     """Violations of earlier schedules, so that each is reported once."""
 
@@ -98,11 +109,12 @@ class Player:
         samples, stand = self.stand.fresh(self.turn), self.stand
         self.turn += 1
         clients = [
-            client(self.stack, each, samples, dataset=stand.dataset, models=stand.models)
+            client(self.stack, each, samples, dataset=stand.data.name, models=stand.models)
             for each in schedule.submissions
         ]
+        teams = [Team(self.stack, each, stand.data, stand.models) for each in schedule.renewals]
         self.promises += [each.promise for each in clients]
-        deaths = _let_happen(self.stack, schedule, clients)
+        deaths = _let_happen(self.stack, schedule, clients, teams)
         settled = time.monotonic()
         self._wait_until_quiet()
         settling_s = time.monotonic() - settled
@@ -110,9 +122,14 @@ class Player:
             if each.promise.request_id is not None:
                 each.ask_again()
                 each.look()
+        offers = [sending.offer for team in teams for sending in team.sent]
+        self.offers += offers
+        for team in teams:
+            team.ask_again()
         with psycopg.connect(self.stack.database_url, row_factory=dict_row) as connection:
-            found = checker.check(connection, self.stack.store, self.promises)
+            found = checker.check(connection, self.stack.store, self.promises, self.offers)
             recovered = recoveries(connection, deaths)
+            taken = _taken(connection, offers)
         found += [
             Violation("recovery_slow", f"job {each.death.job_id}: {each.seconds} s")
             for each in recovered
@@ -124,7 +141,9 @@ class Player:
             schedule,
             len(clients),
             sum(each.promise.request_id is not None for each in clients),
-            sum(each.promise.sent for each in clients),
+            len(offers),
+            taken,
+            sum(each.promise.times for each in clients),
             recovered,
             new,
             time.monotonic() - started,
@@ -144,6 +163,15 @@ class Player:
             wait(SWEPT_S, lambda: {*files.left_over(connection, store)} <= self.known, every_s=0.2)
 
 
+def _taken(connection: psycopg.Connection[dict[str, Any]], offers: Sequence[Offer]) -> int:
+    ready = connection.execute(
+        "SELECT id FROM version_registrations WHERE status = 'ready' "
+        "UNION ALL SELECT id FROM dataset_states WHERE status = 'ready'"
+    )
+    ids = {row["id"] for row in ready}
+    return sum(offer.registration_id in ids for offer in offers)
+
+
 def _build(stack: Stack, *, seed: int) -> Stand:
     """Register a dataset and two models, and wait until they are ready."""
     name = f"chaos-{uuid4().hex[:8]}"
@@ -160,16 +188,18 @@ def _build(stack: Stack, *, seed: int) -> Stand:
         }
         rows = [user.settled(user.post("/v1/datasets", dataset))]
         models = (f"{name}-first", f"{name}-second")
-        places = [user.post("/v1/models", _model(each, name, written)) for each in models]
+        bodies = [_model(models[0], name, written), _model(models[1], name, written, grace="PT0S")]
+        places = [user.post("/v1/models", body) for body in bodies]
         rows += [user.settled(place) for place in places]
     for row in rows:
         if row["status"] != "ready":
             raise RuntimeError(f"{row['name']} is {row['status']}: {row['failure']}")
-    return Stand(name, models, written.train_ids, written.holdout_ids)
+    data = Data(name, written.dataset.parent, written.table)
+    return Stand(data, models, written.train_ids, written.holdout_ids)
 
 
-def _model(name: str, dataset: str, written: samples.Files) -> dict[str, object]:
-    """Jobs of one round only."""
+def _model(name: str, dataset: str, written: samples.Files, **more: str) -> dict[str, object]:
+    """Jobs of one round only. The files of a model without a grace go as soon as they may."""
     return {
         "name": name,
         "dataset": dataset,
@@ -181,12 +211,15 @@ def _model(name: str, dataset: str, written: samples.Files) -> dict[str, object]
             "reservoir_samples": 200,
             "evaluation_samples": 200,
             "batch": {"window": "PT0S"},
+            **more,
         },
     }
 
 
-def _let_happen(stack: Stack, schedule: Schedule, clients: Sequence[Client]) -> list[Death]:
-    """Start every fault and every client at its time; return when all have ended."""
+def _let_happen(
+    stack: Stack, schedule: Schedule, clients: Sequence[Client], teams: Sequence[Team]
+) -> list[Death]:
+    """Start every fault, client and team at its time; return when all have ended."""
     started = time.monotonic()
     deaths: list[Death] = []
     broken: list[BaseException] = []
@@ -209,6 +242,7 @@ def _let_happen(stack: Stack, schedule: Schedule, clients: Sequence[Client]) -> 
 
     threads = [at(fault.at, strikes(fault)) for fault in schedule.faults]
     threads += [at(each.submission.at, each.run) for each in clients]
+    threads += [at(each.renewal.at, each.run) for each in teams]
     for thread in threads:
         thread.start()
     for thread in threads:

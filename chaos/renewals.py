@@ -97,6 +97,11 @@ class Team:
         }
         self._send(offer, f"/v1/models/{self.model}/versions", body)
 
+    def ask_again(self) -> None:
+        """Check that each key still gives its answer."""
+        for sending in self.sent:
+            sending.ask_again()
+
     def _moved_on(self) -> bool:
         """Register the next state; whether it is the one that is indexed now."""
         data, number = self.data, self.data.state + 1
@@ -105,7 +110,8 @@ class Team:
         pq.write_table(table, file)
         ids = frozenset(table["sample_id"].to_pylist())
         offer = Offer(str(uuid4()), data.name, ids, is_state=True)
-        if not self._send(offer, f"/v1/datasets/{data.name}/states", {"uri": file.as_uri()}).is_ready():
+        sending = self._send(offer, f"/v1/datasets/{data.name}/states", {"uri": file.as_uri()})
+        if not sending.is_ready():
             return False  # the checker finds out why
         data.table, data.state = table, number
         return True

@@ -16,21 +16,21 @@ Connection = psycopg.Connection[dict[str, Any]]
 Rows = list[dict[str, Any]]
 
 VERSIONS = """
-    SELECT offered.id, idempotency_key AS key, model.name AS of, model.id AS model_id, dataset_id,
-           offered.status, failure, job.status AS job_status, job.id AS job_id,
-           version.id AS version_id
+    SELECT offered.id, idempotency_key AS key, model.name AS of, model.id AS model_id,
+           model.dataset_id, offered.status, offered.failure, job.status AS job_status,
+           job.id AS job_id, version.id AS version_id
     FROM version_registrations offered
     JOIN models model ON model.id = offered.model_id
-    JOIN jobs job ON job.id = offered.job_id
+    LEFT JOIN jobs job ON job.id = offered.job_id
     LEFT JOIN model_versions version ON version.job_id = job.id
 """
 
 STATES = """
-    SELECT state.id, idempotency_key AS key, dataset.name AS of, dataset_id, state.status,
+    SELECT state.id, idempotency_key AS key, dataset.name AS of, state.dataset_id, state.status,
            state.failure, state.number, job.status AS job_status
     FROM dataset_states state
-    JOIN datasets dataset ON dataset.id = dataset_id
-    JOIN jobs job ON job.id = state.job_id
+    JOIN datasets dataset ON dataset.id = state.dataset_id
+    LEFT JOIN jobs job ON job.id = state.job_id
 """
 
 POSITIONS = """
@@ -42,7 +42,9 @@ POSITIONS = """
 commits."""
 
 
-def violations(connection: Connection, offers: list[Offer], tombstones: Rows) -> Iterator[Violation]:
+def violations(
+    connection: Connection, offers: list[Offer], tombstones: Rows
+) -> Iterator[Violation]:
     """What is wrong with registrations of versions and of states."""
     versions = connection.execute(VERSIONS).fetchall()
     states = connection.execute(STATES).fetchall()
@@ -111,9 +113,7 @@ def _doubled(rows: Any, offers: list[Offer]) -> Iterator[Violation]:
             yield Violation("offer_doubled", f"key {key} of {of} stands for {times} registrations")
 
 
-def _of_datasets(
-    connection: Connection, states: Rows, offers: list[Offer]
-) -> Iterator[Violation]:
+def _of_datasets(connection: Connection, states: Rows, offers: list[Offer]) -> Iterator[Violation]:
     """States are numbered from 2, and the index has the samples of the last one."""
     ids = {offer.registration_id: offer.ids for offer in offers if offer.is_state}
     for dataset in connection.execute("SELECT id, name, state FROM datasets").fetchall():
@@ -121,7 +121,9 @@ def _of_datasets(
         mine.sort(key=lambda row: int(row["number"]))
         numbers = [row["number"] for row in mine]
         if numbers != list(range(2, dataset["state"] + 1)):
-            yield Violation("states_wrong", f"{dataset['name']} is in {dataset['state']}: {numbers}")
+            yield Violation(
+                "states_wrong", f"{dataset['name']} is in {dataset['state']}: {numbers}"
+            )
         elif mine and mine[-1]["id"] in ids:
             indexed = connection.execute(
                 "SELECT sample_id FROM samples WHERE dataset_id = %s", [dataset["id"]]

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from chaos.checker.violation import Violation
-from chaos.promise import Promise
+from chaos.promise import Promise, Sent
 
 ENDS = ("completed", "needs_review", "cancelled")
 """The statuses in which a request may end. `failed` is not among them: no fault here excuses it."""
@@ -36,7 +36,7 @@ def violations(
     for row in connection.execute(TARGETS):
         targets[row["request_id"]].append(row)
     for promise in promised:
-        yield from _of_client(promise)
+        yield from of_client(promise)
         if promise.request_id is None:
             continue
         request = requests.get(promise.request_id)
@@ -57,11 +57,12 @@ TARGETS = """
 """
 
 
-def _of_client(promise: Promise) -> Iterator[Violation]:
-    for complaint in promise.complaints:
-        yield Violation("client_complains", f"key {promise.key}: {complaint}")
-    if len(promise.answers) > 1:
-        yield Violation("answers_differ", f"key {promise.key}: {len(promise.answers)} answers")
+def of_client(sent: Sent) -> Iterator[Violation]:
+    """What a client saw but should not have."""
+    for complaint in sent.complaints:
+        yield Violation("client_complains", f"key {sent.key}: {complaint}")
+    if len(sent.answers) > 1:
+        yield Violation("answers_differ", f"key {sent.key}: {len(sent.answers)} answers")
 
 
 def _of_request(

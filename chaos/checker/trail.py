@@ -19,6 +19,7 @@ REQUEST_STEPS: Mapping[str, frozenset[str]] = {
     "running": frozenset(
         {"pending", "scheduled", "completed", "needs_review", "failed", "cancelled"}
     ),
+    "needs_review": frozenset({"pending", "completed"}),  # when a version from elsewhere comes
 }
 """Which events may follow each event; all others are final."""
 
@@ -168,15 +169,34 @@ def _of_versions(
             )
 
 
+OFFERED = """
+    SELECT model_id AS of, job_id::text, status, 'version.offered' AS offered, NULL AS ready,
+           'version.failed' AS failed FROM version_registrations
+    UNION ALL SELECT dataset_id, job_id::text, status, 'dataset.state_registered',
+           'dataset.state_indexed', 'dataset.state_failed' FROM dataset_states
+"""
+"""Later versions and states, and the events about them. That a version is ready, its own tell."""
+
+
 def _of_registrations(
     connection: psycopg.Connection[dict[str, Any]], by_subject: dict[UUID, Events]
 ) -> Iterator[Violation]:
+    """What is registered is ready or failed once, and so is each later version or state of it."""
+    later: dict[UUID, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for row in connection.execute(OFFERED).fetchall():
+        later[row["of"]][row["offered"], row["job_id"]] += 1
+        if ended := row.get(row["status"]):
+            later[row["of"]][ended, row["job_id"]] += 1
     for table, ready in (("datasets", "dataset.indexed"), ("models", "model.checked")):
         for row in connection.execute(f"SELECT id, name, status FROM {table}").fetchall():
-            names = _names(by_subject.pop(row["id"], []))
+            events = by_subject.pop(row["id"], [])
             expected = [f"{table[:-1]}.registered", *([ready] if row["status"] == "ready" else [])]
-            if names != expected:
-                yield Violation("event_missing", f"{row['name']} is {row['status']}: {names}")
+            first, rest = _names(events)[: len(expected)], events[len(expected) :]
+            if first != expected:
+                yield Violation("event_missing", f"{row['name']} is {row['status']}: {first}")
+            told = Counter((event["event"], event["data"].get("job", "")) for event in rest)
+            if told != later[row["id"]]:
+                yield Violation("event_missing", f"later ones of {row['name']}: {_names(rest)}")
 
 
 def _steps(events: Events) -> list[str]:

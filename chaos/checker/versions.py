@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 
 from chaos.checker.violation import Violation
-from chaos.promise import Promise
+from chaos.promise import Offer, Promise
 
 Rows = list[dict[str, Any]]
 Connection = psycopg.Connection[dict[str, Any]]
@@ -18,6 +18,9 @@ OPEN_JOBS = ("queued", "running")
 
 REGISTER = ("register_model", "register_version")
 """Kinds of jobs that make a version whatever there is to forget."""
+
+OFFERED = ("register_version", "index_state")
+"""Kinds of jobs that may fail: `offers` says when."""
 
 COMPLETED = """
     SELECT answer.key, target.job_id, target.model_id
@@ -28,9 +31,13 @@ COMPLETED = """
 
 
 def violations(
-    connection: Connection, promised: Iterable[Promise], tombstones: Rows
+    connection: Connection,
+    promised: Iterable[Promise],
+    tombstones: Rows,
+    offered: Iterable[Offer] = (),
 ) -> Iterator[Violation]:
     """What is wrong with jobs, tombstones and versions."""
+    promised = list(promised)
     jobs = connection.execute("SELECT * FROM jobs").fetchall()
     versions = connection.execute("SELECT * FROM model_versions ORDER BY number").fetchall()
     samples = {promise.key: promise.samples for promise in promised}
@@ -44,7 +51,9 @@ def violations(
     for version in versions:
         by_job[version["job_id"]].append(version)
     yield from _of_jobs(jobs)
-    yield from _of_tombstones(asked, tombstones)
+    yield from _of_tombstones(
+        asked, tombstones, _left_out(connection, promised, offered, tombstones)
+    )
     yield from _one_for_each_job(jobs, by_job, tombstones)
     yield from _of_models(connection, versions, by_job, tombstones, _replaced(jobs, by_job))
     yield from _of_measurements(connection, versions)
@@ -55,12 +64,46 @@ def _of_jobs(jobs: Rows) -> Iterator[Violation]:
     for job in jobs:
         if job["status"] in OPEN_JOBS:
             yield Violation("job_open", f"job {job['id']} is {job['status']}")
-        elif job["status"] == "failed":
+        elif job["status"] == "failed" and job["kind"] not in OFFERED:
             yield Violation("job_failed", f"job {job['id']}: {job['failure']}")
 
 
-def _of_tombstones(asked: set[tuple[UUID, UUID, str]], tombstones: Rows) -> Iterator[Violation]:
-    """Every sample named to a completed target has one tombstone, and no other sample has any."""
+def _left_out(
+    connection: Connection, promised: list[Promise], offered: Iterable[Offer], tombstones: Rows
+) -> set[tuple[UUID, str]]:
+    """By job that registered a version: samples that this was trained without, and may have been.
+    They were named to this model, or another one had forgotten them."""
+    jobs = {
+        row["id"]: row["job_id"]
+        for row in connection.execute("SELECT id, job_id FROM version_registrations")
+    }
+    offers = {
+        jobs[offer.registration_id]: offer for offer in offered if offer.registration_id in jobs
+    }
+    named: dict[str, set[str]] = defaultdict(set)
+    for promise in promised:
+        for model in promise.models:
+            named[model].update(promise.samples)
+    holders: dict[tuple[UUID, str], set[UUID]] = defaultdict(set)
+    for row in tombstones:
+        holders[row["dataset_id"], row["sample_id"]].add(row["model_id"])
+    return {
+        (row["job_id"], row["sample_id"])
+        for row in tombstones
+        if (offer := offers.get(row["job_id"])) is not None
+        and row["sample_id"] not in offer.ids
+        and (
+            row["sample_id"] in named[offer.of]
+            or len(holders[row["dataset_id"], row["sample_id"]]) > 1
+        )
+    }
+
+
+def _of_tombstones(
+    asked: set[tuple[UUID, UUID, str]], tombstones: Rows, left_out: set[tuple[UUID, str]]
+) -> Iterator[Violation]:
+    """Every sample named to a completed target has one tombstone, and no other sample has any, but
+    those that a version from elsewhere was trained without."""
     count = Counter((row["model_id"], row["sample_id"]) for row in tombstones)
     for (model_id, sample_id), times in count.items():
         if times > 1:
@@ -73,7 +116,8 @@ def _of_tombstones(asked: set[tuple[UUID, UUID, str]], tombstones: Rows) -> Iter
     for (job_id, model_id), samples in missing.items():
         yield Violation("tombstone_missing", f"{samples} samples of model {model_id}, job {job_id}")
     for row in tombstones:
-        if (row["job_id"], row["model_id"], row["sample_id"]) not in asked:
+        is_asked = (row["job_id"], row["model_id"], row["sample_id"]) in asked
+        if not is_asked and (row["job_id"], row["sample_id"]) not in left_out:
             yield Violation(
                 "tombstone_unasked", f"{row['sample_id']} of {row['model_id']}, {row['job_id']}"
             )

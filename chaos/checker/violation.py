@@ -14,8 +14,13 @@ class Violation:
         return f"{self.rule}: {self.detail}"
 
 
-LOST = frozenset({"request_lost", "request_open", "request_failed", "target_missing"})
-"""Rules whose violation means that an accepted request was not carried out."""
+LOST = frozenset(
+    {
+        "request_lost", "request_open", "request_failed", "target_missing",
+        "offer_lost", "offer_open", "offer_refused",
+    }
+)  # fmt: skip
+"""Rules whose violation means that what was accepted was not carried out."""
 
-DOUBLED = frozenset({"request_doubled", "sample_doubled", "version_doubled"})
+DOUBLED = frozenset({"request_doubled", "sample_doubled", "version_doubled", "offer_doubled"})
 """Rules whose violation means that something was done twice."""

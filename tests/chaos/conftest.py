@@ -79,5 +79,5 @@ def stack(built: tuple[str, Path, dict[str, UUID]], tmp_path: Path) -> Iterator[
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
     with connect(url) as connection:
-        yield Planted(connection, own, promise(ids["request"]), ids)
+        yield Planted(connection, own, promise(ids["request"]), {**ids})
         connection.rollback()

@@ -1,7 +1,7 @@
 """A stack without defects, and the means to plant one."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,8 +13,8 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from sqlalchemy.engine import make_url
 
-from chaos.checker import check
-from chaos.promise import Promise
+from chaos.checker import Violation, check
+from chaos.promise import Offer, Promise
 from devstack import roles
 from domain.tables import AuditEvent
 from evidence import entries, merkle, signed_notes
@@ -31,6 +31,9 @@ class Planted:
     store: Path
     promise: Promise
     ids: dict[str, UUID]
+    offers: list[Offer] = field(default_factory=list)
+    others: list[Promise] = field(default_factory=list)
+    """Promises besides, that nobody has an answer to."""
 
     def sql(self, statement: str, *more: object) -> None:
         self.connection.execute(statement, [*more] if more else self.ids)
@@ -60,8 +63,11 @@ class Planted:
             [len(leaves), signed_notes.signed(checkpoint, [])],
         )
 
+    def found(self) -> list[Violation]:
+        return check(self.connection, self.store, [self.promise, *self.others], self.offers)
+
     def rules(self) -> set[str]:
-        return {found.rule for found in check(self.connection, self.store, [self.promise])}
+        return {each.rule for each in self.found()}
 
 
 def connect(url: str) -> psycopg.Connection[dict[str, Any]]:
@@ -118,3 +124,60 @@ def tell(stack: Planted, first: Any, second: Any) -> None:
     stack.event("request.completed", "request")
     stack.sign(11)
     stack.sign()
+
+
+def elsewhere(stack: Planted, *trained_on: str, left_out: int = 2) -> None:
+    """The second version was not made by a job that forgot, but trained on these samples and
+    registered."""
+    stack.sql("UPDATE model_versions SET parent_id = NULL WHERE id = %(second)s")
+    stack.sql(
+        "UPDATE jobs SET kind = 'register_version', verdict = NULL, base_version_id = %(first)s "
+        "WHERE id = %(job)s"
+    )
+    stack.event("version.declared", "second", left_out=left_out)
+    _register(stack, "job", "ready", trained_on)
+
+
+def refused(stack: Planted, *trained_on: str) -> None:
+    """A version that was trained on these samples was refused, by a job of its own."""
+    stack.ids["refusing"] = uuid4()
+    stack.sql(
+        "INSERT INTO jobs SELECT (jsonb_populate_record(job, jsonb_build_object('id', "
+        "%(refusing)s::text, 'kind', 'register_version', 'status', 'failed', 'attempt', 1, "
+        "'verdict', NULL, 'failure', '{}'::jsonb))).* FROM jobs job WHERE id = %(registering)s"
+    )
+    stack.event("job.queued", "refusing")
+    stack.event("job.started", "refusing", attempt=1)
+    stack.event("job.failed", "refusing", attempt=1)
+    _register(stack, "refusing", "failed", trained_on)
+    stack.event("version.failed", "model", job=str(stack.ids["refusing"]))
+
+
+def _register(stack: Planted, job: str, status: str, trained_on: tuple[str, ...]) -> None:
+    registration = uuid4()
+    stack.sql(
+        "INSERT INTO version_registrations (id, model_id, job_id, idempotency_key, fingerprint, "
+        "weights_uri, trained_on, accept_accuracy, accept_memory, status, failure) "
+        "VALUES (%s, %s, %s, 'offered', '', '', '{}', false, false, %s, %s)",
+        registration, stack.ids["model"], stack.ids[job], status,
+        "so" if status == "failed" else None,
+    )  # fmt: skip
+    stack.event("version.offered", "model", job=str(stack.ids[job]))
+    place = f"/v1/models/cnn/registrations/{registration}"
+    stack.offers.append(Offer("offered", "cnn", frozenset(trained_on), place=place))
+
+
+def moved_on(stack: Planted, *ids: str) -> None:
+    """The dataset was brought to a second state, with these samples."""
+    stack.ids["state"] = uuid4()
+    stack.sql("UPDATE jobs SET kind = 'index_state' WHERE id = %(indexing)s")
+    stack.sql("UPDATE datasets SET state = 2")
+    stack.sql(
+        "INSERT INTO dataset_states (id, dataset_id, job_id, idempotency_key, fingerprint, uri, "
+        "refuse_suppressed, status, number) "
+        "VALUES (%(state)s, %(dataset)s, %(indexing)s, 'moved', '', '', false, 'ready', 2)"
+    )
+    for event in ("dataset.state_registered", "dataset.state_indexed"):
+        stack.event(event, "dataset", job=str(stack.ids["indexing"]))
+    place = f"/v1/datasets/digits/states/{stack.ids['state']}"
+    stack.offers.append(Offer("moved", "digits", frozenset(ids), is_state=True, place=place))

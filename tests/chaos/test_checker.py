@@ -6,29 +6,69 @@ from uuid import uuid4
 
 import pytest
 
-from chaos.checker import check
+from chaos.promise import Promise
 from devstack import local
 from domain import sample_digests
 from tests import factories
-from tests.chaos.planted import Planted
+from tests.chaos.planted import Planted, elsewhere, moved_on, refused
 
 
 def test_a_house_without_a_defect_has_no_violation(stack: Planted):
-    assert check(stack.connection, stack.store, [stack.promise]) == []
+    assert stack.found() == []
 
 
 def test_a_version_may_be_purged_when_its_grace_is_over(stack: Planted):
     purge(stack, left=0)
 
-    assert check(stack.connection, stack.store, [stack.promise]) == []
+    assert stack.found() == []
 
 
 def test_a_version_may_be_trained_elsewhere_if_its_job_says_so(stack: Planted):
-    stack.sql("UPDATE model_versions SET parent_id = NULL WHERE id = %(second)s")
-    stack.sql(JOB.format(ELSEWHERE.format("%(first)s")))
-    stack.event("version.declared", "second", left_out=2)
+    elsewhere(stack, "t2", "t3")
 
-    assert check(stack.connection, stack.store, [stack.promise]) == []
+    assert stack.found() == []
+
+
+def test_a_version_may_be_trained_without_what_its_model_was_asked_to_forget(stack: Planted):
+    elsewhere(stack, "t2", left_out=3)
+    stack.sql(f"INSERT INTO tombstones VALUES (%(model)s, {T3}, %(job)s)")
+    assert stack.rules() == {"tombstone_unasked"}
+
+    stack.others.append(Promise("other", frozenset({"t3"}), frozenset({"cnn"})))
+
+    assert stack.found() == []
+
+
+def test_a_version_may_be_refused_if_it_was_trained_on_what_is_forgotten(stack: Planted):
+    refused(stack, "t0", "t2")
+
+    assert stack.found() == []
+
+
+def test_a_dataset_may_move_on(stack: Planted):
+    moved_on(stack, *samples(stack))
+
+    assert stack.found() == []
+
+
+def samples(stack: Planted) -> list[str]:
+    rows = stack.connection.execute("SELECT sample_id FROM samples").fetchall()
+    return [row["sample_id"] for row in rows]
+
+
+def then(first: Callable[..., None], *ids: str, sql: str = "SELECT") -> Callable[[Planted], None]:
+    """First this, about these samples, and then statements, divided by semicolons."""
+
+    def plant(stack: Planted) -> None:
+        first(stack, *ids)
+        by_sql(*sql.split(";"))(stack)
+
+    return plant
+
+
+def told_twice(stack: Planted) -> None:
+    refused(stack, "t0")
+    stack.event("version.failed", "model", job=str(stack.ids["refusing"]))
 
 
 def by_sql(*statements: str) -> Callable[[Planted], None]:
@@ -100,10 +140,14 @@ COPY_SECOND = """
     FROM model_versions version WHERE id = %(second)s
 """
 
-T0, T2, T9 = (
+T0, T2, T3, T9 = (
     f"decode('{sample_digests.digest(factories.KEY, name).hex()}', 'hex')"
-    for name in ("t0", "t2", "t9")
+    for name in ("t0", "t2", "t3", "t9")
 )
+
+OFFER = "UPDATE version_registrations SET {}"
+
+TOLD = "DELETE FROM audit_events WHERE {}"
 
 ELSEWHERE = "kind = 'register_version', verdict = NULL, base_version_id = {}"
 
@@ -247,6 +291,31 @@ PLANTED: list[tuple[str, Callable[[Planted], None]]] = [
     ("attempts_wrong", by_event("job.completed", "job", attempt=1)),
     ("checkpoint_differs", by_sql(EVENT.format("actor = 'y'"))),
     ("checkpoint_differs", by_sql("UPDATE audit_checkpoints SET size = 1000 WHERE size = 11")),
+    ("offer_lost", then(elsewhere, "t2", sql="DELETE FROM version_registrations")),
+    ("offer_open", then(elsewhere, "t2", sql=OFFER.format("status = 'pending'"))),
+    ("offer_differs", then(elsewhere, "t2", sql=OFFER.format("status = 'failed', failure = 'so'"))),
+    ("offer_differs", then(elsewhere, "t2", sql="DELETE FROM model_versions WHERE number = 2")),
+    ("offer_refused", then(refused, "t2")),
+    ("offer_doubled", then(elsewhere, "t2", sql=OFFER.format("idempotency_key = 'another'"))),
+    (
+        "offer_doubled",
+        then(
+            elsewhere,
+            "t2",
+            sql="ALTER TABLE version_registrations DROP CONSTRAINT "
+            "version_registrations_model_id_idempotency_key_key; "
+            "INSERT INTO version_registrations SELECT (jsonb_populate_record(offered, "
+            "jsonb_build_object('id', gen_random_uuid(), 'job_id', gen_random_uuid()))).* "
+            "FROM version_registrations offered",
+        ),
+    ),
+    ("trained_on_forgotten", then(elsewhere, "t0", "t2")),
+    ("states_wrong", by_sql("UPDATE datasets SET state = 2")),
+    ("states_wrong", then(moved_on, "t0", sql="UPDATE datasets SET state = 1")),
+    ("index_differs", then(moved_on, "t0")),
+    ("event_missing", told_twice),
+    ("event_missing", then(moved_on, sql=TOLD.format("event = 'dataset.state_indexed'"))),
+    ("event_missing", then(elsewhere, sql=TOLD.format("event = 'version.offered'"))),
     ("event_of_nothing", by_event("request.received", "nobody")),
 ]
 
