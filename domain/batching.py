@@ -48,6 +48,11 @@ def is_over() -> ColumnElement[bool]:
     return or_(DeletionTarget.waits_until.is_(None), DeletionTarget.waits_until <= func.now())
 
 
+def is_pressing() -> ColumnElement[bool]:
+    """Whether a request does not wait for reference models, which only make its job better."""
+    return or_(DeletionRequest.urgent, DeletionRequest.due_at < func.now() + NEAR_DUE)
+
+
 def planned_for() -> ColumnElement[datetime | None]:
     """The instant at which the waiting of a target ends at the latest, as far as is known now; null
     once it is in a job, and where no job could help it.

@@ -74,8 +74,12 @@ class JobKind(StrEnum):
     CHECK_DATASET = "check_dataset"
 
 
-BESIDE_OTHERS = frozenset({JobKind.ESTIMATE, JobKind.PURGE, JobKind.CHECK_DATASET})
-"""They keep no other job waiting. A model has one open job at most of all other kinds together."""
+BESIDE_OTHERS = frozenset(
+    {JobKind.ESTIMATE, JobKind.PURGE, JobKind.CHECK_DATASET, JobKind.TRAIN_REFERENCES}
+)
+"""They may be open beside another job of their model, which has one at most of all other kinds
+together. For the training of reference models requests wait all the same, unless they are pressing:
+see the planner."""
 
 
 class RegistrationStatus(StrEnum):

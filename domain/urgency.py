@@ -36,8 +36,9 @@ together what waited, so these can fill a worker for good only where there are t
 shows in `lethe_queued_job_seconds`, by kind.
 """
 
-KEEP_WAITING = EVERY_KIND - BESIDE_OTHERS - {JobKind.UNLEARN}
-"""While a job of these is open, its model gets no job that unlearns."""
+KEEP_WAITING = EVERY_KIND - BESIDE_OTHERS - {JobKind.UNLEARN} | {JobKind.TRAIN_REFERENCES}
+"""While a job of these is open, its model gets no job that unlearns; beside the last one, none but
+for pressing requests."""
 
 
 def due() -> ColumnElement[datetime]:

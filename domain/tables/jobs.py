@@ -40,7 +40,8 @@ class Job(Base):
             "model_id",
             unique=True,
             postgresql_where=text(
-                "status IN ('queued', 'running') AND kind NOT IN ('estimate', 'purge')"
+                "status IN ('queued', 'running') "
+                "AND kind NOT IN ('estimate', 'purge', 'train_references')"
             ),
         ),
         Index(

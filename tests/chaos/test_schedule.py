@@ -37,3 +37,14 @@ def test_a_schedule_says_what_it_does_and_when():
     assert told.startswith("seed 3\n")
     assert all(f"fault   {fault.kind}" in told for fault in draw(3).faults)
     assert told.count("client") == len(draw(3).submissions)
+    assert told.count("team") == len(draw(3).renewals) > 0
+
+
+def test_ten_seeds_register_states_and_versions_with_and_without_care():
+    for first in (1, 11472):
+        teams = [team for seed in range(first, first + 10) for team in draw(seed).renewals]
+        assert {team.careless for team in teams} == {True, False}
+        assert {team.of_second for team in teams} == {True, False}
+        assert any(team.moves_on for team in teams)
+        assert all(f"{team}" in str(draw(seed)) for seed in range(first, first + 10)
+                   for team in draw(seed).renewals)  # fmt: skip

@@ -64,7 +64,7 @@ def test_a_job_may_be_queued_in_the_transaction_in_which_the_one_before_it_ends(
     before = running(session, model, JobKind.REGISTER_MODEL)
 
     jobs.complete(session, before, actor="worker")
-    after = jobs.queue(session, JobKind.TRAIN_REFERENCES, actor="worker", model_id=model.id)
+    after = jobs.queue(session, JobKind.UNLEARN, actor="worker", model_id=model.id)
 
     assert (before.status, after.status) == (JobStatus.COMPLETED, JobStatus.QUEUED)
 

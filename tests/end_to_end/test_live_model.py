@@ -1,4 +1,4 @@
-"""A model's life: registered, asked to forget, trained anew elsewhere on later data, asked once more,
+"""A model's life: registered, asked to forget, trained anew elsewhere on later data, asked again
 and deleted; and what an auditor can verify of it afterwards."""
 
 from collections.abc import Iterator

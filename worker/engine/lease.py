@@ -19,7 +19,6 @@ from domain.errors import JobEnded, LeaseLost
 from domain.states import JobKind, JobStatus
 from domain.tables import Job
 
-
 ENDED = (JobStatus.COMPLETED, JobStatus.FAILED)
 """How an attempt ends its job; to cancel one is for others."""
 

@@ -160,7 +160,8 @@ def plan(session: Session) -> None:
     job. A request that asks for an exact job gets one, and those that share the job benefit too.
     What a person accepted and is to be made anew comes first, in a job without any other: the
     acceptance covers no more. What names former samples waits for a version that was trained
-    without them.
+    without them. While reference models are trained, requests wait for them, unless one is urgent
+    or due soon: then the job does without.
     """
     filled = []
     for waiting in _waiting(session):
@@ -183,6 +184,7 @@ def _waiting(session: Session) -> Sequence[Row[Any]]:
             DeletionRequest.objective,
             func.sum(DeletionRequest.samples).label("samples"),
             func.bool_or(batching.is_over()).label("over"),
+            func.bool_or(batching.is_pressing()).label("pressing"),
             func.min(urgency.due()).label("due"),
             func.min(DeletionRequest.created_at).label("oldest"),
         )
@@ -201,6 +203,7 @@ def _waiting(session: Session) -> Sequence[Row[Any]]:
             Model.policy,
             counted.c.samples,
             counted.c.over,
+            counted.c.pressing,
         )
         .join(Model, Model.id == counted.c.model_id)
         .order_by(counted.c.accepted_job_id.is_(None), counted.c.due, counted.c.oldest)
@@ -227,6 +230,8 @@ def _open_job(
     ).one_or_none()
     if job is None and not may_begin:
         return None
+    if job is None and not waiting.pressing and _trains_references(session, waiting.model_id):
+        return None
     if job is None:
         job = jobs.queue(
             session,
@@ -246,6 +251,16 @@ def _open_job(
         .where(DeletionTarget.job_id == job.id)
     )
     return _Job(job.id, max_samples - (taken or 0), empty=not taken)
+
+
+def _trains_references(session: Session, model_id: UUID) -> bool:
+    """Whether reference models are being trained for it, or will be."""
+    training = exists().where(
+        Job.model_id == model_id,
+        Job.kind == JobKind.TRAIN_REFERENCES,
+        Job.status.in_(OPEN_JOBS),
+    )
+    return bool(session.scalar(select(training)))
 
 
 def _schedule(session: Session, filled: Sequence[_Job]) -> None:

@@ -19,7 +19,7 @@ from domain.errors import JobError
 from domain.events import ReferencesCompleted
 from domain.policy import Policy
 from domain.preprocessing import kind_of
-from domain.states import JobKind, Split, VersionStatus
+from domain.states import OPEN_JOBS, JobKind, Split, VersionStatus
 from domain.tables import Dataset, Job, Model, ModelVersion, ReferenceTables, Sample
 from domain.training_time import Measured, TrainingTime
 from worker import budgets
@@ -79,8 +79,12 @@ class Said:
 
 
 def queue(session: Session, model: Model) -> None:
-    """Queue the job that the model's policy asks for, if it does."""
+    """Queue the job that the model's policy asks for, if it does; one for what the model was before
+    is of no use any more."""
     if Policy.model_validate(model.policy).reference_models:
+        mine = select(Job).filter_by(kind=JobKind.TRAIN_REFERENCES, model_id=model.id)
+        for job in session.scalars(mine.where(Job.status.in_(OPEN_JOBS)).with_for_update()):
+            jobs.cancel(session, job, actor="worker")
         jobs.queue(session, JobKind.TRAIN_REFERENCES, actor="worker", model_id=model.id)
 
 

@@ -2,12 +2,13 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import sessionmaker
 
-from domain import jobs, requests
+from domain import jobs, requests, urgency
 from domain.requests import PLANNING_LOCK
-from domain.states import JobStatus, Objective, RequestStatus
+from domain.states import JobKind, JobStatus, Objective, RequestStatus
 from domain.tables import AuditEvent, DeletionTarget, Job
 from tests import acting, factories
 from worker.engine import lease
@@ -58,6 +59,34 @@ def test_a_request_joins_a_job_that_still_waits(session, dataset, model):
 
     (job,) = all_jobs(session)
     assert session.scalar(select(func.count()).where(DeletionTarget.job_id == job.id)) == 2
+
+
+@pytest.mark.parametrize(
+    "changes", [{"urgent": True}, {"due_at": factories.NOW + timedelta(days=2)}, {}]
+)
+@pytest.mark.parametrize("begun", [True, False])
+def test_who_cannot_wait_is_not_kept_by_the_training_of_reference_models(
+    session, dataset, model, changes, begun
+):
+    training = factories.job(kind=JobKind.TRAIN_REFERENCES, model_id=model.id)
+    session.add(training)
+    session.flush()
+    if begun:
+        lease.claim(session, training.id, worker="w", lease=timedelta(seconds=45))
+    request = ask(session, dataset, model, **changes)
+
+    planner.plan(session)
+
+    session.refresh(request)
+    assert request.status is (RequestStatus.SCHEDULED if changes else RequestStatus.PENDING)
+    if begun:
+        return
+    mine = session.scalars(select(Job.id).filter_by(kind=JobKind.UNLEARN)).all()
+    assert urgency.ready(session) == [*mine, training.id]
+    jobs.cancel(session, training, actor="worker")
+    planner.plan(session)
+    session.refresh(request)
+    assert request.status is RequestStatus.SCHEDULED
 
 
 def test_a_request_that_comes_while_a_job_runs_waits_for_the_next(session, dataset, model):

@@ -22,6 +22,7 @@ from tests import factories
 from worker import budgets
 from worker.data import decode, reference_tables, reservoir
 from worker.data.source import open_source
+from worker.jobs import train_references as train_references_module
 from worker.jobs.index_dataset import index_dataset
 from worker.jobs.train_references import train_references
 from worker.networks import recipes
@@ -375,3 +376,15 @@ def test_the_64th_model_is_the_sign(session, model):
     known = reference_tables.read(session, mine.id, ["b", "a"])
     assert torch.equal(known.seen, seen[:, [1, 0]])
     assert torch.equal(known.scores, scores.T[:, [1, 0]].double())
+
+
+def test_the_training_for_what_a_model_was_before_is_given_up(model, sync_sessions):
+    mine = model(2)
+    with sync_sessions.begin() as session:
+        for _ in range(2):
+            train_references_module.queue(session, mine)
+
+        before, after = session.scalars(
+            select(Job).filter_by(kind=JobKind.TRAIN_REFERENCES).order_by(Job.created_at, Job.id)
+        ).all()
+    assert (before.status, after.status) == (JobStatus.CANCELLED, JobStatus.QUEUED)
