@@ -40,11 +40,12 @@ def test_a_schedule_says_what_it_does_and_when():
     assert told.count("team") == len(draw(3).renewals) > 0
 
 
-def test_ten_seeds_register_states_and_versions_with_and_without_care():
-    for first in (1, 11472):
-        teams = [team for seed in range(first, first + 10) for team in draw(seed).renewals]
-        assert {team.careless for team in teams} == {True, False}
-        assert {team.of_second for team in teams} == {True, False}
-        assert any(team.moves_on for team in teams)
-        assert all(f"{team}" in str(draw(seed)) for seed in range(first, first + 10)
-                   for team in draw(seed).renewals)  # fmt: skip
+def test_every_third_schedule_registers_versions_and_some_states_with_and_without_care():
+    schedules = [draw(seed) for seed in range(1, 31)]
+    teams = [team for each in schedules for team in each.renewals]
+
+    assert len(teams) == 10
+    assert {team.careless for team in teams} == {True, False}
+    assert {team.of_second for team in teams} == {True, False}
+    assert {team.moves_on for team in teams} == {True, False}
+    assert all(str(team) in str(each) for each in schedules for team in each.renewals)
