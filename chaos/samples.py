@@ -72,7 +72,7 @@ def next_state(table: pa.Table, number: int) -> pa.Table:
 
 def train(rows: pa.Table, weights: Path, *, seed: int) -> None:
     """Train a model on these rows, and write its weights."""
-    inputs, labels = np.stack(rows["input"].to_numpy()), rows["label"].to_numpy()
+    inputs, labels = np.stack(rows["input"].to_numpy()), rows["label"].to_numpy().copy()
     save_model(_trained(inputs, labels, seed), str(weights))
 
 
