@@ -168,7 +168,9 @@ NETWORKS: dict[str, Callable[[Path, Path], Problem]] = {
 def _on_images(
     name: str, config: dict[str, Any], head: str, recipe: Recipe, images: Path, cache: Path
 ) -> Problem:
-    read = cifar_models.prepare_data(images, cache / "images", **IMAGES)
+    read = cifar_models.prepare_data(
+        images, cache / "-".join(["images", *map(str, IMAGES.values())]), **IMAGES
+    )
     drawn = choose(torch.ones(len(read.test), dtype=torch.bool), TESTED, seed=0)
     data = Data(read.train, read.holdout, read.test.select(drawn))
     return Problem(
@@ -212,7 +214,7 @@ def _pretrained(config: dict[str, Any], public: Path) -> nn.Module:
 
 
 def _docstrings(public: Path, cache: Path) -> Data:
-    path = cache / "docstrings.safetensors"
+    path = cache / "-".join(["docstrings", *map(str, (TOKENS, *TEXTS.values()))]) + ".safetensors"
     if not path.exists():
         tokenizer = transformers.AutoTokenizer.from_pretrained(public)
         read: dict[str, list[Tensor]] = {part: [] for part in TEXTS}
