@@ -108,7 +108,7 @@ def text(_: Path, cache: Path) -> Problem:
 
 def resnet(images: Path, cache: Path) -> Problem:
     """A residual network on 2,000 images."""
-    config = transformers.ResNetConfig(
+    config = transformers.ResNetConfig(  # type: ignore[call-arg]  # a keyword of all configs
         embedding_size=32, hidden_sizes=[32, 64, 128], depths=[1, 1, 1], layer_type="basic",
         num_labels=10,
     )  # fmt: skip
@@ -120,7 +120,7 @@ def resnet(images: Path, cache: Path) -> Problem:
 
 def vit(images: Path, cache: Path) -> Problem:
     """A vision transformer with patches of 8 x 8 on 2,000 images."""
-    config = transformers.ViTConfig(
+    config = transformers.ViTConfig(  # type: ignore[call-arg]  # a keyword of all configs
         image_size=32, patch_size=8, hidden_size=96, num_hidden_layers=2, num_attention_heads=4,
         intermediate_size=192, num_labels=10,
     )  # fmt: skip
@@ -168,9 +168,8 @@ NETWORKS: dict[str, Callable[[Path, Path], Problem]] = {
 def _on_images(
     name: str, config: dict[str, Any], head: str, recipe: Recipe, images: Path, cache: Path
 ) -> Problem:
-    read = cifar_models.prepare_data(
-        images, cache / "-".join(["images", *map(str, IMAGES.values())]), **IMAGES
-    )
+    sizes = "-".join(map(str, IMAGES.values()))
+    read = cifar_models.prepare_data(images, cache / f"images-{sizes}", **IMAGES)
     drawn = choose(torch.ones(len(read.test), dtype=torch.bool), TESTED, seed=0)
     data = Data(read.train, read.holdout, read.test.select(drawn))
     return Problem(
@@ -214,7 +213,8 @@ def _pretrained(config: dict[str, Any], public: Path) -> nn.Module:
 
 
 def _docstrings(public: Path, cache: Path) -> Data:
-    path = cache / "-".join(["docstrings", *map(str, (TOKENS, *TEXTS.values()))]) + ".safetensors"
+    sizes = "-".join(map(str, (TOKENS, *TEXTS.values())))
+    path = cache / f"docstrings-{sizes}.safetensors"
     if not path.exists():
         tokenizer = transformers.AutoTokenizer.from_pretrained(public)
         read: dict[str, list[Tensor]] = {part: [] for part in TEXTS}
@@ -223,8 +223,8 @@ def _docstrings(public: Path, cache: Path) -> Data:
             order = torch.randperm(len(every), generator=torch.Generator().manual_seed(label))
             chosen = [every[n] for n in order[: sum(TEXTS.values())].tolist()]
             tokens = tokenizer(chosen, padding="max_length", truncation=True, max_length=TOKENS)
-            rows = torch.tensor(tokens["input_ids"], dtype=torch.int32).split([*TEXTS.values()])
-            for part, mine in zip(TEXTS, rows, strict=True):
+            rows = torch.tensor(tokens["input_ids"], dtype=torch.int32)
+            for part, mine in zip(TEXTS, torch.split(rows, [*TEXTS.values()]), strict=True):
                 read[part].append(mine)
         cache.mkdir(parents=True, exist_ok=True)
         save_file({part: torch.cat(rows) for part, rows in read.items()}, path)
