@@ -161,20 +161,21 @@ def default_config(
     Args:
         skew: distance of the forget set's class mix from the retain set's, in [0, 1]; see
             `samples.skew`.
-        level: 0 for the first try; 1 for four cycles; 2 for the same with twice the rate of the
-            forget phase and up to twice the recover samples, fewer for fewer than 200 forget
-            samples.
+        level: 0 for the first try; 1 for one more cycle, or twice as many where a class is removed;
+            2 for the same with twice the rate of the forget phase and up to twice the recover
+            samples, fewer for fewer than 200 forget samples.
     """
     batch_size = 2 ** round(math.log2(min(max(reservoir_count / 16, 16), 128)))
     half = batch_size // 2
     forget_batch = half if removing else max(round(half * (1 - skew)), half // 4)
     batches = max(math.ceil(forget_count / forget_batch), 1)
+    first = 2 if removing or forget_count > FEW else 1
     more = 1 if level < 2 else 1 + min(forget_count / 200, 1)
     least, most = (3600, 3600) if removing else (2200, 5000)
     return Config(
         removing=removing,
-        cycles=(2 if removing or forget_count > FEW else 1) if level == 0 else 4,
-        more_cycles=0 if removing else 2,
+        cycles=first if level == 0 else 2 * first if removing else first + 1,
+        more_cycles=0 if removing else 1,
         forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 8) / batches)),
         forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),
         label_share=1.0 if removing else 0.1,

@@ -296,7 +296,7 @@ def _remembers(view: View, goal: Goal, lost: Tensor) -> bool:
     as hard: by more than a little, and than one standard error of a random draw."""
     mine = view.forget.select(~lost[view.forget.labels]).losses()
     noise = (12 * max(len(mine), 1)) ** -0.5
-    return surer_by(mine, goal.unseen_losses).item() > REMEMBERED + noise
+    return bool(surer_by(mine, goal.unseen_losses) > REMEMBERED + noise)
 
 
 def _scored(samples: Samples, config: Config, generator: torch.Generator) -> Tensor:

@@ -19,6 +19,7 @@ from worker.jobs.unlearn.inputs import Inputs, Order, read_inputs, read_order
 from worker.jobs.unlearn.rounds import Basis
 from worker.jobs.unlearn.unchanged import answered_by, require_unchanged
 from worker.unlearning.evaluation import evaluate, retain_moments
+from worker.unlearning.targets import among_alike
 from worker.unlearning.unseen_answers import ease_told
 
 
@@ -109,8 +110,12 @@ def _known(bench: Workbench, order: Order, inputs: Inputs) -> dict[str, Any]:
 
 def _ease(inputs: Inputs, forget: Table, calibration: Table | None) -> Tensor | None:
     """See `Basis.ease`."""
-    if inputs.groups is None or calibration is None:
+    if calibration is None:
         return None
+    if inputs.groups is None:
+        return among_alike(
+            forget.out_mean, inputs.forget.labels, calibration.out_mean, inputs.calibration.labels
+        ).float()
     if forget.scores is None or forget.seen is None or calibration.scores is None:
         return None
     return ease_told(
