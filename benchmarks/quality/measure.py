@@ -32,9 +32,9 @@ from worker.unlearning.evaluation import (
     retain_moments,
 )
 from worker.unlearning.network import Network
-from worker.unlearning.reference_models import Summary, halves
+from worker.unlearning.reference_models import Summarised, Summary, halves
 from worker.unlearning.samples import Samples, batch_indices, class_balanced
-from worker.unlearning.targets import margins
+from worker.unlearning.targets import among_alike, margins
 
 RESERVOIR = 10_000
 COMPARED = ("forget_acc", "retain_acc", "test_acc", "mia_auc")
@@ -138,6 +138,27 @@ class Seen:
 
 def reference_scores(bench: Bench, forgotten: Tensor) -> ReferenceScores:
     """What the service would have kept of the reference models and passed to its audit."""
+    known, odd = _summarised(bench), audited(bench.data.holdout)
+    return ReferenceScores(
+        forget_mean=known.unseen.mean[forgotten],
+        forget_std=known.unseen.std[forgotten],
+        holdout_mean=known.holdout.mean[odd],
+        holdout_std=known.holdout.std[odd],
+    )
+
+
+def ease(bench: Bench, sets: Sets) -> Tensor:
+    """(F,) how easy the forget samples are to the reference models, as the service's jobs say."""
+    known = _summarised(bench)
+    return among_alike(
+        known.unseen.mean[sets.forgotten],
+        sets.forget.labels,
+        known.holdout.mean[~sets.audited],
+        sets.calibration.labels,
+    ).float()
+
+
+def _summarised(bench: Bench) -> Summarised:
     train, holdout = bench.data.train, bench.data.holdout
     shared = halves(len(holdout), REFERENCES, torch.Generator().manual_seed(0))
     summary = Summary(len(train), len(holdout), len(CLASSES))
@@ -145,13 +166,7 @@ def reference_scores(bench: Bench, forgotten: Tensor) -> ReferenceScores:
     for number, seen in enumerate(bench.seen()):
         summary.add(0, logits[number], train.labels, seen)
         summary.add_holdout(0, theirs[number], holdout.labels, shared[number])
-    known, odd = summary.result(REFERENCES), audited(holdout)
-    return ReferenceScores(
-        forget_mean=known.unseen.mean[forgotten],
-        forget_std=known.unseen.std[forgotten],
-        holdout_mean=known.holdout.mean[odd],
-        holdout_std=known.holdout.std[odd],
-    )
+    return summary.result(REFERENCES)
 
 
 def audited(holdout: Samples) -> Tensor:

@@ -177,7 +177,9 @@ def unlearnt(
     sets = Sets.of(bench, new, kept=~scenario.forgotten)
     settings = json.loads(row.settings)
     if row.method in (OURS, OURS_WITH):
-        predictions = bench.unseen_predictions()[new] if row.method == OURS_WITH else None
+        predictions, ease = None, None
+        if row.method == OURS_WITH:
+            predictions, ease = bench.unseen_predictions()[new], measure.ease(bench, sets)
         features, logits = base.outputs(sets.data.train, 500)  # known from the audit
         moments = Moments.of(features[sets.kept])  # kept since registration
         config = configured(sets, row.seed, removing=scenario.removing, **settings)
@@ -193,6 +195,7 @@ def unlearnt(
             config=config,
             on_cycle=lambda *_: None,
             predictions=predictions,
+            ease=ease,
         )
     else:
         given = Given(

@@ -292,11 +292,14 @@ def _restore(
 
 
 def _remembers(view: View, goal: Goal, lost: Tensor) -> bool:
-    """Whether forget samples of retained classes are answered more surely than unseen ones that are
-    as hard: by more than a little, and than one standard error of a random draw."""
-    mine = view.forget.select(~lost[view.forget.labels]).losses()
-    noise = (12 * max(len(mine), 1)) ** -0.5
-    return bool(surer_by(mine, goal.unseen_losses) > REMEMBERED + noise)
+    """Whether forget samples of retained classes are answered more surely than unseen ones: than
+    those that are as hard, and than those of their classes, by more than a little and than one
+    standard error of a random draw. How hard a sample is, is known too little to rely on alone."""
+    mine = view.forget.select(~lost[view.forget.labels])
+    unseen = view.holdout.select(torch.isin(view.holdout.labels, mine.labels))
+    noise = (12 * max(len(mine.labels), 1)) ** -0.5
+    above = (surer_by(mine.losses(), each) for each in (goal.unseen_losses, unseen.losses()))
+    return bool(min(above) > REMEMBERED + noise)
 
 
 def _scored(samples: Samples, config: Config, generator: torch.Generator) -> Tensor:
