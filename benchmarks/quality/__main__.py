@@ -9,6 +9,7 @@ import json
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ MAIN = ("random 10 %", "class")
 OTHERS = (
     "part of a class", "memorised", "canaries", "random 100", "random 10", "random 1",
 )  # fmt: skip
+JUDGED = OTHERS[:3]
+"""Forget sets that are unlike the hold-out."""
+
 SEQUENCE = "sequence"
 DEV = ("dev random", "dev class", "dev part", "dev memorised", "dev 100")
 """Forget sets on which everything was tuned; baselines and the amount of work on the first two."""
@@ -80,13 +84,22 @@ def main() -> None:
         action="store_true",
         help="take the baselines' settings from the last result instead of tuning again",
     )
+    parser.add_argument(
+        "--ours",
+        action="store_true",
+        help="make our rows anew, and keep the rest of the last result",
+    )
     options = parser.parse_args()
     cache = options.cache or ROOT / ".cache" / f"quality-{options.size}"
     place = Place(options.data, cache, SIZES[options.size])
     results = ROOT / "benchmarks/results"
     path = results / f"quality-{options.size}.json"
-    tuned = json.loads(path.read_text())["settings"] if options.tuned else None
-    found = measured(place, 0 if options.report else options.workers, tuned)
+    workers = 0 if options.report else options.workers
+    last = json.loads(path.read_text()) if options.tuned or options.ours else {}
+    if options.ours:
+        found = last | renewed(place, workers, last["rows"])
+    else:
+        found = measured(place, workers, last.get("settings"))
     save(path, found)
     text = report.tables(found)
     (results / f"quality-{options.size}.md").write_text(text)
@@ -106,22 +119,6 @@ def measured(place: Place, workers: int, tuned: dict[str, Any] | None = None) ->
     ours = run.rows(our_rows())
     best = tuned or chosen_settings(run.rows(tuning_rows()))
     theirs = run.rows(baseline_rows(best))
-    ablations, answers, budgets = (
-        {
-            name: run.rows(variant_rows(method, change, scenarios))
-            for name, change in changes.items()
-        }
-        for method, changes, scenarios in (
-            (OURS_WITH, ABLATIONS, DEV[:3]),
-            (OURS, TARGETS, DEV),
-            (OURS_WITH, BUDGETS, DEV[:2]),
-        )
-    )
-    escalated = {
-        f"{method}, {name}": run.rows(main_rows(method, json.dumps(change)))
-        for method in (OURS_WITH, OURS)
-        for name, change in ESCALATION.items()
-    }
     cases = calibration.cases(place, workers)
     bench = Bench.open(place)
     every = bench.scenarios()
@@ -133,13 +130,56 @@ def measured(place: Place, workers: int, tuned: dict[str, Any] | None = None) ->
         + (", in an earlier run" if tuned else ""),
         "settings": best,
         "rows": [*oracles, *ours, *theirs],
-        "ablations": ablations,
-        "targets": answers,
-        "budgets": budgets,
-        "escalated": escalated,
+        **varied(run),
         "calibration": calibration.summary(cases),
         "cases": cases,
     }
+
+
+def renewed(place: Place, workers: int, last: list[dict[str, Any]]) -> dict[str, Any]:
+    """What depends on our method; the rows of other methods are those of `last`."""
+    if workers:
+        prepare.prepare(place, workers)
+    run = Runner(place, workers)
+    others = [row for row in last if row["method"] not in (OURS, OURS_WITH)]
+    return {"rows": [*others, *run.rows(our_rows())], **varied(run)}
+
+
+def varied(run: "Runner") -> dict[str, Any]:
+    """Our method with parts removed, with more or less work, and in the later rounds of a job."""
+    ablations, answers, budgets = (
+        {
+            name: run.rows(variant_rows(method, change, scenarios))
+            for name, change in changes.items()
+        }
+        for method, changes, scenarios in (
+            (OURS_WITH, ABLATIONS, DEV[:3]),
+            (OURS, TARGETS, DEV),
+            (OURS_WITH, BUDGETS, DEV[:2]),
+        )
+    )
+    return {
+        "ablations": ablations,
+        "targets": answers,
+        "budgets": budgets,
+        "escalated": escalated(run),
+    }
+
+
+def escalated(run: "Runner") -> dict[str, list[dict[str, Any]]]:
+    """The rounds of jobs: each begins with the first, and goes on while the verdict is `fail`."""
+    going = {OURS_WITH: [*judged_rows()], OURS: [*main_rows(OURS)]}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, change in ESCALATION.items():
+        for method, wanted in going.items():
+            rows = [replace(row, settings=json.dumps(change)) for row in wanted]
+            made = run.rows(rows)
+            found[f"{method}, {name}"] = made
+            failed = {
+                (each["scenario"], each["seed"]) for each in made if each["verdict"] == "fail"
+            }
+            going[method] = [row for row in wanted if (row.scenario, row.seed) in failed]
+    return found
 
 
 class Runner:
@@ -171,10 +211,17 @@ class Runner:
 
 def our_rows() -> Iterator[Row]:
     """Both our variants on everything: three seeds where a target is set, one elsewhere."""
-    for method in (OURS_WITH, OURS):
-        yield from main_rows(method)
+    yield from judged_rows()
+    yield from main_rows(OURS)
     for scenario in (*OTHERS, SEQUENCE):
-        yield from (Row(scenario, method, SEEDS[0]) for method in (OURS_WITH, OURS))
+        methods = (OURS,) if scenario in JUDGED else (OURS_WITH, OURS)
+        yield from (Row(scenario, method, SEEDS[0]) for method in methods)
+
+
+def judged_rows() -> Iterator[Row]:
+    """Ours with reference models, where the verdicts of the first round are counted."""
+    for scenario in (*MAIN, *JUDGED):
+        yield from (Row(scenario, OURS_WITH, seed) for seed in SEEDS)
 
 
 def main_rows(method: str, settings: str = "{}") -> Iterator[Row]:
