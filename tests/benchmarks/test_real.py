@@ -90,13 +90,3 @@ def test_a_baseline_gets_the_settings_of_its_search_and_the_epochs_of_its_budget
     assert [each["epochs"] for each in tried["fine-tune"]] == [2, 2]
     assert [each["epochs"] for each in tried["NegGrad+"]] == [1, 1]
     assert [each["lr"] for each in tried["SCRUB"]] == [0.005, 0.02]
-
-
-def test_the_groups_that_are_to_be_forgotten_are_whole(tmp_path):
-    problem = networks.NETWORKS["schools"](tmp_path, tmp_path)
-
-    whole, some = (problem.requests[name].forgotten for name in ("whole groups", "random 10 %"))
-
-    assert 0.05 < whole.float().mean() < 0.15
-    assert int(some.sum()) == len(problem.data.train) // 10
-    assert not torch.equal(whole, some)

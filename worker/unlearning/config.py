@@ -6,6 +6,10 @@ from dataclasses import dataclass
 FEW = 100
 """Up to so many forget samples, one cycle is enough: it takes few steps, which do little damage."""
 
+MORE = 1
+"""So many cycles may follow where samples are remembered. A network that does not get there in one
+takes damage from others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -175,7 +179,7 @@ def default_config(
     return Config(
         removing=removing,
         cycles=first if level == 0 else 2 * first if removing else first + 1,
-        more_cycles=0 if removing else 1,
+        more_cycles=0 if removing else MORE,
         forget_epochs=max(2 if removing else 4, math.ceil((30 if removing else 8) / batches)),
         forget_lr=(0.07 if removing else 0.11) * (1 if level < 2 else 2),
         label_share=1.0 if removing else 0.1,

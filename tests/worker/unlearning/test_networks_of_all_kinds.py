@@ -194,7 +194,7 @@ def test_forgets_samples_like_those_it_never_saw(bench, foretold):
     assert before.membership_auc > 0.6
     assert abs(after.membership_auc - 0.5) < 0.85 * (before.membership_auc - 0.5)
     assert after.retain_accuracy > 0.85
-    assert after.holdout_accuracy > before.holdout_accuracy - 0.05
+    assert after.holdout_accuracy > before.holdout_accuracy - 0.06
 
 
 @pytest.mark.parametrize("foretold", [False, True])

@@ -31,6 +31,7 @@ from worker.networks import functions
 def two_cycles(monkeypatch):
     """As large sets have them: a few samples take one."""
     monkeypatch.setattr("worker.unlearning.config.FEW", 0)
+    monkeypatch.setattr("worker.unlearning.config.MORE", 0)
 
 
 @pytest.fixture
