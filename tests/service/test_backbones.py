@@ -9,21 +9,12 @@ from tests import factories
 
 
 @pytest.fixture
-async def on_a_backbone(store, tmp_path) -> dict[str, Any]:
+def on_a_backbone(wanted, tmp_path) -> dict[str, Any]:
     backbone = {
         "weights": str(tmp_path / "public.safetensors"), "source": "hub/net@1",
         "trained_on_dataset": False, "l2": 1e-4,
     }  # fmt: skip
-    await store(factories.dataset())
-    return {
-        "name": "cnn",
-        "dataset": "digits",
-        "weights": str(tmp_path / "cnn.safetensors"),
-        "architecture": {"kind": "python", "factory": "nets.cnn:build", "arguments": {"width": 8}},
-        "head": "head",
-        "recipe": "worker.recipes:head",
-        "backbone": backbone,
-    }
+    return wanted | {"recipe": "worker.recipes:head", "backbone": backbone}
 
 
 async def test_a_head_on_a_backbone_needs_no_permission(client, on_a_backbone, store):
